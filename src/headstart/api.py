@@ -1,0 +1,310 @@
+"""The verbs: read, train, load, evaluate."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart import strategies
+from headstart.artifact.classifier import Classifier
+from headstart.core.errors import ImageError, SourceError, StorageError
+from headstart.core.files import durable_write, folder_lock, make_folder
+from headstart.core.options import Runtime
+from headstart.core.recipe import ClassWeight, Fit, Precision, Recipe
+from headstart.core.text import csv_label, csv_path, json_text, listed, portable, quoted
+from headstart.data import readers
+from headstart.data.table import ImageTable, Skipped
+from headstart.evaluation import Evaluation
+from headstart.features.extract import each, no_image, refuse_skipped
+from headstart.strategies.fitted import Fitted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MODEL_FILE = "model.onnx"
+
+
+def read(source: str | os.PathLike[str], *, columns: readers.Columns | None = None) -> ImageTable:
+    """Read a source into an image table; no image is decoded yet.
+
+    Args:
+        source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a CSV, TSV or JSONL
+            manifest; a zip file of any of these.
+        columns: Names of a manifest's columns.
+
+    Raises:
+        SourceError: There is no such source, or it holds no image.
+
+    Example:
+        >>> headstart.read("photos/").classes  # doctest: +SKIP
+        ('ants', 'bees')
+    """
+    return readers.read(source, columns)
+
+
+def load(path: str | os.PathLike[str]) -> Classifier:
+    """Load a model file; no code in it is ever run.
+
+    Raises:
+        ModelError: There is no such file, or it is refused.
+
+    Example:
+        >>> headstart.load("runs/photos/model.onnx").classes  # doctest: +SKIP
+        ('ants', 'bees')
+    """
+    return Classifier.load(path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        fitted: What the strategy gave.
+        recipe: All choices that it followed from.
+        seconds: Time of each stage, and in all.
+    """
+
+    fitted: Fitted
+    recipe: Recipe
+    seconds: dict[str, float]
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The trained classifier: the very bytes that `save` writes."""
+        return Classifier(self.fitted.model)
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Numbers on held-out images."""
+        return self.fitted.evaluation
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Files that were found and not used, with reasons."""
+        return self.fitted.table.skipped
+
+    def as_dict(self) -> dict[str, Any]:
+        """The run as JSON values: the content of ``metrics.json``."""
+        fitted = self.fitted
+        return {
+            "strategy": self.recipe.strategy,
+            "backbone": self.recipe.backbone,
+            "classes": [portable(label) for label in fitted.classes],
+            "counts": {
+                "images": len(fitted.table),
+                "skipped": len(self.skipped),
+                "ignored": fitted.table.ignored,
+                **{part: {portable(k): n for k, n in by_class.items()} for part, by_class in fitted.counts.items()},
+            },
+            "evaluation": self.evaluation.as_dict(),
+            "details": fitted.details,
+            "seconds": {stage: round(time, 3) for stage, time in self.seconds.items()},
+            "skipped": [skip.as_dict() for skip in self.skipped],
+            "notes": [portable(note) for note in fitted.notes],
+        }
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the run folder. Each file is replaced whole, the model last: where it is, the rest is too.
+
+        Args:
+            folder: Where to; it is created.
+            overwrite: Replace the run that is there.
+
+        Returns:
+            The folder.
+
+        Raises:
+            StorageError: There is a run already, another process is writing one, or it cannot be written.
+        """
+        path = Path(folder)
+        refuse_existing(path, overwrite=overwrite)
+        make_folder(path)
+        with folder_lock(path):
+            refuse_existing(path, overwrite=overwrite)
+            durable_write(path / "recipe.toml", self.recipe.to_toml())
+            durable_write(path / "splits.csv", self._splits_csv())
+            durable_write(path / "predictions.csv", self._predictions_csv())
+            durable_write(path / "metrics.json", json_text({"run": portable(str(path)), **self.as_dict()}) + "\n")
+            durable_write(path / MODEL_FILE, self.fitted.model)
+        return path
+
+    def _splits_csv(self) -> str:
+        fitted = self.fitted
+        rows = ((csv_path(row.path), csv_label(row.label or ""), part)
+                for row, part in zip(fitted.table.rows, fitted.parts, strict=True))  # fmt: skip
+        return _csv(("path", "label", "split"), rows)
+
+    def _predictions_csv(self) -> str:
+        fitted, classes = self.fitted, self.fitted.classes
+        lines = []
+        for row, probabilities in zip(fitted.held_out.rows, fitted.held_out.probabilities, strict=True):
+            image, best = fitted.table.rows[row], int(probabilities.argmax())
+            label = image.label or ""
+            lines.append((
+                csv_path(image.path), fitted.parts[row], csv_label(label), csv_label(classes[best]),
+                "yes" if classes[best] == label else "no",
+                f"{probabilities[best]:.6f}", f"{probabilities[classes.index(label)]:.6f}",
+            ))  # fmt: skip
+        header = ("path", "split", "label", "predicted", "correct", "probability", "probability_of_label")
+        return _csv(header, lines)
+
+
+def train(
+    images: ImageTable | str | os.PathLike[str],
+    recipe: Recipe | None = None,
+    *,
+    strategy: str | None = None,
+    backbone: str | None = None,
+    precision: Precision | None = None,
+    fit: Fit | None = None,
+    class_weight: ClassWeight | None = None,
+    seed: int | None = None,
+    runtime: Runtime | None = None,
+) -> Run:
+    """Train a classifier and evaluate it on images that it was not trained on.
+
+    Args:
+        images: An image table, or a source of one.
+        recipe: All choices; the arguments that follow replace single ones.
+        strategy: See `Recipe`, as for the next five.
+        backbone: Name of the pretrained network.
+        precision: ``int8`` or ``float32``.
+        fit: ``crop``, ``squash`` or ``pad``.
+        class_weight: ``none`` or ``balanced``.
+        seed: Seeds every random choice.
+        runtime: Cache, workers, progress, strictness.
+
+    Raises:
+        SourceError: The images cannot be learnt from.
+        OptionError: A choice that does not exist.
+        ModelError: The backbone's weights are missing or damaged.
+
+    Example:
+        >>> headstart.train("photos/").evaluation.accuracy  # doctest: +SKIP
+        0.954
+    """
+    start = time.perf_counter()
+    choices = {
+        "strategy": strategy, "backbone": backbone, "precision": precision,
+        "fit": fit, "class_weight": class_weight, "seed": seed,
+    }  # fmt: skip
+    chosen = {key: value for key, value in choices.items() if value is not None}
+    recipe = dataclasses.replace(recipe or Recipe(), **chosen)  # type: ignore[arg-type]
+    runtime = runtime or Runtime()
+    learn = strategies.find(recipe.strategy)
+    table = images if isinstance(images, ImageTable) else read(images)
+    refuse_skipped(table, runtime)
+    fitted = learn(table, recipe, runtime)
+    return Run(fitted, recipe, {**fitted.seconds, "total": time.perf_counter() - start})
+
+
+def evaluate(
+    classifier: Classifier,
+    images: ImageTable | str | os.PathLike[str],
+    *,
+    allow_missing: bool = False,
+    runtime: Runtime | None = None,
+) -> tuple[Evaluation, ImageTable]:
+    """Evaluate a classifier on labelled images, by running the model file itself on each.
+
+    Args:
+        classifier: The classifier.
+        images: An image table, or a source of one. Where it has splits, only the test split counts; without
+            one, only the val split.
+        allow_missing: Accept a source that lacks some of the model's classes.
+        runtime: Workers, progress, strictness.
+
+    Returns:
+        The evaluation, and the table of the images that it is about, with all that were skipped.
+
+    Raises:
+        SourceError: Classes that the model does not know, or lacks; or no image can be read.
+
+    Example:
+        >>> headstart.evaluate(headstart.load("model.onnx"), "photos/")[0].accuracy  # doctest: +SKIP
+        0.954
+    """
+    from headstart.evaluation import evaluate as measure
+
+    runtime = runtime or Runtime(cache=None)
+    table = images if isinstance(images, ImageTable) else read(images)
+    refuse_skipped(table, runtime)
+    split = next((part for part in ("test", "val", "train") if part in table.splits), None)
+    if split:
+        table = dataclasses.replace(table, rows=tuple(row for row in table.rows if row.split == split))
+    _match_classes(table, classifier.classes, allow_missing=allow_missing)
+    keep, skipped, probabilities = [], [], []
+
+    def work(index: int) -> NDArray[np.float32]:
+        return classifier.run_file(table.storage.read(table.rows[index].path)).probabilities
+
+    for index, result in each(len(table), work, runtime, "Evaluating"):
+        if isinstance(result, ImageError):
+            skipped.append(Skipped(table.rows[index].path, result.message))
+        else:
+            keep.append(index)
+            probabilities.append(result)
+    table = table.select(keep, skipped)
+    refuse_skipped(table, runtime)
+    if not keep:
+        raise no_image(table)
+    labels = np.array([classifier.classes.index(row.label or "") for row in table.rows])
+    evaluation = measure(
+        np.array(probabilities, np.float64),
+        labels,
+        classifier.classes,
+        split=split or "all",
+        temperature=classifier.metadata.temperature,
+    )
+    return evaluation, table
+
+
+def refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    """Keep a run from being replaced by accident.
+
+    Raises:
+        StorageError: The folder holds a run and `overwrite` is off, or it is no folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{quoted(str(folder))} is a file; a run needs a folder.", "Choose another --out.")
+    if (folder / MODEL_FILE).exists() and not overwrite:
+        raise StorageError(
+            f"{quoted(str(folder))} already holds a run.",
+            "Choose another --out, or replace it with --overwrite.",
+        )
+
+
+def _match_classes(table: ImageTable, known: Sequence[str], *, allow_missing: bool) -> None:
+    unknown = [label for label in table.classes if label not in set(known)]
+    missing = [label for label in known if label not in set(table.classes)]
+    if unknown:
+        raise SourceError(
+            f"{quoted(table.source)} holds classes that the model does not know: {listed(unknown)}; "
+            f"it knows {listed(known)}.",
+            "Give the folders the names that the model was trained with; classes are matched by name, never by order.",
+        )
+    if missing and not allow_missing:
+        raise SourceError(
+            f"{quoted(table.source)} lacks classes of the model: {listed(missing)}.",
+            "Add images of them, or measure the others alone with --allow-missing.",
+        )
+
+
+def _csv(header: Sequence[str], rows: Any) -> str:
+    import csv
+    import io
+
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()

@@ -1,0 +1,196 @@
+"""The classifier: a model file at work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from headstart.artifact import golden, guard
+from headstart.artifact.schema import Metadata
+from headstart.core.errors import ImageError, InputError
+from headstart.core.options import Runtime
+from headstart.core.text import quoted
+from headstart.data.decode import decode, from_pil
+from headstart.data.storage import read_file
+from headstart.features.extract import each
+from headstart.features.session import Session
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    # A path, the bytes of an image file, a PIL image, or uint8 pixels (H, W), (H, W, 3) or (H, W, 4).
+    ImageLike = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier says of one image.
+
+    Attributes:
+        label: The most probable class.
+        probability: Its calibrated probability, in 0..1.
+        top: The most probable classes with their probabilities, from the highest.
+        familiar: Whether the image is like the training images; None where the model cannot tell.
+    """
+
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+    familiar: bool | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the model computes of one image.
+
+    Attributes:
+        probabilities: float32 (C,), which sum to 1.
+        embedding: float32 (D,).
+    """
+
+    probabilities: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+class Classifier:
+    """A model file at work. Any thread may use it.
+
+    Args:
+        content: The model file.
+        name: What to call it in messages.
+
+    Raises:
+        ModelError: The file is refused.
+    """
+
+    def __init__(self, content: bytes, name: str = "The model") -> None:
+        self.content = content
+        self.metadata: Metadata = guard.check(content, name)
+        self._max_megapixels = int(self.metadata.recipe.get("max_megapixels", 64))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Classifier:
+        """Load a model file; no code in it is ever run.
+
+        Raises:
+            ModelError: There is no such file, or it is refused.
+        """
+        return cls(guard.read_model(Path(path)), quoted(os.fspath(path)))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+        return self.metadata.classes
+
+    @overload
+    def predict(self, images: ImageLike, *, top: int = ...) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, images: Sequence[ImageLike], *, top: int = ...) -> list[Prediction]: ...
+    def predict(self, images: ImageLike | Sequence[ImageLike], *, top: int = 5) -> Prediction | list[Prediction]:
+        """The class of an image, or of each image of a list.
+
+        Args:
+            images: A path, the bytes of an image file, a PIL image, uint8 pixels (H, W, 3), or a list of these.
+            top: How many classes to name.
+
+        Raises:
+            ImageError: An image cannot be read; nothing is returned for the others.
+            InputError: A value is of no such kind.
+
+        Example:
+            >>> headstart.load("runs/pets/model.onnx").predict("cat.jpg").label  # doctest: +SKIP
+            'cat'
+        """
+        predictions = [self.prediction(result.probabilities, top) for result in self._run(images)]
+        return predictions if _is_list(images) else predictions[0]
+
+    def predict_proba(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+        """Probabilities, float32 (C,) of an image or (N, C) of a list, in the order of `classes`; see `predict`."""
+        stacked = np.stack([result.probabilities for result in self._run(images)])
+        return stacked if _is_list(images) else stacked[0]
+
+    def embed(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+        """Embeddings, float32 (D,) of an image or (N, D) of a list; see `predict`."""
+        stacked = np.stack([result.embedding for result in self._run(images)])
+        return stacked if _is_list(images) else stacked[0]
+
+    def verify(self) -> golden.Verification:
+        """Run the golden images that travel in the model, and compare with what the training machine computed."""
+        return golden.verify(self._session, self.metadata)
+
+    def run_file(self, data: bytes) -> Result:
+        """Run the model on the bytes of one image file.
+
+        Raises:
+            ImageError: It cannot be decoded, or the model's answer is not a probability.
+        """
+        enough = self.metadata.preprocess.enough_px
+        return self.run_pixels(decode(data, max_megapixels=self._max_megapixels, enough_px=enough).pixels)
+
+    def run_pixels(self, pixels: NDArray[np.uint8]) -> Result:
+        """Run the model on uint8 (H, W, 3); see `run_file`."""
+        probabilities, embedding = self._session.run(pixels)
+        if not (np.isfinite(probabilities).all() and np.isfinite(embedding).all()):
+            raise ImageError("the model gives values that are not finite")
+        return Result(probabilities, embedding)
+
+    def prediction(self, probabilities: NDArray[np.float32], top: int = 5) -> Prediction:
+        """Probabilities (C,) in words."""
+        best = np.argsort(-probabilities, kind="stable")[: max(1, top)]
+        named = tuple((self.classes[i], float(probabilities[i])) for i in best)
+        return Prediction(*named[0], named)
+
+    @cached_property
+    def _session(self) -> Session:
+        return Session(self.content)
+
+    def _run(self, images: ImageLike | Sequence[ImageLike]) -> Iterable[Result]:
+        items: list[Any] = list(images) if _is_list(images) else [images]  # type: ignore[arg-type]
+        if not items:
+            raise InputError("An empty list of images; expected at least one.")
+
+        def work(index: int) -> Result:
+            return self._run_one(items[index])
+
+        results = []
+        for index, result in each(len(items), work, Runtime(cache=None), "Predicting"):
+            if isinstance(result, ImageError):
+                item = items[index]
+                name = quoted(os.fspath(item)) if isinstance(item, str | os.PathLike) else f"Image {index}"
+                raise ImageError(f"{name}: {result.message}.", result.hint) from result
+            results.append(result)
+        return results
+
+    def _run_one(self, image: Any) -> Result:
+        if isinstance(image, str | os.PathLike):
+            return self.run_file(read_file(os.fspath(image)))
+        if isinstance(image, bytes | bytearray | memoryview):
+            return self.run_file(bytes(image))
+        from PIL import Image
+
+        if isinstance(image, Image.Image):
+            return self.run_pixels(from_pil(image))
+        if isinstance(image, np.ndarray):
+            shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in {3, 4})
+            if image.dtype != np.uint8 or not shaped or not image.size:
+                raise InputError(
+                    f"An array of {image.dtype} {image.shape}; expected uint8 (H, W), (H, W, 3) or (H, W, 4), "
+                    "with values 0 to 255 in RGB order.",
+                    "Do not resize or normalise: the model does that itself.",
+                )
+            return self.run_pixels(from_pil(Image.fromarray(np.ascontiguousarray(image))))
+        raise InputError(
+            f"A value of type {type(image).__name__}; expected a path, bytes, a PIL image or a uint8 array."
+        )
+
+
+def _is_list(images: Any) -> bool:
+    """Whether several images were given: a list or tuple, or pixels (N, H, W, 3)."""
+    return isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4)

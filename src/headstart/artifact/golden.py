@@ -1,0 +1,87 @@
+"""Golden images: generated pictures that travel in the model with the outputs that are expected of them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.artifact.schema import Golden, Metadata
+from headstart.data.decode import decode
+from headstart.features.session import Session
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# (height, width): one that is shrunk, wide and odd; one that is enlarged; one upright and tiny.
+SHAPES = ((301, 420), (96, 64), (33, 20))
+RECTANGLES = 24
+# Float sums may be ordered differently on another processor. Int8 sums are exact, but a value that lies on the edge
+# between two levels may fall to the other side, and one level is about 1 % of a typical activation.
+TOLERANCES = {
+    "float32": {"probability": 0.001, "embedding": 0.001},
+    "int8": {"probability": 0.03, "embedding": 0.05},
+}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What running the golden images again gave.
+
+    Attributes:
+        images: Number of golden images.
+        probability_difference: Largest absolute difference of a probability.
+        embedding_difference: Largest difference of an embedding, relative to its length.
+        passed: Both are within the model's tolerance.
+    """
+
+    images: int
+    probability_difference: float
+    embedding_difference: float
+    passed: bool
+
+
+def make(session: Session) -> tuple[Golden, ...]:
+    """Generate the golden images and record what a model makes of them."""
+    goldens = []
+    for number, (height, width) in enumerate(SHAPES):
+        pixels = picture(height, width, seed=number)
+        probabilities, embedding = session.run(pixels)
+        goldens.append(Golden(_png(pixels), probabilities, embedding))
+    return tuple(goldens)
+
+
+def verify(session: Session, metadata: Metadata) -> Verification:
+    """Run the golden images and compare; nothing to compare never passes."""
+    probability = embedding = 0.0
+    for golden in metadata.golden:
+        got_probabilities, got_embedding = session.run(decode(golden.png).pixels)
+        if got_probabilities.shape != golden.probabilities.shape or got_embedding.shape != golden.embedding.shape:
+            return Verification(len(metadata.golden), float("inf"), float("inf"), passed=False)
+        probability = max(probability, float(np.abs(got_probabilities - golden.probabilities).max()))
+        length = max(float(np.linalg.norm(golden.embedding)), 1e-12)
+        embedding = max(embedding, float(np.linalg.norm(got_embedding - golden.embedding)) / length)
+    allowed = metadata.tolerance
+    within = probability <= allowed.get("probability", 0) and embedding <= allowed.get("embedding", 0)
+    return Verification(len(metadata.golden), probability, embedding, passed=bool(metadata.golden) and within)
+
+
+def picture(height: int, width: int, seed: int) -> NDArray[np.uint8]:
+    """A picture of overlapping rectangles, uint8 (H, W, 3): edges and colours at all scales, and a small PNG."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((height, width, 3), rng.integers(0, 256, 3), np.uint8)
+    for _ in range(RECTANGLES):
+        top, left = int(rng.integers(0, height)), int(rng.integers(0, width))
+        bottom, right = int(rng.integers(top, height)) + 1, int(rng.integers(left, width)) + 1
+        pixels[top:bottom, left:right] = rng.integers(0, 256, 3)
+    return pixels
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

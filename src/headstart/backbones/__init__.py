@@ -1,0 +1,1 @@
+"""Pretrained networks, and the embedder graphs made of them."""

@@ -1,0 +1,62 @@
+"""`headstart cache`: where embeddings are kept, how much they take, and how to clear them."""
+
+from __future__ import annotations
+
+import typer
+
+from headstart.cli import options
+from headstart.core.text import counted
+
+app = typer.Typer(name="cache", help="Where embeddings are kept, how much they take, and how to clear them.",
+                  no_args_is_help=True, rich_markup_mode=None)  # fmt: skip
+
+
+@app.command()
+def where(json: options.Json = False, quiet: options.Quiet = False) -> int:
+    """Print the cache folder; HEADSTART_CACHE names another."""
+    from headstart.cli.output import Output
+    from headstart.core.options import default_cache
+
+    output = Output(as_json=json, quiet=quiet)
+    folder = default_cache()
+    if not json:
+        output.say(str(folder))
+    output.document({"folder": str(folder)})
+    return 0
+
+
+@app.command()
+def size(json: options.Json = False, quiet: options.Quiet = False) -> int:
+    """Print how much the cache holds."""
+    from headstart.cli.output import Output
+    from headstart.core.options import default_cache
+    from headstart.features.cache import size as measure
+
+    output = Output(as_json=json, quiet=quiet)
+    folder = default_cache()
+    held = measure(folder)
+    images, embedders = counted(held["images"], "embedding"), counted(held["embedders"], "embedder")
+    output.say(f"{images} and {embedders}, {held['bytes'] / 1e6:.1f} MB in {folder}")
+    output.document({"folder": str(folder), **held})
+    return 0
+
+
+@app.command()
+def clear(json: options.Json = False, quiet: options.Quiet = False) -> int:
+    """Delete all that is kept; the next training embeds its images again."""
+    from headstart.cli.output import Output
+    from headstart.core.files import storage_error
+    from headstart.core.options import default_cache
+    from headstart.features.cache import clear as delete
+    from headstart.features.cache import size as measure
+
+    output = Output(as_json=json, quiet=quiet)
+    folder = default_cache()
+    held = measure(folder)
+    try:
+        delete(folder)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    output.say(f"Deleted {counted(held['images'], 'embedding')}, {held['bytes'] / 1e6:.1f} MB in {folder}")
+    output.document({"folder": str(folder), **held})
+    return 0

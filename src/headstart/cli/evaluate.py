@@ -1,0 +1,48 @@
+"""`headstart evaluate`: how good a model file is on labelled images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headstart.cli import options
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="The model.onnx of a run.")],
+    source: Annotated[str, typer.Argument(help="Labelled images, as for train; a test or val split counts alone.")],
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Accept a source that lacks some of the model's classes.")
+    ] = False,
+    path_column: options.PathColumn = "path",
+    label_column: options.LabelColumn = "label",
+    split_column: options.SplitColumn = "split",
+    group_column: options.GroupColumn = "group",
+    root: options.Root = None,
+    workers: options.Workers = None,
+    strict: options.Strict = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Run a model file on labelled images and report its accuracy with intervals."""
+    from headstart import api
+    from headstart.cli.output import Output
+    from headstart.cli.show import show_evaluation
+
+    output = Output(as_json=json, quiet=quiet)
+    classifier = api.load(model)
+    columns = options.columns(path_column, label_column, split_column, group_column, root)
+    evaluation, table = api.evaluate(
+        classifier,
+        api.read(source, columns=columns),
+        allow_missing=allow_missing,
+        runtime=options.runtime(output, workers=workers, strict=strict, cached=False),
+    )
+    where = "images" if evaluation.split == "all" else f"{evaluation.split} images"
+    show_evaluation(output, evaluation, where)
+    for note in table.notes:
+        output.note(note)
+    output.skipped(table.skipped)
+    output.document({"evaluation": evaluation.as_dict(), "skipped": [skip.as_dict() for skip in table.skipped]})
+    return 3 if table.skipped else 0

@@ -1,0 +1,78 @@
+"""The program `headstart`: commands, signals, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import typer
+
+from headstart import __version__
+from headstart.cli import cache, demo, evaluate, messages, predict, train, verify
+
+app = typer.Typer(
+    name="headstart",
+    help="From a folder of labelled photos to one model file that can be trusted and shipped.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(train.train)
+app.command()(predict.predict)
+app.command()(evaluate.evaluate)
+app.command()(verify.verify)
+app.command()(demo.demo)
+app.add_typer(cache.app)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"headstart {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """From a folder of labelled photos to one model file that can be trusted and shipped."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and exit: 0 done, 1 our fault, 2 bad usage or input, 3 some images unread, 130 interrupted."""
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _terminate)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    code = run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code. Every error has been told when this returns."""
+    try:
+        code = app(args=list(arguments), standalone_mode=False)
+    except BaseException as error:  # noqa: BLE001  the one place where every error is put into words
+        return messages.tell(error, as_json="--json" in arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, _at_once)
+    raise KeyboardInterrupt
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, _at_once)
+    raise messages.Terminated
+
+
+def _at_once(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)  # files are written under a temporary name, so nothing is left half-written

@@ -1,0 +1,78 @@
+"""From an error to words, the next step, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any
+
+import typer
+
+from headstart.core.errors import HeadstartError, InputError, OfflineError, StorageError
+from headstart.core.text import json_text, printable
+
+DONE, OUR_FAULT, BAD_INPUT, SOME_SKIPPED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+
+
+# typer carries click's exceptions under a private name in some versions, and click itself in others.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+_ClickException: Any = typer.BadParameter.__mro__[2]
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM)."""
+
+
+def tell(error: BaseException, *, as_json: bool) -> int:
+    """Say what happened on the standard error stream, and as JSON on standard output where that was asked for.
+
+    Returns:
+        The exit code.
+    """
+    message, hint, code = _words(error)
+    if code == OUR_FAULT and not isinstance(error, HeadstartError):
+        traceback.print_exception(error)
+    if message:
+        print(f"Error: {_lines(message)}", file=sys.stderr)
+    if hint:
+        print(_lines(hint), file=sys.stderr)
+    if as_json and code:
+        print(json_text({"error": message, "hint": hint}))
+    return code
+
+
+def _words(error: BaseException) -> tuple[str, str, int]:
+    if isinstance(error, InputError | StorageError | OfflineError):
+        return error.message, error.hint, BAD_INPUT
+    if isinstance(error, HeadstartError):
+        return error.message, error.hint, OUR_FAULT
+    if isinstance(error, _ClickException):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "headstart"
+        hint = f"See `{command} --help`." if isinstance(error, _UsageError) else ""
+        return str(error.format_message()), hint, BAD_INPUT
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return "Interrupted.", _GO_ON, INTERRUPTED
+    if isinstance(error, Terminated):
+        return "Asked to stop (SIGTERM).", _GO_ON, TERMINATED
+    if isinstance(error, SystemExit):
+        return "", "", error.code if isinstance(error.code, int) else BAD_INPUT
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has left; closing it again must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return "", "", 128 + 13
+    if isinstance(error, MemoryError):
+        return "There is not enough memory.", "Try fewer --workers, or a smaller --max-megapixels.", BAD_INPUT
+    return (
+        f"{type(error).__name__}: {error}",
+        "This is a fault of Headstart: please report the lines above.",
+        OUR_FAULT,
+    )
+
+
+def _lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+_GO_ON = "No file was left half-written. Run the same command again: images that were embedded come from the cache."

@@ -1,0 +1,43 @@
+"""Options that several commands share, so that each is described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from headstart.cli.output import Output
+    from headstart.core.options import Runtime
+    from headstart.data.readers import Columns
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; words go to standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no words and no progress.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Any file that cannot be used is an error.")]
+Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Threads; default: one for each core.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the feature cache.")]
+PathColumn = Annotated[str, typer.Option(help="Manifest: column of the image's path.")]
+LabelColumn = Annotated[str, typer.Option(help="Manifest: column of the class.")]
+SplitColumn = Annotated[str, typer.Option(help="Manifest: column of the split (train, val, test).")]
+GroupColumn = Annotated[str, typer.Option(help="Manifest: column of the group; a group is never divided.")]
+Root = Annotated[Path | None, typer.Option(help="Manifest: folder of its paths; default: its own.")]
+
+
+def columns(path: str, label: str, split: str, group: str, root: Path | None) -> Columns:
+    """The columns of a manifest from the options."""
+    from headstart.data.readers import Columns
+
+    return Columns(path=path, label=label, split=split, group=group, root=root)
+
+
+def runtime(output: Output, *, workers: int | None, strict: bool, cached: bool) -> Runtime:
+    """How to run, from the options."""
+    from headstart.core.options import Runtime, default_cache, default_workers
+
+    return Runtime(
+        cache=default_cache() if cached else None,
+        workers=workers or default_workers(),
+        progress=output.progress(),
+        strict=strict,
+    )

@@ -1,0 +1,114 @@
+"""The one output sink: for people, as JSON, or quiet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from headstart.core.progress import Progress, Silent
+from headstart.core.text import json_text, printable
+
+if TYPE_CHECKING:
+    from headstart.data.table import Skipped
+
+MAX_SKIPPED_SHOWN = 10
+
+
+class Output:
+    """Where results and words go.
+
+    Results go to standard output: text for people, or one JSON document. Notes and progress go to standard error.
+
+    Args:
+        as_json: One JSON document on standard output, nothing else.
+        quiet: No words and no progress; errors are still told.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def say(self, text: str = "") -> None:
+        """A line for people."""
+        if not self.quiet:
+            print(_clean(text), file=sys.stderr if self.as_json else sys.stdout, flush=True)
+
+    def note(self, text: str) -> None:
+        """A line that people should read, beside the result."""
+        if not self.quiet:
+            print(_clean(f"Note: {text}"), file=sys.stderr, flush=True)
+
+    def document(self, record: dict[str, Any]) -> None:
+        """The JSON document, where one was asked for."""
+        if self.as_json:
+            print(json_text(record), flush=True)
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+        """A table for people; the columns in `right` are aligned to the right."""
+        if self.quiet or self.as_json:
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for number, name in enumerate(header):
+            justify = "right" if number in right else "left"
+            table.add_column(Text(printable(name)), justify=justify, overflow="fold")  # type: ignore[arg-type]
+        for row in rows:
+            table.add_row(*(Text(printable(cell)) for cell in row))  # Text: names are never read as markup
+        Console(highlight=False, emoji=False).print(table)
+
+    def skipped(self, skipped: Sequence[Skipped]) -> None:
+        """The files that were not used, with reasons."""
+        if not skipped:
+            return
+        self.note(f"{len(skipped):,} {'file was' if len(skipped) == 1 else 'files were'} not used:")
+        if self.quiet:
+            return
+        for skip in skipped[:MAX_SKIPPED_SHOWN]:
+            print(f"  {printable(skip.path)}: {printable(skip.reason)}", file=sys.stderr)
+        if len(skipped) > MAX_SKIPPED_SHOWN:
+            print(f"  and {len(skipped) - MAX_SKIPPED_SHOWN:,} more (--json lists all)", file=sys.stderr)
+
+    def progress(self) -> Progress:
+        """Bars on a terminal; nothing elsewhere."""
+        return Silent() if self.quiet or not sys.stderr.isatty() else Bars()
+
+
+class Bars:
+    """Progress bars with rate and remaining time, which vanish when their stage is done."""
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
+        """See `headstart.core.progress.Progress`."""
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as RichProgress
+
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with RichProgress(*columns, console=Console(stderr=True), transient=True) as bars:
+            task = bars.add_task(name, total=total, rate="")
+
+            def advance(steps: int) -> None:
+                bars.advance(task, steps)
+                speed = bars.tasks[0].speed
+                bars.update(task, rate=f"{speed:.0f}/s" if speed and speed >= 1 else "")
+
+            yield advance
+
+
+def _clean(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))

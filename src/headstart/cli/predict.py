@@ -1,0 +1,122 @@
+"""`headstart predict`: the classes of images, by a model file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headstart.cli import options
+from headstart.core.text import csv_label, csv_path, json_text, portable
+
+if TYPE_CHECKING:
+    from headstart.artifact.classifier import Classifier, Prediction
+    from headstart.core.errors import ImageError
+    from headstart.core.options import Runtime
+    from headstart.data.table import ImageTable
+
+    Predicted = Iterator[tuple[str, Prediction | ImageError]]
+
+
+class Format(StrEnum):
+    """How predictions are printed."""
+
+    table = "table"
+    csv = "csv"
+    jsonl = "jsonl"
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="The model.onnx of a run.")],
+    paths: Annotated[list[str], typer.Argument(help="Images, folders, or patterns such as 'new/*.jpg'.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+    workers: options.Workers = None,
+    strict: options.Strict = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Say which class each image belongs to, and how probable that is."""
+    from headstart import api
+    from headstart.cli.output import Output
+    from headstart.data.inputs import expand
+    from headstart.features.extract import refuse_skipped
+
+    output = Output(as_json=json, quiet=quiet)
+    classifier = api.load(model)
+    table = expand(paths)
+    runtime = options.runtime(output, workers=workers, strict=strict, cached=False)
+    refuse_skipped(table, runtime)
+    predictions = _predict(classifier, table, top, runtime)
+    unread = len(table.skipped)
+    if json:
+        records = [_record(path, result) for path, result in predictions]
+        skipped = [skip.as_dict() for skip in table.skipped]
+        output.document({"predictions": records, "skipped": skipped})
+        unread += sum("error" in record for record in records)
+    elif format is Format.table:
+        rows = [_cells(path, result) for path, result in predictions]
+        output.table(["Image", "Class", "Probability", "Next"], rows, right=(2,))
+        output.skipped(table.skipped)
+        unread += sum(row[1] == "" for row in rows)
+    else:
+        unread += _stream(predictions, format)
+        output.skipped(table.skipped)
+    return 3 if unread else 0
+
+
+def _predict(classifier: Classifier, table: ImageTable, top: int, runtime: Runtime) -> Predicted:
+    from headstart.core.errors import ImageError, SourceError
+    from headstart.core.text import quoted
+    from headstart.features.extract import each
+
+    def work(index: int) -> Prediction:
+        result = classifier.run_file(table.storage.read(table.rows[index].path))
+        return classifier.prediction(result.probabilities, top)
+
+    for index, result in each(len(table), work, runtime, "Predicting"):
+        path = table.rows[index].path
+        if runtime.strict and isinstance(result, ImageError):
+            raise SourceError(f"{quoted(path)}: {result.message}.", "Run without --strict to go on with the others.")
+        yield path, result
+
+
+def _record(path: str, result: Prediction | ImageError) -> dict[str, Any]:
+    if isinstance(result, Exception):
+        return {"path": portable(path), "error": portable(str(result))}
+    return {
+        "path": portable(path),
+        "label": portable(result.label),
+        "probability": round(result.probability, 6),
+        "familiar": result.familiar,
+        "top": [{"label": portable(label), "probability": round(value, 6)} for label, value in result.top],
+    }
+
+
+def _cells(path: str, result: Prediction | ImageError) -> list[str]:
+    if isinstance(result, Exception):
+        return [path, "", "", f"not read: {result}"]
+    others = ", ".join(f"{label} {100 * value:.1f} %" for label, value in result.top[1:])
+    return [path, result.label, f"{100 * result.probability:.1f} %", others]
+
+
+def _stream(predictions: Predicted, format: Format) -> int:
+    """Print a line an image as it comes; the number that could not be read."""
+    import csv
+
+    unread = 0
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if format is Format.csv:
+        writer.writerow(["path", "label", "probability", "error"])
+    for path, result in predictions:
+        record = _record(path, result)
+        unread += "error" in record
+        if format is Format.csv:
+            label = csv_label(record.get("label", ""))
+            writer.writerow([csv_path(path), label, record.get("probability", ""), record.get("error", "")])
+        else:
+            print(json_text(record, indent=None))
+    return unread

@@ -1,0 +1,82 @@
+"""How an evaluation is shown to people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headstart.core.text import quoted
+
+if TYPE_CHECKING:
+    from headstart.cli.output import Output
+    from headstart.evaluation import Evaluation
+
+MAX_CLASSES_SHOWN = 20
+MAX_CONFUSIONS_SHOWN = 5
+MAX_MATRIX_CLASSES = 12
+
+
+def show_evaluation(output: Output, evaluation: Evaluation, where: str) -> None:
+    """Print the headline, the numbers behind it, the classes and the confusions."""
+    low, high = evaluation.accuracy_interval
+    output.say(
+        f"Accuracy {_percent(evaluation.accuracy)} (95 % interval {_percent(low)} to {_percent(high)}): "
+        f"{evaluation.correct:,} of {evaluation.n:,} {where} right"
+    )
+    balanced = evaluation.balanced_accuracy_interval
+    output.say(
+        f"Balanced accuracy {_percent(evaluation.balanced_accuracy)} ({_range(balanced)}), "
+        f"macro F1 {evaluation.macro_f1:.3f}, log loss {evaluation.log_loss:.3f}"
+    )
+    output.say(
+        f"Calibration error {_percent(evaluation.calibration_error)} "
+        f"(before temperature {_percent(evaluation.calibration_error_uncalibrated)})"
+    )
+    output.say()
+    _show_classes(output, evaluation)
+    _show_confusions(output, evaluation)
+
+
+def _show_classes(output: Output, evaluation: Evaluation) -> None:
+    shown = sorted(evaluation.classes, key=lambda one: (one.recall is None, one.recall or 0))[:MAX_CLASSES_SHOWN]
+    kept = [one for one in evaluation.classes if one in shown]
+    rows = [
+        [
+            one.label,
+            f"{one.images:,}",
+            _percent(one.recall),
+            _range(one.recall_interval),
+            _percent(one.precision),
+        ]
+        for one in kept
+    ]
+    output.table(["Class", "Images", "Recall", "95 % interval", "Precision"], rows, right=(1, 2, 3, 4))
+    if len(kept) < len(evaluation.classes):
+        output.say(f"The {len(kept)} classes with the lowest recall of {len(evaluation.classes):,}; --json lists all.")
+
+
+def _show_confusions(output: Output, evaluation: Evaluation) -> None:
+    labels = [one.label for one in evaluation.classes]
+    mistakes = sorted(
+        ((count, labels[i], labels[j]) for i, row in enumerate(evaluation.confusion)
+         for j, count in enumerate(row) if i != j and count),
+        reverse=True, key=lambda one: one[0],
+    )  # fmt: skip
+    output.say()
+    if not mistakes:
+        output.say("No image was taken for another class.")
+    elif len(labels) <= MAX_MATRIX_CLASSES:
+        rows = [[label, *(f"{cell or '·'}" for cell in row)]
+                for label, row in zip(labels, evaluation.confusion, strict=True)]  # fmt: skip
+        output.table(["True class / predicted", *labels], rows, right=range(1, len(labels) + 1))
+    else:
+        output.say("Most frequent mistakes (true class -> predicted):")
+        for count, true, predicted in mistakes[:MAX_CONFUSIONS_SHOWN]:
+            output.say(f"  {count:,} x {quoted(true)} -> {quoted(predicted)}")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"

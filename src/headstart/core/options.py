@@ -1,0 +1,45 @@
+"""How to run, as opposed to what to compute (that is the recipe): nothing here changes a result."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headstart.core.progress import Progress, Silent
+
+CACHE_VARIABLE = "HEADSTART_CACHE"
+
+
+def default_cache() -> Path:
+    """The cache folder: `HEADSTART_CACHE` where it is set, else the user's cache folder of this system."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("headstart", appauthor=False))
+
+
+def default_workers() -> int:
+    """One worker thread for each core that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """How to run.
+
+    Attributes:
+        cache: Folder of the feature cache; None works without one.
+        workers: Threads that each decode and embed one image at a time.
+        progress: Where progress is shown.
+        strict: Any file that cannot be used is an error, instead of being skipped and counted.
+    """
+
+    cache: Path | None = field(default_factory=default_cache)
+    workers: int = field(default_factory=default_workers)
+    progress: Progress = field(default_factory=Silent)
+    strict: bool = False

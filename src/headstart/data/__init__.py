@@ -1,0 +1,1 @@
+"""From what the user points at to an image table, and from bytes to pixels."""

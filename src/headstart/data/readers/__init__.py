@@ -1,0 +1,88 @@
+"""Readers turn a source into an image table. A new kind of source is one file here and one row below."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.core.errors import SourceError
+from headstart.core.text import quoted
+
+if TYPE_CHECKING:
+    from headstart.data.table import ImageTable
+
+# file suffix, or "/" for a folder -> module:function(path, columns)
+READERS = {
+    "/": "headstart.data.readers.folder:read",
+    ".csv": "headstart.data.readers.manifest:read",
+    ".tsv": "headstart.data.readers.manifest:read",
+    ".jsonl": "headstart.data.readers.manifest:read",
+    ".zip": "headstart.data.readers.zipped:read",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Names of a manifest's columns, and the folder that its paths are relative to.
+
+    Attributes:
+        path: Column of the image's path.
+        label: Column of its class.
+        split: Column of its split (``train``, ``val``, ``test``); may be absent from the file.
+        group: Column of its group; may be absent from the file.
+        root: Folder that the paths are relative to and may not leave; None is the manifest's own folder.
+    """
+
+    path: str = "path"
+    label: str = "label"
+    split: str = "split"
+    group: str = "group"
+    root: Path | None = None
+
+
+def read(source: str | os.PathLike[str], columns: Columns | None = None) -> ImageTable:
+    """Read a source into an image table; no image is decoded yet.
+
+    Args:
+        source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a CSV, TSV or JSONL
+            manifest; a zip file of any of these.
+        columns: Names of a manifest's columns.
+
+    Raises:
+        SourceError: There is no such source, or it holds no image.
+    """
+    path = Path(source)
+    try:
+        folder, exists = path.is_dir(), path.exists()
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{quoted(str(path))} cannot be opened: {error}.") from error
+    if not exists:
+        raise SourceError(f"There is no file or folder {quoted(str(path))}.", _neighbour(path))
+    kind = "/" if folder else path.suffix.lower()
+    if kind not in READERS:
+        raise SourceError(
+            f"{quoted(str(path))} is not a source of labelled images.",
+            "Give a folder of class folders, a manifest (.csv, .tsv, .jsonl), or a .zip of either.",
+        )
+    module, function = READERS[kind].split(":")
+    table: ImageTable = getattr(importlib.import_module(module), function)(path, columns or Columns())
+    if not table.rows:
+        raise SourceError(
+            f"No labelled image found in {quoted(str(path))}"
+            + (f"; {table.skipped[0].path}: {table.skipped[0].reason}." if table.skipped else "."),
+            "Expected a folder for each class with its images inside: cats/1.jpg, dogs/2.jpg.",
+        )
+    return table
+
+
+def _neighbour(path: Path) -> str:
+    from headstart.core.text import nearest
+
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return "Check the path."
+    return nearest(path.name, names) or "Check the path."

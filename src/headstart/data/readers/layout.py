@@ -1,0 +1,108 @@
+"""What a tree of folders means: class folders, or split folders with class folders inside."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from headstart.core.errors import SourceError
+from headstart.core.text import listed, quoted
+from headstart.data.table import Row, Skipped, Split
+
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+_LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r", "$recycle.bin", "@eadir"}
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is hidden or written by the operating system."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+@dataclass
+class Tree:
+    """What a walk over a folder or a zip file found.
+
+    Attributes:
+        files: Paths of regular files relative to the root, with ``/`` between the parts.
+        folders: Paths of all folders, likewise.
+        skipped: What is there and cannot be read, with reasons.
+        ignored: Number of hidden files and litter; a hidden folder counts with what is inside.
+        notes: Sentences that a person should read.
+    """
+
+    files: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    ignored: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def interpret(tree: Tree, source: str) -> tuple[list[Row], list[Skipped], list[str]]:
+    """Give every file of a tree its label and split by the folders it lies in.
+
+    Returns:
+        Rows in order of their paths, skipped files with reasons, notes.
+
+    Raises:
+        SourceError: The folders at the top are partly splits and partly classes, or two of them are the
+            same split.
+    """
+    top = sorted({path.split("/", 1)[0] for path in [*tree.folders, *(f for f in tree.files if "/" in f)]})
+    splits = {name: SPLIT_NAMES[name.lower()] for name in top if name.lower() in SPLIT_NAMES}
+    if splits:
+        _check_splits(top, splits, tree.folders, source)
+    rows: list[Row] = []
+    skipped = list(tree.skipped)
+    for path in sorted(tree.files):
+        parts = path.split("/")
+        if splits and len(parts) > 2:
+            rows.append(Row(path, parts[1], splits[parts[0]]))
+        elif not splits and len(parts) > 1:
+            rows.append(Row(path, parts[0]))
+        else:
+            skipped.append(Skipped(path, "not inside a class folder"))
+    classes = {row.label for row in rows if row.label is not None}
+    depth = 1 if splits else 0
+    named = {parts[depth] for folder in tree.folders if len(parts := folder.split("/")) > depth}
+    notes = list(tree.notes)
+    if empty := sorted(named - classes):
+        notes.append(f"Class folders without a file, left out: {listed(empty)}.")
+    return rows, skipped, notes + twin_notes(classes)
+
+
+def twin_notes(classes: Iterable[str]) -> list[str]:
+    """A note for classes whose names differ only in case or in Unicode form: most likely one class."""
+    by_form: dict[str, list[str]] = {}
+    for name in sorted(classes):
+        by_form.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)
+    return [
+        f"Classes that differ only in case or Unicode form: {listed(names)}. They are used as "
+        f"{len(names)} classes; rename the folders if they are one."
+        for names in by_form.values()
+        if len(names) > 1
+    ]
+
+
+def _check_splits(top: list[str], splits: dict[str, Split], folders: list[str], source: str) -> None:
+    others = [name for name in top if name not in splits]
+    if others:
+        raise SourceError(
+            f"{quoted(source)} holds split folders ({listed(splits)}) beside other folders ({listed(others)}).",
+            "Keep only splits or only classes at the top; if the split names are classes, use a manifest.",
+        )
+    if len(set(splits.values())) < len(splits):
+        raise SourceError(
+            f"{quoted(source)} holds several folders for one split: {listed(splits)}.",
+            "Keep one of train, one of val | valid | validation, and one of test.",
+        )
+    if folders and not any("/" in folder for folder in folders):
+        raise SourceError(
+            f"The split folders of {quoted(source)} hold no class folders.",
+            "Expected SPLIT/CLASS/IMAGE, such as train/cats/1.jpg.",
+        )

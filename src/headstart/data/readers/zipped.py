@@ -1,0 +1,123 @@
+"""Read a zip file of class folders, split folders, or a manifest with its images; nothing is extracted."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from pathlib import Path
+
+from headstart.core.errors import ImageError, SourceError
+from headstart.core.text import listed, quoted
+from headstart.data.readers import Columns
+from headstart.data.readers.layout import Tree, interpret, is_litter
+from headstart.data.readers.manifest import SUFFIXES, parse
+from headstart.data.storage import MAX_FILE_BYTES, MAX_ZIP_RATIO, ZIP_RATIO_FREE_BYTES, ZipStorage
+from headstart.data.table import ImageTable, Row, Skipped
+
+
+class _Below:
+    """A storage seen from a folder inside it."""
+
+    def __init__(self, storage: ZipStorage, prefix: str) -> None:
+        self._storage = storage
+        self._prefix = prefix
+
+    def read(self, path: str) -> bytes:
+        return self._storage.read(self._prefix + path)
+
+
+def read(path: Path, columns: Columns) -> ImageTable:
+    """Read a zip file into an image table; see `headstart.data.readers.read`.
+
+    A single folder at the top, which most archives have, is looked through.
+    """
+    archive = ZipStorage(path)
+    tree = _list(archive)
+    prefix = ""
+    while (inner := _only_folder(tree)) is not None:
+        prefix += f"{inner}/"
+        tree = _enter(tree, inner)
+    storage = _Below(archive, prefix)
+    manifests = [name for name in tree.files if "/" not in name and Path(name).suffix.lower() in SUFFIXES]
+    if len(manifests) > 1:
+        raise SourceError(f"{quoted(str(path))} holds several manifests: {listed(manifests)}.", "Keep one.")
+    if manifests:
+        return _from_manifest(path, storage, tree, manifests[0], columns)
+    rows, skipped, notes = interpret(tree, str(path))
+    return ImageTable(str(path), storage, tuple(rows), tuple(skipped), tree.ignored, tuple(notes))
+
+
+def _from_manifest(path: Path, storage: _Below, tree: Tree, name: str, columns: Columns) -> ImageTable:
+    try:
+        text = storage.read(name)
+    except ImageError as error:
+        raise SourceError(f"The manifest {quoted(name)} in {quoted(str(path))}: {error.message}.") from error
+    rows, skipped, notes = parse(text, name, columns)
+    present = set(tree.files)
+    missing = [Skipped(row.path, "not in the zip file") for row in rows if row.path not in present]
+    kept: list[Row] = [row for row in rows if row.path in present]
+    named = {row.path for row in rows} | {skip.path for skip in skipped} | {name}
+    unlisted = [Skipped(file, "not in the manifest") for file in tree.files if file not in named]
+    every = (*tree.skipped, *skipped, *missing, *unlisted)
+    return ImageTable(str(path), storage, tuple(kept), every, tree.ignored, tuple(notes))
+
+
+def _list(archive: ZipStorage) -> Tree:
+    tree = Tree()
+    seen: set[str] = set()
+    for entry in archive.entries:
+        parts = entry.filename.rstrip("/").split("/")
+        if any(is_litter(part) for part in parts if part not in {"..", "."}):
+            tree.ignored += not entry.is_dir()
+            continue
+        if reason := _refusal(entry, seen):
+            tree.skipped.append(Skipped(entry.filename, reason))
+            continue
+        seen.add(entry.filename)
+        if entry.is_dir():
+            tree.folders.append(entry.filename.rstrip("/"))
+        else:
+            tree.files.append(entry.filename)
+            tree.folders.extend("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    tree.folders = sorted(set(tree.folders))
+    return tree
+
+
+def _refusal(entry: zipfile.ZipInfo, seen: set[str]) -> str:
+    name, mode = entry.filename, entry.external_attr >> 16
+    if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in name.replace("\\", "/").split("/"):
+        return "its path leaves the zip file"
+    if stat.S_ISLNK(mode):
+        return "a link inside the zip file"
+    if name in seen:
+        return "a second entry of the same name"
+    if entry.flag_bits & 0x1:
+        return "encrypted"
+    if entry.file_size > MAX_FILE_BYTES:
+        return f"{entry.file_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
+    if entry.file_size > max(ZIP_RATIO_FREE_BYTES, MAX_ZIP_RATIO * entry.compress_size):
+        return f"expands more than {MAX_ZIP_RATIO} times"
+    return ""
+
+
+def _only_folder(tree: Tree) -> str | None:
+    """The one folder that everything lies in, unless it is a class or a split itself."""
+    top = {path.split("/", 1)[0] for path in [*tree.files, *tree.folders]}
+    if len(top) != 1 or any("/" not in file for file in tree.files):
+        return None
+    (name,) = top
+    holds_folders = any(folder.startswith(f"{name}/") for folder in tree.folders)
+    holds_manifest = any(file.count("/") == 1 and Path(file).suffix.lower() in SUFFIXES for file in tree.files)
+    return name if holds_folders or holds_manifest else None
+
+
+def _enter(tree: Tree, folder: str) -> Tree:
+    prefix = f"{folder}/"
+    cut = len(prefix)
+    return Tree(
+        files=[file[cut:] for file in tree.files],
+        folders=[name[cut:] for name in tree.folders if name.startswith(prefix)],
+        skipped=tree.skipped,
+        ignored=tree.ignored,
+        notes=tree.notes,
+    )

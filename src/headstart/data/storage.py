@@ -1,0 +1,115 @@
+"""Where the bytes of images come from: a folder or a zip file. Reading is bounded, and opens regular files only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Protocol
+
+from headstart.core.errors import ImageError, SourceError
+
+# No camera writes larger files; it bounds the memory of one worker.
+MAX_FILE_BYTES = 256 * 2**20
+# A zip entry that expands more than this, beyond a size that solid-colour images reach, is a bomb.
+MAX_ZIP_RATIO = 200
+ZIP_RATIO_FREE_BYTES = 8 * 2**20
+
+
+class Storage(Protocol):
+    """Where the bytes of images come from. `read` may be called from several threads at once."""
+
+    def read(self, path: str) -> bytes:
+        """All bytes of one file.
+
+        Raises:
+            ImageError: It cannot be read; the message is the reason.
+        """
+        ...
+
+
+class FolderStorage:
+    """Files below a folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = os.fspath(root)
+
+    def read(self, path: str) -> bytes:
+        """All bytes of one file; see `Storage`."""
+        return read_file(os.path.join(self.root, path))  # noqa: PTH118  a Path costs more than the read
+
+
+class ZipStorage:
+    """Files inside a zip file, read in place: nothing is extracted."""
+
+    def __init__(self, archive: str | Path) -> None:
+        try:
+            self._zip = zipfile.ZipFile(archive)
+        except (zipfile.BadZipFile, NotImplementedError) as error:
+            raise SourceError(
+                f"'{archive}' is not a readable zip file: {error}.", "Download or pack it again."
+            ) from error
+        self.entries = self._zip.infolist()
+        self._by_path = {entry.filename: entry for entry in reversed(self.entries)}
+
+    def read(self, path: str) -> bytes:
+        """All bytes of one entry; see `Storage`."""
+        entry = self._by_path[path]
+        if entry.file_size > MAX_FILE_BYTES:
+            raise ImageError(_too_large(entry.file_size))
+        try:
+            with self._zip.open(entry) as file:
+                data = file.read(entry.file_size + 1)
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:
+            raise ImageError(f"damaged in the zip file: {error}") from error
+        if len(data) != entry.file_size:
+            raise ImageError(f"the zip file promises {entry.file_size:,} bytes and holds {len(data):,}")
+        return data
+
+
+def read_file(path: str) -> bytes:
+    """All bytes of a regular file; pipes, sockets and devices are never read.
+
+    Raises:
+        ImageError: It cannot be read; the message is the reason.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe that replaced the file since the scan must not wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError("not a regular file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise ImageError(_too_large(status.st_size))
+            return file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ImageError(_reason(error)) from error
+    except ValueError as error:  # a NUL in the path
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError("the path holds a NUL character") from error
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        return "file not found"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return "no permission to read"
+    if error.errno == errno.EISDIR:
+        return "a folder, not a file"
+    return f"cannot be read: {error.strerror or type(error).__name__}"
+
+
+def _too_large(size: int) -> str:
+    return f"{size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"

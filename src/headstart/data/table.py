@@ -1,0 +1,120 @@
+"""The image table: the rows that one source was read into."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from headstart.core.errors import SourceError
+from headstart.core.text import counted, listed, portable, quoted
+from headstart.data.storage import Storage
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image: where it is, and what the user says of it.
+
+    Attributes:
+        path: Where its storage finds it, relative to the source; unique in the table.
+        label: Its class; None where the source has no labels.
+        split: The part of the data it belongs to; None where the source brings no splits.
+        group: Images of one group stay on one side of every split; None for a group of its own.
+    """
+
+    path: str
+    label: str | None = None
+    split: Split | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """One file that was found and not used, with the reason."""
+
+    path: str
+    reason: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The form in which JSON shows it."""
+        return {"path": portable(self.path), "reason": portable(self.reason)}
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """The rows that one source was read into; immutable.
+
+    Every file that was found is in exactly one of `rows`, `skipped` and the count `ignored`.
+
+    Attributes:
+        source: What the user pointed at.
+        storage: Where the bytes of the images come from.
+        rows: The images, in an order that does not depend on the file system.
+        skipped: Files that were found and cannot be used, with reasons.
+        ignored: Number of hidden files and system litter (``.DS_Store``, ``__MACOSX``, ...).
+        notes: Sentences that a person should read.
+    """
+
+    source: str
+    storage: Storage
+    rows: tuple[Row, ...]
+    skipped: tuple[Skipped, ...] = ()
+    ignored: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.rows)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels, sorted by code point."""
+        return tuple(sorted({row.label for row in self.rows if row.label is not None}))
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that the source brings, in the order train, val, test."""
+        present = {row.split for row in self.rows}
+        return tuple(split for split in SPLITS if split in present)
+
+    def select(self, keep: list[int], skipped: list[Skipped]) -> ImageTable:
+        """The table without the rows that turned out to be unusable.
+
+        Args:
+            keep: Indices of the rows that stay.
+            skipped: The rows that go, with reasons.
+        """
+        return dataclasses.replace(self, rows=tuple(self.rows[i] for i in keep), skipped=self.skipped + tuple(skipped))
+
+    def require_classes(self) -> tuple[str, ...]:
+        """The classes, where there are at least two, each with at least two images.
+
+        Raises:
+            SourceError: There is nothing to learn from.
+        """
+        counts = Counter(row.label for row in self.rows if row.label is not None)
+        if len(counts) < 2:
+            found = f"only the class {quoted(next(iter(counts)))}" if counts else "no labelled image"
+            raise SourceError(
+                f"{quoted(self.source)} holds {found}; a classifier needs at least two classes.",
+                "Put each class in a folder of its own, named after it, or give a manifest with path,label.",
+            )
+        small = sorted(label for label, count in counts.items() if count < 2)
+        if small:
+            raise SourceError(
+                f"{counted(len(small), 'class has', 'classes have')} a single image: {listed(small)}.",
+                "Each class needs at least two images, one to learn from and one to check with: "
+                "add images, or take the class out.",
+            )
+        return tuple(sorted(counts))
+
+    def __repr__(self) -> str:
+        splits = Counter(row.split for row in self.rows if row.split)
+        parts = [counted(len(self.rows), "image"), counted(len(self.classes), "class", "classes")]
+        parts += [f"{splits[split]:,} {split}" for split in self.splits]
+        parts += [f"{len(self.skipped):,} skipped"] if self.skipped else []
+        return f"ImageTable({quoted(self.source)}: {', '.join(parts)})"

@@ -1,0 +1,5 @@
+"""Numbers with intervals, from held-out images only."""
+
+from headstart.evaluation.evaluate import ClassResult, Evaluation, evaluate
+
+__all__ = ["ClassResult", "Evaluation", "evaluate"]

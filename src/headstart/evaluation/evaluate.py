@@ -1,0 +1,164 @@
+"""The evaluation: all numbers on a set of held-out predictions, with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.core.text import portable
+from headstart.evaluation import metrics
+from headstart.evaluation.intervals import Interval, bootstrap_mean, percentiles, resampled_counts, wilson
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """How one class fares.
+
+    Attributes:
+        label: Its name.
+        images: Held-out images of it.
+        predicted: Held-out images that were predicted to be of it.
+        precision: Share of those that are; None when there are none.
+        recall: Share of its images that were found; None when there are none.
+        recall_interval: 95 % Wilson interval of the recall.
+        f1: Harmonic mean of precision and recall; None when the class is neither present nor predicted.
+    """
+
+    label: str
+    images: int
+    predicted: int
+    precision: float | None
+    recall: float | None
+    recall_interval: Interval | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Numbers on held-out images. Intervals are at 95 %; shares are in 0..1; losses in nats.
+
+    Attributes:
+        split: What was held out: ``val``, ``test``, ``cross-validation``, or the name of another source.
+        n: Number of images.
+        correct: Number predicted right.
+        accuracy: Share predicted right, with Wilson's interval.
+        balanced_accuracy: Mean recall over the classes, with a bootstrap interval, like the next two.
+        macro_f1: Mean F1 over the classes.
+        log_loss: Mean negative log likelihood.
+        log_loss_uncalibrated: The same before the temperature.
+        calibration_error: Expected calibration error after the temperature.
+        calibration_error_uncalibrated: The same before the temperature.
+        classes: Results of each class.
+        confusion: Counts: row the true class, column the predicted one, in the order of `classes`.
+    """
+
+    split: str
+    n: int
+    correct: int
+    accuracy: float
+    accuracy_interval: Interval
+    balanced_accuracy: float
+    balanced_accuracy_interval: Interval
+    macro_f1: float
+    macro_f1_interval: Interval
+    log_loss: float
+    log_loss_interval: Interval
+    log_loss_uncalibrated: float
+    calibration_error: float
+    calibration_error_uncalibrated: float
+    classes: tuple[ClassResult, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The evaluation as JSON values."""
+        record = {
+            **self.__dict__,
+            "classes": [one.__dict__ | {"label": portable(one.label)} for one in self.classes],
+        }
+        return {key: _plain(value) for key, value in record.items()}
+
+
+def evaluate(
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    split: str,
+    temperature: NDArray[np.float64] | float = 1.0,
+) -> Evaluation:
+    """Evaluate held-out predictions.
+
+    Args:
+        probabilities: (N, C), calibrated; each row sums to 1.
+        labels: Class index of each image, (N,), in 0..C-1.
+        classes: Names of the classes, in the order of the columns.
+        split: What was held out.
+        temperature: What the scores were divided by, one number or one for each image (N,).
+
+    Raises:
+        ValueError: There is no image, or the shapes do not fit.
+    """
+    if probabilities.shape != (len(labels), len(classes)) or not len(labels):
+        raise ValueError(f"probabilities {probabilities.shape} for {len(labels)} labels of {len(classes)} classes")
+    power = np.reshape(temperature, (-1, 1)) if np.ndim(temperature) else temperature
+    uncalibrated = metrics.sharpen(probabilities, power)  # type: ignore[arg-type]
+    predicted = probabilities.argmax(1)
+    confusion = metrics.confusion_matrix(labels, predicted, len(classes))
+    counts, resampled = metrics.Counts.of(confusion), resampled_counts(confusion)
+    losses = metrics.negative_log_likelihood(probabilities, labels)
+    correct = int(np.trace(confusion))
+    return Evaluation(
+        split=split,
+        n=len(labels),
+        correct=correct,
+        accuracy=correct / len(labels),
+        accuracy_interval=wilson(correct, len(labels)),
+        balanced_accuracy=float(counts.balanced_accuracy()),
+        balanced_accuracy_interval=percentiles(resampled.balanced_accuracy()),
+        macro_f1=float(counts.macro_f1()),
+        macro_f1_interval=percentiles(resampled.macro_f1()),
+        log_loss=float(losses.mean()),
+        log_loss_interval=bootstrap_mean(losses),
+        log_loss_uncalibrated=float(metrics.negative_log_likelihood(uncalibrated, labels).mean()),
+        calibration_error=metrics.calibration_error(probabilities, labels),
+        calibration_error_uncalibrated=metrics.calibration_error(uncalibrated, labels),
+        classes=_class_results(confusion, counts, classes),
+        confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
+    )
+
+
+def _class_results(
+    confusion: NDArray[np.int64], counts: metrics.Counts, classes: Sequence[str]
+) -> tuple[ClassResult, ...]:
+    precision, recall, f1 = counts.precisions(), counts.recalls(), counts.f1_scores()
+    return tuple(
+        ClassResult(
+            label=label,
+            images=(images := int(confusion[i].sum())),
+            predicted=int(confusion[:, i].sum()),
+            precision=_defined(precision[i]),
+            recall=_defined(recall[i]),
+            recall_interval=wilson(int(confusion[i, i]), images) if images else None,
+            f1=_defined(f1[i]),
+        )
+        for i, label in enumerate(classes)
+    )
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

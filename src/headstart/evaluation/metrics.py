@@ -1,0 +1,100 @@
+"""Metrics of classification. Those of a confusion matrix take many of them at once, so that a bootstrap is one call.
+
+That, and the second that importing scikit-learn takes, is why they are here; the tests hold them to its values.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CALIBRATION_BINS = 15  # Guo et al. 2017
+
+
+def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Counts (C, C): row the true class, column the predicted one."""
+    cells = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return cells.reshape(classes, classes).astype(np.int64)
+
+
+class Counts(NamedTuple):
+    """What the metrics of a confusion matrix need of it; all arrays (..., C), in images.
+
+    Attributes:
+        hits: Images of each class that were found.
+        present: Images of each class.
+        predicted: Images that were predicted to be of each class.
+    """
+
+    hits: NDArray[Any]
+    present: NDArray[Any]
+    predicted: NDArray[Any]
+
+    @classmethod
+    def of(cls, confusion: NDArray[np.int64]) -> Counts:
+        """The counts of a confusion matrix (C, C)."""
+        return cls(np.diagonal(confusion), confusion.sum(1), confusion.sum(0))
+
+    def recalls(self) -> NDArray[np.float64]:
+        """Share of each class's images that were found, (..., C); NaN for a class without images."""
+        return _ratio(self.hits, self.present)
+
+    def precisions(self) -> NDArray[np.float64]:
+        """Share of each class's predictions that are right, (..., C); NaN for a class never predicted."""
+        return _ratio(self.hits, self.predicted)
+
+    def f1_scores(self) -> NDArray[np.float64]:
+        """Harmonic mean of precision and recall, (..., C); NaN for a class neither present nor predicted."""
+        return _ratio(2 * self.hits, self.present + self.predicted)
+
+    def balanced_accuracy(self) -> NDArray[np.float64]:
+        """Mean recall over the classes that are present, (...)."""
+        return _nanmean(self.recalls())
+
+    def macro_f1(self) -> NDArray[np.float64]:
+        """Mean F1 over the classes that are present or predicted, (...)."""
+        return _nanmean(self.f1_scores())
+
+
+def negative_log_likelihood(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """-log of the probability of the true class, (N,), in nats; probabilities count as at least 1e-15."""
+    result: NDArray[np.float64] = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-15))
+    return result
+
+
+def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Expected calibration error in 0..1 (Naeini et al. 2015; Guo et al. 2017), with 15 bins of equal width.
+
+    The mean distance between the probability of the predicted class and the share of such predictions that are
+    right, over bins of the probability, weighted by their size.
+    """
+    confidence = probabilities.max(1)
+    correct = probabilities.argmax(1) == labels
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - correct, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def sharpen(probabilities: NDArray[np.float64], power: float) -> NDArray[np.float64]:
+    """Probabilities (N, C) raised to a power and normalised: the power T takes a temperature of T back."""
+    logs = np.log(np.maximum(probabilities, 1e-300)) * power
+    powers = np.exp(logs - logs.max(1, keepdims=True))
+    result: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
+    return result
+
+
+def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
+    return result
+
+
+def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a sample without any class
+        result: NDArray[np.float64] = np.nanmean(values, axis=-1)
+    return result

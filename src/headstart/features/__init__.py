@@ -1,0 +1,1 @@
+"""Images to embeddings: sessions, the pool of workers, and the cache."""

@@ -1,0 +1,180 @@
+"""Run a model over all images of a table: N workers, each of which decodes one image and runs the session."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from headstart.backbones.embedder import Embedder
+from headstart.core.errors import ImageError, InputError, SourceError
+from headstart.core.options import Runtime
+from headstart.core.text import counted, quoted
+from headstart.data.decode import decode
+from headstart.data.table import ImageTable, Skipped
+from headstart.features.cache import FeatureCache
+from headstart.features.session import Session
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+# Images in flight for each worker: enough that no worker waits, few enough that memory stays flat.
+AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Features:
+    """The embeddings of a table.
+
+    Attributes:
+        table: The rows that could be embedded; the others are in its `skipped`.
+        matrix: float32 (N, D), a row for each row of the table.
+        digests: SHA-256 of each image file, hexadecimal.
+        cached: How many embeddings came from the cache.
+        notes: Sentences that a person should read.
+    """
+
+    table: ImageTable
+    matrix: NDArray[np.float32]
+    digests: tuple[str, ...]
+    cached: int
+    notes: tuple[str, ...] = field(default=())
+
+
+def extract(table: ImageTable, embedder: Embedder, runtime: Runtime, *, max_megapixels: int) -> Features:
+    """Embed all images of a table, each once, through the cache.
+
+    Args:
+        table: The images.
+        embedder: What turns one image into an embedding.
+        runtime: Cache, workers, progress, strictness.
+        max_megapixels: See `headstart.data.decode.decode`.
+
+    Raises:
+        SourceError: No image can be read; an embedding is not finite; or a file is skipped and
+            `runtime.strict` is set.
+    """
+    session = _Lazy(lambda: Session(embedder.model))
+    matrix = np.empty((len(table), embedder.width), np.float32)
+    digests: list[str] = []
+    keep: list[int] = []
+    skipped: list[Skipped] = []
+    cached = animated = 0
+    with FeatureCache(runtime.cache, embedder.digest, embedder.width) as cache:
+
+        def embed(index: int) -> tuple[bytes, NDArray[np.float32], bool, bool]:
+            data = table.storage.read(table.rows[index].path)
+            digest = sha256(data).digest()
+            known = cache.get(digest)
+            if known is not None:
+                return digest, known, True, False
+            image = decode(data, max_megapixels=max_megapixels, enough_px=embedder.preprocess.enough_px)
+            (embedding,) = session().run(image.pixels)
+            if np.isfinite(embedding).all():
+                cache.put(digest, embedding)
+            return digest, embedding, False, image.animated
+
+        for index, result in each(len(table), embed, runtime, "Embedding"):
+            path = table.rows[index].path
+            if isinstance(result, ImageError):
+                skipped.append(Skipped(path, result.message))
+                continue
+            digest, embedding, hit, moving = result
+            if not np.isfinite(embedding).all():
+                raise SourceError(
+                    f"The embedding of {quoted(path)} holds values that are not finite.",
+                    "Nothing was saved. Look at this image, or leave it out.",
+                )
+            matrix[len(keep)] = embedding
+            keep.append(index)
+            digests.append(digest.hex())
+            cached += hit
+            animated += moving
+        notes = cache.notes
+    kept = table.select(keep, skipped)
+    refuse_skipped(kept, runtime)
+    if not keep:
+        raise no_image(kept)
+    if animated:
+        notes.append(f"{counted(animated, 'file')} with several frames or pages: the first was used.")
+    return Features(kept, matrix[: len(keep)], tuple(digests), cached, tuple(notes))
+
+
+def each(count: int, work: Callable[[int], T], runtime: Runtime, stage: str) -> Iterator[tuple[int, T | ImageError]]:
+    """Call `work` with 0..count-1 in the pool of workers, and give the results in this order.
+
+    An `ImageError` is a result; any other error, and an interruption, ends the pool at once.
+    """
+
+    def guarded(index: int) -> T | ImageError:
+        try:
+            return work(index)
+        except ImageError as error:
+            return error
+
+    with runtime.progress.stage(stage, count) as advance, _pool(runtime.workers) as pool:
+        waiting: deque[tuple[int, Future[T | ImageError]]] = deque()
+        for index in range(count):
+            waiting.append((index, pool.submit(guarded, index)))
+            if len(waiting) >= AHEAD * runtime.workers:
+                done, future = waiting.popleft()
+                yield done, future.result()
+                advance(1)
+        for done, future in waiting:
+            yield done, future.result()
+            advance(1)
+
+
+def refuse_skipped(table: ImageTable, runtime: Runtime) -> None:
+    """With `--strict`, a file that cannot be used is an error.
+
+    Raises:
+        SourceError: There is one.
+    """
+    if runtime.strict and table.skipped:
+        first = table.skipped[0]
+        raise SourceError(
+            f"{counted(len(table.skipped), 'file')} cannot be used; the first is {quoted(first.path)}: {first.reason}.",
+            "Mend or remove it, or run without --strict to skip and count such files.",
+        )
+
+
+def no_image(table: ImageTable) -> InputError:
+    """The error for a source of which no image can be read."""
+    first = table.skipped[0]
+    return SourceError(
+        f"None of the {counted(len(table.skipped), 'file')} in {quoted(table.source)} can be used; "
+        f"the first is {quoted(first.path)}: {first.reason}."
+    )
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="headstart")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Lazy:
+    """A session that is made on first use: a run that finds everything in the cache needs none."""
+
+    def __init__(self, make: Callable[[], Session]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+
+    def __call__(self) -> Session:
+        with self._lock:
+            if self._session is None:
+                self._session = self._make()
+            return self._session

@@ -1,0 +1,59 @@
+"""ONNX Runtime sessions as Headstart uses them: from bytes, on the CPU, one thread each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.core.errors import ImageError, ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Session:
+    """One model in memory; `run` may be called from several threads at once.
+
+    Batching buys nothing on a CPU, and threads inside one run wait for each other: each worker runs single images
+    on one thread of its own instead.
+
+    Args:
+        model: The ONNX file.
+
+    Raises:
+        ModelError: ONNX Runtime refuses it.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only; they come as exceptions
+        options.enable_cpu_mem_arena = False  # an arena keeps the memory of the largest image ever seen
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # The runtime's exceptions share no base but Exception and RuntimeError.
+        except Exception as error:
+            raise ModelError(f"ONNX Runtime refuses the model: {str(error)[:300]}") from error
+        self.outputs = tuple(output.name for output in self._session.get_outputs())
+
+    def run(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Run one image.
+
+        Args:
+            image: uint8 (H, W, 3).
+
+        Returns:
+            One array for each output, without the batch dimension.
+
+        Raises:
+            ImageError: The runtime failed on this image, for want of memory say.
+        """
+        try:
+            results: list[Any] = self._session.run(None, {"image": image[None]})
+        except Exception as error:
+            raise ImageError(f"the model failed on it: {str(error)[:200]}") from error
+        return [result[0] for result in results]

@@ -1,0 +1,1 @@
+"""What maps embeddings to class scores."""

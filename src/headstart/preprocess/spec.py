@@ -1,0 +1,74 @@
+"""The preprocessing record: the only truth on resize, crop and normalisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from headstart.core.errors import ModelError
+from headstart.core.recipe import Fit
+
+MAX_SIZE_PX = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """What is done to the pixels of an image before the backbone sees them.
+
+    Attributes:
+        size_px: Side of the square that the backbone takes.
+        fit: ``crop``: the shorter side becomes ``size_px / crop_fraction`` and the centre is cut out;
+            ``squash``: both sides become ``size_px``; ``pad``: the longer side becomes ``size_px`` and the rest
+            is filled with the mean colour.
+        crop_fraction: Share of the shorter side that the crop keeps, in (0, 1].
+        mean: Mean of each channel, of pixels in 0..1.
+        std: Standard deviation of each channel, likewise.
+    """
+
+    size_px: int
+    fit: Fit
+    crop_fraction: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def resize_px(self) -> int:
+        """The side that the shorter (crop) or the longer (pad) side of an image is resized to."""
+        return int(self.size_px / self.crop_fraction) if self.fit == "crop" else self.size_px
+
+    @property
+    def enough_px(self) -> int:
+        """Sides above this may be decoded at reduced scale: twice what the resize needs."""
+        return 2 * self.resize_px
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Preprocess:
+        """Read a record from a model's metadata.
+
+        Raises:
+            ModelError: A field is missing, unknown or absurd.
+        """
+        try:
+            mean, std = (tuple(float(value) for value in record[key]) for key in ("mean", "std"))
+            size_px, fit, crop_fraction = record["size_px"], record["fit"], float(record["crop_fraction"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"The model's preprocessing record is damaged ({error}).") from error
+        sane = (
+            len(record) == 5
+            and len(mean) == len(std) == 3
+            and all(math.isfinite(value) for value in mean)
+            and all(math.isfinite(value) and value > 0 for value in std)
+            and isinstance(size_px, int)
+            and 1 <= size_px <= MAX_SIZE_PX
+            and fit in get_args(Fit)
+            and 0.1 <= crop_fraction <= 1
+        )
+        if not sane:
+            raise ModelError(f"The model's preprocessing record is absurd: {dict(record)!r:.200}.")
+        return cls(size_px=size_px, fit=fit, crop_fraction=crop_fraction, mean=mean, std=std)  # type: ignore[arg-type]

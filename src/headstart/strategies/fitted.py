@@ -1,0 +1,55 @@
+"""What every strategy gives: a model file, and predictions on images that it was not fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from headstart.data.table import ImageTable
+    from headstart.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions on images that the predicting model was not fitted on.
+
+    Attributes:
+        rows: Rows of the table, (M,).
+        probabilities: Calibrated, float64 (M, C).
+    """
+
+    rows: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The result of a strategy.
+
+    Attributes:
+        table: The images that were used, with all that were skipped.
+        classes: Names in the order of the probabilities.
+        model: The model file.
+        evaluation: Numbers on the held-out images.
+        held_out: The predictions behind them.
+        parts: The part of each row, (N,): ``train``, ``val``, ``test``, or ``fold 1`` and so on.
+        counts: Images of each part and class.
+        seconds: Time of each stage.
+        details: What else the strategy has to say of its fit, as JSON values.
+        notes: Sentences that a person should read.
+    """
+
+    table: ImageTable
+    classes: tuple[str, ...]
+    model: bytes
+    evaluation: Evaluation
+    held_out: HeldOut
+    parts: tuple[str, ...]
+    counts: dict[str, dict[str, int]]
+    seconds: dict[str, float]
+    details: dict[str, Any]
+    notes: tuple[str, ...]

@@ -1,0 +1,148 @@
+"""The parts of a table: what is learnt from, and what is held out to measure on."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.core.errors import SourceError
+from headstart.core.recipe import Recipe
+from headstart.core.text import counted, listed, quoted
+from headstart.data.splits import deal_folds, holdout, join_groups
+from headstart.features.extract import Features
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# With fewer held-out images the interval of an accuracy is wider than 15 points; then every image is held out once.
+MIN_HELD_OUT = 50
+MIN_HELD_OUT_OF_A_CLASS = 3
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Who learns and who is held out.
+
+    Attributes:
+        names: The part of each row, (N,).
+        fit: Rows that the final model learns from, (F,).
+        folds: For each of these, its fold in the choice of the head's strength, (F,).
+        held_out: Rows that are measured on; empty when that is done by cross-validation over `folds`.
+        split: What the evaluation calls the held-out images.
+        labels: Class index of each row, (N,).
+        groups: Group number of each row.
+        notes: Sentences that a person should read.
+    """
+
+    names: tuple[str, ...]
+    fit: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    split: str
+    labels: NDArray[np.int64]
+    groups: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def cross_validated(self) -> bool:
+        """Whether there was too little to hold out."""
+        return not len(self.held_out)
+
+
+def divide(features: Features, classes: tuple[str, ...], recipe: Recipe) -> Parts:
+    """Divide a table by the splits that it brings, or by a stratified draw that keeps groups together.
+
+    Raises:
+        SourceError: The source's splits cannot be used.
+    """
+    table, digests = features.table, features.digests
+    index = {label: i for i, label in enumerate(classes)}
+    labels = np.array([index[row.label or ""] for row in table.rows], np.int64)
+    groups = join_groups(digests, [row.group for row in table.rows])
+    notes = _duplicate_notes(features)
+    given = [row.split for row in table.rows]
+    measured = [split for split in table.splits if split != "train"]
+    if measured:
+        names = [str(split) for split in given]
+        split: str = measured[-1]
+        if len(measured) > 1:
+            notes.append("The val images are in predictions.csv; the numbers are those of the test split alone.")
+        notes += _check_given(names, labels, groups, classes, split)
+    else:
+        split = "val"
+        held = holdout(labels, groups, digests, share=recipe.holdout, seed=recipe.seed)
+        smallest = np.bincount(labels[held], minlength=len(classes)).min()
+        if held.sum() >= MIN_HELD_OUT and smallest >= MIN_HELD_OUT_OF_A_CLASS:
+            names = ["val" if one else "train" for one in held]
+        else:
+            names, split = ["train"] * len(labels), "cross-validation"
+    fit = np.flatnonzero(np.array(names) == "train")
+    folds = deal_folds(
+        labels[fit], [groups[i] for i in fit], [digests[i] for i in fit], folds=recipe.folds, seed=recipe.seed
+    )
+    if split == "cross-validation":
+        names = [f"fold {fold + 1}" for fold in folds]
+    held_out = np.flatnonzero(~np.isin(np.arange(len(labels)), fit))
+    return Parts(tuple(names), fit, folds, held_out, split, labels, tuple(groups), tuple(notes))
+
+
+def count(names: tuple[str, ...], labels: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Images of each part and class; the folds of a cross-validation are one part."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, label in zip(names, labels, strict=True):
+        counts["cross-validation" if name.startswith("fold ") else name][classes[label]] += 1
+    return {name: {label: counts[name][label] for label in classes} for name in counts}
+
+
+def _check_given(
+    names: list[str], labels: NDArray[np.int64], groups: list[int], classes: tuple[str, ...], split: str
+) -> list[str]:
+    """Refuse splits that nothing can be learnt from, and name what weakens them."""
+    part = np.array(names)
+    learnt = np.bincount(labels[part == "train"], minlength=len(classes))
+    if not learnt.any():
+        raise SourceError(f"There is no train split beside {split}.", "Add one, or give all images without splits.")
+    if missing := [classes[i] for i in np.flatnonzero(learnt == 0)]:
+        raise SourceError(
+            f"{counted(len(missing), 'class', 'classes')} of the {split} split never seen in train: {listed(missing)}.",
+            "Give the folders of all splits the same names, or add train images.",
+        )
+    if small := [classes[i] for i in np.flatnonzero(learnt < 2)]:
+        raise SourceError(
+            f"The train split has a single image of {listed(small)}.",
+            "Each class needs at least two to learn from.",
+        )
+    notes = []
+    measured = np.bincount(labels[part == split], minlength=len(classes))
+    if absent := [classes[i] for i in np.flatnonzero(measured == 0)]:
+        notes.append(f"No {split} image of {listed(absent)}: nothing is known of how well that is told.")
+    train_groups = {group for group, name in zip(groups, names, strict=True) if name == "train"}
+    leaked = sum(name == split and group in train_groups for group, name in zip(groups, names, strict=True))
+    if leaked:
+        notes.append(
+            f"{counted(leaked, f'{split} image is', f'{split} images are')} also in train (the same file or group): "
+            "the numbers are too good by that much."
+        )
+    return notes
+
+
+def _duplicate_notes(features: Features) -> list[str]:
+    """Notes on files of the same content; they stay on one side of every split that we draw."""
+    labels: dict[str, set[str]] = defaultdict(set)
+    for digest, row in zip(features.digests, features.table.rows, strict=True):
+        labels[digest].add(row.label or "")
+    notes = []
+    if copies := len(features.digests) - len(labels):
+        notes.append(f"{counted(copies, 'image is a copy', 'images are copies')} of another, byte for byte.")
+    conflicting = [digest for digest, names in labels.items() if len(names) > 1]
+    if conflicting:
+        example = next(row.path for digest, row in zip(features.digests, features.table.rows, strict=True)
+                       if digest == conflicting[0])  # fmt: skip
+        notes.append(
+            f"{counted(len(conflicting), 'image is', 'images are')} in more than one class, such as {quoted(example)}: "
+            "at least one of the labels is wrong."
+        )
+    return notes
