@@ -31,7 +31,7 @@ def tell(error: BaseException, *, as_json: bool) -> int:
         The exit code.
     """
     message, hint, code = _words(error)
-    if code == OUR_FAULT and not isinstance(error, HeadstartError):
+    if code == OUR_FAULT and message and not isinstance(error, HeadstartError):
         traceback.print_exception(error)
     if message:
         print(f"Error: {_lines(message)}", file=sys.stderr)
@@ -56,12 +56,12 @@ def _words(error: BaseException) -> tuple[str, str, int]:
         return "Interrupted.", _GO_ON, INTERRUPTED
     if isinstance(error, Terminated):
         return "Asked to stop (SIGTERM).", _GO_ON, TERMINATED
-    if isinstance(error, SystemExit):
-        return "", "", error.code if isinstance(error.code, int) else BAD_INPUT
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
         # Whoever read our output has left; closing it again must not raise at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return "", "", 128 + 13
+    if isinstance(error, SystemExit):
+        return "", "", error.code if isinstance(error.code, int) else BAD_INPUT
     if isinstance(error, MemoryError):
         return "There is not enough memory.", "Try fewer --workers, or a smaller --max-megapixels.", BAD_INPUT
     return (
