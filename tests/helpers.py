@@ -1,0 +1,63 @@
+"""Small image sets that are drawn here, and the program in a subprocess."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def draw(label: str, seed: int, size: tuple[int, int] = (80, 64)) -> Image.Image:
+    """A picture of one of three easily told kinds: `disc`, `stripes`, `noise`. Each seed is another picture."""
+    rng = np.random.default_rng([seed, len(label)])
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    pixels = np.empty((height, width, 3), np.float64)
+    pixels[:] = rng.uniform(90, 230, 3)
+    if label == "disc":
+        centre = rng.uniform(0.35, 0.65, 2) * (height, width)
+        pixels[np.hypot(y - centre[0], x - centre[1]) < rng.uniform(0.2, 0.35) * height] = rng.uniform(0, 90, 3)
+    elif label == "stripes":
+        pixels[(x // rng.integers(3, 7)) % 2 == 0] = rng.uniform(0, 90, 3)
+    else:
+        pixels += rng.normal(0, 60, pixels.shape)
+    return Image.fromarray(np.clip(pixels + rng.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8))
+
+
+def write_images(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
+    """Write `counts[label]` pictures into a folder for each label."""
+    for label, count in counts.items():
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            draw(label, seed + number).save(folder / label / f"{number:03}.png")
+    return folder
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the program did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def headstart_cli(*arguments: str | Path, cwd: Path | None = None, timeout: float = 120, **env: str) -> Result:
+    """Run `headstart` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "headstart", *map(str, arguments)],
+        capture_output=True, text=True, cwd=cwd, timeout=timeout, env=os.environ | env, check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return Result(done.returncode, done.stdout, done.stderr)
