@@ -52,8 +52,8 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         now = time.perf_counter()
         seconds[stage], clock = now - clock, now
 
-    # scikit-learn takes a second to import; the embedding pass, which mostly runs outside Python, hides it.
-    solver = threading.Thread(target=importlib.import_module, args=("sklearn.linear_model",), daemon=True)
+    # SciPy's optimiser takes half a second to import; the embedding pass, which mostly runs outside Python, hides it.
+    solver = threading.Thread(target=importlib.import_module, args=("scipy.optimize",), daemon=True)
     solver.start()
     embedder = load_embedder(recipe, runtime.cache)
     features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)
@@ -126,6 +126,7 @@ def _fit_head(
             folds,
             classes=len(classes),
             class_weight=recipe.class_weight,
+            workers=runtime.workers,
             advance=advance,
         )
 
