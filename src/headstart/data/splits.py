@@ -1,11 +1,13 @@
 """Which images are held out. Stratified by class, seeded, and whole groups stay on one side.
 
 The order in which groups are dealt out is that of a seeded hash of their content. So the result depends neither on the
-order nor on the names of the files, and images that are added leave most others where they were.
+order nor on the names of the files, and images that are added leave most others where they were (groups of several
+images excepted: large ones are dealt first, to even out).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -14,6 +16,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+# With one group of a class left, nothing of it remains to choose the head's strength with.
+GROUPS_TO_LEARN_FROM = 2
 
 
 def join_groups(digests: Sequence[str], groups: Sequence[str | None]) -> list[int]:
@@ -43,7 +48,7 @@ def join_groups(digests: Sequence[str], groups: Sequence[str | None]) -> list[in
 def holdout(
     labels: NDArray[np.int64], groups: Sequence[int], digests: Sequence[str], *, share: float, seed: int
 ) -> NDArray[np.bool_]:
-    """Choose the held-out images, bool (N,): close to `share` of each class, and never all of one.
+    """Choose the held-out images, bool (N,): close to `share` of each class, and two groups of each class stay.
 
     Args:
         labels: Class index of each image, (N,).
@@ -53,14 +58,18 @@ def holdout(
         seed: Another seed is another choice.
     """
     counts = np.bincount(labels)
-    target = np.minimum(np.maximum(np.floor(counts * share + 0.5), 1), counts - 1)
+    target = np.maximum(np.floor(counts * share + 0.5), 1).astype(int).tolist()
+    left = _groups_of_each_class(labels, groups)
     held = np.zeros(len(labels), bool)
-    taken = np.zeros(len(counts))
-    for rows in _dealt(groups, digests, seed):
-        wanted = np.bincount(labels[rows], minlength=len(counts))
-        if np.all((taken + wanted <= target) | (wanted == 0)):
+    taken = [0] * len(counts)
+    classes = labels.tolist()
+    for _, rows in _dealt(groups, digests, seed):
+        wanted = Counter(classes[row] for row in rows)
+        if all(taken[one] + n <= target[one] and left[one] > GROUPS_TO_LEARN_FROM for one, n in wanted.items()):
             held[rows] = True
-            taken += wanted
+            for one, n in wanted.items():
+                taken[one] += n
+                left[one] -= 1
     return held
 
 
@@ -78,24 +87,48 @@ def deal_folds(
         folds: Folds wanted, at least 2.
         seed: Another seed is another deal.
     """
-    groups = list(groups)
-    smallest = min(len({group for group, label in zip(groups, labels, strict=True) if label == one})
-                   for one in np.unique(labels))  # fmt: skip
-    folds = max(2, min(folds, smallest))
-    filled = np.zeros((folds, int(labels.max()) + 1))
+    folds = max(2, min(folds, *_groups_of_each_class(labels, groups).values()))
+    classes: list[int] = labels.tolist()
+    even = (np.bincount(labels) // folds).tolist()
+    filled = [[0] * folds for _ in even]  # images of each class and fold
+    total = [0] * folds
     result = np.empty(len(labels), np.int64)
-    # Large groups first, while there is still room to even out; the hash decides among equals.
-    for rows in sorted(_dealt(groups, digests, seed), key=len, reverse=True):
-        classes, wanted = np.unique(labels[rows], return_counts=True)
-        burden = (filled[:, classes] * wanted).sum(1)
-        fold = min(range(folds), key=lambda one: (burden[one], filled[one].sum(), one))
-        filled[fold, classes] += wanted
+
+    def put(rows: list[int], fold: int | None = None) -> None:
+        """Into this fold, or into the one that has least of these classes."""
+        wanted = Counter(classes[row] for row in rows)
+        if fold is None:
+            burden = [sum(filled[one][fold] * n for one, n in wanted.items()) for fold in range(folds)]
+            fold = min(range(folds), key=lambda one: (burden[one], total[one], one))
+        for one, n in wanted.items():
+            filled[one][fold] += n
+        total[fold] += len(rows)
         result[rows] = fold
+
+    dealt = _dealt(groups, digests, seed)
+    # Large groups first, while there is still room to even out; the hash decides among equals.
+    for _, rows in sorted((one for one in dealt if len(one[1]) > 1), key=lambda one: len(one[1]), reverse=True):
+        put(rows)
+    # A single image goes where its own hash says while there is room, so that other images do not move it.
+    over = []
+    for key, rows in dealt:
+        if len(rows) == 1:
+            fold, one = int.from_bytes(key[8:], "little") % folds, classes[rows[0]]
+            if filled[one][fold] < even[one]:
+                put(rows, fold)
+            else:
+                over.append(rows)
+    for rows in over:
+        put(rows)
     return result
 
 
-def _dealt(groups: Sequence[int], digests: Sequence[str], seed: int) -> list[list[int]]:
-    """The rows of each group, in the order of a seeded hash of the group's content."""
+def _groups_of_each_class(labels: NDArray[np.int64], groups: Sequence[int]) -> Counter[int]:
+    return Counter(label for label, _ in set(zip(labels.tolist(), groups, strict=True)))
+
+
+def _dealt(groups: Sequence[int], digests: Sequence[str], seed: int) -> list[tuple[bytes, list[int]]]:
+    """The rows of each group, in the order of a seeded hash of the group's content, after that hash (16 bytes)."""
     members: dict[int, list[int]] = {}
     for row, group in enumerate(groups):
         members.setdefault(group, []).append(row)
@@ -105,4 +138,4 @@ def _dealt(groups: Sequence[int], digests: Sequence[str], seed: int) -> list[lis
         content = min(digests[row] for row in rows)
         return blake2b(content.encode("ascii"), digest_size=16, salt=salt).digest()
 
-    return sorted(members.values(), key=key)
+    return sorted((key(rows), rows) for rows in members.values())
