@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import unicodedata
 from collections.abc import Iterable
 
 # Categories that can move the cursor, reorder or hide text: controls, formats (bidi marks, zero-width
 # characters), line and paragraph separators. Surrogates stand for bytes that are not UTF-8.
 _HIDDEN = {"Cc", "Cf", "Zl", "Zp"}
+# Those of them that end a line or control a terminal; the others may be part of a name's spelling.
+_CONTROLS = {"Cc", "Zl", "Zp"}
+_UNUSUAL = re.compile("[^ -~]")
+_SURROGATES = re.compile("[\ud800-\udfff]+")
+# What a spreadsheet takes for the beginning of a formula; full-width forms too.
+_FORMULA = {"=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"}
 
 
 def portable(text: str) -> str:
@@ -17,15 +24,25 @@ def portable(text: str) -> str:
 
     Python decodes such bytes of a file name to lone surrogates, which JSON readers and CSV writers reject.
     """
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        content = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, which JSON can spell and no file name holds
+        content = text.encode("utf-8", "surrogatepass")
+    return content.decode("utf-8", "backslashreplace")
 
 
 def printable(text: str) -> str:
     """Text that is safe on a terminal: controls, bidirectional marks and broken bytes are shown as escapes."""
-    return "".join(
-        character.encode("unicode_escape").decode("ascii") if unicodedata.category(character) in _HIDDEN else character
-        for character in portable(text)
-    )
+    return _escaped(text, _HIDDEN)
+
+
+def _escaped(text: str, categories: set[str]) -> str:
+    def escape(match: re.Match[str]) -> str:
+        character = match[0]
+        hidden = unicodedata.category(character) in categories
+        return character.encode("unicode_escape").decode("ascii") if hidden else character
+
+    return _UNUSUAL.sub(escape, portable(text))
 
 
 def quoted(text: str) -> str:
@@ -52,21 +69,32 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def csv_label(text: str) -> str:
-    """A label for a CSV cell that no spreadsheet takes for a formula (a leading apostrophe is added)."""
-    text = portable(text)
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
+    """A label for a CSV cell on one line, which no spreadsheet takes for a formula (an apostrophe is added)."""
+    text = _escaped(text, _CONTROLS)
+    return f"'{text}" if text[:1] in _FORMULA else text
 
 
 def csv_path(path: str) -> str:
-    """A path for a CSV cell: the same file, and no formula (``=a.jpg`` becomes ``./=a.jpg``)."""
-    path = portable(path)
-    return f"./{path}" if path[:1] in {"=", "+", "-", "@", "\t", "\r"} else path
+    """A path for a CSV cell on one line: the same file, and no formula (``=a.jpg`` becomes ``./=a.jpg``)."""
+    path = _escaped(path, _CONTROLS)
+    return f"./{path}" if path[:1] in _FORMULA else path
 
 
 def json_text(document: object, *, indent: int | None = 2) -> str:
-    """A JSON document that every reader accepts: valid UTF-8, and never NaN or Infinity.
+    """A JSON document that every reader accepts: valid UTF-8, without NaN and Infinity, safe on a terminal.
+
+    What is not UTF-8 is as in `portable`; hidden characters are escaped, so that a reader gets them back.
 
     Raises:
         ValueError: A number in the document is not finite.
     """
-    return portable(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent))
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent)
+    # The backslash of an escape must itself be escaped inside a JSON string.
+    text = _SURROGATES.sub(lambda match: portable(match[0]).replace("\\", "\\\\"), text)
+
+    def escape(match: re.Match[str]) -> str:
+        character = match[0]
+        hidden = character != "\n" and unicodedata.category(character) in _HIDDEN
+        return json.dumps(character)[1:-1].replace("\x7f", "\\u007f") if hidden else character
+
+    return _UNUSUAL.sub(escape, text)
