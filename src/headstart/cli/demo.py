@@ -61,6 +61,7 @@ def demo(
         code, document = _run(output, command)
         record["commands"].append({"command": shlex.join(["headstart", *command]), "exit": code, "output": document})
         if code not in {0, 3}:
+            output.document(record)
             return code
     output.document(record)
     return 0
@@ -74,4 +75,4 @@ def _run(output: Output, command: list[str]) -> tuple[int, Any]:
         return run([*command, "--quiet"] if output.quiet else command), None
     with contextlib.redirect_stdout(io.StringIO()) as text:
         code = run([*command, "--json", "--quiet"])
-    return code, jsonlib.loads(text.getvalue())
+    return code, jsonlib.loads(text.getvalue() or "null")

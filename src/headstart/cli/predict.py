@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headstart.cli import options
-from headstart.core.text import csv_label, csv_path, json_text, portable
+from headstart.core.text import csv_label, csv_path, json_text, portable, printable
 
 if TYPE_CHECKING:
     from headstart.artifact.classifier import Classifier, Prediction
@@ -50,6 +50,8 @@ def predict(
     table = expand(paths)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=False)
     refuse_skipped(table, runtime)
+    for note in table.notes:
+        output.note(note)
     predictions = _predict(classifier, table, top, runtime)
     unread = len(table.skipped)
     if json:
@@ -108,6 +110,8 @@ def _stream(predictions: Predicted, format: Format) -> int:
     import csv
 
     unread = 0
+    # A file keeps every name as it is spelled; a terminal must not run what is hidden in one.
+    shown = printable if sys.stdout.isatty() else str
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if format is Format.csv:
         writer.writerow(["path", "label", "probability", "error"])
@@ -115,8 +119,8 @@ def _stream(predictions: Predicted, format: Format) -> int:
         record = _record(path, result)
         unread += "error" in record
         if format is Format.csv:
-            label = csv_label(record.get("label", ""))
-            writer.writerow([csv_path(path), label, record.get("probability", ""), record.get("error", "")])
+            cells = csv_path(path), csv_label(record.get("label", "")), record.get("probability", "")
+            writer.writerow([shown(str(cell)) for cell in (*cells, csv_label(record.get("error", "")))])
         else:
             print(json_text(record, indent=None))
     return unread

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headstart.core.errors import SourceError
-from headstart.core.text import quoted
+from headstart.core.text import listed, quoted
 from headstart.data.readers.folder import walk
 from headstart.data.storage import FolderStorage
 from headstart.data.table import ImageTable, Row, Skipped
@@ -23,12 +23,14 @@ def expand(paths: Sequence[str]) -> ImageTable:
     rows: dict[str, Row] = {}
     skipped: list[Skipped] = []
     ignored = 0
+    notes: list[str] = []
     for given in paths:
         if os.path.isdir(given):  # noqa: PTH112  names may hold what Path would change
             tree = walk(Path(given))
             rows.update((path, Row(path)) for path in (os.path.join(given, file) for file in tree.files))  # noqa: PTH118
             skipped += [Skipped(os.path.join(given, skip.path), skip.reason) for skip in tree.skipped]  # noqa: PTH118
             ignored += tree.ignored
+            notes += tree.notes
             continue
         if os.path.lexists(given):
             rows[given] = Row(given)
@@ -37,6 +39,10 @@ def expand(paths: Sequence[str]) -> ImageTable:
         if not found:
             raise SourceError(f"There is no file, folder or match for {quoted(given)}.", "Check the path.")
         rows.update((path, Row(path)) for path in found)
+    table = ImageTable(", ".join(paths), FolderStorage(""), tuple(rows.values()), tuple(skipped), ignored, tuple(notes))
     if not rows:
-        raise SourceError(f"There is no file in {quoted(paths[0])}.", "Give images, or a folder that holds some.")
-    return ImageTable(", ".join(paths), FolderStorage(""), tuple(rows.values()), tuple(skipped), ignored)
+        raise SourceError(
+            f"There is no file to predict in {listed(paths)}{table.unused()}.",
+            "Give images, or a folder that holds some.",
+        )
+    return table

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
+import threading
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Protocol
 
 from headstart.core.errors import ImageError, SourceError
+from headstart.core.text import quoted
 
 # No camera writes larger files; it bounds the memory of one worker.
 MAX_FILE_BYTES = 256 * 2**20
@@ -43,35 +46,54 @@ class FolderStorage:
 
 
 class ZipStorage:
-    """Files inside a zip file, read in place: nothing is extracted."""
+    """Files inside a zip file, read in place: nothing is extracted.
+
+    Raises:
+        SourceError: It is not a zip file, or its directory is damaged.
+    """
 
     def __init__(self, archive: str | Path) -> None:
+        name = quoted(os.fspath(archive))
         try:
             self._zip = zipfile.ZipFile(archive)
-        except (zipfile.BadZipFile, NotImplementedError) as error:
+        # The directory of a hostile file also ends in struct.error, and in ValueError for names and offsets.
+        except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OverflowError) as error:
             raise SourceError(
-                f"'{archive}' is not a readable zip file: {error}.", "Download or pack it again."
+                f"{name} is not a readable zip file: {str(error)[:200]}.", "Download or pack it again."
             ) from error
+        except OSError as error:
+            raise SourceError(f"{name} cannot be read: {_reason(error)}.") from error
         self.entries = self._zip.infolist()
         self._by_path = {entry.filename: entry for entry in reversed(self.entries)}
+        self._opening = threading.Lock()  # zipfile counts its open entries without one
 
     def read(self, path: str) -> bytes:
         """All bytes of one entry; see `Storage`."""
-        entry = self._by_path[path]
+        entry = self._by_path.get(path)
+        if entry is None:
+            raise ImageError("not in the zip file")
         if entry.file_size > MAX_FILE_BYTES:
             raise ImageError(_too_large(entry.file_size))
         try:
-            with self._zip.open(entry) as file:
+            with self._opening:
+                file = self._zip.open(entry)
+            try:
                 data = file.read(entry.file_size + 1)
+            finally:
+                with self._opening:
+                    file.close()
         except (
             zipfile.BadZipFile,
             zlib.error,
+            struct.error,
             EOFError,
             OSError,
             RuntimeError,
             NotImplementedError,
+            ValueError,
+            OverflowError,
         ) as error:
-            raise ImageError(f"damaged in the zip file: {error}") from error
+            raise ImageError(f"damaged in the zip file: {str(error)[:200] or type(error).__name__}") from error
         if len(data) != entry.file_size:
             raise ImageError(f"the zip file promises {entry.file_size:,} bytes and holds {len(data):,}")
         return data

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart.core.errors import SourceError
-from headstart.core.text import counted, listed, portable, quoted
+from headstart.core.text import counted, listed, portable, printable, quoted
 from headstart.data.storage import Storage
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+# Of each class one to learn from, one to choose the head's strength with, and one to measure on.
+MIN_IMAGES = 3
+MORE_IMAGES = (
+    "Each class needs one image to learn from, one to choose the settings with, and one to measure on: "
+    "add images, or take the class out."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +94,27 @@ class ImageTable:
             keep: Indices of the rows that stay.
             skipped: The rows that go, with reasons.
         """
-        return dataclasses.replace(self, rows=tuple(self.rows[i] for i in keep), skipped=self.skipped + tuple(skipped))
+        rows = tuple(self.rows[i] for i in keep)
+        table = dataclasses.replace(self, rows=rows, skipped=self.skipped + tuple(skipped))
+        notes = list(self.notes)
+        for kind, before, after in (("class", self.classes, table.classes), ("split", self.splits, table.splits)):
+            if rows and (lost := sorted(set(before) - set(after))):
+                notes.append(f"No image of the {kind} {listed(lost)} can be used: the {kind} is left out.")
+        return dataclasses.replace(table, notes=tuple(notes))
+
+    def unused(self) -> str:
+        """What became of the files that are no rows, for the error of a table without rows; may be empty."""
+        parts = []
+        if self.skipped:
+            first = self.skipped[0]
+            parts.append(f"; {counted(len(self.skipped), 'file')} not used, "
+                         f"the first {quoted(first.path)}: {printable(first.reason)}")  # fmt: skip
+        if self.ignored:
+            parts.append(f"; {counted(self.ignored, 'hidden file')} ignored")
+        return "".join(parts)
 
     def require_classes(self) -> tuple[str, ...]:
-        """The classes, where there are at least two, each with at least two images.
+        """The classes, where there are at least two, each with enough images.
 
         Raises:
             SourceError: There is nothing to learn from.
@@ -103,12 +126,13 @@ class ImageTable:
                 f"{quoted(self.source)} holds {found}; a classifier needs at least two classes.",
                 "Put each class in a folder of its own, named after it, or give a manifest with path,label.",
             )
-        small = sorted(label for label, count in counts.items() if count < 2)
+        least = 2 if set(self.splits) - {"train"} else MIN_IMAGES
+        small = sorted(label for label, count in counts.items() if count < least)
         if small:
             raise SourceError(
-                f"{counted(len(small), 'class has', 'classes have')} a single image: {listed(small)}.",
-                "Each class needs at least two images, one to learn from and one to check with: "
-                "add images, or take the class out.",
+                f"{counted(len(small), 'class has', 'classes have')} fewer than {least} images: "
+                f"{listed(f'{label} ({counts[label]})' for label in small)}.",
+                MORE_IMAGES,
             )
         return tuple(sorted(counts))
 

@@ -12,6 +12,7 @@ from headstart.core.errors import SourceError
 from headstart.core.recipe import Recipe
 from headstart.core.text import counted, listed, quoted
 from headstart.data.splits import deal_folds, holdout, join_groups
+from headstart.data.table import MIN_IMAGES, MORE_IMAGES, SPLITS
 from headstart.features.extract import Features
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def divide(features: Features, classes: tuple[str, ...], recipe: Recipe) -> Part
         else:
             names, split = ["train"] * len(labels), "cross-validation"
     fit = np.flatnonzero(np.array(names) == "train")
+    _check_copies(labels[fit], [groups[i] for i in fit], classes, 2 if len(fit) < len(labels) else MIN_IMAGES)
     folds = deal_folds(
         labels[fit], [groups[i] for i in fit], [digests[i] for i in fit], folds=recipe.folds, seed=recipe.seed
     )
@@ -106,14 +108,16 @@ def _check_given(
     if not learnt.any():
         raise SourceError(f"There is no train split beside {split}.", "Add one, or give all images without splits.")
     if missing := [classes[i] for i in np.flatnonzero(learnt == 0)]:
+        where = [one for one in SPLITS if np.isin(labels[part == one], np.flatnonzero(learnt == 0)).any()]
         raise SourceError(
-            f"{counted(len(missing), 'class', 'classes')} of the {split} split never seen in train: {listed(missing)}.",
-            "Give the folders of all splits the same names, or add train images.",
+            f"{counted(len(missing), 'class', 'classes')} of {' and '.join(where)} without an image in train: "
+            f"{listed(missing)}; train holds {listed(classes[i] for i in np.flatnonzero(learnt))}.",
+            "Classes are matched by name: give the folders of all splits the same names, or add train images.",
         )
     if small := [classes[i] for i in np.flatnonzero(learnt < 2)]:
         raise SourceError(
             f"The train split has a single image of {listed(small)}.",
-            "Each class needs at least two to learn from.",
+            "Each class needs at least two in train: one to learn from, and one to choose the settings with.",
         )
     notes = []
     measured = np.bincount(labels[part == split], minlength=len(classes))
@@ -127,6 +131,17 @@ def _check_given(
             "the numbers are too good by that much."
         )
     return notes
+
+
+def _check_copies(labels: NDArray[np.int64], groups: list[int], classes: tuple[str, ...], least: int) -> None:
+    """Refuse classes of too few different images: copies and groups are never divided, so they count as one."""
+    different = Counter(label for label, _ in set(zip(labels.tolist(), groups, strict=True)))
+    if small := [f"{classes[i]} ({n})" for i, n in sorted(different.items()) if n < least]:
+        raise SourceError(
+            f"{counted(len(small), 'class has', 'classes have')} fewer than {least} different images or groups to "
+            f"learn from: {listed(small)}. Copies of one file, and images of one group, count once.",
+            MORE_IMAGES,
+        )
 
 
 def _duplicate_notes(features: Features) -> list[str]:

@@ -54,15 +54,18 @@ def read(source: str | os.PathLike[str], columns: Columns | None = None) -> Imag
     Raises:
         SourceError: There is no such source, or it holds no image.
     """
+    if not os.fspath(source):  # which would be the current folder
+        raise SourceError("The source is an empty name.", "Give a folder, a manifest or a zip file.")
     path = Path(source)
     try:
-        folder, exists = path.is_dir(), path.exists()
+        folder, exists, regular = path.is_dir(), path.exists(), path.is_file()
     except (OSError, ValueError) as error:
-        raise SourceError(f"{quoted(str(path))} cannot be opened: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{quoted(str(path))} cannot be opened: {reason}.") from error
     if not exists:
         raise SourceError(f"There is no file or folder {quoted(str(path))}.", _neighbour(path))
     kind = "/" if folder else path.suffix.lower()
-    if kind not in READERS:
+    if kind not in READERS or not (folder or regular):
         raise SourceError(
             f"{quoted(str(path))} is not a source of labelled images.",
             "Give a folder of class folders, a manifest (.csv, .tsv, .jsonl), or a .zip of either.",
@@ -71,9 +74,10 @@ def read(source: str | os.PathLike[str], columns: Columns | None = None) -> Imag
     table: ImageTable = getattr(importlib.import_module(module), function)(path, columns or Columns())
     if not table.rows:
         raise SourceError(
-            f"No labelled image found in {quoted(str(path))}"
-            + (f"; {table.skipped[0].path}: {table.skipped[0].reason}." if table.skipped else "."),
-            "Expected a folder for each class with its images inside: cats/1.jpg, dogs/2.jpg.",
+            f"No labelled image found in {quoted(str(path))}{table.unused()}.",
+            "Expected a folder for each class with its images inside: cats/1.jpg, dogs/2.jpg."
+            if kind in {"/", ".zip"}
+            else "Expected a line for each image with its path and its label, below a first line path,label.",
         )
     return table
 

@@ -24,7 +24,8 @@ def read(path: Path, columns: Columns) -> ImageTable:
 def walk(root: Path) -> Tree:
     """Find all files below a folder.
 
-    Links are followed, each folder is visited once, and only regular files are kept.
+    Links are followed, each folder is visited once (by its own name rather than by that of a link to it), and only
+    regular files are kept.
 
     Raises:
         SourceError: The folder itself cannot be read.
@@ -34,8 +35,9 @@ def walk(root: Path) -> Tree:
     real_root = os.path.realpath(root)
     visited = set[tuple[int, int]]()
     todo = [("", os.fspath(root))]
-    while todo:
-        relative, absolute = todo.pop()
+    links: list[tuple[str, str]] = []
+    while todo or links:
+        relative, absolute = todo.pop() if todo else links.pop(0)
         try:
             status = os.stat(absolute)  # noqa: PTH116
             if (identity := (status.st_dev, status.st_ino)) in visited:
@@ -51,7 +53,7 @@ def walk(root: Path) -> Tree:
             continue
         if relative:
             tree.folders.append(relative)
-        folders = []
+        folders: list[tuple[str, str]] = []
         for entry in entries:
             name = f"{relative}/{entry.name}" if relative else entry.name
             if is_litter(entry.name):
@@ -66,14 +68,14 @@ def walk(root: Path) -> Tree:
             if entry.is_symlink() and not _inside(os.path.realpath(entry.path), real_root):
                 outside += 1
             if stat.S_ISDIR(mode):
-                folders.append((name, entry.path))
+                (links if entry.is_symlink() else folders).append((name, entry.path))
             elif stat.S_ISREG(mode):
                 tree.files.append(name)
             else:
                 tree.skipped.append(Skipped(name, "not a regular file (a pipe, socket or device)"))
         todo.extend(reversed(folders))
     if outside:
-        tree.notes.append(f"{counted(outside, 'link leads', 'links lead')} out of the folder and was followed.")
+        tree.notes.append(f"{counted(outside, 'link leads', 'links lead')} out of the folder; what is there was read.")
     return tree
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from headstart.core.errors import SourceError
-from headstart.core.text import listed, quoted
+from headstart.core.text import listed, portable, quoted
 from headstart.data.table import Row, Skipped, Split
 
 SPLIT_NAMES: dict[str, Split] = {
@@ -59,17 +59,18 @@ def interpret(tree: Tree, source: str) -> tuple[list[Row], list[Skipped], list[s
         _check_splits(top, splits, tree.folders, source)
     rows: list[Row] = []
     skipped = list(tree.skipped)
+    outside = "not inside a class folder (SPLIT/CLASS/IMAGE)" if splits else "not inside a class folder"
     for path in sorted(tree.files):
         parts = path.split("/")
         if splits and len(parts) > 2:
-            rows.append(Row(path, parts[1], splits[parts[0]]))
+            rows.append(Row(path, portable(parts[1]), splits[parts[0]]))
         elif not splits and len(parts) > 1:
-            rows.append(Row(path, parts[0]))
+            rows.append(Row(path, portable(parts[0])))
         else:
-            skipped.append(Skipped(path, "not inside a class folder"))
+            skipped.append(Skipped(path, outside))
     classes = {row.label for row in rows if row.label is not None}
     depth = 1 if splits else 0
-    named = {parts[depth] for folder in tree.folders if len(parts := folder.split("/")) > depth}
+    named = {portable(parts[depth]) for folder in tree.folders if len(parts := folder.split("/")) > depth}
     notes = list(tree.notes)
     if empty := sorted(named - classes):
         notes.append(f"Class folders without a file, left out: {listed(empty)}.")
@@ -94,7 +95,8 @@ def _check_splits(top: list[str], splits: dict[str, Split], folders: list[str], 
     if others:
         raise SourceError(
             f"{quoted(source)} holds split folders ({listed(splits)}) beside other folders ({listed(others)}).",
-            "Keep only splits or only classes at the top; if the split names are classes, use a manifest.",
+            "Keep only splits (train, val, test) or only classes at the top; if the split names are classes, list the "
+            "images in a manifest with path,label.",
         )
     if len(set(splits.values())) < len(splits):
         raise SourceError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import ImageError, SourceError
-from headstart.core.text import counted, listed, nearest, quoted
+from headstart.core.text import counted, listed, nearest, portable, quoted
 from headstart.data.readers import Columns
 from headstart.data.readers.layout import SPLIT_NAMES, twin_notes
 from headstart.data.storage import FolderStorage, read_file
@@ -56,60 +56,69 @@ def parse(content: bytes, name: str, columns: Columns, root: str = "") -> tuple[
         raise SourceError(
             f"{quoted(name)} is not UTF-8 (line {line}).", "Save it as UTF-8 (in a spreadsheet: CSV UTF-8)."
         ) from error
-    records = _json_lines(text, name) if name.lower().endswith(".jsonl") else _csv_lines(text, name)
-    by_path: dict[str, tuple[int, Row]] = {}
-    conflicts: dict[str, list[str]] = {}
+    jsonl = name.lower().endswith(".jsonl")
+    found: set[str] = set()
+    rows: dict[str, Row] = {}  # by path, the first that was said of each
+    lines: dict[str, int] = {}
+    contradictions: dict[str, list[str]] = {}  # by path, all that was said of it
     skipped: list[Skipped] = []
     repeated = 0
-    first = True
-    for line, record in records:
-        if first:
-            _check_columns(record, columns, name)
-            first = False
-        row = _row(record, columns, root)
-        if isinstance(row, str):
+    for line, record in _json_lines(text, name) if jsonl else _csv_lines(text, name):
+        if not found:
+            _require(record, columns, f"{quoted(name)} line {line if jsonl else 1}")
+        found.update(key for key in record if isinstance(key, str))
+        path, reason = _path(record, columns, root)
+        if path is None:
             shown = record.get(columns.path)
-            skipped.append(
-                Skipped(shown if isinstance(shown, str) and shown else f"line {line}", f"{row} (line {line})")
-            )
+            shown = shown if isinstance(shown, str) and shown.strip() else "a row without a path"
+            skipped.append(Skipped(shown, f"{reason} (line {line})"))
             continue
-        if row.path not in by_path:
-            by_path[row.path] = line, row
-            continue
-        earlier_line, earlier = by_path[row.path]
-        if earlier == row:
+        row = _row(path, record, columns)
+        if path not in lines:
+            lines[path] = line
+            if isinstance(row, Row):
+                rows[path] = row
+            else:
+                contradictions[path] = [f"{row} (line {line})"]
+        elif path in rows and row == rows[path]:
             repeated += 1
         else:
-            conflicts.setdefault(row.path, [_said(earlier, earlier_line)]).append(_said(row, line))
-    skipped += [Skipped(path, f"listed as {' and as '.join(statements)}") for path, statements in conflicts.items()]
-    rows = []
-    some_splits = any(row.split for _, row in by_path.values())
-    for line, row in by_path.values():
-        if row.path in conflicts:
-            continue
-        if some_splits and row.split is None:
-            skipped.append(Skipped(row.path, f"no split, where other rows have one (line {line})"))
-        else:
-            rows.append(row)
-    notes = twin_notes({row.label for row in rows if row.label is not None})
+            said = contradictions.setdefault(path, [_said(rows[path], lines[path])] if path in rows else [])
+            said.append(_said(row, line) if isinstance(row, Row) else f"{row} (line {line})")
+    _require_named(found, columns, name)
+    some_splits = any(row.split for row in rows.values())
+    for path, row in rows.items():
+        if some_splits and row.split is None and path not in contradictions:
+            contradictions[path] = [f"no split, where other rows have one (line {lines[path]})"]
+    skipped += [Skipped(path, ", and ".join(said)) for path, said in contradictions.items()]
+    kept = [row for path, row in rows.items() if path not in contradictions]
+    notes = twin_notes({row.label for row in kept if row.label is not None})
     if repeated:
-        notes.append(f"{counted(repeated, 'row repeats', 'rows repeat')} an earlier one and was counted once.")
-    return rows, skipped, notes
+        notes.append(f"{counted(repeated, 'row repeats an earlier one', 'rows repeat earlier ones')}, counted once.")
+    return kept, skipped, notes
 
 
-def _csv_lines(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    header = text.split("\n", 1)[0]
-    counts = {delimiter: header.count(delimiter) for delimiter in ("\t", ";", ",")}
+def _csv_lines(text: str, name: str) -> Iterator[tuple[int, dict[Any, Any]]]:
+    header = text[: text.find("\n")] if "\n" in text else text
+    counts = {delimiter: header.count(delimiter) for delimiter in (",", ";", "\t")}
     delimiter = "\t" if name.lower().endswith(".tsv") else max(counts, key=lambda key: counts[key])
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        if reader.fieldnames is None:
+        fields = [field.strip() for field in reader.fieldnames or ()]
+        if not any(fields):
             raise SourceError(f"{quoted(name)} is empty.", "Expected a first line with path,label.")
-        reader.fieldnames = [field.strip() for field in reader.fieldnames]
+        if twice := sorted({field for field in fields if fields.count(field) > 1}):
+            raise SourceError(
+                f"{quoted(name)} line 1 names {listed(twice)} more than once.", "Give each column a name of its own."
+            )
+        reader.fieldnames = fields
         for record in reader:
             yield reader.line_num, record
     except csv.Error as error:
-        raise SourceError(f"{quoted(name)} line {reader.line_num}: {error}.", "Check the quotation marks.") from error
+        raise SourceError(
+            f"{quoted(name)} line {reader.line_num} is no CSV: {error}.",
+            'Check the quotation marks: a value with a comma or a " in it goes between ", and the " inside is doubled.',
+        ) from error
 
 
 def _json_lines(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -118,8 +127,11 @@ def _json_lines(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise SourceError(f"{quoted(name)} line {number} is not JSON: {error}.") from error
+        except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, too
+            raise SourceError(
+                f"{quoted(name)} line {number} is not JSON: {str(error)[:200]}.",
+                'Expected {"path": ..., "label": ...} on each line.',
+            ) from error
         if not isinstance(record, dict):
             raise SourceError(
                 f"{quoted(name)} line {number} is not a JSON object.", 'Expected {"path": ..., "label": ...}.'
@@ -127,43 +139,63 @@ def _json_lines(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
-def _check_columns(record: dict[str, Any], columns: Columns, name: str) -> None:
+def _require(record: dict[Any, Any], columns: Columns, where: str) -> None:
     found = [key for key in record if isinstance(key, str)]
     for option, column in (("path", columns.path), ("label", columns.label)):
         if column not in found:
             raise SourceError(
-                f"{quoted(name)} line 1 has no column {quoted(column)}; found {listed(found)}.",
+                f"{where} has no column {quoted(column)}; found {listed(found)}.",
                 f"{nearest(column, found)}Name the column with --{option}-column.",
             )
 
 
-def _row(record: dict[str, Any], columns: Columns, root: str) -> Row | str:
+def _require_named(found: set[str], columns: Columns, name: str) -> None:
+    """Splits and groups are optional, but not where the user named their column."""
+    for option, column in (("split", columns.split), ("group", columns.group)):
+        if found and column != option and column not in found:
+            raise SourceError(
+                f"{quoted(name)} has no column {quoted(column)}; found {listed(sorted(found))}.",
+                f"{nearest(column, found)}Correct --{option}-column, or leave it out.",
+            )
+
+
+def _path(record: dict[Any, Any], columns: Columns, root: str) -> tuple[str | None, str]:
+    """The path below the root, or None and the reason why there is none."""
+    path = record.get(columns.path)
+    if not isinstance(path, str) or not path.strip():
+        return None, "no path"
+    if "\0" in path:
+        return None, "its path holds a NUL character"
+    if "://" in path:
+        return None, "an address; only files are read"
+    relative = _relative(path, root)
+    if relative is None:
+        where = "the folder of the manifest (--root names another folder)" if root else "the zip file"
+        return None, f"its path leaves {where}"
+    return relative, ""
+
+
+def _row(path: str, record: dict[Any, Any], columns: Columns) -> Row | str:
     """The row, or the reason why there is none."""
     if None in record:
         return "more values than columns"
-    path, label = record.get(columns.path), record.get(columns.label)
-    split, group = record.get(columns.split), record.get(columns.group)
-    if isinstance(label, int) and not isinstance(label, bool):
-        label = str(label)
-    if isinstance(group, int) and not isinstance(group, bool):
-        group = str(group)
-    if not isinstance(path, str) or not path.strip():
-        return "no path"
-    if not isinstance(label, str) or not label.strip():
+    values = []
+    for kind, column in (("label", columns.label), ("split", columns.split), ("group", columns.group)):
+        value = record.get(column)
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if value is not None and not isinstance(value, str):
+            return f"the {kind} is not text"
+        values.append((value or "").strip())
+    label, split, group = values
+    if not label:
         return "no label"
-    if group is not None and not isinstance(group, str):
-        return "the group is not text"
-    if "://" in path:
-        return "an address; only files are read"
-    relative = _relative(path, root)
-    if relative is None:
-        return "its path leaves the folder of the manifest (--root names another folder)"
     part: Split | None = None
-    if isinstance(split, str) and split.strip():
-        part = SPLIT_NAMES.get(split.strip().lower())
+    if split:
+        part = SPLIT_NAMES.get(split.lower())
         if part is None:
             return f"unknown split {quoted(split)}; expected train, val or test"
-    return Row(relative, label.strip(), part, group or None)
+    return Row(path, portable(label), part, group or None)
 
 
 def _relative(path: str, root: str) -> str | None:

@@ -14,6 +14,11 @@ from headstart.data.readers.manifest import SUFFIXES, parse
 from headstart.data.storage import MAX_FILE_BYTES, MAX_ZIP_RATIO, ZIP_RATIO_FREE_BYTES, ZipStorage
 from headstart.data.table import ImageTable, Row, Skipped
 
+# Python bounds what a read takes for these alone: with bzip2 or LZMA, kilobytes become gigabytes in one step.
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+# A name may have 32,767 parts; the folders of a single such entry would take a gigabyte.
+MAX_DEPTH = 64
+
 
 class _Below:
     """A storage seen from a folder inside it."""
@@ -54,7 +59,8 @@ def _from_manifest(path: Path, storage: _Below, tree: Tree, name: str, columns: 
         raise SourceError(f"The manifest {quoted(name)} in {quoted(str(path))}: {error.message}.") from error
     rows, skipped, notes = parse(text, name, columns)
     present = set(tree.files)
-    missing = [Skipped(row.path, "not in the zip file") for row in rows if row.path not in present]
+    refused = {skip.path for skip in tree.skipped}  # is in the zip file, and told there why it cannot be used
+    missing = [Skipped(row.path, "not in the zip file") for row in rows if row.path not in present | refused]
     kept: list[Row] = [row for row in rows if row.path in present]
     named = {row.path for row in rows} | {skip.path for skip in skipped} | {name}
     unlisted = [Skipped(file, "not in the manifest") for file in tree.files if file not in named]
@@ -87,12 +93,20 @@ def _refusal(entry: zipfile.ZipInfo, seen: set[str]) -> str:
     name, mode = entry.filename, entry.external_attr >> 16
     if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in name.replace("\\", "/").split("/"):
         return "its path leaves the zip file"
+    if "\\" in name:
+        return "its name holds a backslash, where zip files have /; pack it again with another program"
+    if name.count("/") > MAX_DEPTH:
+        return f"more than {MAX_DEPTH} folders deep"
     if stat.S_ISLNK(mode):
         return "a link inside the zip file"
     if name in seen:
         return "a second entry of the same name"
+    if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
+        return "not a regular file (a pipe, socket or device)"
     if entry.flag_bits & 0x1:
-        return "encrypted"
+        return "encrypted; unpack it with its password, and pack it again without one"
+    if entry.compress_type not in METHODS:
+        return f"compressed by method {entry.compress_type}; pack it again with the usual one (deflate)"
     if entry.file_size > MAX_FILE_BYTES:
         return f"{entry.file_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
     if entry.file_size > max(ZIP_RATIO_FREE_BYTES, MAX_ZIP_RATIO * entry.compress_size):
@@ -115,9 +129,9 @@ def _enter(tree: Tree, folder: str) -> Tree:
     prefix = f"{folder}/"
     cut = len(prefix)
     return Tree(
-        files=[file[cut:] for file in tree.files],
+        files=[file[cut:] for file in tree.files],  # all lie below the folder
         folders=[name[cut:] for name in tree.folders if name.startswith(prefix)],
-        skipped=tree.skipped,
+        skipped=[Skipped(skip.path.removeprefix(prefix), skip.reason) for skip in tree.skipped],
         ignored=tree.ignored,
         notes=tree.notes,
     )
