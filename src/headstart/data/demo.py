@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import io
+import secrets
 import shutil
-import zipfile
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from headstart.core.errors import SourceError
-from headstart.core.files import make_folder
+from headstart.core.errors import HeadstartError, ImageError, SourceError
+from headstart.core.files import folder_lock, make_folder, storage_error
 from headstart.core.progress import Progress
 from headstart.core.text import quoted
 from headstart.data.download import download
+from headstart.data.storage import ZipStorage
 
 # Every fifth image is for testing; the set has no writers' names to divide by.
 TEST_EVERY = 5
-DIGIT_PX = 64  # the 8 x 8 originals, enlarged without blending so that a person can see them
+DIGIT_PX, MARGIN_PX = 64, 16  # the 8 x 8 originals fill their frame; as photos they would have a margin
 
 ANTS_BEES_URL = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"
-ANTS_BEES_COUNTS = {("train", "ants"): 124, ("train", "bees"): 121, ("val", "ants"): 70, ("val", "bees"): 83}
+# Photos; the archive holds a placeholder besides (imageNotFound.gif, as an ant), which is unpacked and not counted.
+ANTS_BEES_PHOTOS = {("train", "ants"): 123, ("train", "bees"): 121, ("val", "ants"): 70, ("val", "bees"): 83}
 ANTS_BEES_MAX_BYTES = 200 * 2**20
+_PHOTO_SUFFIXES = {".jpg", ".jpeg"}
 
 
 def write_digits(folder: Path, progress: Progress) -> Path:
-    """Write scikit-learn's handwritten digits (UCI, 1,797 images of 8 x 8) as PNG files in split and class folders."""
+    """Write scikit-learn's handwritten digits (UCI, 1,797 images of 8 x 8) as PNG files in split and class folders.
+
+    Raises:
+        StorageError: They cannot be written.
+    """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -34,10 +42,11 @@ def write_digits(folder: Path, progress: Progress) -> Path:
         for number, (values, label) in enumerate(zip(digits.images, digits.target, strict=True)):
             split = "test" if number % TEST_EVERY == 0 else "train"
             pixels = np.round(255 - values * (255 / 16)).astype(np.uint8)  # ink is dark, as on paper
-            image = Image.fromarray(pixels).resize((DIGIT_PX, DIGIT_PX), Image.Resampling.NEAREST)
-            path = folder / split / str(label) / f"{number:04}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(path)
+            image = Image.fromarray(pixels).resize((DIGIT_PX, DIGIT_PX), Image.Resampling.BICUBIC)
+            image = ImageOps.expand(image, MARGIN_PX, fill=255)
+            content = io.BytesIO()
+            image.save(content, "PNG")
+            _write(folder / split / str(label) / f"{number:04}.png", content.getvalue())
             advance(1)
     return folder
 
@@ -45,44 +54,99 @@ def write_digits(folder: Path, progress: Progress) -> Path:
 def fetch_ants_bees(folder: Path, progress: Progress, url: str = ANTS_BEES_URL) -> Path:
     """Download the ants and bees of the PyTorch transfer-learning tutorial, and unpack them.
 
-    The download resumes where it was cut off. Nothing is replaced before the archive was checked: its checksums, and
-    the number of files of each class and split.
+    The download resumes where it was cut off, and is not repeated where a good archive is already here. Nothing is
+    replaced before the archive was checked: its checksums, and the number of photos of each class and split. Then the
+    new folder takes the place of the old one; where the process is killed in between, the next run puts it right.
 
     Raises:
         OfflineError: The address cannot be reached.
         SourceError: What came is not the expected archive.
+        StorageError: It cannot be written.
     """
     make_folder(folder.parent)
-    archive = download(url, folder.parent / "hymenoptera_data.zip", progress, max_bytes=ANTS_BEES_MAX_BYTES)
-    try:
-        with zipfile.ZipFile(archive) as file:
-            members = _checked_members(file)
-            target = folder.with_name(folder.name + ".unpacking")
-            shutil.rmtree(target, ignore_errors=True)
-            for (split, label, name), entry in members.items():
-                path = target / split / label / name
-                make_folder(path.parent)
-                path.write_bytes(file.read(entry))
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        archive.unlink(missing_ok=True)
-        raise SourceError(
-            f"What came from {url} is not the expected archive: {error}.", "Nothing was replaced. Try again."
-        ) from error
-    if folder.exists():
-        shutil.rmtree(folder)
-    target.rename(folder)
+    with folder_lock(folder.parent):
+        archive = folder.parent / "hymenoptera_data.zip"
+        try:
+            storage, members = _checked(archive)
+        except SourceError:  # none yet, or a damaged one
+            fresh = download(url, archive.with_name(archive.name + ".new"), progress, max_bytes=ANTS_BEES_MAX_BYTES)
+            try:
+                storage, members = _checked(fresh)
+            except SourceError as error:
+                fresh.unlink(missing_ok=True)
+                raise SourceError(
+                    f"What came from {quoted(url)} is not the expected archive: {error.message}",
+                    "Nothing was replaced. Try again, or give another address with --url.",
+                ) from error
+            fresh.replace(archive)
+        try:
+            _replace_folder(folder, storage, members)
+        except OSError as error:
+            raise error if isinstance(error, HeadstartError) else storage_error(error, folder) from error
     return folder
 
 
-def _checked_members(file: zipfile.ZipFile) -> dict[tuple[str, str, str], zipfile.ZipInfo]:
-    if (damaged := file.testzip()) is not None:
-        raise zipfile.BadZipFile(f"{quoted(damaged)} is damaged")
+def _replace_folder(folder: Path, storage: ZipStorage, members: dict[tuple[str, str, str], str]) -> None:
+    new, old = (folder.with_name(f".{folder.name}.{state}") for state in ("unpacking", "replaced"))
+    if old.exists() and not folder.exists():  # killed between the two renames below
+        old.rename(folder)
+    for rest in (new, old):
+        if rest.exists():
+            shutil.rmtree(rest)
+    try:
+        for (split, label, name), path in members.items():
+            _write(new / split / label / name, storage.read(path))
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _checked(archive: Path) -> tuple[ZipStorage, dict[tuple[str, str, str], str]]:
+    """The archive and its members by split, class and name; every byte has been read and its checksum compared.
+
+    Raises:
+        SourceError: It is not the expected archive.
+    """
+    storage = ZipStorage(archive)
     members = {}
-    for entry in file.infolist():
+    for entry in storage.entries:
         parts = PurePosixPath(entry.filename).parts
-        if not entry.is_dir() and parts[1:3] in ANTS_BEES_COUNTS and len(parts) == 4 and not parts[3].startswith("."):
-            members[parts[1], parts[2], parts[3]] = entry
-    counts = Counter((split, label) for split, label, _ in members)
-    if counts != ANTS_BEES_COUNTS:
-        raise zipfile.BadZipFile(f"it holds {dict(counts)}, expected {ANTS_BEES_COUNTS}")
-    return members
+        if not entry.is_dir() and len(parts) == 4 and parts[1:3] in ANTS_BEES_PHOTOS and not parts[3].startswith("."):
+            members[parts[1], parts[2], parts[3]] = entry.filename
+    photos = Counter(key[:2] for key in members if PurePosixPath(key[2]).suffix.lower() in _PHOTO_SUFFIXES)
+    if photos != ANTS_BEES_PHOTOS:
+        raise SourceError(f"it holds {_shown(photos)}; expected {_shown(ANTS_BEES_PHOTOS)}.")
+    if (size := sum(entry.file_size for entry in storage.entries)) > ANTS_BEES_MAX_BYTES:
+        raise SourceError(f"it unpacks to {size:,} bytes; expected at most {ANTS_BEES_MAX_BYTES:,}.")
+    for path in members.values():
+        try:
+            storage.read(path)
+        except ImageError as error:
+            raise SourceError(f"{quoted(path)} is {error.message}.") from error
+    return storage, members
+
+
+def _shown(photos: dict[tuple[str, str], int]) -> str:
+    counts = [f"{photos[part]} {'/'.join(part)}" for part in ANTS_BEES_PHOTOS if photos.get(part)]
+    return f"photos: {', '.join(counts)}" if counts else "no photo of ants or bees"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole, unless it is there already."""
+    try:
+        if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
