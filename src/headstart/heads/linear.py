@@ -101,12 +101,12 @@ def fit(
     centre = features.mean(0, dtype=np.float64)
     scale = float(np.sqrt(np.mean(np.square(features - centre))))
     centred = (features - centre) / scale
-    axes = softmax.principal_axes(centred)
-    z = (centred @ axes).astype(np.float32)
     sample_weight = _balanced(labels) if class_weight == "balanced" else None
     # One thread a fold, and none inside the matrix products: those wait for each other, and when another program runs
     # they wait long (on two cores 3 s became 14 to 68 s).
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        axes = softmax.principal_axes(centred)
+        z = (centred @ axes).astype(np.float32)
         strength, out_of_fold, loss = _choose(z, labels, folds, classes, sample_weight, pool, advance)
         temperature = fit_temperature(*out_of_fold)
         found = softmax.solve(z, labels, classes=classes, strength=strength, sample_weight=sample_weight)
