@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-import secrets
 import shutil
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -26,7 +27,6 @@ ANTS_BEES_URL = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"
 # Photos; the archive holds a placeholder besides (imageNotFound.gif, as an ant), which is unpacked and not counted.
 ANTS_BEES_PHOTOS = {("train", "ants"): 123, ("train", "bees"): 121, ("val", "ants"): 70, ("val", "bees"): 83}
 ANTS_BEES_MAX_BYTES = 200 * 2**20
-_PHOTO_SUFFIXES = {".jpg", ".jpeg"}
 
 
 def write_digits(folder: Path, progress: Progress) -> Path:
@@ -38,7 +38,8 @@ def write_digits(folder: Path, progress: Progress) -> Path:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    with progress.stage("Writing digits", len(digits.target)) as advance:
+    make_folder(folder)
+    with folder_lock(folder), progress.stage("Writing digits", len(digits.target)) as advance:
         for number, (values, label) in enumerate(zip(digits.images, digits.target, strict=True)):
             split = "test" if number % TEST_EVERY == 0 else "train"
             pixels = np.round(255 - values * (255 / 16)).astype(np.uint8)  # ink is dark, as on paper
@@ -46,7 +47,10 @@ def write_digits(folder: Path, progress: Progress) -> Path:
             image = ImageOps.expand(image, MARGIN_PX, fill=255)
             content = io.BytesIO()
             image.save(content, "PNG")
-            _write(folder / split / str(label) / f"{number:04}.png", content.getvalue())
+            try:
+                _write(folder / split / str(label) / f"{number:04}.png", content.getvalue())
+            except OSError as error:
+                raise storage_error(error, folder) from error
             advance(1)
     return folder
 
@@ -67,11 +71,11 @@ def fetch_ants_bees(folder: Path, progress: Progress, url: str = ANTS_BEES_URL) 
     with folder_lock(folder.parent):
         archive = folder.parent / "hymenoptera_data.zip"
         try:
-            storage, members = _checked(archive)
+            members = _checked(archive)
         except SourceError:  # none yet, or a damaged one
             fresh = download(url, archive.with_name(archive.name + ".new"), progress, max_bytes=ANTS_BEES_MAX_BYTES)
             try:
-                storage, members = _checked(fresh)
+                members = _checked(fresh)
             except SourceError as error:
                 fresh.unlink(missing_ok=True)
                 raise SourceError(
@@ -80,45 +84,58 @@ def fetch_ants_bees(folder: Path, progress: Progress, url: str = ANTS_BEES_URL) 
                 ) from error
             fresh.replace(archive)
         try:
-            _replace_folder(folder, storage, members)
+            with closing(ZipStorage(archive)) as storage:
+                _replace_folder(folder, {place: storage.read(path) for place, path in members.items()})
         except OSError as error:
             raise error if isinstance(error, HeadstartError) else storage_error(error, folder) from error
     return folder
 
 
-def _replace_folder(folder: Path, storage: ZipStorage, members: dict[tuple[str, str, str], str]) -> None:
+def _replace_folder(folder: Path, contents: dict[str, bytes]) -> None:
+    if all(_holds(folder / place, content) for place, content in contents.items()):
+        return
     new, old = (folder.with_name(f".{folder.name}.{state}") for state in ("unpacking", "replaced"))
     if old.exists() and not folder.exists():  # killed between the two renames below
         old.rename(folder)
-    for rest in (new, old):
-        if rest.exists():
-            shutil.rmtree(rest)
+    _remove(new)
+    _remove(old)
     try:
-        for (split, label, name), path in members.items():
-            _write(new / split / label / name, storage.read(path))
+        for place, content in contents.items():
+            _write(new / place, content)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
     finally:
         if old.exists() and not folder.exists():
             old.rename(folder)
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(new)
+        _remove(old)
 
 
-def _checked(archive: Path) -> tuple[ZipStorage, dict[tuple[str, str, str], str]]:
-    """The archive and its members by split, class and name; every byte has been read and its checksum compared.
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _checked(archive: Path) -> dict[str, str]:
+    """Path in the archive of each SPLIT/CLASS/NAME; every byte has been read and its checksum compared.
 
     Raises:
         SourceError: It is not the expected archive.
     """
-    storage = ZipStorage(archive)
+    with closing(ZipStorage(archive)) as storage:
+        return _checked_members(storage)
+
+
+def _checked_members(storage: ZipStorage) -> dict[str, str]:
     members = {}
     for entry in storage.entries:
         parts = PurePosixPath(entry.filename).parts
         if not entry.is_dir() and len(parts) == 4 and parts[1:3] in ANTS_BEES_PHOTOS and not parts[3].startswith("."):
-            members[parts[1], parts[2], parts[3]] = entry.filename
-    photos = Counter(key[:2] for key in members if PurePosixPath(key[2]).suffix.lower() in _PHOTO_SUFFIXES)
+            members["/".join(parts[1:])] = entry.filename
+    photos = Counter(tuple(place.split("/")[:2]) for place in members if place.lower().endswith((".jpg", ".jpeg")))
     if photos != ANTS_BEES_PHOTOS:
         raise SourceError(f"it holds {_shown(photos)}; expected {_shown(ANTS_BEES_PHOTOS)}.")
     if (size := sum(entry.file_size for entry in storage.entries)) > ANTS_BEES_MAX_BYTES:
@@ -128,25 +145,26 @@ def _checked(archive: Path) -> tuple[ZipStorage, dict[tuple[str, str, str], str]
             storage.read(path)
         except ImageError as error:
             raise SourceError(f"{quoted(path)} is {error.message}.") from error
-    return storage, members
+    return members
 
 
-def _shown(photos: dict[tuple[str, str], int]) -> str:
+def _shown(photos: Mapping[tuple[str, ...], int]) -> str:
     counts = [f"{photos[part]} {'/'.join(part)}" for part in ANTS_BEES_PHOTOS if photos.get(part)]
     return f"photos: {', '.join(counts)}" if counts else "no photo of ants or bees"
 
 
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
+
 def _write(path: Path, content: bytes) -> None:
     """Write a file whole, unless it is there already."""
+    if _holds(path, content):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")  # one process writes here: the next run takes the same name
     try:
-        if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(error, path) from error
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

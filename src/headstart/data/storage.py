@@ -67,6 +67,10 @@ class ZipStorage:
         self._by_path = {entry.filename: entry for entry in reversed(self.entries)}
         self._opening = threading.Lock()  # zipfile counts its open entries without one
 
+    def close(self) -> None:
+        """Close the file; it is closed with the object too."""
+        self._zip.close()
+
     def read(self, path: str) -> bytes:
         """All bytes of one entry; see `Storage`."""
         entry = self._by_path.get(path)
@@ -106,21 +110,32 @@ def read_file(path: str) -> bytes:
         ImageError: It cannot be read; the message is the reason.
     """
     try:
-        # O_NONBLOCK: opening a pipe that replaced the file since the scan must not wait for a writer.
+        # Looking first: to open a pipe or a device is to act on it. O_NONBLOCK: opening a pipe that takes the
+        # file's place after the look must not wait for a writer.
+        _check_file(os.stat(path))  # noqa: PTH116  a Path costs more than the look
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError("not a regular file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise ImageError(_too_large(status.st_size))
-            return file.read(MAX_FILE_BYTES + 1)
+            _check_file(status)
+            data = file.read(status.st_size + 1)
+        if len(data) > status.st_size:
+            raise ImageError("still growing, or larger than its folder says")
+        return data
     except OSError as error:
         raise ImageError(_reason(error)) from error
     except ValueError as error:  # a NUL in the path
         if isinstance(error, ImageError):
             raise
         raise ImageError("the path holds a NUL character") from error
+
+
+def _check_file(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError("a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ImageError(_too_large(status.st_size))
 
 
 def _reason(error: OSError) -> str:
