@@ -1,0 +1,178 @@
+"""Contract of the heads, and the linear head against scikit-learn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from sklearn.linear_model import LogisticRegression
+
+from headstart.core.errors import SourceError
+from headstart.core.graph import OPSET, Graph
+from headstart.heads import linear, softmax
+
+if TYPE_CHECKING:
+    from headstart.heads.linear import LinearHead
+
+
+def blobs(n: int, width: int, classes: int, seed: int = 0, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (N, D) in overlapping clouds whose axes differ in length a thousand times, and labels (N,)."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    lengths = np.geomspace(1, 1e-3, width)
+    points = rng.normal(size=(classes, width))[labels] + spread * rng.normal(size=(n, width))
+    rotation = np.linalg.qr(rng.normal(size=(width, width)))[0]
+    return (points * lengths @ rotation + 3).astype(np.float32), labels
+
+
+def fit(x: np.ndarray, labels: np.ndarray, **options: object) -> LinearHead:
+    folds = np.arange(len(labels)) // int(labels.max() + 1) % 4
+    return linear.fit(x, labels, folds, classes=int(labels.max()) + 1, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("n", "width", "classes"), [(200, 20, 3), (60, 300, 2), (90, 200, 5)])
+@pytest.mark.parametrize("strength", [0.01, 1.0, 100.0])
+def test_solver_finds_the_minimum_that_scikit_learn_finds(n: int, width: int, classes: int, strength: float) -> None:
+    x, labels = blobs(n, width, classes)
+    z = (x - x.mean(0)) @ softmax.principal_axes((x - x.mean(0)).astype(np.float64))
+    ours = softmax.solve(z.astype(np.float32), labels, classes=classes, strength=strength)
+    theirs = LogisticRegression(C=strength if classes > 2 else 2 * strength, tol=1e-8, max_iter=20_000).fit(z, labels)
+    got = linear.to_probabilities(z @ ours.weights + ours.bias)
+    assert ours.converged
+    # In two classes scikit-learn keeps one row of weights w where we keep -w/2 and w/2: half the penalty for the same scores.
+    assert got == pytest.approx(theirs.predict_proba(z), abs=5e-3)
+
+
+def test_class_weights_are_those_of_scikit_learn() -> None:
+    x, labels = blobs(240, 10, 3)
+    keep = (labels != 2) | (np.arange(240) % 10 == 2)
+    x, labels = x[keep], labels[keep]
+    weight = linear._balanced(labels)
+    z = x - x.mean(0)
+    ours = softmax.solve(z, labels, classes=3, strength=1.0, sample_weight=weight)
+    theirs = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-8, max_iter=20_000).fit(z, labels)
+    assert linear.to_probabilities(z @ ours.weights + ours.bias) == pytest.approx(theirs.predict_proba(z), abs=5e-3)
+    assert weight.mean() == pytest.approx(1)
+
+
+def test_balanced_weights_help_the_rare_class() -> None:
+    x, labels = blobs(2000, 10, 2, spread=3)
+    keep = (labels == 0) | (np.arange(2000) % 40 == 1)
+    plain, balanced = (fit(x[keep], labels[keep], class_weight=one) for one in ("none", "balanced"))
+    rare = x[labels == 1]
+    assert (balanced.scores(rare).argmax(1) == 1).mean() > (plain.scores(rare).argmax(1) == 1).mean() + 0.2
+
+
+def test_row_order_does_not_matter() -> None:
+    x, labels = blobs(120, 30, 3)
+    folds = np.arange(120) // 3 % 4
+    order = np.random.default_rng(1).permutation(120)
+    first = linear.fit(x, labels, folds, classes=3)
+    second = linear.fit(x[order], labels[order], folds[order], classes=3)
+    assert second.strength == first.strength
+    assert second.probabilities(x) == pytest.approx(first.probabilities(x), abs=2e-3)
+
+
+def test_renaming_labels_commutes() -> None:
+    x, labels = blobs(120, 30, 3)
+    folds = np.arange(120) // 3 % 4
+    renamed = np.array([2, 0, 1])
+    first = linear.fit(x, labels, folds, classes=3).probabilities(x)
+    second = linear.fit(x, renamed[labels], folds, classes=3).probabilities(x)
+    assert second[:, renamed] == pytest.approx(first, abs=2e-3)
+
+
+def test_same_seed_same_bytes_for_any_number_of_threads() -> None:
+    x, labels = blobs(120, 30, 3)
+    heads = [fit(x, labels, workers=workers) for workers in (1, 1, 3)]
+    assert len({head.weights.tobytes() + head.bias.tobytes() for head in heads}) == 1
+    assert len({head.temperature for head in heads}) == 1
+
+
+def test_probabilities_sum_to_one() -> None:
+    x, labels = blobs(60, 10, 3)
+    probabilities = fit(x, labels).probabilities(1000 * x)
+    assert probabilities.sum(1) == pytest.approx(1)
+    assert (probabilities >= 0).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_refused(value: float) -> None:
+    x, labels = blobs(60, 10, 3)
+    x[17, 3] = value
+    with pytest.raises(SourceError, match="row 17"):
+        fit(x, labels)
+
+
+def test_constant_features_are_refused() -> None:
+    with pytest.raises(SourceError, match="same embedding"):
+        fit(np.ones((60, 10), np.float32), np.arange(60) % 3)
+
+
+def test_class_without_images_is_refused() -> None:
+    x, labels = blobs(60, 10, 3)
+    with pytest.raises(SourceError, match="4 classes"):
+        linear.fit(x, labels, np.arange(60) % 4, classes=4)
+
+
+def test_a_class_that_a_fold_lacks_is_no_obstacle() -> None:
+    x, labels = blobs(61, 10, 2)
+    labels = np.append(labels[:-3], [2, 2, 2])
+    folds = np.where(labels == 2, 0, np.arange(61) % 4)  # the whole class is out when fold 0 is
+    head = linear.fit(x, labels, folds, classes=3)
+    assert np.isfinite(head.weights).all()
+    assert head.probabilities(x).sum(1) == pytest.approx(1)
+
+
+def test_onnx_nodes_agree_with_numpy() -> None:
+    x, labels = blobs(90, 24, 3)
+    head = fit(x, labels)
+    graph = Graph()
+    name = head.add_nodes(graph, "embedding")
+    inputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 24])]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3])]
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "head", inputs, outputs, list(graph.constants.values())),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=9,
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"embedding": x})
+    assert got == pytest.approx(head.probabilities(x), abs=1e-5)
+
+
+def test_strength_is_the_one_of_the_smallest_log_loss() -> None:
+    x, labels = blobs(150, 40, 3, spread=2.5)
+    folds = np.arange(150) // 3 % 5
+    chosen = linear.fit(x, labels, folds, classes=3)
+    centred = (x - x.mean(0)) / np.sqrt(np.square(x - x.mean(0)).mean())
+    losses = {}
+    for power in np.arange(-5, 3.5, 0.5):
+        scores = np.empty((150, 3))
+        for fold in range(5):
+            out = folds == fold
+            model = LogisticRegression(C=10**power, max_iter=20_000, tol=1e-7).fit(centred[~out], labels[~out])
+            scores[out] = model.decision_function(centred[out])
+        losses[power] = linear.log_loss(scores, labels)
+    assert linear.log_loss(np.zeros((3, 3)), np.arange(3)) == pytest.approx(np.log(3))
+    assert chosen.log_loss <= min(losses.values()) * 1.02
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+def test_temperature_is_recovered(true: float) -> None:
+    """Labels are drawn from softmax(scores / T): the temperature of those scores is T."""
+    rng = np.random.default_rng(8)
+    scores = rng.normal(size=(20_000, 4)) * 3
+    probabilities = linear.to_probabilities(scores / true)
+    labels = (rng.random((20_000, 1)) > probabilities.cumsum(1)).sum(1).clip(0, 3)
+    assert linear.fit_temperature(scores, labels) == pytest.approx(true, rel=0.05)
+
+
+def test_progress_ends_at_its_total() -> None:
+    steps: list[int] = []
+    x, labels = blobs(90, 24, 3)
+    fit(x, labels, advance=steps.append)
+    assert sum(steps) == linear.MAX_STEPS
