@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -46,32 +47,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 our fault, 2 bad usage or input, 3 some images unread, 130 interrupted."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names in any script, on a terminal of any encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    code = run(arguments)
     try:
+        code = run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (KeyboardInterrupt, messages.Terminated, OSError) as error:  # while an error was told, or at the very end
+        code = messages.tell(error, as_json=False)
     sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. Every error has been told when this returns."""
     try:
-        code = app(args=list(arguments), standalone_mode=False)
+        code = app(args=list(arguments), prog_name="headstart", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001  the one place where every error is put into words
         return messages.tell(error, as_json="--json" in arguments)
     return code if isinstance(code, int) else 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, _at_once)
+    _end_at_next()
     raise KeyboardInterrupt
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, _at_once)
+    _end_at_next()
     raise messages.Terminated
+
+
+def _end_at_next() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _at_once)
 
 
 def _at_once(number: int, frame: FrameType | None) -> None:
