@@ -116,7 +116,8 @@ def _csv_lines(text: str, name: str) -> Iterator[tuple[int, dict[Any, Any]]]:
             yield reader.line_num, record
     except csv.Error as error:
         raise SourceError(
-            f"{quoted(name)} line {reader.line_num} is no CSV: {error}.",
+            # Where the row begins: a quotation mark that is never closed is noticed at the end of the file.
+            f"{quoted(name)} line {reader.line_num + 1} is no CSV: {error}.",
             'Check the quotation marks: a value with a comma or a " in it goes between ", and the " inside is doubled.',
         ) from error
 
@@ -210,4 +211,4 @@ def _relative(path: str, root: str) -> str | None:
 
 def _said(row: Row, line: int) -> str:
     parts = [quoted(row.label or "")] + [quoted(part) for part in (row.split, row.group) if part]
-    return f"{' '.join(parts)} (line {line})"
+    return f"listed as {' '.join(parts)} (line {line})"
