@@ -6,23 +6,45 @@ What cannot be decoded whole is an `ImageError` that names the reason; nothing i
 from __future__ import annotations
 
 import io
+import re
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
 from headstart.core.errors import ImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+VERSION = 1  # raised whenever the pixels of a file change: kept embeddings were made from them
+
 # What people photograph and draw in. Formats that run programs (EPS), hold documents (PDF) or nobody
 # photographs in (FITS, PSD, ICNS, ...) stay off, since each decoder is a way in for a hostile file.
-# TGA has no signature: random bytes can pass for it.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000", "QOI")
-_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+# TGA has no signature: random bytes can pass for it. QOI is decoded in pure Python, 0.8 s a megapixel.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000")
+_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"}
+_HEIF_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
+_AVIF_BRANDS = {b"avif", b"avis"}
 _MAX_SIDE_PX = 100_000
+# Cameras and encoders write about ten. Empty scans cost 100 bytes each and a pass over the image: 345 kB took 62 s.
+_MAX_JPEG_SCANS = 100
+_ORIENTATION = 0x0112  # EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_WHITE_IS_ZERO = 0  # TIFF's tag 262; Pillow heeds it up to 8 bits only
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +75,25 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
     if not data:
         raise ImageError("empty file")
     try:
-        image = _open(data)
-        _check_size(image.size, max_megapixels)
-        # An MPO file holds one picture with a preview or a second lens, nothing that moves.
-        animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-        if enough_px is not None and image.format in {"JPEG", "MPO"}:
-            image.draft(None, (enough_px, enough_px))  # None keeps the mode
-        image.load()
-        pixels = np.asarray(_to_rgb(_upright(image)))
+        with _QUIET:
+            if _is_heif(data):
+                return _decode_heif(data, max_megapixels)
+            image = _open(data, max_megapixels)
+            _check_size(image.size, max_megapixels)
+            _check_stream(data, image.format)
+            if image.format == "PNG":
+                _scale_hidden(image, depth=data[24])
+            # An MPO file holds one picture with a preview or a second lens, nothing that moves.
+            animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+            if enough_px is not None and image.format in {"JPEG", "MPO"}:
+                image.draft(None, (enough_px, enough_px))  # None keeps the mode
+            return Decoded(_pixels(image), animated)
     except ImageError:
         raise
     # Decoders meet hostile files here and fail in every way: besides OSError, public files have raised
     # ValueError, IndexError, SyntaxError, RuntimeError, struct.error, MemoryError and NotImplementedError.
     except Exception as error:
         raise ImageError(_reason(data, error)) from error
-    return Decoded(pixels, animated)
 
 
 def from_pil(image: Image.Image) -> NDArray[np.uint8]:
@@ -77,24 +103,75 @@ def from_pil(image: Image.Image) -> NDArray[np.uint8]:
         ImageError: The pixels cannot be loaded or converted.
     """
     try:
-        image.load()
-        return np.asarray(_to_rgb(_upright(image)))
+        with _QUIET:
+            return _pixels(image)
     except ImageError:
         raise
     except Exception as error:
         raise ImageError(f"cannot be decoded: {error}") from error
 
 
-def _open(data: bytes) -> Image.Image:
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        import pi_heif
+class _Quiet:
+    """Silences Pillow's warnings while any thread is inside.
 
-        # The container's own rotation is applied by the library; EXIF orientation is no more than a copy.
-        heif: Image.Image = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True).to_pillow()
-        heif.getexif().pop(0x0112, None)
-        heif.info.pop("exif", None)
-        return heif
-    return Image.open(io.BytesIO(data), formats=FORMATS)
+    They speak of metadata. Where warnings are errors, each would lose a good image; and
+    `warnings.catch_warnings` alone is not made for threads, whose exits may come in another order.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._caught = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._caught.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
+def _open(data: bytes, max_megapixels: int) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which does not tell the size
+        limit = min(max_megapixels, 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000)
+        raise ImageError(f"more than the limit of {limit} megapixels") from error
+    except (OSError, ValueError):
+        # An AVIF file is lost over broken EXIF; under another name nobody reads it. The rotation that counts is
+        # a property of the image.
+        if sniff(data) == "HEIF or AVIF" and b"Exif" in data:
+            return Image.open(io.BytesIO(data.replace(b"Exif", b"none")), formats=("AVIF",))
+        raise
+
+
+def _decode_heif(data: bytes, max_megapixels: int) -> Decoded:
+    import pi_heif
+
+    file = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
+    _check_size(file.size, max_megapixels)
+    image: Image.Image = file.to_pillow()
+    # The container's own rotation was applied by the library; EXIF orientation is no more than a copy.
+    return Decoded(np.asarray(_to_rgb(image)), len(file) > 1)
+
+
+def _is_heif(data: bytes) -> bool:
+    if data[4:8] != b"ftyp":
+        return False
+    compatible = data[16 : int.from_bytes(data[:4], "big")]
+    return data[8:12] in _HEIC_BRANDS or (
+        data[8:12] in _HEIF_BRANDS and not any(brand in compatible for brand in _AVIF_BRANDS)
+    )
 
 
 def _check_size(size: tuple[int, int], max_megapixels: int) -> None:
@@ -109,11 +186,40 @@ def _check_size(size: tuple[int, int], max_megapixels: int) -> None:
         raise ImageError("an image without pixels")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _check_stream(data: bytes, kind: str | None) -> None:
+    """Refuse what the decoder takes too lightly: see the two messages."""
+    if kind == "JPEG2000" and _ends_early(data, "JPEG 2000"):
+        raise ImageError("JPEG 2000 that ends early")  # the decoder leaves missing tiles black
+    # The quick count may find scans in metadata, or in what phones append after the picture.
+    if kind in {"JPEG", "MPO"} and data.count(b"\xff\xda") > _MAX_JPEG_SCANS and _scans(data) > _MAX_JPEG_SCANS:
+        raise ImageError(f"JPEG with more than {_MAX_JPEG_SCANS} scans, which no camera or program writes")
+
+
+_JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # a zero or a restart belongs to the scan
+
+
+def _scans(data: bytes) -> int:
+    """Number of scans of the first image in a JPEG file."""
+    scans, position = 0, 2
+    while marker := _JPEG_MARKER.search(data, position):
+        position = marker.end()
+        if marker[1] == b"\xd9":  # end of image
+            break
+        scans += marker[1] == b"\xda"
+        position += int.from_bytes(data[position : position + 2], "big")
+    return scans
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    image.load()
+    turn = None
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  broken EXIF raises anything, and is never a reason to lose an image
-        return image
+        orientation = image.getexif().get(_ORIENTATION)
+        turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    except Exception:  # noqa: BLE001, S110  broken EXIF raises anything, and is never a reason to lose an image
+        pass
+    rgb = _to_rgb(image)
+    return np.asarray(rgb if turn is None else rgb.transpose(turn))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -125,32 +231,47 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if mode == "LAB":
         return _lab_to_rgb(image)
     if mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        rgba = (image.convert("LA") if mode == "La" else image).convert("RGBA")
+        white = Image.new("RGB", rgba.size, (255, 255, 255))
+        white.paste(rgba, mask=rgba.getchannel("A"))
+        return white
     return image.convert("RGB")
+
+
+def _scale_hidden(image: Image.Image, depth: int) -> None:
+    """Bring a PNG's transparent colour to the scale of its pixels, which Pillow brings to 8 bits without it."""
+    hidden = image.info.get("transparency")
+    if isinstance(hidden, tuple) and depth == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in hidden)
+    elif isinstance(hidden, int) and image.mode in {"1", "L"} and depth < 8:
+        image.info["transparency"] = hidden * 255 // (2**depth - 1)
+
+
+_EIGHT_OF_16 = np.round(np.arange(65536) / 257).astype(np.uint8)
 
 
 def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
     """Grey values of more than 8 bits, scaled by the range that their type means (plain `convert` clips them)."""
-    if image.mode in {"I;16B", "I;16L", "I;16N"}:
-        image = image.convert("I")
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
+    values = np.asarray(image)
+    if image.mode == "F" and not np.isfinite(values).all():
         raise ImageError("holds values that are not finite")
     low, high = float(values.min()), float(values.max())
     if image.mode == "F" and low >= 0 and high <= 1:
-        scale = 255.0
-    elif image.mode.startswith("I;16") or (low >= 0 and 255 < high <= 65535):
-        scale = 255.0 / 65535.0
+        grey: NDArray[np.uint8] = np.round(values * np.float32(255)).astype(np.uint8)
+    # PGM files of up to 16 bits come as 32-bit integers scaled to 65535.
+    elif image.mode.startswith("I;16") or image.format == "PPM" or (low >= 0 and 255 < high <= 65535):
+        grey = _EIGHT_OF_16[values if values.dtype.kind == "u" else np.round(values).astype(np.uint16)]
     elif low >= 0 and high <= 255:
-        # An integer image of up to 32 bits that came from 16-bit data and is very dark cannot be told from
-        # 8-bit data; 16-bit PNG and TIFF files do not come here.
-        scale = 1.0
+        # A 32-bit file of very dark 16-bit values cannot be told from one of 8-bit values.
+        grey = np.round(values).astype(np.uint8)
     else:
         raise ImageError(f"values from {low:g} to {high:g}: expected 0 to 1, 0 to 255 or 0 to 65535")
-    eight: NDArray[np.uint8] = np.round(values * scale).astype(np.uint8)
-    return eight
+    if getattr(image, "tag_v2", {}).get(262) == _WHITE_IS_ZERO:
+        grey = ~grey
+    hidden = image.info.get("transparency")
+    if isinstance(hidden, int):
+        grey[values == hidden] = 255
+    return grey
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:
@@ -166,33 +287,103 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
 def _reason(data: bytes, error: Exception) -> str:
     """Why a file could not be decoded, in words for somebody who sees a file name and nothing else."""
     kind = sniff(data)
-    if kind in {"JPEG", "PNG", "GIF", "WebP", "TIFF", "BMP", "HEIF or AVIF"}:
-        text = str(error)
-        if "truncated" in text or "end of file" in text.lower() or "broken data stream" in text:
-            return f"{kind} that ends early or is damaged"
-        if isinstance(error, MemoryError):
-            return f"{kind} that needs more memory than there is"
-        return f"damaged {kind}: {text or type(error).__name__}"[:200]
-    return f"looks like {kind}, not an image" if kind else "no image format that is known"
+    if len(data) < 8:
+        return f"ends early, after {len(data)} bytes"
+    if kind not in _IMAGE_KINDS:
+        return f"looks like {kind}, not an image" if kind else "no image format that is known"
+    text = str(error)
+    if isinstance(error, MemoryError):
+        return f"{kind} that needs more memory than there is"
+    if _ends_early(data, kind) or any(word in text.lower() for word in _SHORT):
+        return f"{kind} that ends early"
+    if isinstance(error, UnidentifiedImageError):  # its text names a buffer in memory
+        text = "its header makes no sense"
+    return f"damaged {kind}: {text or type(error).__name__}"[:200]
+
+
+_IMAGE_KINDS = {"JPEG", "PNG", "GIF", "WebP", "TIFF", "BMP", "HEIF or AVIF", "JPEG 2000", "PPM"}
+_SHORT = ("truncated", "end of file", "reached eof", "but only got", "not enough image data", "buffer is not large")
+
+
+def _ends_early(data: bytes, kind: str) -> bool:
+    """Whether the end of a file is missing, where its format tells."""
+    if kind == "JPEG":
+        return not data.rstrip(b"\0").endswith(b"\xff\xd9")
+    if kind == "PNG":
+        return b"IEND" not in data
+    if kind == "GIF":
+        return not data.rstrip(b"\0").endswith(b";")
+    if kind == "WebP":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if kind == "BMP":
+        return int.from_bytes(data[2:6], "little") > len(data)
+    if kind == "TIFF":
+        return _tiff_end(data) > len(data)
+    if kind == "HEIF or AVIF":
+        ends = dict(_boxes(data))
+        return not {b"meta", b"mdat"} <= ends.keys() or max(ends.values()) > len(data)
+    if kind == "JPEG 2000":
+        stream = data if data.startswith(b"\xff\x4f") else data[: dict(_boxes(data)).get(b"jp2c", 0)]
+        return not stream.rstrip(b"\0").endswith(b"\xff\xd9")
+    return False
+
+
+_TIFF_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)  # bytes of a value of each type
+
+
+def _tiff_end(data: bytes) -> int:
+    """Where the first directory of a TIFF file, with the values that it points to, ends."""
+    order = "<" if data[:1] == b"I" else ">"
+    if data[2:4] not in {b"*\0", b"\0*"}:  # BigTIFF: its widths differ, and nobody sends it
+        return 0
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    if start + 2 > len(data):
+        return int(start + 2)
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    end = int(start + 2 + 12 * count)
+    for entry in range(start + 2, min(end, len(data) - 11), 12):
+        _, kind, values, offset = struct.unpack_from(f"{order}HHII", data, entry)
+        size = _TIFF_SIZES[kind] * values if kind < len(_TIFF_SIZES) else 0
+        end = max(end, offset + size if size > 4 else 0)
+    return end
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """The outermost boxes of an ISO file: name and end. An end may lie beyond the data."""
+    start = 0
+    while start + 8 <= len(data):
+        size = int.from_bytes(data[start : start + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[start + 8 : start + 16], "big")
+        end = start + size if size else len(data)  # 0: up to the end of the file
+        yield data[start + 4 : start + 8], end
+        start = max(end, start + 8)
 
 
 def sniff(data: bytes) -> str:
     """What a file looks like from its first bytes, in words; empty when nothing fits."""
-    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for magic, kind in _MAGIC:
         if data.startswith(magic):
             return kind
+    brand = data[8:12]
     if data[4:8] == b"ftyp":
-        return "HEIF or AVIF" if data[8:12] in _HEIF_BRANDS | {b"avif", b"avis"} else "a video"
+        if brand in _HEIC_BRANDS | _HEIF_BRANDS | _AVIF_BRANDS or len(brand) < 4:
+            return "HEIF or AVIF"
+        return "a camera's raw file" if brand == b"crx " else "a video"
     if data[:4] == b"RIFF":
-        return "WebP" if data[8:12] == b"WEBP" else "a sound or video"
+        return "WebP" if brand == b"WEBP" or len(brand) < 4 else "a sound or video"
+    if data[4:8] in {b"moov", b"mdat", b"wide"}:
+        return "a video"
+    if data[:1] == b"P" and data[1:2] in b"1234567" and data[2:3].isspace():
+        return "PPM"
+    head = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<!doctype html" in head or b"<html" in head or head.startswith((b"<head", b"<body")):
+        return "HTML"
     if b"<svg" in head:
         return "SVG (a drawing program can save it as PNG)"
-    if head.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return "HTML"
     if head.startswith((b"<?xml", b"{", b"[")):
         return "XML or JSON"
-    if not any(byte < 9 or 13 < byte < 32 for byte in data[:1024]):
+    if not any(byte < 9 or 13 < byte < 32 or byte > 126 for byte in data[:1024]):
         return "text"
     return ""
 
@@ -203,7 +394,15 @@ _MAGIC = (
     (b"GIF8", "GIF"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
     (b"BM", "BMP"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL (a converter can save it as PNG)"),
+    (b"\xff\x0a", "JPEG XL (a converter can save it as PNG)"),
+    (b"qoif", "QOI (a converter can save it as PNG)"),
+    (b"\0\0\1\0", "an icon file"),
     (b"%PDF", "PDF"),
     (b"%!PS", "EPS or PostScript"),
     (b"\xc5\xd0\xd3\xc6", "EPS or PostScript"),
@@ -211,6 +410,12 @@ _MAGIC = (
     (b"SIMPLE  =", "a FITS file"),
     (b"PK\x03\x04", "a zip file"),
     (b"\x1f\x8b", "a gzip file"),
+    (b"Rar!", "a RAR file"),
+    (b"7z\xbc\xaf", "a 7-Zip file"),
+    (b"\x1a\x45\xdf\xa3", "a video"),
+    (b"\0\0\1\xba", "a video"),
+    (b"OggS", "a sound or video"),
+    (b"ID3", "a sound"),
     (b"\x7fELF", "a program"),
     (b"MZ", "a program"),
 )
