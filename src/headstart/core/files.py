@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from headstart.core.errors import StorageError
 from headstart.core.text import quoted
+
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
 
 
 def durable_write(path: Path, content: bytes | str) -> None:
@@ -20,25 +23,45 @@ def durable_write(path: Path, content: bytes | str) -> None:
     takes the place of `path` in one step; the folder is flushed too.
 
     Raises:
-        StorageError: The disk is full, or the folder cannot be written. `path` is as it was.
+        StorageError: The disk is full, or the folder cannot be written. The content of `path` is whole.
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.tmp")
+    durable_write_all({path: content})
+
+
+def durable_write_all(contents: Mapping[Path, bytes | str]) -> None:
+    """Write files that belong together: all are on the disk before the first takes its place, in their order.
+
+    So a full disk leaves all of them as they were, and only a crash between two replacements can mix old and new.
+
+    Raises:
+        StorageError: As for `durable_write`.
+    """
+    staged = {path: path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp") for path in contents}
+    path = Path()
     try:
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_folder(path.parent)
+            for path, content in contents.items():
+                _write(staged[path], content.encode("utf-8") if isinstance(content, str) else content)
+            for path, temporary in staged.items():
+                temporary.replace(path)
+            for folder in {path.parent for path in contents}:
+                _sync_folder(folder)
         except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            for temporary in staged.values():
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise storage_error(error, path) from error
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """The temporary files in a folder: those of `durable_write`, in a process that runs or was killed.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name)]
 
 
 def make_folder(path: Path) -> None:
@@ -57,15 +80,20 @@ def make_folder(path: Path) -> None:
 def folder_lock(folder: Path) -> Iterator[None]:
     """Hold a folder for writing; the lock is the kernel's (`flock`) and ends with the process.
 
+    What a killed process left half-written in the folder is removed.
+
     Raises:
-        StorageError: Another process holds the folder.
+        StorageError: Another process holds the folder, or it cannot be read.
     """
     try:
         import fcntl
     except ImportError:  # Windows has no flock; single files are still replaced whole
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise storage_error(error, folder) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,6 +105,9 @@ def folder_lock(folder: Path) -> Iterator[None]:
                 f"Another process is writing to {quoted(str(folder))}.",
                 "Wait for it to finish, or choose another folder with --out.",
             ) from error
+        with contextlib.suppress(OSError):
+            for temporary in leftovers(folder):
+                temporary.unlink(missing_ok=True)
         yield
     finally:
         os.close(descriptor)
@@ -88,12 +119,20 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     if error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}:
         return StorageError(
             f"The disk is full: {where} could not be written.",
-            "Nothing was replaced. Free some space, or choose another folder, and run the same command again.",
+            "No file was left half-written. Free some space, or choose another folder, and run the same command again.",
         )
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return StorageError(f"No permission to write {where}.", "Choose a folder that you may write to.")
     reason = error.strerror or type(error).__name__
     return StorageError(f"{where} could not be written: {reason}.", "Choose another folder, or mend the cause.")
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
