@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import sqlite3
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from headstart.core.files import leftovers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +27,13 @@ if TYPE_CHECKING:
 FILE_NAME = "embeddings-1.sqlite"  # the number is the schema's version: another schema is another file
 FLUSH_SECONDS = 1.0
 WAIT_SECONDS = 20.0  # for another process that is writing
+
+# Failures that are no damage to the file: it is left alone.
+_OUTSIDE = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_PROTOCOL,
+}  # fmt: skip
+_EMBEDDER = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.onnx")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS embeddings (
@@ -79,7 +90,9 @@ class FeatureCache:
             if row is None:
                 return None
             checksum, vector = row
-            if len(vector) == 4 * self._width and checksum == self._checksum(image, vector):
+            # A damaged row may hold a value of any type.
+            sound = isinstance(vector, bytes) and len(vector) == 4 * self._width
+            if sound and checksum == self._checksum(image, vector):
                 return np.frombuffer(vector, "<f4").astype(np.float32)
             self._note("A damaged entry of the feature cache was dropped and computed again.")
         return None
@@ -114,11 +127,9 @@ class FeatureCache:
         """Turn any failure of the cache into work without it; a damaged file is set aside and begun anew once."""
         try:
             yield
-        except sqlite3.OperationalError as error:  # locked for too long, full disk, read-only, no such folder
-            self._give_up(f"The feature cache cannot be used ({error}); working without it.")
         except sqlite3.DatabaseError as error:
             self._close()
-            if self._path is None or self._rebuilt:
+            if self._path is None or self._rebuilt or getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTSIDE:
                 self._give_up(f"The feature cache cannot be used ({error}); working without it.")
                 return
             self._rebuilt = True
@@ -145,14 +156,13 @@ class FeatureCache:
 
 def size(folder: Path) -> dict[str, int]:
     """What the cache folder holds: ``{"images", "embedders", "bytes"}``."""
-    path = folder / FILE_NAME
     images = 0
-    if path.is_file():
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(_open(path)) as connection:
-            (images,) = connection.execute("SELECT count(*) FROM embeddings").fetchone()
-    models = list((folder / "embedders").glob("*.onnx"))
-    files = [file for file in (path, *models) if file.is_file()]
-    return {"images": images, "embedders": len(models), "bytes": sum(file.stat().st_size for file in files)}
+    # A file that is missing or damaged is left as it is.
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(folder / FILE_NAME, "rw")) as connection:
+        (images,) = connection.execute("SELECT count(*) FROM embeddings").fetchone()
+    models = _embedders(folder)
+    held = sum(_size_bytes(file) for file in (folder / FILE_NAME, *models))
+    return {"images": images, "embedders": sum(model.suffix == ".onnx" for model in models), "bytes": held}
 
 
 def delete(folder: Path) -> None:
@@ -161,22 +171,46 @@ def delete(folder: Path) -> None:
         (folder / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
 
 
-def clear(folder: Path, told: Callable[[Path], None] = lambda path: None) -> None:
+def clear(folder: Path) -> None:
     """Delete all that Headstart keeps in its cache folder, and nothing else.
 
     Raises:
         OSError: A file cannot be deleted.
     """
     delete(folder)
-    for model in (folder / "embedders").glob("*.onnx"):
+    for model in _embedders(folder):
         model.unlink(missing_ok=True)
-        told(model)
+
+
+def _embedders(folder: Path) -> list[Path]:
+    """The kept embedders, and what killed processes left of some."""
+    try:
+        files = list((folder / "embedders").iterdir())
+        return [file for file in files if _EMBEDDER.fullmatch(file.name)] + leftovers(folder / "embedders")
+    except OSError:
+        return []
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def _connect(path: Path, mode: Literal["rw", "rwc"]) -> sqlite3.Connection:
+    # The rollback journal (SQLite's default) survives kill -9 and needs no shared memory, unlike the WAL.
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=WAIT_SECONDS, check_same_thread=False
+    )
+    connection.text_factory = bytes  # a damaged row may hold text that is none
+    return connection
 
 
 def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The rollback journal (SQLite's default) survives kill -9 and needs no shared memory, unlike the WAL.
-    connection = sqlite3.connect(path, timeout=WAIT_SECONDS, check_same_thread=False)
+    connection = _connect(path, "rwc")
     try:
         connection.execute(_SCHEMA)
     except BaseException:

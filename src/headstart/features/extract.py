@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from headstart.backbones.embedder import Embedder
+from headstart.core.digest import digest_record
 from headstart.core.errors import ImageError, InputError, SourceError
 from headstart.core.options import Runtime
 from headstart.core.text import counted, quoted
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable, Skipped
 from headstart.features.cache import FeatureCache
-from headstart.features.session import Session
+from headstart.features.session import LazySession
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,13 +62,15 @@ def extract(table: ImageTable, embedder: Embedder, runtime: Runtime, *, max_mega
         SourceError: No image can be read; an embedding is not finite; or a file is skipped and
             `runtime.strict` is set.
     """
-    session = _Lazy(lambda: Session(embedder.model))
+    session = LazySession(embedder.model)
     matrix = np.empty((len(table), embedder.width), np.float32)
     digests: list[str] = []
     keep: list[int] = []
     skipped: list[Skipped] = []
     cached = animated = 0
-    with FeatureCache(runtime.cache, embedder.digest, embedder.width) as cache:
+    # The limit is part of the key: an image beyond it is skipped, whether or not it was embedded before.
+    key = digest_record({"embedder": embedder.digest, "max_megapixels": max_megapixels})
+    with FeatureCache(runtime.cache, key, embedder.width) as cache:
 
         def embed(index: int) -> tuple[bytes, NDArray[np.float32], bool, bool]:
             data = table.storage.read(table.rows[index].path)
@@ -77,7 +79,7 @@ def extract(table: ImageTable, embedder: Embedder, runtime: Runtime, *, max_mega
             if known is not None:
                 return digest, known, True, False
             image = decode(data, max_megapixels=max_megapixels, enough_px=embedder.preprocess.enough_px)
-            (embedding,) = session().run(image.pixels)
+            (embedding,) = session.run(image.pixels)
             if np.isfinite(embedding).all():
                 cache.put(digest, embedding)
             return digest, embedding, False, image.animated
@@ -163,18 +165,3 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-class _Lazy:
-    """A session that is made on first use: a run that finds everything in the cache needs none."""
-
-    def __init__(self, make: Callable[[], Session]) -> None:
-        self._make = make
-        self._lock = threading.Lock()
-        self._session: Session | None = None
-
-    def __call__(self) -> Session:
-        with self._lock:
-            if self._session is None:
-                self._session = self._make()
-            return self._session

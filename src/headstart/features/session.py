@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,3 +58,30 @@ class Session:
         except Exception as error:
             raise ImageError(f"the model failed on it: {str(error)[:200]}") from error
         return [result[0] for result in results]
+
+
+class LazySession:
+    """A session that is made on first use, once, whichever thread comes first.
+
+    A run that finds everything in the cache needs none, and a model is looked at more often than it is run.
+
+    Args:
+        model: The ONNX file.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+
+    def run(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Run one image; see `Session.run`.
+
+        Raises:
+            ModelError: ONNX Runtime refuses the model.
+            ImageError: The runtime failed on this image.
+        """
+        with self._lock:
+            if self._session is None:
+                self._session = Session(self._model)
+        return self._session.run(image)
