@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from headstart.artifact import golden, guard
+from headstart.artifact import golden, guard, wire
 from headstart.artifact.schema import Metadata
 from headstart.core.errors import ImageError, InputError
 from headstart.core.options import Runtime
@@ -19,7 +18,7 @@ from headstart.core.text import quoted
 from headstart.data.decode import decode, from_pil
 from headstart.data.storage import read_file
 from headstart.features.extract import each
-from headstart.features.session import Session
+from headstart.features.session import LazySession
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +72,8 @@ class Classifier:
     def __init__(self, content: bytes, name: str = "The model") -> None:
         self.content = content
         self.metadata: Metadata = guard.check(content, name)
-        self._max_megapixels = int(self.metadata.recipe.get("max_megapixels", 64))
+        self._max_megapixels: int = self.metadata.recipe["max_megapixels"]
+        self._session = LazySession(content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Classifier:
@@ -82,7 +82,7 @@ class Classifier:
         Raises:
             ModelError: There is no such file, or it is refused.
         """
-        return cls(guard.read_model(Path(path)), quoted(os.fspath(path)))
+        return cls(wire.read_model(Path(path)), quoted(os.fspath(path)))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -146,10 +146,6 @@ class Classifier:
         best = np.argsort(-probabilities, kind="stable")[: max(1, top)]
         named = tuple((self.classes[i], float(probabilities[i])) for i in best)
         return Prediction(*named[0], named)
-
-    @cached_property
-    def _session(self) -> Session:
-        return Session(self.content)
 
     def _run(self, images: ImageLike | Sequence[ImageLike]) -> Iterable[Result]:
         items: list[Any] = list(images) if _is_list(images) else [images]  # type: ignore[arg-type]

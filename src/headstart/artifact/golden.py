@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.artifact.schema import Golden, Metadata
+from headstart.core.errors import ImageError, ModelError
 from headstart.data.decode import decode
-from headstart.features.session import Session
+from headstart.features.session import LazySession, Session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,19 +54,29 @@ def make(session: Session) -> tuple[Golden, ...]:
     return tuple(goldens)
 
 
-def verify(session: Session, metadata: Metadata) -> Verification:
-    """Run the golden images and compare; nothing to compare never passes."""
-    probability = embedding = 0.0
+def verify(session: Session | LazySession, metadata: Metadata) -> Verification:
+    """Run the golden images and compare; nothing to compare never passes.
+
+    Raises:
+        ModelError: A golden image cannot be decoded.
+    """
+    probability, embedding = [0.0], [0.0]
     for golden in metadata.golden:
-        got_probabilities, got_embedding = session.run(decode(golden.png).pixels)
-        if got_probabilities.shape != golden.probabilities.shape or got_embedding.shape != golden.embedding.shape:
-            return Verification(len(metadata.golden), float("inf"), float("inf"), passed=False)
-        probability = max(probability, float(np.abs(got_probabilities - golden.probabilities).max()))
+        try:
+            got_probabilities, got_embedding = session.run(decode(golden.png, max_megapixels=1).pixels)
+        except ImageError as error:
+            raise ModelError(f"A golden image of the model cannot be used: {error.message}.") from error
+        probability.append(_largest(got_probabilities - golden.probabilities))
         length = max(float(np.linalg.norm(golden.embedding)), 1e-12)
-        embedding = max(embedding, float(np.linalg.norm(got_embedding - golden.embedding)) / length)
+        embedding.append(_largest(np.linalg.norm(got_embedding - golden.embedding) / length))
     allowed = metadata.tolerance
-    within = probability <= allowed.get("probability", 0) and embedding <= allowed.get("embedding", 0)
-    return Verification(len(metadata.golden), probability, embedding, passed=bool(metadata.golden) and within)
+    within = max(probability) <= allowed.get("probability", 0) and max(embedding) <= allowed.get("embedding", 0)
+    return Verification(len(metadata.golden), max(probability), max(embedding), passed=bool(metadata.golden) and within)
+
+
+def _largest(difference: NDArray[np.float32] | np.floating[Any]) -> float:
+    """The largest absolute difference; infinite where one is not a number, which no comparison would notice."""
+    return float(np.nan_to_num(np.abs(difference), nan=np.inf, posinf=np.inf).max())
 
 
 def picture(height: int, width: int, seed: int) -> NDArray[np.uint8]:

@@ -1,70 +1,67 @@
 """Refuse a model file that Headstart did not write, before ONNX Runtime sees it.
 
-A valid ONNX file can read other files, and 102 bytes of one can take 1.5 GiB. So the file is checked for size, for one
-metadata entry, for the operators that we emit, for data that is all inside, for the preprocessing that its own record
-describes (node by node), and for the size of every tensor that it would compute.
+A valid ONNX file can read other files, and 102 bytes of one can take 1.5 GiB. So a file is checked for its outermost
+structure (`wire`), for its metadata (`schema`), for the operators and attributes that we emit, for data that is all
+inside, for the preprocessing that its own record describes (node by node), and for what one image would cost.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.artifact.schema import KEY, Metadata
+from headstart.artifact.schema import Metadata
+from headstart.artifact.wire import NOT_OURS, check_structure, metadata_text
 from headstart.core.errors import ModelError
 from headstart.core.graph import Graph
 from headstart.core.text import quoted
 from headstart.preprocess.nodes import add_preprocess
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from google.protobuf.message import Message
+    from onnx import ModelProto, NodeProto, TensorProto
 
-MAX_MODEL_BYTES = 2**31 - 1  # protobuf's own limit
-MAX_METADATA_BYTES = 64 * 2**20
-MAX_TENSOR_VALUES = 2**26  # 256 MiB of float32 for each value that one image passes through
-MAX_OPSET = 26
+MIN_OPSET, MAX_OPSET = 18, 26  # `antialias` of Resize needs 18
+MAX_IR_VERSION = 14
+MAX_NODES = 20_000
+MAX_RANK = 8
+MAX_KERNEL = 64
+# The shorter side that images are brought to; the longer one is at most four times that.
+MAX_RESIZE_PX = 2048
+# All values that one image passes through, were they held at once: 1 GiB of float32. lite0 has 38 million.
+MAX_VALUES = 2**28
+# About ten seconds of one core. lite0 takes 0.4e9, a large vision transformer 60e9.
+MAX_MULTIPLICATIONS = 2**38
 
-# Operators after the preprocessing. None of them computes a shape from values, so shapes are known beforehand.
-OPERATORS = {
-    "Conv", "Clip", "Add", "GlobalAveragePool", "Flatten", "QuantizeLinear", "DequantizeLinear",
-    "Gemm", "Div", "Softmax",
-}  # fmt: skip
-_METADATA_FIELD = 14  # ModelProto.metadata_props
-_LENGTH_DELIMITED = 2
-
-
-def read_model(path: Path) -> bytes:
-    """Read a model file, after a look at its outermost fields.
-
-    Raises:
-        ModelError: There is no such file, or it is no model of Headstart.
-    """
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            if not 0 < size <= MAX_MODEL_BYTES:
-                raise ModelError(f"{quoted(str(path))} is {'empty' if not size else 'larger than 2 GiB'}.", _NOT_OURS)
-            # A large file that is not ours is refused without being read: pages that are skipped stay on the disk.
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                metadata_text(view, quoted(str(path)))
-                return view[:]
-    except FileNotFoundError as error:
-        raise ModelError(f"There is no model file {quoted(str(path))}.", "Train one: headstart train FOLDER") from error
-    except IsADirectoryError as error:
-        hint = f"Did you mean {quoted(str(path / 'model.onnx'))}?" if (path / "model.onnx").exists() else _NOT_OURS
-        raise ModelError(f"{quoted(str(path))} is a folder, not a model file.", hint) from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{quoted(str(path))} cannot be read: {error}.") from error
-
-
-_NOT_OURS = "Expected a model.onnx that `headstart train` wrote."
+# Operators after the preprocessing, with their attributes. None of them computes a shape from values, so that all
+# shapes are known beforehand.
+OPERATORS: dict[str, set[str]] = {
+    "Conv": {"kernel_shape", "strides", "pads", "group"},
+    "Clip": set(),
+    "Add": set(),
+    "GlobalAveragePool": set(),
+    "Flatten": {"axis"},
+    "QuantizeLinear": set(),
+    "DequantizeLinear": {"axis"},
+    "Gemm": set(),
+    "Div": set(),
+    "Softmax": {"axis"},
+}
+_MODEL_FIELDS = {"ir_version", "producer_name", "graph", "opset_import", "metadata_props"}
+_GRAPH_FIELDS = {"node", "name", "initializer", "input", "output"}
+_NODE_FIELDS = {"input", "output", "name", "op_type", "attribute"}
+_ATTRIBUTE_FIELDS = {"name", "type", "i", "ints"}
+_TENSOR_FIELDS = {"dims", "data_type", "name", "raw_data"}
+# TensorProto.DataType of what we write.
+_DTYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype("<f4"),
+    2: np.dtype("u1"),
+    3: np.dtype("i1"),
+    6: np.dtype("<i4"),
+    7: np.dtype("<i8"),
+}
 
 
 def check(content: bytes, name: str = "The model") -> Metadata:
@@ -73,118 +70,78 @@ def check(content: bytes, name: str = "The model") -> Metadata:
     Raises:
         ModelError: It is refused; the message says why.
     """
-    from google.protobuf.message import DecodeError
-
     metadata = Metadata.from_json(metadata_text(content, name))
+    if metadata.preprocess.resize_px > MAX_RESIZE_PX:
+        raise ModelError(f"{name} brings images to {metadata.preprocess.resize_px:,} pixels; refused.")
+    check_structure(content, name)
     import onnx
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_from_string(content)
     except (DecodeError, ValueError, TypeError) as error:
-        raise ModelError(f"{name} is damaged: it is not a valid ONNX file.", _NOT_OURS) from error
+        raise ModelError(f"{name} is damaged: it is not a valid ONNX file.", NOT_OURS) from error
     _check_outside(model)
+    _check_names(model)
     for tensor in model.graph.initializer:
         _check_tensor(tensor)
     expected = Graph()
-    add_preprocess(expected, metadata.preprocess)
+    with np.errstate(all="ignore"):  # what an absurd mean makes infinite is refused as a weight
+        add_preprocess(expected, metadata.preprocess)
     _check_preprocess(model, expected)
-    _check_nodes(model, len(expected.nodes))
-    _check_shapes(model, expected, metadata)
+    for node in model.graph.node[len(expected.nodes) :]:
+        _check_node(node)
+    _check_cost(model, expected, metadata)
     return metadata
-
-
-def metadata_text(content: bytes | mmap.mmap, name: str) -> str:
-    """The one metadata entry of a model file, found without reading the model.
-
-    Raises:
-        ModelError: The file is no ONNX file, or has no such entry, or several.
-    """
-    entries = []
-    try:
-        for field, start, end in _fields(content, 0, len(content)):
-            if field == _METADATA_FIELD:
-                if end - start > MAX_METADATA_BYTES:
-                    raise ModelError(f"{name} has a metadata entry of {end - start:,} bytes; refused.", _NOT_OURS)
-                entries.append(dict(_strings(content, start, end)))
-                if len(entries) > 1:
-                    raise ModelError(f"{name} has several metadata entries; Headstart writes one.", _NOT_OURS)
-    except (ValueError, IndexError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{name} is not a valid ONNX file.", _NOT_OURS) from error
-    if not entries or entries[0].get(1) != KEY.encode():
-        raise ModelError(f"{name} is not a model of Headstart: it has no metadata entry '{KEY}'.", _NOT_OURS)
-    try:
-        return entries[0].get(2, b"").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{name} has metadata that is not UTF-8.", _NOT_OURS) from error
-
-
-def _fields(content: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each length-delimited field of a protobuf message; other fields are passed over."""
-    while at < end:
-        key, at = _varint(content, at)
-        kind = key & 7
-        if kind == _LENGTH_DELIMITED:
-            length, at = _varint(content, at)
-            if at + length > end:
-                raise ValueError("a field ends outside the file")
-            yield key >> 3, at, at + length
-            at += length
-        elif kind == 0:
-            _, at = _varint(content, at)
-        elif kind in {1, 5}:
-            at += 8 if kind == 1 else 4
-        else:
-            raise ValueError("not a protobuf message")
-    if at != end:
-        raise ValueError("a field ends outside the file")
-
-
-def _varint(content: bytes | mmap.mmap, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = content[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("not a protobuf message")
-
-
-def _strings(content: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[int, bytes]]:
-    for field, start, stop in _fields(content, at, end):
-        yield field, bytes(content[start:stop])
 
 
 def _check_outside(model: ModelProto) -> None:
     """Nothing but one graph of standard operators, with one image in and two results out."""
     graph = model.graph
-    extras = (model.functions, model.training_info, graph.sparse_initializer, graph.quantization_annotation)
-    if any(len(extra) for extra in extras):
-        raise ModelError("The model holds functions or sparse data, which Headstart never writes; refused.")
-    if len(model.opset_import) != 1 or model.opset_import[0].domain or model.opset_import[0].version > MAX_OPSET:
+    if not _only(model, _MODEL_FIELDS) or not _only(graph, _GRAPH_FIELDS) or len(graph.node) > MAX_NODES:
+        raise ModelError("The model holds functions or other parts that Headstart never writes; refused.")
+    opset = list(model.opset_import)
+    standard = len(opset) == 1 and not opset[0].domain and MIN_OPSET <= opset[0].version <= MAX_OPSET
+    if not standard or not 0 < model.ir_version <= MAX_IR_VERSION:
         raise ModelError("The model asks for operators that Headstart never writes; refused.")
     inputs, outputs = [value.name for value in graph.input], [value.name for value in graph.output]
     if inputs != ["image"] or outputs != ["probabilities", "embedding"]:
-        raise ModelError(
-            f"The model has the inputs {inputs} and outputs {outputs}; "
-            "expected ['image'] and ['probabilities', 'embedding']."
-        )
+        raise ModelError("The model's inputs and outputs are not 'image', and 'probabilities' and 'embedding'.")
+    # Element types are those of TensorProto: 2 is uint8, 1 is float32. A dimension that is a symbol has the value 0.
+    declared = [
+        (value.type.tensor_type.elem_type, [d.dim_value for d in value.type.tensor_type.shape.dim])
+        for value in (*graph.input, *graph.output)
+    ]
+    if declared[0] != (2, [0, 0, 0, 3]) or any(
+        kind != 1 or len(dims) != 2 or dims[0] != 0 for kind, dims in declared[1:]
+    ):
+        raise ModelError("The model's inputs and outputs are not of the shapes that Headstart writes; refused.")
+
+
+def _check_names(model: ModelProto) -> None:
+    """Every value is defined once: of two definitions, this check might see one and ONNX Runtime the other."""
+    graph = model.graph
+    defined = ["image", *(tensor.name for tensor in graph.initializer)]
+    for node in graph.node:
+        if len(node.output) != 1:
+            raise ModelError("The model has a node without exactly one output; refused.")
+        defined.append(node.output[0])
+    used = [name for node in graph.node for name in (node.name, node.op_type, *node.input)]
+    # protobuf gives bytes for a name that is not UTF-8
+    if not all(isinstance(name, str) for name in (*defined, *used)):
+        raise ModelError("The model has names that are not UTF-8; refused.")
+    if len(set(defined)) < len(defined) or "" in defined:
+        raise ModelError("The model defines a value twice, or without a name; refused.")
 
 
 def _check_tensor(tensor: TensorProto) -> None:
-    from onnx import helper
-
     if tensor.data_location or len(tensor.external_data):
         raise ModelError(f"The model keeps {quoted(tensor.name)} in another file; refused.")
-    try:
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    except KeyError:
-        dtype = np.dtype(object)
-    if dtype.kind not in "fiu" or any(size < 0 for size in tensor.dims):
+    if not _only(tensor, _TENSOR_FIELDS) or tensor.data_type not in _DTYPES:
         raise ModelError(f"The model holds data of an unknown kind in {quoted(tensor.name)}; refused.")
-    if math.prod(tensor.dims) * dtype.itemsize != len(tensor.raw_data):
+    dtype = _DTYPES[tensor.data_type]
+    fits = len(tensor.dims) <= MAX_RANK and all(size > 0 for size in tensor.dims)
+    if not fits or math.prod(tensor.dims) * dtype.itemsize != len(tensor.raw_data):
         raise ModelError(f"The model's data in {quoted(tensor.name)} does not fit its dimensions; refused.")
     if dtype.kind == "f" and not np.isfinite(np.frombuffer(tensor.raw_data, dtype)).all():
         raise ModelError(f"The model's weights in {quoted(tensor.name)} are not all finite numbers; refused.")
@@ -198,58 +155,80 @@ def _check_preprocess(model: ModelProto, expected: Graph) -> None:
         raise ModelError("The model does not prepare pixels the way that its record says; refused.")
 
 
-def _check_nodes(model: ModelProto, first: int) -> None:
-    from onnx import AttributeProto, helper
+def _check_node(node: NodeProto) -> None:
+    if not _only(node, _NODE_FIELDS) or node.op_type not in OPERATORS:
+        raise ModelError(f"The model uses the operator {quoted(node.op_type)}, which Headstart never writes; refused.")
+    values: dict[str, list[int]] = {}
+    for attribute in node.attribute:
+        if not _only(attribute, _ATTRIBUTE_FIELDS) or attribute.type not in {attribute.INT, attribute.INTS}:
+            raise ModelError(f"The model hides data in an attribute of {quoted(node.name)}; refused.")
+        if attribute.name not in OPERATORS[node.op_type] or attribute.name in values:
+            raise ModelError(f"The model has an attribute that Headstart never writes in {quoted(node.name)}; refused.")
+        values[attribute.name] = list(attribute.ints) if attribute.type == attribute.INTS else [attribute.i]
+    if node.op_type != "Conv":
+        return
+    kernel, strides, pads = (values.get(key, []) for key in ("kernel_shape", "strides", "pads"))
+    if [len(kernel), len(strides), len(pads), len(values.get("group", []))] != [2, 2, 4, 1]:
+        raise ModelError(f"The model lacks attributes of {quoted(node.name)}; refused.")
+    if not all(1 <= size <= MAX_KERNEL for size in (*kernel, *strides)) or values["group"][0] < 1:
+        raise ModelError(f"The model has an absurd kernel in {quoted(node.name)}; refused.")
+    if not all(0 <= pad < min(kernel) for pad in pads):
+        raise ModelError(f"The model pads {quoted(node.name)} by more than its kernel; refused.")
 
-    plain = {AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT, AttributeProto.STRING}
-    for node in model.graph.node[first:]:
-        if node.domain or node.op_type not in OPERATORS:
-            raise ModelError(
-                f"The model uses the operator {quoted(node.op_type)}, which Headstart never writes; refused."
-            )
-        for attribute in node.attribute:
-            if attribute.type not in plain:
-                raise ModelError(f"The model hides data in an attribute of {quoted(node.name)}; refused.")
-        attributes: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        kernel = attributes.get("kernel_shape", [])
-        if (attributes.get("pads") and max(attributes["pads"]) >= max(kernel, default=0)) or "auto_pad" in attributes:
-            raise ModelError(f"The model pads {quoted(node.name)} by more than its kernel; refused.")
 
-
-def _check_shapes(model: ModelProto, expected: Graph, metadata: Metadata) -> None:
+def _check_cost(model: ModelProto, expected: Graph, metadata: Metadata) -> None:
     """The sizes of all values that one image passes through, inferred without running anything."""
+    nodes = model.graph.node[len(expected.nodes) :]
+    shapes = _shapes(model, expected, metadata.preprocess.size_px)
+    values = multiplications = 0
+    for node in nodes:
+        shape = shapes.get(node.output[0])
+        if not shape or not all(size > 0 for size in shape):
+            raise ModelError(f"The model computes values of unknown size in {quoted(node.name)}; refused.")
+        size = math.prod(shape)
+        values += size
+        if node.op_type in {"Conv", "Gemm"}:
+            kernel = shapes.get(node.input[1], [])
+            multiplications += size * (math.prod(kernel[1:]) if node.op_type == "Conv" else kernel[0])
+    if values > MAX_VALUES or multiplications > MAX_MULTIPLICATIONS:
+        raise ModelError("One image would cost more memory or time than any model of Headstart takes; refused.")
+    classes, width = len(metadata.classes), shapes["embedding"][-1] if "embedding" in shapes else 0
+    declared = [output.type.tensor_type.shape.dim[1].dim_value for output in model.graph.output]
+    computed = [shapes.get(output.name) for output in model.graph.output]
+    if computed != [[1, classes], [1, width]] or declared != [classes, width]:
+        raise ModelError(f"The model's outputs do not fit the {classes:,} classes that it names; refused.")
+    if any(len(one.probabilities) != classes or len(one.embedding) != width for one in metadata.golden):
+        raise ModelError("The model's golden images do not fit its outputs; refused.")
+
+
+def _shapes(model: ModelProto, expected: Graph, size_px: int) -> dict[str, list[int]]:
+    """The shape of each value after the preprocessing, for one image; 0 stands for a size that is not known."""
     import onnx
     from onnx import TensorProto, helper
 
-    size_px, graph, first = metadata.preprocess.size_px, model.graph, len(expected.nodes)
-    pixels = helper.make_tensor_value_info(
-        model.graph.node[first - 1].output[0], TensorProto.FLOAT, [1, 3, size_px, size_px]
-    )
+    first = len(expected.nodes)
     # The shapes follow from the dimensions of the weights: their values stay outside.
-    weights = [
-        helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
-        for t in graph.initializer
-        if t.name not in expected.constants
-    ]
-    inner = helper.make_graph(graph.node[first:], "inner", [pixels, *weights], list(graph.output))
+    given = {model.graph.node[first - 1].output[0]: (TensorProto.FLOAT, [1, 3, size_px, size_px])}
+    for tensor in model.graph.initializer:
+        if tensor.name not in expected.constants:
+            given[tensor.name] = tensor.data_type, list(tensor.dims)
+    inputs = [helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in given.items()]
+    # Without declared shapes, so that nothing but the inferred ones counts.
+    outputs = [helper.make_tensor_value_info(output.name, TensorProto.FLOAT, None) for output in model.graph.output]
+    inner = helper.make_graph(model.graph.node[first:], "inner", inputs, outputs)
     try:
         inferred = onnx.shape_inference.infer_shapes(
             helper.make_model(inner, opset_imports=model.opset_import, ir_version=model.ir_version),
             strict_mode=True,
-        )
+        ).graph
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise ModelError(f"The model's parts do not fit together: {str(error)[:200]}") from error
-    shapes = {
-        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
-        for value in (*inferred.graph.value_info, *inferred.graph.output)
-    }
-    for node in graph.node[first:]:
-        shape = shapes.get(node.output[0])
-        known = shape is not None and (all(shape) or node.output[0] in {"probabilities", "embedding"})
-        if not known or math.prod(shape or [0]) > MAX_TENSOR_VALUES:
-            raise ModelError(f"The model computes values of unbounded size in {quoted(node.name)}; refused.")
-    width, classes = shapes["embedding"][-1], shapes["probabilities"][-1]
-    if classes != len(metadata.classes):
-        raise ModelError(f"The model names {len(metadata.classes)} classes and computes {classes}; refused.")
-    if any(len(one.probabilities) != classes or len(one.embedding) != width for one in metadata.golden):
-        raise ModelError("The model's golden images do not fit its outputs; refused.")
+        raise ModelError("The model's parts do not fit together; refused.") from error
+    shapes = {name: dims for name, (_, dims) in given.items()}
+    for value in (*inferred.value_info, *inferred.output):
+        shapes[value.name] = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    return shapes
+
+
+def _only(message: Message, names: set[str]) -> bool:
+    """Whether a protobuf message has no fields but these."""
+    return all(field.name in names for field, _ in message.ListFields())

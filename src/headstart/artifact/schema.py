@@ -19,9 +19,13 @@ from headstart.preprocess.spec import Preprocess
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-KEY = "headstart"
 SCHEMA = 1
 MAX_CLASSES = 100_000
+MAX_GOLDEN = 16
+MAX_MEGAPIXELS = 1000  # as in the recipe
+# 64 MiB of empty lists would take 1.5 GiB; 100,000 classes with an evaluation have two million values.
+MAX_JSON_VALUES = 4_000_000
+MAX_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,16 @@ class Metadata:
         Raises:
             ModelError: It is damaged, or written by a newer Headstart.
         """
+        if sum(text.count(mark) for mark in ",[{") > MAX_JSON_VALUES:
+            raise ModelError("The model's metadata holds more values than any model has; refused.")
         try:
-            record = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+            record = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_number)
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"The model's metadata is not JSON: {str(error)[:100]}.") from error
         if not isinstance(record, dict):
             raise ModelError("The model's metadata is not a JSON object.")
         schema = record.get("schema")
-        if not isinstance(schema, int) or schema < 1:
+        if type(schema) is not int or schema < 1:
             raise ModelError(f"The model's metadata has no valid schema version: {schema!r:.50}.")
         if schema > SCHEMA:
             raise ModelError(
@@ -106,23 +112,53 @@ class Metadata:
         return cls(
             classes=_classes(record.get("classes")),
             preprocess=Preprocess.from_dict(_mapping(record, "preprocess")),
-            recipe=_mapping(record, "recipe"),
+            recipe=_recipe(record),
             backbone=_mapping(record, "backbone"),
             temperature=_positive(record.get("temperature"), "temperature"),
             counts=_mapping(record, "counts"),
             evaluation=None if record.get("evaluation") is None else _mapping(record, "evaluation"),
-            golden=tuple(_golden(one) for one in _list(record, "golden")),
-            tolerance={key: _positive(value, "tolerance") for key, value in _mapping(record, "tolerance").items()},
-            version=str(record.get("version", ""))[:100],
+            golden=_goldens(record),
+            tolerance=_tolerance(record),
+            version=_version(record),
             schema=schema,
         )
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError("a number of too many digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return value
 
 
 def _classes(names: Any) -> tuple[str, ...]:
     valid = isinstance(names, list) and 2 <= len(names) <= MAX_CLASSES and all(isinstance(name, str) for name in names)
     if not valid or len(set(names)) < len(names):
         raise ModelError("The model's metadata has no valid list of at least two different class names.")
+    try:
+        "".join(names).encode("utf-8")
+    except UnicodeEncodeError as error:  # JSON can escape half a character, which no terminal and no file can show
+        raise ModelError("The model's metadata has class names that are not valid text.") from error
     return tuple(names)
+
+
+def _version(record: Mapping[str, Any]) -> str:
+    version = record.get("version")
+    return version if isinstance(version, str) else ""
+
+
+def _recipe(record: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = _mapping(record, "recipe")
+    limit = recipe.get("max_megapixels")
+    if type(limit) is not int or not 1 <= limit <= MAX_MEGAPIXELS:
+        raise ModelError(f"The model's metadata has no valid max_megapixels: {limit!r:.50}.")
+    return recipe
 
 
 def _mapping(record: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -132,23 +168,35 @@ def _mapping(record: Mapping[str, Any], key: str) -> dict[str, Any]:
     return value
 
 
-def _list(record: Mapping[str, Any], key: str) -> list[Any]:
-    value = record.get(key)
-    if not isinstance(value, list):
-        raise ModelError(f"The model's metadata has no valid {key}.")
-    return value
-
-
 def _positive(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise ModelError(f"The model's metadata has no valid {name}: {value!r:.50}.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ModelError(f"The model's metadata has no valid {name}.")
     return float(value)
+
+
+def _tolerance(record: Mapping[str, Any]) -> dict[str, float]:
+    tolerance = _mapping(record, "tolerance")
+    if not set(tolerance) <= {"probability", "embedding"}:
+        raise ModelError("The model's metadata has no valid tolerance.")
+    return {key: _positive(value, "tolerance") for key, value in tolerance.items()}
+
+
+def _goldens(record: Mapping[str, Any]) -> tuple[Golden, ...]:
+    golden = record.get("golden")
+    if not isinstance(golden, list) or len(golden) > MAX_GOLDEN:
+        raise ModelError("The model's metadata has no valid golden images.")
+    return tuple(_golden(one) for one in golden)
 
 
 def _golden(record: Any) -> Golden:
     try:
-        probabilities = np.array([float(value) for value in record["probabilities"]], np.float32)
+        probabilities = [float(value) for value in record["probabilities"]]
+        if not all(0 <= value <= 1 for value in probabilities):
+            raise ValueError("a probability outside 0 to 1")
         embedding = np.frombuffer(base64.b64decode(record["embedding"], validate=True), "<f4")
-        return Golden(base64.b64decode(record["png"], validate=True), probabilities, embedding)
+        if not np.isfinite(embedding).all():
+            raise ValueError("an embedding that is not finite")
+        png = base64.b64decode(record["png"], validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
-        raise ModelError(f"A golden image of the model is damaged ({error}).") from error
+        raise ModelError(f"A golden image of the model is damaged ({str(error)[:100]}).") from error
+    return Golden(png, np.array(probabilities, np.float32), embedding)

@@ -6,7 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from headstart.artifact import golden
-from headstart.artifact.schema import KEY, Metadata
+from headstart.artifact.schema import Metadata
+from headstart.artifact.wire import KEY
 from headstart.backbones.embedder import Embedder
 from headstart.core.graph import Graph
 from headstart.features.session import Session
