@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -57,9 +58,11 @@ def _words(error: BaseException) -> tuple[str, str, int]:
     if isinstance(error, Terminated):
         return "Asked to stop (SIGTERM).", _GO_ON, TERMINATED
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
-        # Whoever read our output has left; closing it again must not raise at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()  # whoever read it has left
         return "", "", 128 + 13
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT} and error.filename is None:
+        _give_up_output()
+        return "The output could not be written: the disk is full.", "Free some space, and run it again.", BAD_INPUT
     if isinstance(error, SystemExit):
         return "", "", error.code if isinstance(error.code, int) else BAD_INPUT
     if isinstance(error, MemoryError):
@@ -69,6 +72,13 @@ def _words(error: BaseException) -> tuple[str, str, int]:
         "This is a fault of Headstart: please report the lines above.",
         OUR_FAULT,
     )
+
+
+def _give_up_output() -> None:
+    """Let what is still to be printed go nowhere, so that closing the output does not raise at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _lines(text: str) -> str:

@@ -38,6 +38,8 @@ def verify(
         f"{result.probability_difference:.2g} (allowed {tolerance.get('probability', 0):g}), of an embedding "
         f"{result.embedding_difference:.2g} (allowed {tolerance.get('embedding', 0):g})"
     )
+    if not result.images:
+        raise ModelError("The model carries no golden images: there is nothing to compare.", "Train it again.")
     if not result.passed:
         raise ModelError(
             f"The model does not compute here what it computed where it was trained. {found}.",
