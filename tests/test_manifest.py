@@ -239,16 +239,12 @@ def test_groups_stay_on_one_side(tmp_path: Path) -> None:
     write_images(tmp_path, {"disc": 40, "noise": 40})
     lines = [f"{label}/{i:03}.png,{label},{label}{i // 4}" for label in ("disc", "noise") for i in range(40)]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,group", *lines]))
-    run = headstart.train(headstart.read(tmp_path / "list.csv"), holdout_recipe())
+    run = headstart.train(tmp_path / "list.csv", headstart.Recipe(holdout=0.5))
     sides: dict[str | None, set[str]] = {}
     for row, part in zip(run.fitted.table.rows, run.fitted.parts, strict=True):
         sides.setdefault(row.group, set()).add(part)
     assert len(sides) == 20
     assert all(len(parts) == 1 for parts in sides.values())
-
-
-def holdout_recipe() -> headstart.Recipe:
-    return headstart.Recipe(holdout=0.5)
 
 
 def test_two_hundred_thousand_rows_are_read_in_seconds() -> None:

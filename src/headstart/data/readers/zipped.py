@@ -72,7 +72,7 @@ def _list(archive: ZipStorage) -> Tree:
     tree = Tree()
     seen: set[str] = set()
     for entry in archive.entries:
-        parts = entry.filename.rstrip("/").split("/")
+        parts = entry.filename.replace("\\", "/").rstrip("/").split("/")
         if any(is_litter(part) for part in parts if part not in {"..", "."}):
             tree.ignored += not entry.is_dir()
             continue
