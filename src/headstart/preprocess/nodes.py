@@ -42,6 +42,7 @@ def add_preprocess(graph: Graph, spec: Preprocess) -> str:
         mode="cubic",
         cubic_coeff_a=-0.5,
         antialias=1,
+        exclude_outside=1,  # at the border, Pillow weighs only the pixels that there are
         coordinate_transformation_mode="half_pixel",
     )
     if spec.fit == "crop":

@@ -65,6 +65,7 @@ class Preprocess:
             and all(math.isfinite(value) for value in mean)
             and all(math.isfinite(value) and value > 0 for value in std)
             and isinstance(size_px, int)
+            and not isinstance(size_px, bool)
             and 1 <= size_px <= MAX_SIZE_PX
             and fit in get_args(Fit)
             and 0.1 <= crop_fraction <= 1
