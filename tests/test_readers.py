@@ -1,6 +1,7 @@
 """Folders: each file ends in exactly one of used, skipped with a reason, and ignored; whatever its name."""
 
-# ruff: noqa: PTH  names that are not UTF-8 are bytes, which Path does not take
+# Names that are not UTF-8 are bytes, which Path does not take.
+# ruff: noqa: PTH103, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
