@@ -252,7 +252,8 @@ def test_the_side_that_is_resized_to() -> None:
     [
         {"size_px": 0}, {"size_px": 10**9}, {"size_px": 224.5}, {"size_px": "224"}, {"size_px": True},
         {"fit": "stretch"}, {"fit": ["crop"]}, {"crop_fraction": 0}, {"crop_fraction": 1.5},
-        {"crop_fraction": float("nan")}, {"mean": [0.5, 0.5]}, {"mean": [0.5, 0.5, float("inf")]}, {"std": [0.5, 0.5, 0]}, {"std": [0.5, 0.5, float("nan")]}, {"mean": None},
+        {"crop_fraction": float("nan")}, {"mean": [0.5, 0.5]}, {"mean": [0.5, 0.5, float("inf")]},
+        {"std": [0.5, 0.5, 0]}, {"std": [0.5, 0.5, float("nan")]}, {"mean": None},
         {"mean": "abc"}, {"extra": 1},
     ],
 )  # fmt: skip
