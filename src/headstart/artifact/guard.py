@@ -219,6 +219,7 @@ def _shapes(model: ModelProto, expected: Graph, size_px: int) -> dict[str, list[
     try:
         inferred = onnx.shape_inference.infer_shapes(
             helper.make_model(inner, opset_imports=model.opset_import, ir_version=model.ir_version),
+            check_type=True,
             strict_mode=True,
         ).graph
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
