@@ -25,7 +25,9 @@ DIGIT_PX, MARGIN_PX = 64, 16  # the 8 x 8 originals fill their frame; as photos 
 
 ANTS_BEES_URL = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"
 # Photos; the archive holds a placeholder besides (imageNotFound.gif, as an ant), which is unpacked and not counted.
-ANTS_BEES_PHOTOS = {("train", "ants"): 123, ("train", "bees"): 121, ("val", "ants"): 70, ("val", "bees"): 83}
+ANTS_BEES_PHOTOS: dict[tuple[str, ...], int] = {
+    ("train", "ants"): 123, ("train", "bees"): 121, ("val", "ants"): 70, ("val", "bees"): 83,
+}  # fmt: skip
 ANTS_BEES_MAX_BYTES = 200 * 2**20
 
 
