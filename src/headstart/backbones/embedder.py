@@ -14,6 +14,7 @@ from headstart.core.errors import StorageError
 from headstart.core.files import durable_write, make_folder
 from headstart.core.graph import IR_VERSION, OPSET, Graph
 from headstart.core.recipe import Recipe
+from headstart.data import decode
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
 
@@ -60,6 +61,7 @@ def load_embedder(recipe: Recipe, cache: Path | None) -> Embedder:
     record = {
         "backbone": recipe.backbone, "weights": entry.digest, "version": entry.version,
         "precision": recipe.precision, "preprocess": spec.as_dict(), "opset": OPSET, "ir": IR_VERSION,
+        "decode": decode.VERSION,
     }  # fmt: skip
     digest = digest_record(record)
     folder = cache / "embedders" if cache else None
@@ -94,12 +96,13 @@ def embedder_graph(recipe: Recipe) -> ModelProto:
 
 
 def _kept(folder: Path, digest: str) -> bytes | None:
-    for path in folder.glob(f"{digest[:32]}-*.onnx"):
-        with contextlib.suppress(OSError):
-            model = path.read_bytes()
-            if path.stem.endswith(digest_bytes(model)[:32]):
-                return model
-            path.unlink()
+    with contextlib.suppress(OSError):  # a folder that cannot be listed keeps nothing
+        for path in folder.glob(f"{digest[:32]}-*.onnx"):
+            with contextlib.suppress(OSError):
+                model = path.read_bytes()
+                if path.stem.endswith(digest_bytes(model)[:32]):
+                    return model
+                path.unlink()
     return None
 
 

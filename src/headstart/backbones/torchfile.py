@@ -54,6 +54,8 @@ def read_tensors(data: bytes) -> dict[str, NDArray[Any]]:
         ValueError,
         AttributeError,
         IndexError,
+        OverflowError,
+        MemoryError,
     ) as error:
         raise ModelError(f"The weights cannot be read: {error}.") from error
 
