@@ -382,8 +382,8 @@ def test_a_tensor_beyond_its_storage_is_refused(offset: int, shape: Any, strides
 
 def test_a_pickle_that_runs_a_program_is_refused_and_never_run(tmp_path: Path) -> None:
     mark = tmp_path / "was-here"
-    for module, name in (("os", "system"), ("posix", "system"), ("builtins", "eval"), ("subprocess", "call"),
-                         ("torch", "load"), ("torch._utils", "_rebuild_parameter"), ("collections", "Counter")):  # fmt: skip
+    names = "os.system posix.system builtins.eval subprocess.call torch.load torch._utils._rebuild_parameter"
+    for module, _, name in (dotted.rpartition(".") for dotted in [*names.split(), "collections.Counter"]):
         call = Call(Named(module, name), (f"touch {mark}",))
         for data in (
             legacy_file({"w": call}, FLOATS),
