@@ -303,7 +303,11 @@ KILLED = textwrap.dedent("""
 """)
 
 
-def test_killed_while_the_folder_is_replaced(tmp_path: Path, ants_bees: bytes) -> None:
+def full_disk(path: Path, content: bytes) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_killed_while_the_folder_is_replaced(tmp_path: Path, ants_bees: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hymenoptera_data.zip").write_bytes(ants_bees)
     folder = tmp_path / "ants-bees"
     for renames in (0, 1):
@@ -315,6 +319,11 @@ def test_killed_while_the_folder_is_replaced(tmp_path: Path, ants_bees: bytes) -
         assert done.returncode == 9
         whole = [path for path in tmp_path.iterdir() if path.is_dir() and (path / "old.jpg").exists()]
         assert len(whole) == 1  # under its own name or aside
+        with monkeypatch.context() as patch:  # the next run first puts the old folder back, then fails
+            patch.setattr("headstart.data.demo._write", full_disk)
+            with pytest.raises(StorageError, match="The disk is full"):
+                fetch_ants_bees(folder, Silent(), "http://127.0.0.1:1/")
+        assert contents(folder) == {"old.jpg": b"old"}
         fetch_ants_bees(folder, Silent(), "http://127.0.0.1:1/")
         assert len(contents(folder)) == 398
         assert sorted(path.name for path in tmp_path.iterdir()) == ["ants-bees", "hymenoptera_data.zip"]
