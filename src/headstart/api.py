@@ -19,7 +19,7 @@ from headstart.core.errors import ImageError, SourceError, StorageError
 from headstart.core.files import durable_write, folder_lock, make_folder
 from headstart.core.options import Runtime
 from headstart.core.recipe import ClassWeight, Fit, Precision, Recipe
-from headstart.core.text import csv_label, csv_path, json_text, listed, portable, quoted
+from headstart.core.text import counted, csv_label, csv_path, json_text, listed, portable, quoted
 from headstart.data import readers
 from headstart.data.table import ImageTable, Skipped
 from headstart.evaluation import Evaluation
@@ -240,7 +240,10 @@ def evaluate(
     refuse_skipped(table, runtime)
     split = next((part for part in ("test", "val", "train") if part in table.splits), None)
     if split:
-        table = dataclasses.replace(table, rows=tuple(row for row in table.rows if row.split == split))
+        rows = tuple(row for row in table.rows if row.split == split)
+        if others := len(table) - len(rows):
+            notes = (*table.notes, f"{counted(others, 'image')} of other splits left out.")
+            table = dataclasses.replace(table, rows=rows, notes=notes)
     _match_classes(table, classifier.classes, allow_missing=allow_missing)
     keep, skipped, probabilities = [], [], []
 

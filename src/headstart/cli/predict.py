@@ -61,7 +61,7 @@ def predict(
         unread += sum("error" in record for record in records)
     elif format is Format.table:
         rows = [_cells(path, result) for path, result in predictions]
-        output.table(["Image", "Class", "Probability", "Next"], rows, right=(2,))
+        output.table(["Image", "Class", "Probability", "Next likely"], rows, right=(2,))
         output.skipped(table.skipped)
         unread += sum(row[1] == "" for row in rows)
     else:
