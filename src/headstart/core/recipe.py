@@ -15,6 +15,7 @@ from headstart.core.text import listed, nearest, quoted
 Fit = Literal["crop", "squash", "pad"]
 Precision = Literal["int8", "float32"]
 ClassWeight = Literal["none", "balanced"]
+MAX_MEGAPIXELS = 178  # Pillow itself refuses more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class Recipe:
             if not choices and not _is_a(value, hint):
                 raise OptionError(f"{name} must be {hint.__name__}, not {type(value).__name__} {value!r}.")
         for name, low, high in (
-            ("holdout", 0.01, 0.5), ("folds", 2, 100), ("max_megapixels", 1, 1000), ("seed", 0, 2**63 - 1),
+            ("holdout", 0.01, 0.5), ("folds", 2, 100), ("max_megapixels", 1, MAX_MEGAPIXELS), ("seed", 0, 2**63 - 1),
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
                 raise OptionError(f"{name} = {getattr(self, name)} is outside its range, {low} to {high}.")

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 import threading
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from headstart.core.errors import ImageError
+from headstart.data.sniff import AVIF_BRANDS, HEIC_BRANDS, HEIF_BRANDS, ends_early, reason, sniff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,9 +27,6 @@ VERSION = 1  # raised whenever the pixels of a file change: kept embeddings were
 # photographs in (FITS, PSD, ICNS, ...) stay off, since each decoder is a way in for a hostile file.
 # TGA has no signature: random bytes can pass for it. QOI is decoded in pure Python, 0.8 s a megapixel.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000")
-_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"}
-_HEIF_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
-_AVIF_BRANDS = {b"avif", b"avis"}
 _MAX_SIDE_PX = 100_000
 # Cameras and encoders write about ten. Empty scans cost 100 bytes each and a pass over the image: 345 kB took 62 s.
 _MAX_JPEG_SCANS = 100
@@ -93,7 +89,7 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
     # Decoders meet hostile files here and fail in every way: besides OSError, public files have raised
     # ValueError, IndexError, SyntaxError, RuntimeError, struct.error, MemoryError and NotImplementedError.
     except Exception as error:
-        raise ImageError(_reason(data, error)) from error
+        raise ImageError(reason(data, error)) from error
 
 
 def from_pil(image: Image.Image) -> NDArray[np.uint8]:
@@ -169,8 +165,8 @@ def _is_heif(data: bytes) -> bool:
     if data[4:8] != b"ftyp":
         return False
     compatible = data[16 : int.from_bytes(data[:4], "big")]
-    return data[8:12] in _HEIC_BRANDS or (
-        data[8:12] in _HEIF_BRANDS and not any(brand in compatible for brand in _AVIF_BRANDS)
+    return data[8:12] in HEIC_BRANDS or (
+        data[8:12] in HEIF_BRANDS and not any(brand in compatible for brand in AVIF_BRANDS)
     )
 
 
@@ -188,7 +184,7 @@ def _check_size(size: tuple[int, int], max_megapixels: int) -> None:
 
 def _check_stream(data: bytes, kind: str | None) -> None:
     """Refuse what the decoder takes too lightly: see the two messages."""
-    if kind == "JPEG2000" and _ends_early(data, "JPEG 2000"):
+    if kind == "JPEG2000" and ends_early(data, "JPEG 2000"):
         raise ImageError("JPEG 2000 that ends early")  # the decoder leaves missing tiles black
     # The quick count may find scans in metadata, or in what phones append after the picture.
     if kind in {"JPEG", "MPO"} and data.count(b"\xff\xda") > _MAX_JPEG_SCANS and _scans(data) > _MAX_JPEG_SCANS:
@@ -282,140 +278,3 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
     if converted is None:
         raise ImageError("LAB colours cannot be converted")
     return converted
-
-
-def _reason(data: bytes, error: Exception) -> str:
-    """Why a file could not be decoded, in words for somebody who sees a file name and nothing else."""
-    kind = sniff(data)
-    if len(data) < 8:
-        return f"ends early, after {len(data)} bytes"
-    if kind not in _IMAGE_KINDS:
-        return f"looks like {kind}, not an image" if kind else "no image format that is known"
-    text = str(error)
-    if isinstance(error, MemoryError):
-        return f"{kind} that needs more memory than there is"
-    if _ends_early(data, kind) or any(word in text.lower() for word in _SHORT):
-        return f"{kind} that ends early"
-    if isinstance(error, UnidentifiedImageError):  # its text names a buffer in memory
-        text = "its header makes no sense"
-    return f"damaged {kind}: {text or type(error).__name__}"[:200]
-
-
-_IMAGE_KINDS = {"JPEG", "PNG", "GIF", "WebP", "TIFF", "BMP", "HEIF or AVIF", "JPEG 2000", "PPM"}
-_SHORT = ("truncated", "end of file", "reached eof", "but only got", "not enough image data", "buffer is not large")
-
-
-def _ends_early(data: bytes, kind: str) -> bool:
-    """Whether the end of a file is missing, where its format tells."""
-    if kind == "JPEG":
-        return not data.rstrip(b"\0").endswith(b"\xff\xd9")
-    if kind == "PNG":
-        return b"IEND" not in data
-    if kind == "GIF":
-        return not data.rstrip(b"\0").endswith(b";")
-    if kind == "WebP":
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    if kind == "BMP":
-        return int.from_bytes(data[2:6], "little") > len(data)
-    if kind == "TIFF":
-        return _tiff_end(data) > len(data)
-    if kind == "HEIF or AVIF":
-        ends = dict(_boxes(data))
-        return not {b"meta", b"mdat"} <= ends.keys() or max(ends.values()) > len(data)
-    if kind == "JPEG 2000":
-        stream = data if data.startswith(b"\xff\x4f") else data[: dict(_boxes(data)).get(b"jp2c", 0)]
-        return not stream.rstrip(b"\0").endswith(b"\xff\xd9")
-    return False
-
-
-_TIFF_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)  # bytes of a value of each type
-
-
-def _tiff_end(data: bytes) -> int:
-    """Where the first directory of a TIFF file, with the values that it points to, ends."""
-    order = "<" if data[:1] == b"I" else ">"
-    if data[2:4] not in {b"*\0", b"\0*"}:  # BigTIFF: its widths differ, and nobody sends it
-        return 0
-    (start,) = struct.unpack_from(f"{order}I", data, 4)
-    if start + 2 > len(data):
-        return int(start + 2)
-    (count,) = struct.unpack_from(f"{order}H", data, start)
-    end = int(start + 2 + 12 * count)
-    for entry in range(start + 2, min(end, len(data) - 11), 12):
-        _, kind, values, offset = struct.unpack_from(f"{order}HHII", data, entry)
-        size = _TIFF_SIZES[kind] * values if kind < len(_TIFF_SIZES) else 0
-        end = max(end, offset + size if size > 4 else 0)
-    return end
-
-
-def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """The outermost boxes of an ISO file: name and end. An end may lie beyond the data."""
-    start = 0
-    while start + 8 <= len(data):
-        size = int.from_bytes(data[start : start + 4], "big")
-        if size == 1:
-            size = int.from_bytes(data[start + 8 : start + 16], "big")
-        end = start + size if size else len(data)  # 0: up to the end of the file
-        yield data[start + 4 : start + 8], end
-        start = max(end, start + 8)
-
-
-def sniff(data: bytes) -> str:
-    """What a file looks like from its first bytes, in words; empty when nothing fits."""
-    for magic, kind in _MAGIC:
-        if data.startswith(magic):
-            return kind
-    brand = data[8:12]
-    if data[4:8] == b"ftyp":
-        if brand in _HEIC_BRANDS | _HEIF_BRANDS | _AVIF_BRANDS or len(brand) < 4:
-            return "HEIF or AVIF"
-        return "a camera's raw file" if brand == b"crx " else "a video"
-    if data[:4] == b"RIFF":
-        return "WebP" if brand == b"WEBP" or len(brand) < 4 else "a sound or video"
-    if data[4:8] in {b"moov", b"mdat", b"wide"}:
-        return "a video"
-    if data[:1] == b"P" and data[1:2] in b"1234567" and data[2:3].isspace():
-        return "PPM"
-    head = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if b"<!doctype html" in head or b"<html" in head or head.startswith((b"<head", b"<body")):
-        return "HTML"
-    if b"<svg" in head:
-        return "SVG (a drawing program can save it as PNG)"
-    if head.startswith((b"<?xml", b"{", b"[")):
-        return "XML or JSON"
-    if not any(byte < 9 or 13 < byte < 32 or byte > 126 for byte in data[:1024]):
-        return "text"
-    return ""
-
-
-_MAGIC = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG", "PNG"),
-    (b"GIF8", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-    (b"BM", "BMP"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL (a converter can save it as PNG)"),
-    (b"\xff\x0a", "JPEG XL (a converter can save it as PNG)"),
-    (b"qoif", "QOI (a converter can save it as PNG)"),
-    (b"\0\0\1\0", "an icon file"),
-    (b"%PDF", "PDF"),
-    (b"%!PS", "EPS or PostScript"),
-    (b"\xc5\xd0\xd3\xc6", "EPS or PostScript"),
-    (b"8BPS", "a Photoshop file"),
-    (b"SIMPLE  =", "a FITS file"),
-    (b"PK\x03\x04", "a zip file"),
-    (b"\x1f\x8b", "a gzip file"),
-    (b"Rar!", "a RAR file"),
-    (b"7z\xbc\xaf", "a 7-Zip file"),
-    (b"\x1a\x45\xdf\xa3", "a video"),
-    (b"\0\0\1\xba", "a video"),
-    (b"OggS", "a sound or video"),
-    (b"ID3", "a sound"),
-    (b"\x7fELF", "a program"),
-    (b"MZ", "a program"),
-)
