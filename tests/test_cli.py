@@ -167,7 +167,7 @@ def test_strict_makes_a_skip_an_error(trained: tuple[Path, dict]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train"], ["Missing argument 'source'", "headstart train --help"]),
+        (["train"], ["Missing argument 'SOURCE'", "headstart train --help"]),
         (["train", "nowhere"], ["There is no file or folder 'nowhere'"]),
         (["train", "photo"], ["Did you mean 'photos'?"]),
         (["train", "photos", "--backbone", "lite1"], ["There is no backbone 'lite1'", "Did you mean 'lite0'?"]),

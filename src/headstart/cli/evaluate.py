@@ -10,8 +10,10 @@ from headstart.cli import options
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="The model.onnx of a run.")],
-    source: Annotated[str, typer.Argument(help="Labelled images, as for train; a test or val split counts alone.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Labelled images, as for train; a test or val split counts alone.")
+    ],
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Accept a source that lacks some of the model's classes.")
     ] = False,

@@ -29,7 +29,9 @@ MaxMegapixels = Annotated[int, typer.Option(help="Larger images are skipped.")]
 
 
 def train(
-    source: Annotated[str, typer.Argument(help="Folder of class folders, split folders, manifest, or zip.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
+    ],
     out: Out = None,
     overwrite: Overwrite = False,
     strategy: Strategy = "probe",

@@ -11,7 +11,7 @@ from headstart.core.text import counted
 
 
 def verify(
-    model: Annotated[str, typer.Argument(help="The model.onnx of a run.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
