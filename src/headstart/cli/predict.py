@@ -32,7 +32,7 @@ class Format(StrEnum):
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Images, folders, or patterns such as 'new/*.jpg'.")
+        list[str], typer.Argument(metavar="PATH", help="Images, folders, or patterns such as 'new/*.jpg'.")
     ],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
