@@ -37,12 +37,13 @@ def fit(x: np.ndarray, labels: np.ndarray, **options: object) -> LinearHead:
 @pytest.mark.parametrize("strength", [0.01, 1.0, 100.0])
 def test_solver_finds_the_minimum_that_scikit_learn_finds(n: int, width: int, classes: int, strength: float) -> None:
     x, labels = blobs(n, width, classes)
-    z = (x - x.mean(0)) @ softmax.principal_axes((x - x.mean(0)).astype(np.float64))
-    ours = softmax.solve(z.astype(np.float32), labels, classes=classes, strength=strength)
+    z = (x - x.mean(0)) @ softmax.principal_axes(x - x.mean(0))
+    ones = np.ones(n, np.float32)
+    ours = softmax.solve(z, labels, classes=classes, strength=strength, sample_weight=ones)
     theirs = LogisticRegression(C=strength if classes > 2 else 2 * strength, tol=1e-8, max_iter=20_000).fit(z, labels)
     got = linear.to_probabilities(z @ ours.weights + ours.bias)
     assert ours.converged
-    # In two classes scikit-learn keeps one row of weights w where we keep -w/2 and w/2: half the penalty for the same scores.
+    # In two classes scikit-learn keeps one row of weights w where we keep -w/2 and w/2, at half the penalty.
     assert got == pytest.approx(theirs.predict_proba(z), abs=5e-3)
 
 
@@ -156,8 +157,7 @@ def test_strength_is_the_one_of_the_smallest_log_loss() -> None:
             out = folds == fold
             model = LogisticRegression(C=10**power, max_iter=20_000, tol=1e-7).fit(centred[~out], labels[~out])
             scores[out] = model.decision_function(centred[out])
-        losses[power] = linear.log_loss(scores, labels)
-    assert linear.log_loss(np.zeros((3, 3)), np.arange(3)) == pytest.approx(np.log(3))
+        losses[power] = linear.smoothed_log_loss(scores, labels)
     assert chosen.log_loss <= min(losses.values()) * 1.02
 
 
@@ -169,6 +169,30 @@ def test_temperature_is_recovered(true: float) -> None:
     probabilities = linear.to_probabilities(scores / true)
     labels = (rng.random((20_000, 1)) > probabilities.cumsum(1)).sum(1).clip(0, 3)
     assert linear.fit_temperature(scores, labels) == pytest.approx(true, rel=0.05)
+
+
+def test_smoothed_log_loss_by_hand() -> None:
+    assert linear.smoothed_log_loss(np.zeros((3, 3)), np.arange(3)) == pytest.approx(np.log(3))
+    scores, labels = np.log([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1]]), np.array([0, 1])
+    # Two images: the label counts 3/4, each other class 1/8.
+    by_hand = [-(0.75 * np.log(0.7) + 0.125 * np.log(0.2) + 0.125 * np.log(0.1)),
+               -(0.75 * np.log(0.6) + 0.125 * np.log(0.3) + 0.125 * np.log(0.1))]  # fmt: skip
+    assert linear.smoothed_log_loss(scores, labels) == pytest.approx(np.mean(by_hand))
+    weights = np.array([3, 1], np.float32)
+    assert linear.smoothed_log_loss(scores, labels, weights) == pytest.approx((3 * by_hand[0] + by_hand[1]) / 4)
+
+
+@pytest.mark.parametrize("n", [12, 20, 50])
+def test_few_images_that_are_easily_told_do_not_make_it_certain(n: int) -> None:
+    """Held-out log loss stays near that of the untempered head, and below what overconfidence costs."""
+    losses = []
+    for seed in range(8):
+        x, labels = blobs(n + 300, 60, 2, seed, spread=0.9)
+        head = linear.fit(x[:n], labels[:n], np.arange(n) // 2 % 4, classes=2)
+        p = head.probabilities(x[n:])[np.arange(300), labels[n:]]
+        losses.append(-np.log(np.maximum(p, 1e-12)).mean())
+        assert 0.2 < head.temperature < 5
+    assert np.mean(losses) < 0.45
 
 
 def test_progress_ends_at_its_total() -> None:

@@ -41,7 +41,7 @@ class LinearHead:
         bias: float32 (C,).
         temperature: Scores are divided by it before the softmax.
         strength: The chosen C of scikit-learn's LogisticRegression, for features of variance 1.
-        log_loss: Its cross-validated log loss, before the temperature.
+        log_loss: Its cross-validated log loss, before the temperature; see `smoothed_log_loss`.
         notes: Sentences that a person should read.
     """
 
@@ -99,14 +99,15 @@ def fit(
     # One shift for all and one scale for all: unlike a scale for each feature it keeps the geometry that the
     # backbone learnt, and it commutes with the rotation below.
     centre = features.mean(0, dtype=np.float64)
-    scale = float(np.sqrt(np.mean(np.square(features - centre))))
-    centred = (features - centre) / scale
-    sample_weight = _balanced(labels) if class_weight == "balanced" else None
+    scale = float(np.sqrt(features.var(0, dtype=np.float64).mean()))
+    sample_weight = _balanced(labels) if class_weight == "balanced" else np.ones(len(labels), np.float32)
     # One thread a fold, and none inside the matrix products: those wait for each other, and when another program runs
     # they wait long (on two cores 3 s became 14 to 68 s).
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        centred = ((features - centre.astype(np.float32)) / np.float32(scale)).astype(np.float32)
         axes = softmax.principal_axes(centred)
-        z = (centred @ axes).astype(np.float32)
+        z = centred @ axes
+        del centred  # a copy of all features
         strength, out_of_fold, loss = _choose(z, labels, folds, classes, sample_weight, pool, advance)
         temperature = fit_temperature(*out_of_fold)
         found = softmax.solve(z, labels, classes=classes, strength=strength, sample_weight=sample_weight)
@@ -130,21 +131,42 @@ def to_probabilities(scores: NDArray[Any]) -> NDArray[np.float64]:
     return result
 
 
-def log_loss(scores: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """Mean negative log likelihood of scores (N, C), in nats."""
+def smoothed_log_loss(
+    scores: NDArray[Any], labels: NDArray[np.int64], weights: NDArray[np.float32] | None = None
+) -> float:
+    """Mean negative log likelihood of scores (N, C), in nats, where one imagined image more is of any class.
+
+    Labels count as certain to (N + 1) / (N + 2) only (Platt 1999). Without that, a few images that are all told right
+    would ask for boundless scores.
+
+    Args:
+        scores: (N, C).
+        labels: Class index of each row, (N,).
+        weights: Weight of each row, (N,); None for 1.
+    """
     scores = scores.astype(np.float64)
     top = scores.max(1)
     normaliser = top + np.log(np.exp(scores - top[:, None]).sum(1))
-    return float(np.mean(normaliser - scores[np.arange(len(labels)), labels]))
+    count, classes = scores.shape
+    doubt = 1 / (count + 2) * classes / (classes - 1)  # of the label, spread evenly over all classes
+    expected = (1 - doubt) * scores[np.arange(count), labels] + doubt * scores.mean(1)
+    return float(np.average(normaliser - expected, weights=weights))
 
 
-def fit_temperature(scores: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """The temperature, in 0.05..20, by which scores must be divided for the smallest log loss (Guo et al. 2017)."""
+def fit_temperature(
+    scores: NDArray[Any], labels: NDArray[np.int64], weights: NDArray[np.float32] | None = None
+) -> float:
+    """The temperature, in 0.05..20, by which scores must be divided for the smallest log loss (Guo et al. 2017).
+
+    The arguments are those of `smoothed_log_loss`.
+    """
     from scipy.optimize import minimize_scalar
 
     limit = float(np.log(20))
     result = minimize_scalar(
-        lambda power: log_loss(scores / np.exp(power), labels), bounds=(-limit, limit), method="bounded"
+        lambda power: smoothed_log_loss(scores / np.exp(power), labels, weights),
+        bounds=(-limit, limit),
+        method="bounded",
     )
     return float(np.exp(result.x))
 
@@ -173,21 +195,21 @@ def _choose(
     labels: NDArray[np.int64],
     folds: NDArray[np.int64],
     classes: int,
-    weights: NDArray[np.float32] | None,
+    weights: NDArray[np.float32],
     pool: ThreadPoolExecutor,
     advance: Callable[[int], None],
-) -> tuple[float, tuple[NDArray[np.float64], NDArray[np.int64]], float]:
-    """The strength with the smallest log loss, the out-of-fold scores (N, C) with their labels, and that loss.
+) -> tuple[float, tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float32]], float]:
+    """The strength with the smallest log loss, the out-of-fold scores (N, C), labels and weights, and that loss.
 
     From the first strength the search goes downhill in steps of ten, then looks half a step to each side.
     """
     if len(z) > SELECTION_LIMIT:
-        some = np.arange(len(z)) % (len(z) // SELECTION_LIMIT + 1) == 0
+        by_class = np.argsort(labels, kind="stable")
+        some = np.sort(by_class[np.linspace(0, len(z) - 1, SELECTION_LIMIT).astype(int)])
         if len(np.unique(labels[some])) == classes:
-            z, labels, folds = z[some], labels[some], folds[some]
-            weights = None if weights is None else weights[some]
+            z, labels, folds, weights = z[some], labels[some], folds[some], weights[some]
     splits = [(folds != fold, folds == fold) for fold in np.unique(folds)]
-    inside = [(z[rows], labels[rows], None if weights is None else weights[rows]) for rows, _ in splits]
+    inside = [(z[rows], labels[rows], weights[rows]) for rows, _ in splits]
     starts: list[softmax.Solution | None] = [None] * len(splits)
     tried: dict[float, tuple[float, NDArray[np.float64]]] = {}
 
@@ -201,7 +223,7 @@ def _choose(
             for fold, found in enumerate(pool.map(lambda fold: solve(fold, power), range(len(splits)))):
                 starts[fold], outside = found, splits[fold][1]
                 scores[outside] = z[outside] @ found.weights + found.bias
-            tried[power] = log_loss(scores, labels), scores
+            tried[power] = smoothed_log_loss(scores, labels, weights), scores
             advance(1)
         return tried[power][0]
 
@@ -214,4 +236,4 @@ def _choose(
     best = min((best, best - 0.5, best + 0.5), key=attempt)
     advance(MAX_STEPS - 1 - len(tried))
     loss, scores = tried[best]
-    return 10**best, (scores, labels), loss
+    return 10**best, (scores, labels, weights), loss

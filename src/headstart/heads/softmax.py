@@ -33,19 +33,17 @@ class Solution(NamedTuple):
     converged: bool
 
 
-def principal_axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
-    """An orthonormal basis (D, R) of the span of the rows (N, D), in which their columns do not correlate.
+def principal_axes(centred: NDArray[np.float32]) -> NDArray[np.float32]:
+    """An orthonormal basis (D, R) of the span of the rows (N, D), in which their columns hardly correlate.
 
     With an L2 penalty the weights lie in that span (the representer theorem), so nothing is lost in it.
     """
     if len(centred) >= centred.shape[1]:
-        values, axes = np.linalg.eigh(centred.T @ centred)
-        spread = np.sqrt(np.maximum(values, 0))
+        axes: NDArray[np.float64] = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1]
     else:
-        _, spread, rows = np.linalg.svd(centred, full_matrices=False)
-        axes = rows.T
-    kept: NDArray[np.float64] = axes[:, spread > spread.max() * 1e-7]
-    return kept
+        _, spread, rows = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
+        axes = rows.T[:, spread > spread.max() * 1e-7]
+    return axes.astype(np.float32)
 
 
 def solve(
@@ -54,7 +52,7 @@ def solve(
     *,
     classes: int,
     strength: float,
-    sample_weight: NDArray[np.float32] | None = None,
+    sample_weight: NDArray[np.float32],
     start: Solution | None = None,
 ) -> Solution:
     """Minimise ``strength * sum(weight * log loss) + |weights|^2 / 2``; the bias is not penalised.
@@ -64,22 +62,20 @@ def solve(
         labels: Class index of each row, (N,), in 0..classes-1.
         classes: Number C of classes.
         strength: What scikit-learn calls C.
-        sample_weight: Weight of each row, (N,); None for 1.
+        sample_weight: Weight of each row, (N,).
         start: Where to begin.
     """
     from scipy.optimize import minimize
 
     count, width = z.shape
-    weight = np.ones(count, np.float32) if sample_weight is None else sample_weight
-    total = float(weight.sum(dtype=np.float64))
-    rows, share = np.arange(count), (weight / np.float32(total))[:, None]
+    total = float(sample_weight.sum(dtype=np.float64))
+    rows, share = np.arange(count), (sample_weight / np.float32(total))[:, None]
     # Diagonal of the Hessian where all classes are equally probable.
     curvature = (1 - 1 / classes) / classes
-    moments = np.einsum("nr,nr,n->r", z, z, weight, dtype=np.float64) / total
+    moments = np.einsum("nr,nr,n->r", z, z, sample_weight, dtype=np.float64) / total
     root = np.sqrt(curvature * moments + 1 / (strength * total))[:, None]  # (R, 1)
     root_bias = np.sqrt(curvature)
     scaled = (z / root.T).astype(np.float32)
-    transposed = np.ascontiguousarray(scaled.T)
     penalty = 1 / (strength * total * root**2)
 
     def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -94,7 +90,7 @@ def solve(
         residual *= share
         shrunk = penalty * v
         value = float(losses.astype(np.float64) @ share[:, 0]) + 0.5 * float((shrunk * v).sum())
-        gradient = transposed @ residual + shrunk
+        gradient = scaled.T @ residual + shrunk
         return value, np.concatenate([gradient.ravel(), residual.sum(0, dtype=np.float64) / root_bias])
 
     first = np.zeros((width + 1) * classes)
