@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 import typer
 
 from headstart import __version__
-from headstart.cli import cache, demo, evaluate, messages, predict, train, verify
+from headstart.cli import cache, demo, evaluate, messages, predict, signals, train, verify
 
 app = typer.Typer(
     name="headstart",
@@ -45,17 +43,19 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 our fault, 2 bad usage or input, 3 some images unread, 130 interrupted."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _terminate)
+    signals.install()
+    for stream in ("stdout", "stderr"):  # None where the caller has closed it
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  for as long as we run
     if isinstance(sys.stdout, io.TextIOWrapper):  # names in any script, on a terminal of any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = run(arguments)
         sys.stdout.flush()
-    except (KeyboardInterrupt, messages.Terminated, OSError) as error:  # while an error was told, or at the very end
+    except (signals.Stopped, OSError) as error:  # while an error was told, or at the very end
         code = messages.tell(error, as_json=False)
-    sys.exit(code)
+    signals.leave(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -65,22 +65,3 @@ def run(arguments: Sequence[str]) -> int:
     except BaseException as error:  # noqa: BLE001  the one place where every error is put into words
         return messages.tell(error, as_json="--json" in arguments)
     return code if isinstance(code, int) else 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    _end_at_next()
-    raise KeyboardInterrupt
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    _end_at_next()
-    raise messages.Terminated
-
-
-def _end_at_next() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _at_once)
-
-
-def _at_once(number: int, frame: FrameType | None) -> None:
-    os._exit(128 + number)  # files are written under a temporary name, so nothing is left half-written

@@ -10,19 +10,16 @@ from typing import Any
 
 import typer
 
+from headstart.cli.signals import HINT, Stopped
 from headstart.core.errors import HeadstartError, InputError, OfflineError, StorageError
 from headstart.core.text import json_text, printable
 
-DONE, OUR_FAULT, BAD_INPUT, SOME_SKIPPED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+DONE, OUR_FAULT, BAD_INPUT, SOME_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 # typer carries click's exceptions under a private name in some versions, and click itself in others.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 _ClickException: Any = typer.BadParameter.__mro__[2]
-
-
-class Terminated(BaseException):
-    """The process was asked to end (SIGTERM)."""
 
 
 def tell(error: BaseException, *, as_json: bool) -> int:
@@ -51,12 +48,16 @@ def _words(error: BaseException) -> tuple[str, str, int]:
     if isinstance(error, _ClickException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "headstart"
+        text = str(error.format_message())
         hint = f"See `{command} --help`." if isinstance(error, _UsageError) else ""
-        return str(error.format_message()), hint, BAD_INPUT
+        if text.lstrip().startswith("Usage:"):  # no command at all: the help is the message
+            print(text, file=sys.stderr)
+            text, hint = "", ""
+        return text, hint, BAD_INPUT
+    if isinstance(error, Stopped):
+        return str(error), HINT, 128 + error.number
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return "Interrupted.", _GO_ON, INTERRUPTED
-    if isinstance(error, Terminated):
-        return "Asked to stop (SIGTERM).", _GO_ON, TERMINATED
+        return "Interrupted.", HINT, INTERRUPTED
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
         _give_up_output()  # whoever read it has left
         return "", "", 128 + 13
@@ -83,6 +84,3 @@ def _give_up_output() -> None:
 
 def _lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
-
-
-_GO_ON = "No file was left half-written. Run the same command again: images that were embedded come from the cache."
