@@ -168,7 +168,8 @@ def size(folder: Path) -> dict[str, int]:
 def delete(folder: Path) -> None:
     """Delete the embeddings, with what SQLite keeps beside them."""
     for suffix in ("", "-journal", "-wal", "-shm"):
-        (folder / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            (folder / f"{FILE_NAME}{suffix}").unlink()
 
 
 def clear(folder: Path) -> None:
