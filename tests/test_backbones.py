@@ -222,7 +222,7 @@ def test_weights_keep_within_seven_bits() -> None:
 
 @pytest.mark.parametrize("precision", ["int8", "float32"])
 def test_building_depends_on_nothing_but_the_recipe(precision: Any) -> None:
-    again = embedder_graph(Recipe(precision=precision, seed=7, folds=3, head="linear"))
+    again = embedder_graph(Recipe(precision=precision, seed=7, folds=3))
     assert again.SerializeToString(deterministic=True) == built(precision).SerializeToString(deterministic=True)
 
 
@@ -473,7 +473,7 @@ def test_each_choice_that_changes_embeddings_changes_the_digest(cache: Path) -> 
     loaded = [load_embedder(recipe, cache) for recipe in recipes]
     assert len({one.digest for one in loaded}) == len({one.model for one in loaded}) == 6
     assert len(kept(cache)) == 6
-    assert load_embedder(Recipe(seed=9, head="linear", holdout=0.3), cache).digest == loaded[0].digest
+    assert load_embedder(Recipe(seed=9, holdout=0.3), cache).digest == loaded[0].digest
 
 
 @pytest.mark.parametrize("field", ["version", "digest", "mean", "crop_fraction"])

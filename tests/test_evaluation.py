@@ -15,9 +15,9 @@ from sklearn import metrics as reference
 from headstart.evaluation import evaluate
 from headstart.evaluation.intervals import bootstrap_mean, percentiles, resampled_counts, wilson
 from headstart.evaluation.metrics import (
+    Confusion,
     Counts,
     calibration_error,
-    confusion_matrix,
     negative_log_likelihood,
     sharpen,
 )
@@ -41,7 +41,10 @@ def test_metrics_are_those_of_scikit_learn(n: int, classes: int, seed: int) -> N
     assert result.balanced_accuracy == pytest.approx(reference.balanced_accuracy_score(labels, predicted))
     assert result.macro_f1 == pytest.approx(reference.f1_score(labels, predicted, average="macro"))
     assert result.log_loss == pytest.approx(reference.log_loss(labels, probabilities, labels=range(classes)))
-    assert np.array_equal(result.confusion, reference.confusion_matrix(labels, predicted))
+    matrix = np.zeros((classes, classes), int)
+    for true, other, images_of_cell in result.confusion:
+        matrix[true, other] = images_of_cell
+    assert np.array_equal(matrix, reference.confusion_matrix(labels, predicted))
     precision, recall, f1, images = reference.precision_recall_fscore_support(labels, predicted, zero_division=0)
     for i, one in enumerate(result.classes):
         assert (one.precision or 0) == pytest.approx(precision[i])
@@ -79,7 +82,7 @@ def test_bootstrap_intervals_cover_the_truth() -> None:
     for seed in range(300):
         labels = np.repeat([0, 1, 2], [80, 60, 60])
         right = rng.random(200) < np.array(recall)[labels]
-        confusion = confusion_matrix(labels, np.where(right, labels, (labels + 1) % 3), 3)
+        confusion = Confusion.of(labels, np.where(right, labels, (labels + 1) % 3), 3)
         low, high = percentiles(resampled_counts(confusion, seed).balanced_accuracy())
         hits["balanced"] += low <= np.mean(recall) <= high
         if seed < 100:
@@ -90,7 +93,8 @@ def test_bootstrap_intervals_cover_the_truth() -> None:
 
 
 def test_resampled_counts_are_bootstrap_samples_of_the_images() -> None:
-    confusion = np.array([[30, 5, 0], [2, 40, 3], [0, 0, 0]])
+    pairs = np.repeat([(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)], [30, 5, 2, 40, 3], axis=0)
+    confusion = Confusion.of(pairs[:, 0], pairs[:, 1], 3)
     counts = resampled_counts(confusion)
     assert (counts.present.sum(1) == 80).all()
     assert (counts.predicted.sum(1) == 80).all()

@@ -16,7 +16,7 @@ import numpy as np
 from headstart import strategies
 from headstart.artifact.classifier import Classifier
 from headstart.core.errors import ImageError, SourceError, StorageError
-from headstart.core.files import durable_write, folder_lock, make_folder
+from headstart.core.files import durable_write_all, folder_lock, make_folder
 from headstart.core.options import Runtime
 from headstart.core.recipe import ClassWeight, Fit, Precision, Recipe
 from headstart.core.text import counted, csv_label, csv_path, json_text, listed, portable, quoted
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODEL_FILE = "model.onnx"
+RECIPE_FILE = "recipe.toml"  # the first to be put in place
 
 
 def read(source: str | os.PathLike[str], *, columns: readers.Columns | None = None) -> ImageTable:
@@ -77,6 +78,13 @@ class Run:
     recipe: Recipe
     seconds: dict[str, float]
 
+    def __repr__(self) -> str:
+        low, high = self.evaluation.accuracy_interval
+        return (
+            f"Run({self.recipe.strategy}: accuracy {self.evaluation.accuracy:.3f} ({low:.3f} to {high:.3f}) "
+            f"on {self.evaluation.n:,} images, {self.evaluation.split}; {self.fitted.table!r})"
+        )
+
     @cached_property
     def classifier(self) -> Classifier:
         """The trained classifier: the very bytes that `save` writes."""
@@ -113,7 +121,7 @@ class Run:
         }
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write the run folder. Each file is replaced whole, the model last: where it is, the rest is too.
+        """Write the run folder. Each file is replaced whole, after all of them are on the disk, and the model last.
 
         Args:
             folder: Where to; it is created.
@@ -130,18 +138,26 @@ class Run:
         make_folder(path)
         with folder_lock(path):
             refuse_existing(path, overwrite=overwrite)
-            durable_write(path / "recipe.toml", self.recipe.to_toml())
-            durable_write(path / "splits.csv", self._splits_csv())
-            durable_write(path / "predictions.csv", self._predictions_csv())
-            durable_write(path / "metrics.json", json_text({"run": portable(str(path)), **self.as_dict()}) + "\n")
-            durable_write(path / MODEL_FILE, self.fitted.model)
+            metrics = {"run": portable(str(path)), **self.as_dict()}
+            contents: dict[str, str | bytes] = {
+                RECIPE_FILE: self.recipe.to_toml(),
+                "splits.csv": self._splits_csv(),
+                "predictions.csv": self._predictions_csv(),
+                "metrics.json": json_text(metrics) + "\n",
+                MODEL_FILE: self.fitted.model,
+            }
+            durable_write_all({path / name: content for name, content in contents.items()})
         return path
 
     def _splits_csv(self) -> str:
+        """A manifest that gives the same run again; the folds of a cross-validation are drawn anew, and the same."""
         fitted = self.fitted
-        rows = ((csv_path(row.path), csv_label(row.label or ""), part)
-                for row, part in zip(fitted.table.rows, fitted.parts, strict=True))  # fmt: skip
-        return _csv(("path", "label", "split"), rows)
+        rows = []
+        for row, part in zip(fitted.table.rows, fitted.parts, strict=True):
+            fold = part.removeprefix("fold ") if part.startswith("fold ") else ""
+            split = "train" if fold else part
+            rows.append((csv_path(row.path), csv_label(row.label or ""), split, csv_label(row.group or ""), fold))
+        return _csv(("path", "label", "split", "group", "fold"), rows)
 
     def _predictions_csv(self) -> str:
         fitted, classes = self.fitted, self.fitted.classes
@@ -245,18 +261,23 @@ def evaluate(
             notes = (*table.notes, f"{counted(others, 'image')} of other splits left out.")
             table = dataclasses.replace(table, rows=rows, notes=notes)
     _match_classes(table, classifier.classes, allow_missing=allow_missing)
-    keep, skipped, probabilities = [], [], []
+    keep, skipped, probabilities, known = [], [], [], 0
 
-    def work(index: int) -> NDArray[np.float32]:
-        return classifier.run_file(table.storage.read(table.rows[index].path)).probabilities
+    def work(index: int) -> tuple[NDArray[np.float32], bool]:
+        data = table.storage.read(table.rows[index].path)
+        return classifier.run_file(data).probabilities, classifier.metadata.knows(data)
 
     for index, result in each(len(table), work, runtime, "Evaluating"):
         if isinstance(result, ImageError):
             skipped.append(Skipped(table.rows[index].path, result.message))
         else:
             keep.append(index)
-            probabilities.append(result)
+            probabilities.append(result[0])
+            known += result[1]
     table = table.select(keep, skipped)
+    if known:
+        note = f"The model has learnt from {known:,} of these {counted(len(table), 'image')}: the numbers are too good."
+        table = dataclasses.replace(table, notes=(*table.notes, note))
     refuse_skipped(table, runtime)
     if not keep:
         raise no_image(table)
@@ -275,14 +296,24 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
     """Keep a run from being replaced by accident.
 
     Raises:
-        StorageError: The folder holds a run and `overwrite` is off, or it is no folder.
+        StorageError: The folder holds a run, or a file of the user's that a run would replace, and `overwrite` is
+            off; or it is no folder.
     """
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{quoted(str(folder))} is a file; a run needs a folder.", "Choose another --out.")
-    if (folder / MODEL_FILE).exists() and not overwrite:
+    if overwrite:
+        return
+    if (folder / MODEL_FILE).exists():
         raise StorageError(
             f"{quoted(str(folder))} already holds a run.",
-            "Choose another --out, or replace it with --overwrite.",
+            "Choose another folder (--out), or replace it (--overwrite, overwrite=True).",
+        )
+    # A run that was killed while it was put in place has its recipe; other files of these names are somebody's own.
+    own = [name for name in ("splits.csv", "predictions.csv", "metrics.json") if (folder / name).exists()]
+    if own and not (folder / RECIPE_FILE).exists():
+        raise StorageError(
+            f"{quoted(str(folder))} already holds {listed(own)}, which a run would replace.",
+            "Choose another folder (--out), or replace them (--overwrite, overwrite=True).",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,10 @@ class Result:
 
     probabilities: NDArray[np.float32]
     embedding: NDArray[np.float32]
+
+
+# An image that was opened and not loaded yet reads its file, which two threads must not do at once.
+_LOADING = threading.Lock()
 
 
 class Classifier:
@@ -172,7 +177,9 @@ class Classifier:
         from PIL import Image
 
         if isinstance(image, Image.Image):
-            return self.run_pixels(from_pil(image))
+            with _LOADING:
+                pixels = from_pil(image, max_megapixels=self._max_megapixels)
+            return self.run_pixels(pixels)
         if isinstance(image, np.ndarray):
             shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in {3, 4})
             if image.dtype != np.uint8 or not shaped or not image.size:

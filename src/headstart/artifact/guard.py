@@ -30,7 +30,7 @@ MAX_RANK = 8
 MAX_KERNEL = 64
 # The shorter side that images are brought to; the longer one is at most four times that.
 MAX_RESIZE_PX = 2048
-# All values that one image passes through, were they held at once: 1 GiB of float32. lite0 has 38 million.
+# All values that one image passes through, were they held at once: 1 GiB of float32. lite0 has 24 million.
 MAX_VALUES = 2**28
 # About ten seconds of one core. lite0 takes 0.4e9, a large vision transformer 60e9.
 MAX_MULTIPLICATIONS = 2**38

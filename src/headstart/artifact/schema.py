@@ -7,12 +7,15 @@ import binascii
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.core.errors import ModelError
+from headstart.core.recipe import MAX_MEGAPIXELS
 from headstart.core.text import json_text
 from headstart.preprocess.spec import Preprocess
 
@@ -20,9 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA = 1
+FINGERPRINT_BYTES = 8  # among a million images two share one with a chance of 1 to 37 million
 MAX_CLASSES = 100_000
 MAX_GOLDEN = 16
-MAX_MEGAPIXELS = 1000  # as in the recipe
 # 64 MiB of empty lists would take 1.5 GiB; 100,000 classes with an evaluation have two million values.
 MAX_JSON_VALUES = 4_000_000
 MAX_DIGITS = 18
@@ -57,6 +60,7 @@ class Metadata:
         evaluation: The evaluation as JSON values; None where there was none.
         golden: Generated images with expected outputs.
         tolerance: Largest difference of a probability that `verify` accepts, and relative one of an embedding.
+        learnt_from: First 8 bytes of the SHA-256 of each image file that was learnt from, in order.
         version: Version of Headstart that wrote the file.
         schema: Version of this document.
     """
@@ -70,12 +74,14 @@ class Metadata:
     evaluation: dict[str, Any] | None
     golden: tuple[Golden, ...] = ()
     tolerance: dict[str, float] = field(default_factory=dict)
+    learnt_from: bytes = b""
     version: str = ""
     schema: int = SCHEMA
 
     def to_json(self) -> str:
         """The document."""
-        record = {**self.__dict__, "classes": list(self.classes), "preprocess": self.preprocess.as_dict()}
+        record: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        record |= {"classes": list(self.classes), "preprocess": self.preprocess.as_dict()}
         record["golden"] = [
             {
                 "png": base64.b64encode(one.png).decode("ascii"),
@@ -84,7 +90,17 @@ class Metadata:
             }
             for one in self.golden
         ]
+        record["learnt_from"] = base64.b64encode(self.learnt_from).decode("ascii")
         return json_text(record, indent=None)
+
+    @cached_property
+    def _learnt_from(self) -> frozenset[bytes]:
+        size = FINGERPRINT_BYTES
+        return frozenset(self.learnt_from[at : at + size] for at in range(0, len(self.learnt_from), size))
+
+    def knows(self, file: bytes) -> bool:
+        """Whether an image file, given by its bytes, is one that was learnt from."""
+        return bool(self.learnt_from) and sha256(file).digest()[:FINGERPRINT_BYTES] in self._learnt_from
 
     @classmethod
     def from_json(cls, text: str) -> Metadata:
@@ -119,6 +135,7 @@ class Metadata:
             evaluation=None if record.get("evaluation") is None else _mapping(record, "evaluation"),
             golden=_goldens(record),
             tolerance=_tolerance(record),
+            learnt_from=_fingerprints(record),
             version=_version(record),
             schema=schema,
         )
@@ -159,6 +176,16 @@ def _recipe(record: Mapping[str, Any]) -> dict[str, Any]:
     if type(limit) is not int or not 1 <= limit <= MAX_MEGAPIXELS:
         raise ModelError(f"The model's metadata has no valid max_megapixels: {limit!r:.50}.")
     return recipe
+
+
+def _fingerprints(record: Mapping[str, Any]) -> bytes:
+    try:
+        fingerprints = base64.b64decode(record.get("learnt_from", ""), validate=True)
+    except (TypeError, ValueError) as error:
+        raise ModelError("The model's metadata has no valid learnt_from.") from error
+    if len(fingerprints) % FINGERPRINT_BYTES:
+        raise ModelError("The model's metadata has no valid learnt_from.")
+    return fingerprints
 
 
 def _mapping(record: Mapping[str, Any], key: str) -> dict[str, Any]:

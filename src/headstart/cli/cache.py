@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from headstart.cli import options
@@ -15,12 +17,10 @@ app = typer.Typer(name="cache", help="Where embeddings are kept, how much they t
 def where(json: options.Json = False, quiet: options.Quiet = False) -> int:
     """Print the cache folder; HEADSTART_CACHE names another."""
     from headstart.cli.output import Output
-    from headstart.core.options import default_cache
 
     output = Output(as_json=json, quiet=quiet)
-    folder = default_cache()
-    if not json:
-        output.say(str(folder))
+    folder = _folder()
+    output.answer(str(folder))
     output.document({"folder": str(folder)})
     return 0
 
@@ -29,14 +29,13 @@ def where(json: options.Json = False, quiet: options.Quiet = False) -> int:
 def size(json: options.Json = False, quiet: options.Quiet = False) -> int:
     """Print how much the cache holds."""
     from headstart.cli.output import Output
-    from headstart.core.options import default_cache
     from headstart.features.cache import size as measure
 
     output = Output(as_json=json, quiet=quiet)
-    folder = default_cache()
+    folder = _folder()
     held = measure(folder)
     images, embedders = counted(held["images"], "embedding"), counted(held["embedders"], "embedder")
-    output.say(f"{images} and {embedders}, {held['bytes'] / 1e6:.1f} MB in {folder}")
+    output.answer(f"{images} and {embedders}, {held['bytes'] / 1e6:.1f} MB in {folder}")
     output.document({"folder": str(folder), **held})
     return 0
 
@@ -46,12 +45,11 @@ def clear(json: options.Json = False, quiet: options.Quiet = False) -> int:
     """Delete all that is kept; the next training embeds its images again."""
     from headstart.cli.output import Output
     from headstart.core.files import storage_error
-    from headstart.core.options import default_cache
     from headstart.features.cache import clear as delete
     from headstart.features.cache import size as measure
 
     output = Output(as_json=json, quiet=quiet)
-    folder = default_cache()
+    folder = _folder()
     held = measure(folder)
     try:
         delete(folder)
@@ -60,3 +58,13 @@ def clear(json: options.Json = False, quiet: options.Quiet = False) -> int:
     output.say(f"Deleted {counted(held['images'], 'embedding')}, {held['bytes'] / 1e6:.1f} MB in {folder}")
     output.document({"folder": str(folder), **held})
     return 0
+
+
+def _folder() -> Path:
+    from headstart.core.errors import OptionError
+    from headstart.core.options import CACHE_VARIABLE, default_cache
+
+    folder = default_cache()
+    if folder is None:
+        raise OptionError("There is no home folder to keep a cache in.", f"Name a folder with {CACHE_VARIABLE}.")
+    return folder

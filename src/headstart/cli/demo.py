@@ -64,7 +64,7 @@ def demo(
             output.document(record)
             return code
     output.document(record)
-    return 0
+    return max(int(one["exit"]) for one in record["commands"])
 
 
 def _run(output: Output, command: list[str]) -> tuple[int, Any]:

@@ -46,5 +46,6 @@ def evaluate(
     for note in table.notes:
         output.note(note)
     output.skipped(table.skipped)
-    output.document({"evaluation": evaluation.as_dict(), "skipped": [skip.as_dict() for skip in table.skipped]})
+    skipped = [skip.as_dict() for skip in table.skipped]
+    output.document({"evaluation": evaluation.as_dict(), "skipped": skipped, "notes": list(table.notes)})
     return 3 if table.skipped else 0

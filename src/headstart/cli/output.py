@@ -45,9 +45,14 @@ class Output:
         if self.as_json:
             print(json_text(record), flush=True)
 
+    def answer(self, text: str) -> None:
+        """The one line that a command was called for: on standard output even where it is quiet."""
+        if not self.as_json:
+            print(_clean(text), flush=True)
+
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
         """A table for people; the columns in `right` are aligned to the right."""
-        if self.quiet or self.as_json:
+        if self.as_json:
             return
         from rich import box
         from rich.console import Console
@@ -99,7 +104,11 @@ class Bars:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True),
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
         )  # fmt: skip
-        with RichProgress(*columns, console=Console(stderr=True), transient=True) as bars:
+        # Without redirection: what is printed meanwhile is a result, and belongs on standard output.
+        console = Console(stderr=True)
+        with RichProgress(
+            *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as bars:
             task = bars.add_task(name, total=total, rate="")
 
             def advance(steps: int) -> None:

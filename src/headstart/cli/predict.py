@@ -32,7 +32,8 @@ class Format(StrEnum):
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Images, folders, or patterns such as 'new/*.jpg'.")
+        list[str],
+        typer.Argument(metavar="PATH", help="Images, folders, or patterns such as 'new/*.jpg'; each file counts once."),
     ],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
@@ -44,9 +45,12 @@ def predict(
     """Say which class each image belongs to, and how probable that is."""
     from headstart import api
     from headstart.cli.output import Output
+    from headstart.core.errors import OptionError
     from headstart.data.inputs import expand
     from headstart.features.extract import refuse_skipped
 
+    if json and format is not Format.table:
+        raise OptionError(f"--json and --format {format} exclude each other.", "Choose one of them.")
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model)
     table = expand(paths)
@@ -55,20 +59,17 @@ def predict(
     for note in table.notes:
         output.note(note)
     predictions = _predict(classifier, table, top, runtime)
-    unread = len(table.skipped)
     if json:
         records = [_record(path, result) for path, result in predictions]
-        skipped = [skip.as_dict() for skip in table.skipped]
-        output.document({"predictions": records, "skipped": skipped})
-        unread += sum("error" in record for record in records)
+        skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
+        output.document({"predictions": records, "skipped": skipped, "notes": list(table.notes)})
+        unread = len(skipped)
     elif format is Format.table:
         rows = [_cells(path, result) for path, result in predictions]
         output.table(["Image", "Class", "Probability", "Next likely"], rows, right=(2,))
-        output.skipped(table.skipped)
-        unread += sum(row[1] == "" for row in rows)
+        unread = sum(row[2] == "" for row in rows)
     else:
-        unread += _stream(predictions, format)
-        output.skipped(table.skipped)
+        unread = _stream(predictions, format)
     return 3 if unread else 0
 
 
@@ -81,6 +82,8 @@ def _predict(classifier: Classifier, table: ImageTable, top: int, runtime: Runti
         result = classifier.run_file(table.storage.read(table.rows[index].path))
         return classifier.prediction(result.probabilities, top)
 
+    for skip in table.skipped:
+        yield skip.path, ImageError(skip.reason)
     for index, result in each(len(table), work, runtime, "Predicting"):
         path = table.rows[index].path
         if runtime.strict and isinstance(result, ImageError):

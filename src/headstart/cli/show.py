@@ -17,6 +17,8 @@ MAX_MATRIX_CLASSES = 12
 
 def show_evaluation(output: Output, evaluation: Evaluation, where: str) -> None:
     """Print the headline, the numbers behind it, the classes and the confusions."""
+    if output.quiet:
+        return
     low, high = evaluation.accuracy_interval
     output.say(
         f"Accuracy {_percent(evaluation.accuracy)} (95 % interval {_percent(low)} to {_percent(high)}): "
@@ -57,16 +59,16 @@ def _show_classes(output: Output, evaluation: Evaluation) -> None:
 def _show_confusions(output: Output, evaluation: Evaluation) -> None:
     labels = [one.label for one in evaluation.classes]
     mistakes = sorted(
-        ((count, labels[i], labels[j]) for i, row in enumerate(evaluation.confusion)
-         for j, count in enumerate(row) if i != j and count),
+        ((count, labels[i], labels[j]) for i, j, count in evaluation.confusion if i != j),
         reverse=True, key=lambda one: one[0],
     )  # fmt: skip
     output.say()
     if not mistakes:
         output.say("No image was taken for another class.")
     elif len(labels) <= MAX_MATRIX_CLASSES:
-        rows = [[label, *(f"{cell or '·'}" for cell in row)]
-                for label, row in zip(labels, evaluation.confusion, strict=True)]  # fmt: skip
+        cells = {(i, j): f"{count:,}" for i, j, count in evaluation.confusion}
+        places = range(len(labels))
+        rows = [[label, *(cells.get((i, j), "·") for j in places)] for i, label in enumerate(labels)]
         output.table(["True class / predicted", *labels], rows, right=range(1, len(labels) + 1))
     else:
         output.say("Most frequent mistakes (true class -> predicted):")

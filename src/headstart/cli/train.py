@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,6 +67,7 @@ def train(
     })  # fmt: skip
     folder = out or _free_folder(source)
     api.refuse_existing(folder, overwrite=overwrite)  # before the work, not after it
+    _refuse_unwritable(folder)
     columns = options.columns(path_column, label_column, split_column, group_column, root)
     table = api.read(source, columns=columns)
     run = api.train(table, recipe, runtime=options.runtime(output, workers=workers, strict=strict, cached=not no_cache))
@@ -77,13 +79,24 @@ def train(
 
 def _free_folder(source: str) -> Path:
     """``runs/NAME``, or the first ``runs/NAME-2``, ``runs/NAME-3``, ... without a run."""
-    name = Path(source).absolute().name
-    name = name if Path(source).is_dir() else Path(name).stem
+    path = Path(source).resolve()
+    name = (path.name if path.is_dir() else path.stem) or "run"
     folder, number = Path("runs") / name, 1
     while (folder / "model.onnx").exists():
         number += 1
         folder = Path("runs") / f"{name}-{number}"
     return folder
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Say that a run cannot be written before the work is done for it; nothing is created yet."""
+    import os
+
+    from headstart.core.errors import StorageError
+
+    parent = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise StorageError(f"No run can be written to {quoted(str(folder))}.", "Choose another folder with --out.")
 
 
 def _show(output: Output, run: Run, folder: Path, source: str) -> None:
@@ -109,4 +122,4 @@ def _show(output: Output, run: Run, folder: Path, source: str) -> None:
     output.skipped(run.skipped)
     model = folder / "model.onnx"
     output.say(f"\nModel: {model} ({model.stat().st_size / 1e6:.1f} MB), which prepares images itself")
-    output.say(f"Next:  headstart predict {model} PHOTO")
+    output.say(f"Next:  headstart predict {shlex.quote(str(model))} PHOTO")

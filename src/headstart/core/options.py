@@ -6,19 +6,26 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headstart.core.errors import OptionError
 from headstart.core.progress import Progress, Silent
 
 CACHE_VARIABLE = "HEADSTART_CACHE"
 
 
-def default_cache() -> Path:
-    """The cache folder: `HEADSTART_CACHE` where it is set, else the user's cache folder of this system."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    from platformdirs import user_cache_dir
+def default_cache() -> Path | None:
+    """The cache folder: `HEADSTART_CACHE` where it is set, else the user's cache folder of this system.
 
-    return Path(user_cache_dir("headstart", appauthor=False))
+    None where there is no home to look in, as in some containers: then nothing is kept.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        from platformdirs import user_cache_dir
+
+        return Path(user_cache_dir("headstart", appauthor=False))
+    except RuntimeError:  # no home folder can be determined
+        return None
 
 
 def default_workers() -> int:
@@ -33,7 +40,7 @@ class Runtime:
     """How to run.
 
     Attributes:
-        cache: Folder of the feature cache; None works without one.
+        cache: Folder of the feature cache, a path or a string; None works without one.
         workers: Threads that each decode and embed one image at a time.
         progress: Where progress is shown.
         strict: Any file that cannot be used is an error, instead of being skipped and counted.
@@ -43,3 +50,9 @@ class Runtime:
     workers: int = field(default_factory=default_workers)
     progress: Progress = field(default_factory=Silent)
     strict: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cache is not None:
+            object.__setattr__(self, "cache", Path(self.cache))
+        if not isinstance(self.workers, int) or self.workers < 1:
+            raise OptionError(f"workers = {self.workers!r}; expected a number of at least 1.")

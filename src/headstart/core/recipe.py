@@ -28,7 +28,6 @@ class Recipe:
         precision: Arithmetic of the backbone.
         fit: How an image is brought to the square that the backbone takes: ``crop`` keeps the shape and cuts
             the borders, ``squash`` keeps all and bends the shape, ``pad`` keeps both and adds borders.
-        head: What maps embeddings to class scores.
         class_weight: ``balanced`` gives every class the same total weight.
         holdout: Share of the images that is held out when the source brings no splits, in (0, 0.5].
         folds: Folds of cross-validation, at least 2.
@@ -40,7 +39,6 @@ class Recipe:
     backbone: str = "lite0"
     precision: Precision = "int8"
     fit: Fit = "crop"
-    head: str = "linear"
     class_weight: ClassWeight = "none"
     holdout: float = 0.2
     folds: int = 5

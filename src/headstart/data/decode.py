@@ -92,14 +92,15 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
         raise ImageError(reason(data, error)) from error
 
 
-def from_pil(image: Image.Image) -> NDArray[np.uint8]:
-    """Pixels, uint8 (H, W, 3), of a PIL image, with the same treatment of orientation, alpha and depth.
+def from_pil(image: Image.Image, *, max_megapixels: int = 64) -> NDArray[np.uint8]:
+    """Pixels, uint8 (H, W, 3), of a PIL image, with the same treatment of size, orientation, alpha and depth.
 
     Raises:
         ImageError: The pixels cannot be loaded or converted.
     """
     try:
         with _QUIET:
+            _check_size(image.size, max_megapixels)
             return _pixels(image)
     except ImageError:
         raise

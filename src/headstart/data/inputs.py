@@ -20,25 +20,19 @@ def expand(paths: Sequence[str]) -> ImageTable:
     Raises:
         SourceError: A path names nothing, or nothing is found at all.
     """
-    rows: dict[str, Row] = {}
+    rows: dict[str, Row] = {}  # each file once
     skipped: list[Skipped] = []
     ignored = 0
     notes: list[str] = []
-    for given in paths:
+    for given in _matches(paths):
         if os.path.isdir(given):  # noqa: PTH112  names may hold what Path would change
             tree = walk(Path(given))
             rows.update((path, Row(path)) for path in (os.path.join(given, file) for file in tree.files))  # noqa: PTH118
             skipped += [Skipped(os.path.join(given, skip.path), skip.reason) for skip in tree.skipped]  # noqa: PTH118
             ignored += tree.ignored
             notes += tree.notes
-            continue
-        if os.path.lexists(given):
+        else:
             rows[given] = Row(given)
-            continue
-        found = [path for path in sorted(glob.glob(given, recursive=True)) if not os.path.isdir(path)]  # noqa: PTH112, PTH207
-        if not found:
-            raise SourceError(f"There is no file, folder or match for {quoted(given)}.", "Check the path.")
-        rows.update((path, Row(path)) for path in found)
     table = ImageTable(", ".join(paths), FolderStorage(""), tuple(rows.values()), tuple(skipped), ignored, tuple(notes))
     if not rows:
         raise SourceError(
@@ -46,3 +40,14 @@ def expand(paths: Sequence[str]) -> ImageTable:
             "Give images, or a folder that holds some.",
         )
     return table
+
+
+def _matches(paths: Sequence[str]) -> list[str]:
+    """Paths as they are where they exist, else what they match as patterns."""
+    found: list[str] = []
+    for given in paths:
+        matches = [given] if os.path.lexists(given) else sorted(glob.glob(given, recursive=True))  # noqa: PTH207
+        if not matches:
+            raise SourceError(f"There is no file, folder or match for {quoted(given)}.", "Check the path.")
+        found += matches
+    return found

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.core.errors import SourceError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -86,8 +88,24 @@ def deal_folds(
         digests: Content digest of each image.
         folds: Folds wanted, at least 2.
         seed: Another seed is another deal.
+
+    Raises:
+        SourceError: Groups that mix classes leave no fold that spares every class an image elsewhere.
     """
     folds = max(2, min(folds, *_groups_of_each_class(labels, groups).values()))
+    for number in range(folds, 1, -1):
+        result = _deal(labels, groups, digests, number, seed)
+        if all(len(np.unique(labels[result != fold])) == len(np.unique(labels)) for fold in range(number)):
+            return result
+    raise SourceError(
+        "The groups mix the classes so that no fold can be held out without taking a class away.",
+        "Make the groups smaller, or give train and val splits.",
+    )
+
+
+def _deal(
+    labels: NDArray[np.int64], groups: Sequence[int], digests: Sequence[str], folds: int, seed: int
+) -> NDArray[np.int64]:
     classes: list[int] = labels.tolist()
     even = (np.bincount(labels) // folds).tolist()
     filled = [[0] * folds for _ in even]  # images of each class and fold

@@ -45,7 +45,7 @@ class Evaluation:
     """Numbers on held-out images. Intervals are at 95 %; shares are in 0..1; losses in nats.
 
     Attributes:
-        split: What was held out: ``val``, ``test``, ``cross-validation``, or the name of another source.
+        split: What was held out: ``val``, ``test``, ``cross-validation``, or ``all`` images of a source without splits.
         n: Number of images.
         correct: Number predicted right.
         accuracy: Share predicted right, with Wilson's interval.
@@ -56,7 +56,7 @@ class Evaluation:
         calibration_error: Expected calibration error after the temperature.
         calibration_error_uncalibrated: The same before the temperature.
         classes: Results of each class.
-        confusion: Counts: row the true class, column the predicted one, in the order of `classes`.
+        confusion: True class, predicted class (both as places in `classes`) and images of each pair that occurs.
     """
 
     split: str
@@ -74,7 +74,7 @@ class Evaluation:
     calibration_error: float
     calibration_error_uncalibrated: float
     classes: tuple[ClassResult, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: tuple[tuple[int, int, int], ...]
 
     def as_dict(self) -> dict[str, Any]:
         """The evaluation as JSON values."""
@@ -110,10 +110,10 @@ def evaluate(
     power = np.reshape(temperature, (-1, 1)) if np.ndim(temperature) else temperature
     uncalibrated = metrics.sharpen(probabilities, power)  # type: ignore[arg-type]
     predicted = probabilities.argmax(1)
-    confusion = metrics.confusion_matrix(labels, predicted, len(classes))
+    confusion = metrics.Confusion.of(labels, predicted, len(classes))
     counts, resampled = metrics.Counts.of(confusion), resampled_counts(confusion)
     losses = metrics.negative_log_likelihood(probabilities, labels)
-    correct = int(np.trace(confusion))
+    correct = int(counts.hits.sum())
     return Evaluation(
         split=split,
         n=len(labels),
@@ -129,23 +129,21 @@ def evaluate(
         log_loss_uncalibrated=float(metrics.negative_log_likelihood(uncalibrated, labels).mean()),
         calibration_error=metrics.calibration_error(probabilities, labels),
         calibration_error_uncalibrated=metrics.calibration_error(uncalibrated, labels),
-        classes=_class_results(confusion, counts, classes),
-        confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
+        classes=_class_results(counts, classes),
+        confusion=tuple(zip(*(column.tolist() for column in confusion[:3]), strict=True)),
     )
 
 
-def _class_results(
-    confusion: NDArray[np.int64], counts: metrics.Counts, classes: Sequence[str]
-) -> tuple[ClassResult, ...]:
+def _class_results(counts: metrics.Counts, classes: Sequence[str]) -> tuple[ClassResult, ...]:
     precision, recall, f1 = counts.precisions(), counts.recalls(), counts.f1_scores()
     return tuple(
         ClassResult(
             label=label,
-            images=(images := int(confusion[i].sum())),
-            predicted=int(confusion[:, i].sum()),
+            images=(images := int(counts.present[i])),
+            predicted=int(counts.predicted[i]),
             precision=_defined(precision[i]),
             recall=_defined(recall[i]),
-            recall_interval=wilson(int(confusion[i, i]), images) if images else None,
+            recall_interval=wilson(int(counts.hits[i]), images) if images else None,
             f1=_defined(f1[i]),
         )
         for i, label in enumerate(classes)

@@ -16,10 +16,26 @@ if TYPE_CHECKING:
 CALIBRATION_BINS = 15  # Guo et al. 2017
 
 
-def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Counts (C, C): row the true class, column the predicted one."""
-    cells = np.bincount(labels * classes + predicted, minlength=classes * classes)
-    return cells.reshape(classes, classes).astype(np.int64)
+class Confusion(NamedTuple):
+    """The cells of a confusion matrix that are not zero: with 10,000 classes the whole would take 800 MB.
+
+    Attributes:
+        true: True class of each cell, (K,).
+        predicted: Predicted class of each cell, (K,).
+        images: Images in each cell, (K,), at least 1.
+        classes: Number C of classes.
+    """
+
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    images: NDArray[np.int64]
+    classes: int
+
+    @classmethod
+    def of(cls, labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> Confusion:
+        """Count the pairs of label and prediction, both (N,), in 0..classes-1."""
+        cells, images = np.unique(labels * classes + predicted, return_counts=True)
+        return cls(cells // classes, cells % classes, images, classes)
 
 
 class Counts(NamedTuple):
@@ -36,9 +52,12 @@ class Counts(NamedTuple):
     predicted: NDArray[Any]
 
     @classmethod
-    def of(cls, confusion: NDArray[np.int64]) -> Counts:
-        """The counts of a confusion matrix (C, C)."""
-        return cls(np.diagonal(confusion), confusion.sum(1), confusion.sum(0))
+    def of(cls, confusion: Confusion, images: NDArray[np.int64] | None = None) -> Counts:
+        """The counts of a confusion matrix, perhaps with other numbers of images (K,) in its cells."""
+        true, predicted, own, classes = confusion
+        images = own if images is None else images
+        hits = np.bincount(true, images * (true == predicted), classes)
+        return cls(hits, np.bincount(true, images, classes), np.bincount(predicted, images, classes))
 
     def recalls(self) -> NDArray[np.float64]:
         """Share of each class's images that were found, (..., C); NaN for a class without images."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import threading
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +14,25 @@ from headstart.core.errors import ImageError, ModelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+def _import_silently() -> ModuleType:
+    """Import ONNX Runtime without the telemetry that its builds from 1.31 on begin at import, unless it was asked for.
+
+    They would keep a device number in the user's cache folder and queue events for its maker.
+    """
+    with _IMPORT:
+        asked = os.environ.get(_TELEMETRY)
+        os.environ[_TELEMETRY] = asked or "1"
+        try:
+            return importlib.import_module("onnxruntime")
+        finally:
+            if asked is None:
+                del os.environ[_TELEMETRY]
+
+
+_IMPORT = threading.Lock()
+_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
 class Session:
@@ -27,8 +49,7 @@ class Session:
     """
 
     def __init__(self, model: bytes) -> None:
-        import onnxruntime
-
+        onnxruntime = _import_silently()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class Fitted:
 
     table: ImageTable
     classes: tuple[str, ...]
-    model: bytes
+    model: bytes = field(repr=False)
     evaluation: Evaluation
-    held_out: HeldOut
-    parts: tuple[str, ...]
+    held_out: HeldOut = field(repr=False)
+    parts: tuple[str, ...] = field(repr=False)
     counts: dict[str, dict[str, int]]
     seconds: dict[str, float]
     details: dict[str, Any]

@@ -10,7 +10,7 @@ import numpy as np
 
 from headstart.core.errors import SourceError
 from headstart.core.recipe import Recipe
-from headstart.core.text import counted, listed, quoted
+from headstart.core.text import counted, listed
 from headstart.data.splits import deal_folds, holdout, join_groups
 from headstart.data.table import MIN_IMAGES, MORE_IMAGES, SPLITS
 from headstart.features.extract import Features
@@ -75,9 +75,14 @@ def divide(features: Features, classes: tuple[str, ...], recipe: Recipe) -> Part
     else:
         split = "val"
         held = holdout(labels, groups, digests, share=recipe.holdout, seed=recipe.seed)
-        smallest = np.bincount(labels[held], minlength=len(classes)).min()
-        if held.sum() >= MIN_HELD_OUT and smallest >= MIN_HELD_OUT_OF_A_CLASS:
+        if held.sum() >= MIN_HELD_OUT:
             names = ["val" if one else "train" for one in held]
+            measured_of = np.bincount(labels[held], minlength=len(classes))
+            if few := [classes[i] for i in np.flatnonzero(measured_of < MIN_HELD_OUT_OF_A_CLASS)]:
+                notes.append(
+                    f"Fewer than {MIN_HELD_OUT_OF_A_CLASS} held-out images of {listed(few)}: "
+                    "little is known of how well that is told."
+                )
         else:
             names, split = ["train"] * len(labels), "cross-validation"
     fit = np.flatnonzero(np.array(names) == "train")
@@ -155,10 +160,10 @@ def _duplicate_notes(features: Features) -> list[str]:
         notes.append(f"{counted(copies, 'image is a copy', 'images are copies')} of another, byte for byte.")
     conflicting = [digest for digest, names in labels.items() if len(names) > 1]
     if conflicting:
-        example = next(row.path for digest, row in zip(features.digests, features.table.rows, strict=True)
-                       if digest == conflicting[0])  # fmt: skip
+        paths = [row.path for digest, row in zip(features.digests, features.table.rows, strict=True)
+                 if digest == conflicting[0]]  # fmt: skip
         notes.append(
-            f"{counted(len(conflicting), 'image is', 'images are')} in more than one class, such as {quoted(example)}: "
-            "at least one of the labels is wrong."
+            f"{counted(len(conflicting), 'image is', 'images are')} in more than one class, such as {listed(paths)}, "
+            "the same file: at least one of the labels is wrong."
         )
     return notes

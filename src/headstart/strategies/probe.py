@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +13,11 @@ import numpy as np
 from headstart import __version__
 from headstart.artifact.classifier import Classifier
 from headstart.artifact.golden import TOLERANCES
-from headstart.artifact.schema import Metadata
+from headstart.artifact.schema import FINGERPRINT_BYTES, Metadata
 from headstart.artifact.writer import write_model
 from headstart.backbones import catalog
 from headstart.backbones.embedder import Embedder, load_embedder
+from headstart.core.digest import digest_bytes
 from headstart.core.errors import HeadstartError, ImageError
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
@@ -67,7 +68,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     evaluation = _evaluate(held_out, temperatures, parts, classes)
     lap("evaluate")
     counts = count(parts.names, parts.labels, classes)
-    model = write_model(embedder, head, _metadata(embedder, head, classes, recipe, counts, evaluation))
+    metadata = _metadata(embedder, head, classes, recipe, counts, evaluation)
+    learnt_from = sorted({bytes.fromhex(features.digests[row])[:FINGERPRINT_BYTES] for row in parts.fit})
+    model = write_model(embedder, head, replace(metadata, learnt_from=b"".join(learnt_from)))
     prove(model, head, features, recipe)
     lap("write")
     return Fitted(
@@ -99,7 +102,10 @@ def prove(model: bytes, head: linear.LinearHead, features: Features, recipe: Rec
     for row in range(0, len(table), max(1, len(table) // PROOF_IMAGES)):
         expected = head.probabilities(features.matrix[row])
         try:
-            got = classifier.run_file(table.storage.read(table.rows[row].path)).probabilities
+            data = table.storage.read(table.rows[row].path)
+            if digest_bytes(data) != features.digests[row]:
+                continue  # somebody has changed it since it was read
+            got = classifier.run_file(data).probabilities
         except ImageError:  # it came from the cache, and has vanished since it was read
             continue
         if not np.allclose(got, expected, rtol=0, atol=tolerance):

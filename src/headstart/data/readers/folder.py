@@ -53,6 +53,9 @@ def walk(root: Path) -> Tree:
             continue
         if relative:
             tree.folders.append(relative)
+        if relative and {"model.onnx", "recipe.toml"} <= {entry.name for entry in entries}:
+            tree.ignored += len(entries)  # a run of ours, written into the source
+            continue
         folders: list[tuple[str, str]] = []
         for entry in entries:
             name = f"{relative}/{entry.name}" if relative else entry.name

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from headstart.core.errors import SourceError
-from headstart.core.text import listed, portable, quoted
+from headstart.core.text import counted, listed, portable, quoted
 from headstart.data.table import Row, Skipped, Split
 
 SPLIT_NAMES: dict[str, Split] = {
@@ -74,6 +74,11 @@ def interpret(tree: Tree, source: str) -> tuple[list[Row], list[Skipped], list[s
     notes = list(tree.notes)
     if empty := sorted(named - classes):
         notes.append(f"Class folders without a file, left out: {listed(empty)}.")
+    if deeper := sum(row.path.count("/") > depth + 1 for row in rows):
+        notes.append(
+            f"{counted(deeper, 'image lies', 'images lie')} in a folder inside a class folder, "
+            "and counts for the class folder's name."
+        )
     return rows, skipped, notes + twin_notes(classes)
 
 
