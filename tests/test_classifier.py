@@ -171,7 +171,7 @@ def test_float_pixels_get_advice(classifier: Classifier) -> None:
 
 def test_unreadable_images_are_named(classifier: Classifier, path: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
-    text.write_text("hello")
+    text.write_text("This is no picture at all.\n" * 20)
     half = tmp_path / "half.png"
     half.write_bytes(path.read_bytes()[:-200])
     for bad, words in (
