@@ -81,6 +81,10 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
     assert f"\n{two[1]}\n" in ci
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    assert not re.search(r"@[A-Z_]+@", (ROOT / "README.md").read_text("utf-8"))
+
+
 def test_links_lead_somewhere() -> None:
     for page in ("README.md", "CONTRIBUTING.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / page).read_text("utf-8")):

@@ -110,6 +110,6 @@ def _keep(folder: Path, digest: str, model: bytes) -> None:
     with contextlib.suppress(StorageError, OSError):  # a cache that cannot be written is not needed
         make_folder(folder)
         durable_write(folder / f"{digest[:32]}-{digest_bytes(model)[:32]}.onnx", model)
-        kept = sorted(folder.glob("*.onnx"), key=lambda path: path.stat().st_mtime)
+        kept = sorted(folder.glob(f"{'[0-9a-f]' * 32}-*.onnx"), key=lambda path: path.stat().st_mtime)
         for path in kept[:-MAX_KEPT]:
             path.unlink()
