@@ -152,7 +152,10 @@ def _check_preprocess(model: ModelProto, expected: Graph) -> None:
     constants = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in expected.constants}
     same_nodes = list(model.graph.node[: len(expected.nodes)]) == expected.nodes
     if not same_nodes or constants != expected.constants:
-        raise ModelError("The model does not prepare pixels the way that its record says; refused.")
+        raise ModelError(
+            "The model does not prepare pixels the way that its record says; refused.",
+            "It was changed, or written by an unreleased version: train it again, or get the original file.",
+        )
 
 
 def _check_node(node: NodeProto) -> None:

@@ -64,6 +64,10 @@ def divide(features: Features, classes: tuple[str, ...], recipe: Recipe) -> Part
     labels = np.array([index[row.label or ""] for row in table.rows], np.int64)
     groups = join_groups(digests, [row.group for row in table.rows])
     notes = _duplicate_notes(features)
+    if any(row.group for row in table.rows):
+        notes.append(
+            "The intervals count each image for itself; where those of a group are alike, they are too narrow."
+        )
     given = [row.split for row in table.rows]
     measured = [split for split in table.splits if split != "train"]
     if measured:
