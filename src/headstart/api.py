@@ -161,6 +161,7 @@ class Run:
 
     def _predictions_csv(self) -> str:
         fitted, classes = self.fitted, self.fitted.classes
+        place = {label: i for i, label in enumerate(classes)}
         lines = []
         for row, probabilities in zip(fitted.held_out.rows, fitted.held_out.probabilities, strict=True):
             image, best = fitted.table.rows[row], int(probabilities.argmax())
@@ -168,7 +169,7 @@ class Run:
             lines.append((
                 csv_path(image.path), fitted.parts[row], csv_label(label), csv_label(classes[best]),
                 "yes" if classes[best] == label else "no",
-                f"{probabilities[best]:.6f}", f"{probabilities[classes.index(label)]:.6f}",
+                f"{probabilities[best]:.6f}", f"{probabilities[place[label]]:.6f}",
             ))  # fmt: skip
         header = ("path", "split", "label", "predicted", "correct", "probability", "probability_of_label")
         return _csv(header, lines)
@@ -281,7 +282,8 @@ def evaluate(
     refuse_skipped(table, runtime)
     if not keep:
         raise no_image(table)
-    labels = np.array([classifier.classes.index(row.label or "") for row in table.rows])
+    place = {label: i for i, label in enumerate(classifier.classes)}
+    labels = np.array([place[row.label or ""] for row in table.rows])
     evaluation = measure(
         np.array(probabilities, np.float64),
         labels,
@@ -318,8 +320,9 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
 
 
 def _match_classes(table: ImageTable, known: Sequence[str], *, allow_missing: bool) -> None:
-    unknown = [label for label in table.classes if label not in set(known)]
-    missing = [label for label in known if label not in set(table.classes)]
+    found, expected = set(table.classes), set(known)
+    unknown = sorted(found - expected)
+    missing = [label for label in known if label not in found]
     if unknown:
         raise SourceError(
             f"{quoted(table.source)} holds classes that the model does not know: {listed(unknown)}; "
