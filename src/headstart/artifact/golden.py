@@ -35,12 +35,14 @@ class Verification:
         images: Number of golden images.
         probability_difference: Largest absolute difference of a probability.
         embedding_difference: Largest difference of an embedding, relative to its length.
-        passed: Both are within the model's tolerance.
+        allowed: The largest of each that passes: the model's tolerance, and never more than this version's.
+        passed: Both are within it.
     """
 
     images: int
     probability_difference: float
     embedding_difference: float
+    allowed: dict[str, float]
     passed: bool
 
 
@@ -73,7 +75,8 @@ def verify(session: Session | LazySession, metadata: Metadata) -> Verification:
     most = TOLERANCES.get(metadata.recipe.get("precision", ""), TOLERANCES["float32"])
     allowed = {key: min(value, most[key]) for key, value in metadata.tolerance.items()}
     within = max(probability) <= allowed.get("probability", 0) and max(embedding) <= allowed.get("embedding", 0)
-    return Verification(len(metadata.golden), max(probability), max(embedding), passed=bool(metadata.golden) and within)
+    passed = bool(metadata.golden) and within
+    return Verification(len(metadata.golden), max(probability), max(embedding), allowed, passed)
 
 
 def _largest(difference: NDArray[np.float32] | np.floating[Any]) -> float:
