@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from headstart.cli import options
+from headstart.cli.messages import DONE
 from headstart.core.text import counted
 
 app = typer.Typer(name="cache", help="Where embeddings are kept, how much they take, and how to clear them.",
@@ -22,7 +23,7 @@ def where(json: options.Json = False, quiet: options.Quiet = False) -> int:
     folder = _folder()
     output.answer(str(folder))
     output.document({"folder": str(folder)})
-    return 0
+    return DONE
 
 
 @app.command()
@@ -37,7 +38,7 @@ def size(json: options.Json = False, quiet: options.Quiet = False) -> int:
     images, embedders = counted(held["images"], "embedding"), counted(held["embedders"], "embedder")
     output.answer(f"{images} and {embedders}, {held['bytes'] / 1e6:.1f} MB in {folder}")
     output.document({"folder": str(folder), **held})
-    return 0
+    return DONE
 
 
 @app.command()
@@ -57,7 +58,7 @@ def clear(json: options.Json = False, quiet: options.Quiet = False) -> int:
         raise storage_error(error, folder) from error
     output.say(f"Deleted {counted(held['images'], 'embedding')}, {held['bytes'] / 1e6:.1f} MB in {folder}")
     output.document({"folder": str(folder), **held})
-    return 0
+    return DONE
 
 
 def _folder() -> Path:

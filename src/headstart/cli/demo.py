@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headstart.cli import options
+from headstart.cli.messages import DONE, SOME_SKIPPED
 
 if TYPE_CHECKING:
     from headstart.cli.output import Output
@@ -60,7 +61,7 @@ def demo(
         output.say(f"\n$ headstart {shlex.join(command)}")
         code, document = _run(output, command)
         record["commands"].append({"command": shlex.join(["headstart", *command]), "exit": code, "output": document})
-        if code not in {0, 3}:
+        if code not in {DONE, SOME_SKIPPED}:
             output.document(record)
             return code
     output.document(record)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from headstart.cli import options
+from headstart.cli.messages import DONE, SOME_SKIPPED
 
 
 def evaluate(
@@ -48,4 +49,4 @@ def evaluate(
     output.skipped(table.skipped)
     skipped = [skip.as_dict() for skip in table.skipped]
     output.document({"evaluation": evaluation.as_dict(), "skipped": skipped, "notes": list(table.notes)})
-    return 3 if table.skipped else 0
+    return SOME_SKIPPED if table.skipped else DONE

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headstart.cli import options
+from headstart.cli.messages import DONE, SOME_SKIPPED
 from headstart.core.text import csv_label, csv_path, json_text, portable, printable
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def predict(
         unread = sum(row[2] == "" for row in rows)
     else:
         unread = _stream(predictions, format)
-    return 3 if unread else 0
+    return SOME_SKIPPED if unread else DONE
 
 
 def _predict(classifier: Classifier, table: ImageTable, top: int, runtime: Runtime) -> Predicted:

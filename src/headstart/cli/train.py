@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headstart.cli import options
+from headstart.cli.messages import DONE, SOME_SKIPPED
 from headstart.core.text import counted, quoted
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def train(
     folder = run.save(folder, overwrite=overwrite)
     _show(output, run, folder, source)
     output.document({"run": str(folder), **run.as_dict()})
-    return 3 if run.skipped else 0
+    return SOME_SKIPPED if run.skipped else DONE
 
 
 def _free_folder(source: str) -> Path:

@@ -105,7 +105,7 @@ def count(names: tuple[str, ...], labels: NDArray[np.int64], classes: tuple[str,
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for name, label in zip(names, labels, strict=True):
         counts["cross-validation" if name.startswith("fold ") else name][classes[label]] += 1
-    order = [name for name in ("train", "val", "test", "cross-validation") if name in counts]
+    order = [name for name in (*SPLITS, "cross-validation") if name in counts]
     return {name: {label: counts[name][label] for label in classes} for name in order}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,9 +68,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     evaluation = _evaluate(held_out, temperatures, parts, classes)
     lap("evaluate")
     counts = count(parts.names, parts.labels, classes)
-    metadata = _metadata(embedder, head, classes, recipe, counts, evaluation)
-    learnt_from = sorted({bytes.fromhex(features.digests[row])[:FINGERPRINT_BYTES] for row in parts.fit})
-    model = write_model(embedder, head, replace(metadata, learnt_from=b"".join(learnt_from)))
+    learnt_from = [features.digests[row] for row in parts.fit]
+    metadata = _metadata(embedder, head, classes, recipe, counts, evaluation, learnt_from)
+    model = write_model(embedder, head, metadata)
     prove(model, head, features, recipe)
     lap("write")
     return Fitted(
@@ -190,6 +190,7 @@ def _metadata(
     recipe: Recipe,
     counts: dict[str, dict[str, int]],
     evaluation: Evaluation,
+    learnt_from: list[str],
 ) -> Metadata:
     entry = catalog.find(recipe.backbone)
     backbone: dict[str, Any] = {
@@ -207,5 +208,6 @@ def _metadata(
         temperature=head.temperature,
         counts=counts,
         evaluation=evaluation.as_dict(),
+        learnt_from=b"".join(sorted({bytes.fromhex(digest)[:FINGERPRINT_BYTES] for digest in learnt_from})),
         version=__version__,
     )
