@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from headstart.core.progress import Progress, Silent
+from headstart.core.progress import Advance, Progress, Silent
 from headstart.core.text import json_text, printable
 
 if TYPE_CHECKING:
@@ -80,15 +80,25 @@ class Output:
             print(f"  and {len(skipped) - MAX_SKIPPED_SHOWN:,} more (--json lists all)", file=sys.stderr)
 
     def progress(self) -> Progress:
-        """Bars on a terminal; nothing elsewhere."""
-        return Silent() if self.quiet or not sys.stderr.isatty() else Bars()
+        """Bars on a terminal; elsewhere the lines alone that stay."""
+        if self.quiet:
+            return Silent()
+        return Bars() if sys.stderr.isatty() else Lines()
 
 
-class Bars:
+class Lines(Silent):
+    """No bars: for a log file or a notebook."""
+
+    def line(self, text: str) -> None:
+        """See `headstart.core.progress.Progress`."""
+        print(_clean(text), file=sys.stderr, flush=True)
+
+
+class Bars(Lines):
     """Progress bars with rate and remaining time, which vanish when their stage is done."""
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
         """See `headstart.core.progress.Progress`."""
         from rich.console import Console
         from rich.progress import (
@@ -102,19 +112,19 @@ class Bars:
 
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True),
-            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"),
         )  # fmt: skip
         # Without redirection: what is printed meanwhile is a result, and belongs on standard output.
         console = Console(stderr=True)
         with RichProgress(
             *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
         ) as bars:
-            task = bars.add_task(name, total=total, rate="")
+            task = bars.add_task(name, total=total, rate="", text="")
 
-            def advance(steps: int) -> None:
+            def advance(steps: int, text: str = "") -> None:
                 bars.advance(task, steps)
                 speed = bars.tasks[0].speed
-                bars.update(task, rate=f"{speed:.0f}/s" if speed and speed >= 1 else "")
+                bars.update(task, rate=f"{speed:.0f}/s" if speed and speed >= 1 else "", text=text)
 
             yield advance
 

@@ -6,6 +6,9 @@ HeadstartError
 │   ├── SourceError                      a source cannot be read as an image table
 │   ├── ImageError                       one image cannot be decoded
 │   └── ModelError                       a model file is refused
+├── ExtraError            (ImportError)  a package that only an extra installs is missing
+├── DeviceError           (RuntimeError) the device is missing, or has too little memory
+├── TrainingError         (ArithmeticError) the loss is no number any more
 ├── StorageError          (OSError)      disk full, read-only, locked by another process
 └── OfflineError          (OSError)      a download did not succeed
 """
@@ -48,6 +51,18 @@ class ImageError(InputError):
 
 class ModelError(InputError):
     """A model file is refused."""
+
+
+class ExtraError(HeadstartError, ImportError):
+    """A package that only an extra installs is missing."""
+
+
+class DeviceError(HeadstartError, RuntimeError):
+    """The device is missing, or has too little memory."""
+
+
+class TrainingError(HeadstartError, ArithmeticError):
+    """The loss is no number any more."""
 
 
 class StorageError(HeadstartError, OSError):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from headstart.core.errors import OptionError
 from headstart.core.progress import Progress, Silent
+from headstart.core.text import listed, nearest, quoted
 
 CACHE_VARIABLE = "HEADSTART_CACHE"
+TRACKERS = ("tensorboard", "mlflow", "wandb", "none")
 
 
 def default_cache() -> Path | None:
@@ -44,15 +46,30 @@ class Runtime:
         workers: Threads that each decode and embed one image at a time.
         progress: Where progress is shown.
         strict: Any file that cannot be used is an error, instead of being skipped and counted.
+        device: Where networks are trained: ``auto`` takes a GPU where there is one; ``cpu``, ``cuda``, ``cuda:1``,
+            ``mps``. One that is not there is an error.
+        folder: The run folder, where a training that may be interrupted keeps its checkpoints; None keeps none.
+        resume: Go on from the last checkpoint in `folder`.
+        tracker: Who is told the numbers of each epoch: ``tensorboard``, ``mlflow``, ``wandb`` or ``none``.
     """
 
     cache: Path | None = field(default_factory=default_cache)
     workers: int = field(default_factory=default_workers)
     progress: Progress = field(default_factory=Silent)
     strict: bool = False
+    device: str = "auto"
+    folder: Path | None = None
+    resume: bool = False
+    tracker: str = "none"
 
     def __post_init__(self) -> None:
-        if self.cache is not None:
-            object.__setattr__(self, "cache", Path(self.cache))
+        for name in ("cache", "folder"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
         if not isinstance(self.workers, int) or self.workers < 1:
             raise OptionError(f"workers = {self.workers!r}; expected a number of at least 1.")
+        if self.tracker not in TRACKERS:
+            raise OptionError(
+                f"There is no tracker {quoted(self.tracker)}.",
+                f"{nearest(self.tracker, TRACKERS)}Choose one of {listed(TRACKERS)}.",
+            )

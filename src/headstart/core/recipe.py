@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
@@ -15,7 +17,19 @@ from headstart.core.text import listed, nearest, quoted
 Fit = Literal["crop", "squash", "pad"]
 Precision = Literal["int8", "float32"]
 ClassWeight = Literal["none", "balanced"]
+Head = Literal["linear", "mlp"]
+Unfreeze = Literal["head", "last", "half", "all"]
+Start = Literal["probe", "random"]
+Optimizer = Literal["adamw", "sgd"]
+Schedule = Literal["constant", "cosine", "step", "one-cycle"]
+Augment = Literal["none", "rand", "trivial"]
+BatchNorm = Literal["train", "frozen"]
+BestBy = Literal["accuracy", "loss"]
+MixedPrecision = Literal["auto", "no", "bf16", "fp16"]
 MAX_MEGAPIXELS = 178  # Pillow itself refuses more
+
+# What a field without a default of its own starts as; `Recipe` puts the strategy's value in its place.
+_BY_STRATEGY: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,49 +37,165 @@ class Recipe:
     """All choices that determine a result; stored in the artifact and in ``recipe.toml``.
 
     Attributes:
-        strategy: How to learn; ``probe`` fits a head on the embeddings of a frozen backbone.
-        backbone: Name of the pretrained network.
-        precision: Arithmetic of the backbone.
+        strategy: How to learn: ``probe`` fits a head on the embeddings of a frozen backbone, ``finetune`` trains the
+            head and the last part of the backbone, ``scratch`` trains all from random weights.
+        backbone: Name of the network: ``lite0``, ``timm:NAME``, ``torchvision:NAME`` or ``file:PATH``.
+        pretrained: Start from the backbone's own weights.
+        weights: Path of a weights file to start from instead; empty for none.
+        precision: Arithmetic of the backbone; ``int8`` exists for a probe on ``lite0``, where it is the default.
         fit: How an image is brought to the square that the backbone takes: ``crop`` keeps the shape and cuts
             the borders, ``squash`` keeps all and bends the shape, ``pad`` keeps both and adds borders.
+        head: ``linear``, or ``mlp`` with one hidden layer.
+        hidden: Width of the hidden layer of ``mlp``.
+        dropout: Share of its values that are dropped while it is trained, in [0, 1).
         class_weight: ``balanced`` gives every class the same total weight.
         holdout: Share of the images that is held out when the source brings no splits, in (0, 0.5].
+        validation: Share of the train images that choose the best epoch, in [0, 0.5], where the source has not both
+            val and test; 0 lets the held-out images choose it, as the tutorials do, which makes their numbers too good.
         folds: Folds of cross-validation, at least 2.
         seed: Seeds every random choice.
         max_megapixels: Images of more are refused before they are decoded, which bounds the memory.
+        epochs: Passes over the train images.
+        batch_size: Images of one gradient, over all processes.
+        accumulate: Gradients that are added up before a step.
+        optimizer: ``adamw`` or ``sgd``.
+        lr: Learning rate of the head; ``auto`` finds it by a range test (Smith 2017).
+        momentum: Of ``sgd``.
+        weight_decay: Of matrices and kernels, not of biases and norms.
+        layer_decay: Each stage of the backbone learns at this fraction of the rate of the stage after it, in (0, 1].
+        schedule: ``constant``, ``cosine`` to zero, ``step``, or ``one-cycle`` (Smith and Topin 2019).
+        step_epochs: Epochs between two steps of ``step``.
+        step_factor: What each multiplies the rate by.
+        warmup_epochs: Epochs over which the rate rises from zero.
+        label_smoothing: Share of a label that is spread over all classes, in [0, 1).
+        ema: Decay of the running average of the weights, a step, in [0, 1); 0 for none.
+        mixup: Alpha of mixup (Zhang et al. 2018); 0 for none.
+        cutmix: Alpha of CutMix (Yun et al. 2019); 0 for none.
+        augment: ``rand`` for RandAugment, ``trivial`` for TrivialAugment, ``none``.
+        crop_scale: Smallest share of the area that a random crop keeps, in (0, 1]; 1 crops as at prediction.
+        crop_px: Side of the random crop, of which the centre is used; 0 for the backbone's own.
+        flip: Mirror every second image.
+        rotation: Largest turn in degrees to each side, in [0, 180].
+        patience: Epochs without a better one after which training stops; 0 for never.
+        best_by: Validation ``accuracy`` or ``loss`` that chooses the best epoch.
+        unfreeze: What is trained: the ``head`` alone, the ``last`` stage too, the last ``half`` of the stages, ``all``.
+        start: What the head begins as: the solution of ``probe`` (Kumar et al. 2022), or ``random``.
+        batch_norm: Whether trained layers ``train`` on the batch's statistics or keep the ``frozen`` ones.
+        views: Augmented views of each image for which the output of the frozen part is computed once and kept;
+            0 augments and computes anew each epoch.
+        amp: Mixed precision: ``auto`` takes bf16 or fp16 where a GPU has it.
     """
 
     strategy: str = "probe"
     backbone: str = "lite0"
-    precision: Precision = "int8"
+    pretrained: bool = _BY_STRATEGY
+    weights: str = ""
+    precision: Precision = _BY_STRATEGY
     fit: Fit = "crop"
+    head: Head = "linear"
+    hidden: int = 256
+    dropout: float = 0.4
     class_weight: ClassWeight = "none"
     holdout: float = 0.2
+    validation: float = _BY_STRATEGY
     folds: int = 5
     seed: int = 0
     max_megapixels: int = 64
+    epochs: int = _BY_STRATEGY
+    batch_size: int = _BY_STRATEGY
+    accumulate: int = _BY_STRATEGY
+    optimizer: Optimizer = _BY_STRATEGY
+    lr: float | Literal["auto"] = _BY_STRATEGY
+    momentum: float = _BY_STRATEGY
+    weight_decay: float = _BY_STRATEGY
+    layer_decay: float = _BY_STRATEGY
+    schedule: Schedule = _BY_STRATEGY
+    step_epochs: int = _BY_STRATEGY
+    step_factor: float = _BY_STRATEGY
+    warmup_epochs: float = _BY_STRATEGY
+    label_smoothing: float = _BY_STRATEGY
+    ema: float = _BY_STRATEGY
+    mixup: float = _BY_STRATEGY
+    cutmix: float = _BY_STRATEGY
+    augment: Augment = _BY_STRATEGY
+    crop_scale: float = _BY_STRATEGY
+    crop_px: int = _BY_STRATEGY
+    flip: bool = _BY_STRATEGY
+    rotation: float = _BY_STRATEGY
+    patience: int = _BY_STRATEGY
+    best_by: BestBy = _BY_STRATEGY
+    unfreeze: Unfreeze = _BY_STRATEGY
+    start: Start = _BY_STRATEGY
+    batch_norm: BatchNorm = _BY_STRATEGY
+    views: int = _BY_STRATEGY
+    amp: MixedPrecision = _BY_STRATEGY
 
     def __post_init__(self) -> None:
+        self._fill()
         for name, hint in get_type_hints(type(self)).items():
             value = getattr(self, name)
-            choices = get_args(hint)
-            if choices and value not in choices:
-                raise OptionError(
-                    f"{name} = {quoted(str(value))} does not exist.",
-                    f"{nearest(str(value), choices)}Choose one of {listed(choices)}.",
-                )
-            if not choices and not _is_a(value, hint):
-                raise OptionError(f"{name} must be {hint.__name__}, not {type(value).__name__} {value!r}.")
-        for name, low, high in (
-            ("holdout", 0.01, 0.5), ("folds", 2, 100), ("max_megapixels", 1, MAX_MEGAPIXELS), ("seed", 0, 2**63 - 1),
-        ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise OptionError(f"{name} = {getattr(self, name)} is outside its range, {low} to {high}.")
+            if value is not None:
+                _check(name, value, hint)
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not low <= value <= high:
+                raise OptionError(f"{name} = {value} is outside its range, {low} to {high}.")
+        self._check_together()
+
+    def _fill(self) -> None:
+        """Put the strategy's values where none was given, and refuse those that it has no use for."""
+        defaults = _defaults(self.strategy, self.head)
+        if self.unfreeze == "all" or self.mixup or self.cutmix:  # then there is nothing that could be kept
+            defaults = defaults | ({"views": 0} if defaults else {})
+        for name in _TRAINING:
+            if name not in defaults:
+                if getattr(self, name) is not None:
+                    raise OptionError(
+                        f"{name} = {quoted(str(getattr(self, name)))} has no meaning for the strategy "
+                        f"{quoted(self.strategy)} with the head {quoted(self.head)}: it trains no network.",
+                        "Leave it out, or choose the strategy finetune or scratch.",
+                    )
+            elif getattr(self, name) is None:
+                object.__setattr__(self, name, defaults[name])
+        if self.pretrained is None:
+            object.__setattr__(self, "pretrained", self.strategy != "scratch")
+        if self.precision is None:
+            small = self.strategy == "probe" and self.backbone == "lite0" and self.pretrained and not self.weights
+            object.__setattr__(self, "precision", "int8" if small else "float32")
+
+    def _check_together(self) -> None:
+        if self.precision == "int8" and (self.strategy != "probe" or self.backbone != "lite0" or self.weights):
+            raise OptionError(
+                f"There is no int8 form of {quoted(self.backbone)} for the strategy {quoted(self.strategy)}.",
+                "Only the probe on lite0 with its own weights has one: leave precision out.",
+            )
+        if self.strategy == "scratch" and (self.pretrained or self.weights):
+            raise OptionError(
+                "The strategy scratch begins with random weights, and weights were asked for.",
+                "Leave them out, or choose the strategy finetune.",
+            )
+        if self.strategy == "scratch" and (self.unfreeze != "all" or self.start != "random"):
+            raise OptionError(
+                "The strategy scratch trains all layers from random weights: unfreeze is all, and start is random."
+            )
+        if self.views and self.unfreeze == "all":
+            raise OptionError(
+                "views keeps the output of the frozen part, and with unfreeze = all nothing is frozen.",
+                "Choose unfreeze = last, or views = 0.",
+            )
+        if self.views and (self.mixup or self.cutmix):
+            raise OptionError("mixup and cutmix mix fresh pixels; with views the kept outputs are used: choose one.")
+        if self.weights and not self.pretrained:
+            raise OptionError("A weights file was given together with pretrained = false: choose one.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The choices that the strategy follows, as JSON values; `from_dict` reads them back."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
 
     def to_toml(self) -> str:
         """The recipe as a TOML document; `from_toml` reads it back."""
         # JSON's strings, integers, floats and booleans are all valid TOML values.
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in dataclasses.asdict(self).items())
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.as_dict().items())
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
@@ -74,11 +204,7 @@ class Recipe:
         Raises:
             OptionError: The text is no TOML, or has an unknown key or a value that does not exist.
         """
-        try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise OptionError(f"The recipe is not valid TOML: {error}.") from error
-        return cls.from_dict(values)
+        return cls.from_dict(parse_toml(text))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -92,12 +218,89 @@ class Recipe:
             if key not in known:
                 raise OptionError(
                     f"The recipe has an unknown key {quoted(key)}.",
-                    f"{nearest(key, known)}Known keys: {listed(known, 20)}.",
+                    f"{nearest(key, known)}Known keys: {listed(known, len(known))}.",
                 )
         return cls(**values)
+
+    def differences(self, other: Recipe) -> list[str]:
+        """What differs between two recipes, as ``name: this, then that``."""
+        mine, theirs = self.as_dict(), other.as_dict()
+        return [f"{key}: {mine.get(key)!r}, then {theirs.get(key)!r}" for key in {**mine, **theirs}
+                if mine.get(key) != theirs.get(key)]  # fmt: skip
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The values of a TOML document.
+
+    Raises:
+        OptionError: The text is no TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise OptionError(f"The recipe is not valid TOML: {error}.") from error
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "holdout": (0.01, 0.5), "validation": (0, 0.5), "folds": (2, 100), "max_megapixels": (1, MAX_MEGAPIXELS),
+    "seed": (0, 2**63 - 1), "hidden": (1, 65536), "dropout": (0, 0.99), "epochs": (1, 100_000),
+    "batch_size": (1, 65536), "accumulate": (1, 1024), "lr": (1e-8, 100), "momentum": (0, 0.9999),
+    "weight_decay": (0, 10), "layer_decay": (0.01, 1), "step_epochs": (1, 100_000), "step_factor": (0, 1),
+    "warmup_epochs": (0, 100_000), "label_smoothing": (0, 0.99), "ema": (0, 0.99999), "mixup": (0, 10),
+    "cutmix": (0, 10), "crop_scale": (0.01, 1), "crop_px": (0, 2048), "rotation": (0, 180), "patience": (0, 100_000),
+    "views": (0, 1000),
+}  # fmt: skip
+
+# Settings of the training loop, for strategies that train a network or a head by gradients.
+_COMMON: dict[str, Any] = {
+    "validation": 0.2, "accumulate": 1, "momentum": 0.9, "step_epochs": 7, "step_factor": 0.1, "ema": 0.0,
+    "mixup": 0.0, "cutmix": 0.0, "augment": "none", "crop_px": 0, "flip": True, "rotation": 0.0, "patience": 0,
+    "best_by": "loss", "batch_norm": "train", "amp": "auto", "optimizer": "adamw", "schedule": "cosine",
+}  # fmt: skip
+_FINETUNE: dict[str, Any] = _COMMON | {
+    "epochs": 10, "batch_size": 32, "lr": 3e-4, "weight_decay": 0.01, "layer_decay": 0.7, "warmup_epochs": 1.0,
+    "label_smoothing": 0.0, "crop_scale": 0.5, "unfreeze": "last", "start": "probe", "views": 4,
+}  # fmt: skip
+_SCRATCH: dict[str, Any] = _COMMON | {
+    "epochs": 60, "batch_size": 32, "lr": 1e-3, "weight_decay": 0.05, "layer_decay": 1.0, "warmup_epochs": 3.0,
+    "label_smoothing": 0.1, "crop_scale": 0.25, "unfreeze": "all", "start": "random", "views": 0,
+}  # fmt: skip
+# A probe whose head has a hidden layer: trained by gradients on embeddings of the images as they are.
+_MLP: dict[str, Any] = _COMMON | {
+    "epochs": 60, "batch_size": 32, "lr": 1e-3, "weight_decay": 0.01, "layer_decay": 1.0, "warmup_epochs": 1.0,
+    "label_smoothing": 0.0, "crop_scale": 1.0, "flip": False, "unfreeze": "head", "start": "random", "views": 1,
+}  # fmt: skip
+_TRAINING = tuple(_FINETUNE)
+
+
+def _defaults(strategy: str, head: str) -> dict[str, Any]:
+    if strategy == "scratch":
+        return _SCRATCH
+    if strategy == "finetune":
+        # A hidden layer has no closed solution to start from.
+        return _FINETUNE | ({"start": "random"} if head == "mlp" else {})
+    return _MLP if head == "mlp" else {}
+
+
+def _check(name: str, value: object, hint: Any) -> None:
+    """Refuse a value that is not of its field's type, or none of its choices."""
+    parts = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
+    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    kinds = [part for part in parts if get_origin(part) is not Literal]
+    if value in choices or any(_is_a(value, kind) for kind in kinds):
+        return
+    if kinds:
+        wanted = " or ".join([*(kind.__name__ for kind in kinds), *map(repr, choices)])
+        raise OptionError(f"{name} must be {wanted}, not {type(value).__name__} {value!r}.")
+    raise OptionError(
+        f"{name} = {quoted(str(value))} does not exist.",
+        f"{nearest(str(value), choices)}Choose one of {listed(choices)}.",
+    )
 
 
 def _is_a(value: object, kind: type) -> bool:
     if isinstance(value, bool):
         return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
+    if kind is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, kind)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -203,7 +202,7 @@ def _metadata(
     return Metadata(
         classes=classes,
         preprocess=embedder.preprocess,
-        recipe=asdict(recipe),
+        recipe=recipe.as_dict(),
         backbone=backbone,
         temperature=head.temperature,
         counts=counts,

@@ -1,0 +1,1 @@
+"""Training networks with PyTorch: one readable loop, augmentation, freezing, rates, checkpoints."""
