@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +12,21 @@ import pytest
 from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
 
+from headstart.artifact.classifier import Classifier
+from headstart.artifact.schema import Metadata
+from headstart.artifact.writer import write_model
+from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import SourceError
-from headstart.core.graph import OPSET, Graph
-from headstart.heads import linear, softmax
+from headstart.core.graph import IR_VERSION, OPSET, Graph
+from headstart.core.recipe import Recipe
+from headstart.heads import HEADS, linear, softmax
+from headstart.heads.common import to_probabilities
+from headstart.heads.linear import LinearHead
+from headstart.heads.mlp import MlpHead
+from helpers import draw
 
 if TYPE_CHECKING:
-    from headstart.heads.linear import LinearHead
+    from headstart.heads import Head
 
 
 def blobs(n: int, width: int, classes: int, seed: int = 0, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +44,93 @@ def fit(x: np.ndarray, labels: np.ndarray, **options: object) -> LinearHead:
     return linear.fit(x, labels, folds, classes=int(labels.max()) + 1, **options)  # type: ignore[arg-type]
 
 
+def random_head(name: str, width: int, classes: int) -> Head:
+    """A head of random weights, as a training could have left it."""
+    rng = np.random.default_rng(3)
+
+    def normal(*shape: int) -> np.ndarray:
+        return (rng.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
+
+    if name == "linear":
+        return LinearHead(normal(width, classes), normal(classes), 1.7)
+    return MlpHead(normal(width, 16), normal(16), normal(16, classes), normal(classes), 1.7)
+
+
+def as_session(head: Head, width: int, classes: int) -> onnxruntime.InferenceSession:
+    """The head's nodes alone."""
+    graph = Graph()
+    name = head.add_nodes(graph, "embedding")
+    inputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", width])]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", classes])]
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "head", inputs, outputs, list(graph.constants.values())),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+# The contract of every head in the table.
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_head_is_what_the_table_says(name: str) -> None:
+    module, kind = HEADS[name].split(":")
+    assert type(random_head(name, 8, 3)) is getattr(importlib.import_module(module), kind)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_probabilities_of_every_head_sum_to_one(name: str) -> None:
+    x, _ = blobs(60, 24, 3)
+    probabilities = random_head(name, 24, 3).probabilities(1000 * x)
+    assert probabilities.shape == (60, 3)
+    assert probabilities.sum(1) == pytest.approx(1)
+    assert (probabilities >= 0).all()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_onnx_nodes_agree_with_numpy(name: str) -> None:
+    x, _ = blobs(90, 24, 3)
+    head = random_head(name, 24, 3)
+    (got,) = as_session(head, 24, 3).run(None, {"embedding": x})
+    assert got == pytest.approx(head.probabilities(x), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_order_of_images_does_not_matter(name: str) -> None:
+    x, _ = blobs(90, 24, 3)
+    head, order = random_head(name, 24, 3), np.random.default_rng(1).permutation(90)
+    assert head.probabilities(x[order]) == pytest.approx(head.probabilities(x)[order], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_temperature_keeps_the_ranking(name: str) -> None:
+    x, _ = blobs(90, 24, 5)
+    head = random_head(name, 24, 5)
+    cold, hot = (dataclasses.replace(head, temperature=value).probabilities(x) for value in (0.5, 4.0))  # type: ignore[type-var]
+    assert (np.argsort(cold) == np.argsort(hot)).all()
+    assert (cold.max(1) > hot.max(1)).all()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_model_file_with_every_head(name: str) -> None:
+    recipe = Recipe(precision="float32")
+    embedder = load_embedder(recipe, None)
+    head = random_head(name, embedder.width, 3)
+    metadata = Metadata(
+        classes=("a", "b", "c"), preprocess=embedder.preprocess, recipe=recipe.as_dict(), backbone={"name": "lite0"},
+        temperature=head.temperature, counts={}, evaluation=None,
+    )  # fmt: skip
+    classifier = Classifier(write_model(embedder, head, metadata))
+    assert classifier.verify().passed
+    for label in ("disc", "noise"):
+        result = classifier.run_pixels(np.asarray(draw(label, 5)))
+        assert result.probabilities == pytest.approx(head.probabilities(result.embedding), abs=1e-5)
+
+
+# The linear head.
+
+
 @pytest.mark.parametrize(("n", "width", "classes"), [(200, 20, 3), (60, 300, 2), (90, 200, 5)])
 @pytest.mark.parametrize("strength", [0.01, 1.0, 100.0])
 def test_solver_finds_the_minimum_that_scikit_learn_finds(n: int, width: int, classes: int, strength: float) -> None:
@@ -41,7 +139,7 @@ def test_solver_finds_the_minimum_that_scikit_learn_finds(n: int, width: int, cl
     ones = np.ones(n, np.float32)
     ours = softmax.solve(z, labels, classes=classes, strength=strength, sample_weight=ones)
     theirs = LogisticRegression(C=strength if classes > 2 else 2 * strength, tol=1e-8, max_iter=20_000).fit(z, labels)
-    got = linear.to_probabilities(z @ ours.weights + ours.bias)
+    got = to_probabilities(z @ ours.weights + ours.bias)
     assert ours.converged
     # In two classes scikit-learn keeps one row of weights w where we keep -w/2 and w/2, at half the penalty.
     assert got == pytest.approx(theirs.predict_proba(z), abs=5e-3)
@@ -55,7 +153,7 @@ def test_class_weights_are_those_of_scikit_learn() -> None:
     z = x - x.mean(0)
     ours = softmax.solve(z, labels, classes=3, strength=1.0, sample_weight=weight)
     theirs = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-8, max_iter=20_000).fit(z, labels)
-    assert linear.to_probabilities(z @ ours.weights + ours.bias) == pytest.approx(theirs.predict_proba(z), abs=5e-3)
+    assert to_probabilities(z @ ours.weights + ours.bias) == pytest.approx(theirs.predict_proba(z), abs=5e-3)
     assert weight.mean() == pytest.approx(1)
 
 
@@ -128,23 +226,6 @@ def test_a_class_that_a_fold_lacks_is_no_obstacle() -> None:
     assert head.probabilities(x).sum(1) == pytest.approx(1)
 
 
-def test_onnx_nodes_agree_with_numpy() -> None:
-    x, labels = blobs(90, 24, 3)
-    head = fit(x, labels)
-    graph = Graph()
-    name = head.add_nodes(graph, "embedding")
-    inputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 24])]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3])]
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "head", inputs, outputs, list(graph.constants.values())),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=9,
-    )
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (got,) = session.run(None, {"embedding": x})
-    assert got == pytest.approx(head.probabilities(x), abs=1e-5)
-
-
 def test_strength_is_the_one_of_the_smallest_log_loss() -> None:
     x, labels = blobs(150, 40, 3, spread=2.5)
     folds = np.arange(150) // 3 % 5
@@ -166,7 +247,7 @@ def test_temperature_is_recovered(true: float) -> None:
     """Labels are drawn from softmax(scores / T): the temperature of those scores is T."""
     rng = np.random.default_rng(8)
     scores = rng.normal(size=(20_000, 4)) * 3
-    probabilities = linear.to_probabilities(scores / true)
+    probabilities = to_probabilities(scores / true)
     labels = (rng.random((20_000, 1)) > probabilities.cumsum(1)).sum(1).clip(0, 3)
     assert linear.fit_temperature(scores, labels) == pytest.approx(true, rel=0.05)
 

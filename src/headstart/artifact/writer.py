@@ -11,13 +11,13 @@ from headstart.artifact.wire import KEY
 from headstart.backbones.embedder import Embedder
 from headstart.core.graph import Graph
 from headstart.features.session import Session
-from headstart.heads.linear import LinearHead
+from headstart.heads import Head
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 
-def write_model(embedder: Embedder, head: LinearHead, metadata: Metadata) -> bytes:
+def write_model(embedder: Embedder, head: Head, metadata: Metadata) -> bytes:
     """The model file: ``image`` uint8 (N, H, W, 3) to ``probabilities`` (N, C) and ``embedding`` (N, D), float32.
 
     Args:
@@ -35,7 +35,7 @@ def write_model(embedder: Embedder, head: LinearHead, metadata: Metadata) -> byt
     return content
 
 
-def _assemble(embedder: Embedder, head: LinearHead, classes: int) -> ModelProto:
+def _assemble(embedder: Embedder, head: Head, classes: int) -> ModelProto:
     import onnx
     from onnx import helper
 

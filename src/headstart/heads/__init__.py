@@ -1,1 +1,42 @@
-"""What maps embeddings to class scores."""
+"""What maps embeddings to class scores. A new head is a file and a row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from headstart.core.graph import Graph
+
+HEADS = {
+    "linear": "headstart.heads.linear:LinearHead",
+    "mlp": "headstart.heads.mlp:MlpHead",
+}
+
+
+class Head(Protocol):
+    """What all heads have in common."""
+
+    @property
+    def temperature(self) -> float:
+        """Scores are divided by it before the softmax."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that a person should read."""
+        ...
+
+    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Class scores (N, C) of embeddings (N, D), before temperature and softmax."""
+        ...
+
+    def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated probabilities (N, C) of embeddings (N, D); each row sums to 1."""
+        ...
+
+    def add_nodes(self, graph: Graph, embedding: str) -> str:
+        """Add the head to a graph; the name of the probabilities, float32 (N, C)."""
+        ...

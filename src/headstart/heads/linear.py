@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from headstart.core.errors import SourceError
 from headstart.core.recipe import ClassWeight
 from headstart.heads import softmax
+from headstart.heads.common import add_probabilities, to_probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,16 +41,17 @@ class LinearHead:
         weights: float32 (D, C).
         bias: float32 (C,).
         temperature: Scores are divided by it before the softmax.
-        strength: The chosen C of scikit-learn's LogisticRegression, for features of variance 1.
-        log_loss: Its cross-validated log loss, before the temperature; see `smoothed_log_loss`.
+        strength: The chosen C of scikit-learn's LogisticRegression, for features of variance 1; None where `fit` did
+            not find the weights.
+        log_loss: Its cross-validated log loss, before the temperature; see `smoothed_log_loss`. None likewise.
         notes: Sentences that a person should read.
     """
 
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
     temperature: float
-    strength: float
-    log_loss: float
+    strength: float | None = None
+    log_loss: float | None = None
     notes: tuple[str, ...] = ()
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,10 +67,7 @@ class LinearHead:
         """Add the head to a graph; the name of the probabilities, float32 (N, C)."""
         weights = graph.constant("head.weights", self.weights)
         scores = graph.node("Gemm", [embedding, weights, graph.constant("head.bias", self.bias)], "head.scores")
-        temperature = graph.constant("head.temperature", np.float32(self.temperature))
-        return graph.node(
-            "Softmax", [graph.node("Div", [scores, temperature], "head.calibrated")], "probabilities", axis=1
-        )
+        return add_probabilities(graph, scores, self.temperature)
 
 
 def fit(
@@ -121,14 +120,6 @@ def fit(
         loss,
         () if found.converged else (f"The head's fit was stopped after {softmax.MAX_ITERATIONS} iterations.",),
     )
-
-
-def to_probabilities(scores: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities of scores (N, C) along the last axis, in float64."""
-    shifted = scores.astype(np.float64) - scores.max(-1, keepdims=True)
-    powers = np.exp(shifted)
-    result: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
-    return result
 
 
 def smoothed_log_loss(
