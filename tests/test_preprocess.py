@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import subprocess
 import sys
 from functools import cache as memoised
@@ -24,7 +25,7 @@ from headstart.core.recipe import Recipe
 from headstart.data.decode import decode
 from headstart.features.session import Session
 from headstart.preprocess.nodes import MAX_ASPECT, add_preprocess
-from headstart.preprocess.spec import Preprocess
+from headstart.preprocess.spec import Interpolation, Preprocess
 from helpers import draw
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # three different ones tell the channels apart
@@ -32,8 +33,12 @@ FITS = ("crop", "squash", "pad")
 SHAPES = [(80, 64), (64, 80), (300, 301), (256, 256), (224, 224), (257, 400), (1000, 320), (640, 481), (33, 97), (7, 5)]
 
 
-def spec(fit: Any, size_px: int = 224, crop_fraction: float = 0.875) -> Preprocess:
-    return Preprocess(size_px=size_px, fit=fit, crop_fraction=crop_fraction, mean=MEAN, std=STD)
+def spec(
+    fit: Any, size_px: int = 224, crop_fraction: float = 0.875, interpolation: Interpolation = "bicubic"
+) -> Preprocess:
+    return Preprocess(
+        size_px=size_px, fit=fit, crop_fraction=crop_fraction, mean=MEAN, std=STD, interpolation=interpolation
+    )
 
 
 @memoised
@@ -72,6 +77,12 @@ def resized(image: Image.Image, width: int, height: int) -> Image.Image:
     return across.resize((width, height), Image.Resampling.BICUBIC)
 
 
+def bilinear(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The same with the filter that most networks of torchvision were trained with."""
+    across = image.resize((width, image.height), Image.Resampling.BILINEAR)
+    return across.resize((width, height), Image.Resampling.BILINEAR)
+
+
 def reference(record: Preprocess, image: Image.Image, resize: Any = resized) -> np.ndarray:
     """The same by Pillow, written from the words of the record: float (S, S, 3) in 0..255."""
     side, (width, height) = record.size_px, image.size
@@ -99,6 +110,31 @@ def test_the_nodes_agree_with_pillow(fit: str, size: tuple[int, int], label: str
     difference = np.abs(prepared(spec(fit), np.asarray(image)[None])[0] - reference(spec(fit), image))
     assert difference.mean() < 0.001  # of 255
     assert difference.max() < 2.5  # one level, or two, where both passes round another way
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", SHAPES)
+@pytest.mark.parametrize("label", ["disc", "noise"])
+def test_bilinear_nodes_agree_with_pillow(fit: str, size: tuple[int, int], label: str) -> None:
+    record, image = spec(fit, interpolation="bilinear"), draw(label, 1, size)
+    difference = np.abs(prepared(record, np.asarray(image)[None])[0] - reference(record, image, bilinear))
+    # Where the sizes have a simple ratio (256 to 224), many sums are halves, which the two may round apart.
+    assert difference.mean() < 0.05  # of 255
+    assert difference.max() < 2.5
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_bilinear_real_photos_agree_with_torchvision(fit: str, photos: Path) -> None:
+    for path in sorted(photos.rglob("*.jpg"))[::80]:
+        with Image.open(path) as photo:
+            image = photo.convert("RGB")
+        record = spec(fit, interpolation="bilinear")
+        made = prepared(record, np.asarray(image)[None])[0]
+        difference = np.abs(made - reference(record, image, bilinear))
+        assert difference.mean() < 0.01, path
+        assert difference.max() < 2.5, path
+        at_once = reference(record, image, lambda img, *size: img.resize(size, Image.Resampling.BILINEAR))
+        assert np.abs(made - at_once).mean() < 0.5, path
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -240,6 +276,37 @@ def test_a_record_survives_json() -> None:
         assert Preprocess.from_dict(json.loads(json.dumps(spec(fit).as_dict()))) == spec(fit)
 
 
+def test_the_filters_differ() -> None:
+    image = np.asarray(draw("noise", 1, (300, 301)))[None]
+    made = [prepared(spec("crop", interpolation=name), image) for name in ("bicubic", "bilinear")]
+    assert np.abs(made[0] - made[1]).mean() > 1
+
+
+def test_a_record_without_interpolation_is_bicubic() -> None:
+    """The models that were written before there was a choice."""
+    record = spec("crop").as_dict()
+    assert record.pop("interpolation") == "bicubic"
+    assert Preprocess.from_dict(record) == spec("crop")
+    bilinear_record = spec("crop", interpolation="bilinear")
+    assert Preprocess.from_dict(json.loads(json.dumps(bilinear_record.as_dict()))) == bilinear_record
+
+
+def test_any_resize_of_torchvision_is_met() -> None:
+    """Its networks say what to resize to and what to crop, as 232 and 224; the record holds the quotient."""
+    for size_px in (*range(1, 100), 224, 299, 384, 480, 518, 1024):
+        for resize_px in range(size_px, min(10 * size_px, 2048) + 1):
+            assert spec("crop", size_px, size_px / resize_px).resize_px == resize_px
+
+
+def test_the_resize_of_each_pretrained_network_of_timm_is_met() -> None:
+    timm = pytest.importorskip("timm")
+    for name in timm.list_models(pretrained=True):
+        found = timm.get_pretrained_cfg(name)
+        if found.crop_pct <= 1:
+            expected = math.floor(found.input_size[-1] / found.crop_pct)
+            assert spec("crop", found.input_size[-1], found.crop_pct).resize_px == expected, name
+
+
 def test_the_side_that_is_resized_to() -> None:
     assert spec("crop").resize_px == 256
     assert spec("crop", 240, 0.9).resize_px == 266
@@ -254,7 +321,7 @@ def test_the_side_that_is_resized_to() -> None:
         {"fit": "stretch"}, {"fit": ["crop"]}, {"crop_fraction": 0}, {"crop_fraction": 1.5},
         {"crop_fraction": float("nan")}, {"mean": [0.5, 0.5]}, {"mean": [0.5, 0.5, float("inf")]},
         {"std": [0.5, 0.5, 0]}, {"std": [0.5, 0.5, float("nan")]}, {"mean": None},
-        {"mean": "abc"}, {"extra": 1},
+        {"mean": "abc"}, {"extra": 1}, {"interpolation": "nearest"}, {"interpolation": None}, {"interpolation": ["a"]},
     ],
 )  # fmt: skip
 def test_absurd_records_are_refused(change: dict[str, Any]) -> None:
@@ -263,7 +330,7 @@ def test_absurd_records_are_refused(change: dict[str, Any]) -> None:
 
 
 def test_a_record_with_a_missing_field_is_refused() -> None:
-    for field in spec("crop").as_dict():
+    for field in set(spec("crop").as_dict()) - {"interpolation"}:
         record = spec("crop").as_dict()
         del record[field]
         with pytest.raises(ModelError, match="damaged"):

@@ -6,11 +6,11 @@ torchvision's ``Resize`` and ``CenterCrop`` (which timm uses), so that a backbon
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.preprocess.spec import Preprocess
+from headstart.preprocess.spec import Interpolation, Preprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 # The longer side beyond this many times the shorter one can never be inside the crop; cutting it off first bounds
 # the memory of extreme shapes (a 20000 x 1 image would otherwise become 5,120,000 x 256).
 MAX_ASPECT = 4
+# Pillow's filters as attributes of `Resize`.
+FILTERS: dict[Interpolation, dict[str, Any]] = {
+    "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5},
+    "bilinear": {"mode": "linear"},
+}
 
 
 def add_preprocess(graph: Graph, spec: Preprocess) -> str:
@@ -41,8 +46,7 @@ def add_preprocess(graph: Graph, spec: Preprocess) -> str:
         "Resize",
         [planes, "", "", sizes],
         "pre.resized",
-        mode="cubic",
-        cubic_coeff_a=-0.5,
+        **FILTERS[spec.interpolation],
         antialias=1,
         exclude_outside=1,  # at the border, Pillow weighs only the pixels that there are
         coordinate_transformation_mode="half_pixel",

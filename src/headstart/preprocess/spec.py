@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from headstart.core.errors import ModelError
 from headstart.core.recipe import Fit
 
+Interpolation = Literal["bicubic", "bilinear"]
+
 MAX_SIZE_PX = 1024
+# A quotient this close to the next integer is that integer: 224 / (224 / 245) is 244.99999999999997 in floating point,
+# and both 244 and 245 are sizes that people resize to. No pretrained network of timm lies in between (see the tests).
+ROUNDING_ERROR = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,7 @@ class Preprocess:
         crop_fraction: Share of the shorter side that the crop keeps, in (0, 1].
         mean: Mean of each channel, of pixels in 0..1.
         std: Standard deviation of each channel, likewise.
+        interpolation: Pillow's filter of that name, which antialiases.
     """
 
     size_px: int
@@ -32,11 +38,12 @@ class Preprocess:
     crop_fraction: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    interpolation: Interpolation = "bicubic"
 
     @property
     def resize_px(self) -> int:
         """The side that the shorter (crop) or the longer (pad) side of an image is resized to."""
-        return int(self.size_px / self.crop_fraction) if self.fit == "crop" else self.size_px
+        return int(self.size_px / self.crop_fraction + ROUNDING_ERROR) if self.fit == "crop" else self.size_px
 
     @property
     def enough_px(self) -> int:
@@ -49,7 +56,7 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Preprocess:
-        """Read a record from a model's metadata.
+        """Read a record from a model's metadata; the first ones had no ``interpolation``, which was bicubic.
 
         Raises:
             ModelError: A field is missing, unknown or absurd.
@@ -59,8 +66,9 @@ class Preprocess:
             size_px, fit, crop_fraction = record["size_px"], record["fit"], float(record["crop_fraction"])
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The model's preprocessing record is damaged ({error}).") from error
+        interpolation = record.get("interpolation", "bicubic")
         sane = (
-            len(record) == 5
+            len(record) == 5 + ("interpolation" in record)
             and len(mean) == len(std) == 3
             and all(math.isfinite(value) for value in mean)
             and all(math.isfinite(value) and value > 0 for value in std)
@@ -69,7 +77,15 @@ class Preprocess:
             and 1 <= size_px <= MAX_SIZE_PX
             and fit in get_args(Fit)
             and 0.1 <= crop_fraction <= 1
+            and interpolation in get_args(Interpolation)
         )
         if not sane:
             raise ModelError(f"The model's preprocessing record is absurd: {dict(record)!r:.200}.")
-        return cls(size_px=size_px, fit=fit, crop_fraction=crop_fraction, mean=mean, std=std)  # type: ignore[arg-type]
+        return cls(
+            size_px=size_px,
+            fit=fit,
+            crop_fraction=crop_fraction,
+            mean=mean,  # type: ignore[arg-type]
+            std=std,  # type: ignore[arg-type]
+            interpolation=interpolation,
+        )
