@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import pickle
@@ -287,7 +288,6 @@ FOREIGN: dict[str, Callable[[bytes], bytes]] = {
     "Resize": lambda s: spliced(s, node("Resize", [*IN, "", "", "n"]), n=np.array([1, 3, 1 << 17, 1 << 17], I64)),
     "Tile": lambda s: spliced(s, node("Tile", ["pre.normalised", "n"]), n=np.array([1, 1, 1 << 12, 1 << 12], I64)),
     "Expand": lambda s: spliced(s, node("Expand", ["pre.normalised", "n"]), n=np.array([1 << 20, 3, 224, 224], I64)),
-    "Pad": lambda s: spliced(s, node("Pad", [*IN, "n"]), n=np.array([0, 0, 0, 0, 0, 0, 1 << 20, 1 << 20], I64)),
     "Range": lambda s: spliced(s, node("Range", ["n"]), n=np.array(1, I64)),
     "RandomNormal": lambda s: spliced(s, node("RandomNormal", [], shape=[1 << 30])),
     "Einsum": lambda s: spliced(s, node("Einsum", ["pre.normalised"], equation="abcd->abcd")),
@@ -297,6 +297,228 @@ FOREIGN: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN.keys())
 def test_foreign_operators(sound: bytes, make: Callable[[bytes], bytes]) -> None:
     refused(make(sound), "which Headstart never writes")
+
+
+def ints(*values: int) -> np.ndarray[Any, Any]:
+    return np.array(values, I64)
+
+
+POOL = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0] * 4}
+HERE = [1, 3, 224, 224]
+
+
+def doubled(times: int) -> list[NodeProto]:
+    """A tensor joined with itself, again and again."""
+    names = ["pre.normalised", *(f"d{n}" for n in range(times - 1)), "spliced"]
+    return [node("Concat", [a, a], b, axis=2) for a, b in itertools.pairwise(names)]
+
+
+def read_often(operator: str, times: int) -> list[NodeProto]:
+    """Small results of a large tensor: what they cost is the reading."""
+    pads = node("Pad", ["pre.normalised", "n"], "spliced")
+    return [
+        pads,
+        *(node(operator, ["spliced", *(["axes"] if operator == "ReduceMean" else [])], f"r{n}") for n in range(times)),
+    ]
+
+
+def after(operator: str, *more: str, **constants: np.ndarray[Any, Any]) -> Callable[[bytes], bytes]:
+    """One node after the preprocessing, which takes further inputs."""
+    return lambda s: spliced(s, node(operator, [*IN, *more]), **constants)
+
+
+def pooled(change: dict[str, Any]) -> Callable[[bytes], bytes]:
+    return lambda s: spliced(s, node("MaxPool", IN, **(POOL | change)))
+
+
+# Each with what the message says.
+SIZES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "Pad of 2^31": (after("Pad", "n", n=ints(0, 0, 0, 0, 0, 0, 0, 1 << 31)), "pads"),
+    "Pad of 2^62": (after("Pad", "n", n=ints(*[1 << 62] * 8)), "pads"),
+    "Pad of less than nothing": (after("Pad", "n", n=ints(0, 0, 0, -1, 0, 0, 0, 1)), "pads"),
+    "Pad to a large one": (after("Pad", "n", n=ints(*[1000] * 8)), "cost"),
+    "Pad of too few sides": (after("Pad", "n", n=ints(0, 0)), "fit together"),
+    "Pad by what the image says": (after("Pad", "pre.size"), "no constant"),
+    "Pad of another mode": (
+        lambda s: spliced(s, node("Pad", [*IN, "n"], mode="reflect"), n=ints(*[1] * 8)), "hides data"
+    ),
+    "Reshape to other values": (after("Reshape", "n", n=ints(1, 3, 224, 225)), "of other values"),
+    "Reshape to many values": (after("Reshape", "n", n=ints(1, 3, 1 << 20, 1 << 6)), ""),
+    "Reshape that overflows": (after("Reshape", "n", n=ints(1 << 32, 1 << 32, -1)), "absurd shape"),
+    "Reshape to nothing": (after("Reshape", "n", n=ints(0, -1)), "absurd shape"),
+    "Reshape below nothing": (after("Reshape", "n", n=ints(-2, -3)), "absurd shape"),
+    "Reshape of two unknowns": (after("Reshape", "n", n=ints(-1, -1)), "absurd shape"),
+    "Reshape to what the image says": (after("Reshape", "pre.sizes"), "no constant"),
+    "Reshape to what is computed": (
+        lambda s: spliced(s, node("Add", ["n", "n"], "m"), node("Reshape", [*IN, "m"]), n=ints(1, 3, 112, 448)),
+        "no constant",
+    ),
+    "Reshape to no integers": (after("Reshape", "n", n=np.array(HERE, F32)), "no constant"),
+    "Reshape to short integers": (after("Reshape", "n", n=np.array(HERE, np.int32)), "no constant"),
+    "Reshape to very many dimensions": (after("Reshape", "n", n=ints(*[1] * 10_000)), "no constant"),
+    "Reshape without a shape": (lambda s: spliced(s, node("Reshape", IN)), "no constant"),
+    "Reshape of a preprocessing constant": (lambda s: spliced(s, node("Reshape", ["pre.scale", "n"]), n=ints(1)), ""),
+    "Slice backwards": (
+        after("Slice", "a", "b", "c", "d", a=ints(-1), b=ints(-(2**63)), c=ints(3), d=ints(-1)),
+        "backwards",
+    ),
+    "Slice of no step": (
+        after("Slice", "a", "b", "c", "a", a=ints(0), b=ints(9), c=ints(3)), "backwards"
+    ),
+    "Slice of nothing": (after("Slice", "a", "a", "b", a=ints(5), b=ints(3)), "unknown size"),
+    "Slice without axes": (after("Slice", "a", "b", a=ints(0), b=ints(1)), "lacks axes"),
+    "Slice of what the image says": (
+        after("Slice", "pre.crop_start", "b", "c", b=ints(1), c=ints(3)), "no constant"
+    ),
+    "Slice of an absent axis": (
+        after("Slice", "a", "b", "c", a=ints(0), b=ints(1), c=ints(1 << 40)), "fit together"
+    ),
+    "ReduceMean of what the image says": (lambda s: spliced(s, node("ReduceMean", [*IN, "pre.3"], keepdims=1)), ""),
+    "ReduceMean of all": (lambda s: spliced(s, node("ReduceMean", IN)), "no constant"),
+    "Concat that doubles": (lambda s: spliced(s, *doubled(40)), "cost"),
+    "Concat that overflows": (lambda s: spliced(s, *doubled(400)), ""),
+    "Concat of very many": (lambda s: spliced(s, node("Concat", IN * 2000, axis=1)), "inputs"),
+    "MatMul for hours": (
+        lambda s: spliced(
+            s, node("MatMul", ["a", "b"], "c"), *(node("MatMul", ["c" * n, "b"], "c" * (n + 1)) for n in range(1, 300)),
+            node("Add", IN * 2), a=np.zeros((1500, 1500), F32), b=np.zeros((1500, 1500), F32),
+        ),
+        "cost",
+    ),
+    "MatMul that broadcasts": (
+        lambda s: spliced(s, node("MatMul", ["a", "b"]), a=np.zeros((1 << 16, 1), F32), b=np.zeros((1, 1 << 16), F32)),
+        "",
+    ),
+    "MatMul over batches": (
+        lambda s: spliced(
+            s, node("MatMul", ["a", "b"]), a=np.zeros((1, 4096, 2, 64), F32), b=np.zeros((4096, 1, 64, 2), F32)
+        ),
+        "",
+    ),
+    "MatMul of one number": (after("MatMul", "a", a=np.array(1, F32)), ""),
+    "Mul that broadcasts": (
+        lambda s: spliced(s, node("Mul", ["a", "b"]), a=np.zeros((1 << 16, 1), F32), b=np.zeros((1, 1 << 16), F32)),
+        "",
+    ),
+    "a large tensor read often": (
+        lambda s: spliced(s, *read_often("GlobalAveragePool", 9000), n=ints(*[0] * 6, 1000, 300)), "cost"
+    ),
+    "a large tensor averaged often": (
+        lambda s: spliced(s, *read_often("ReduceMean", 9000), n=ints(*[0] * 6, 1000, 300), axes=ints(2, 3)), "cost"
+    ),
+    "MaxPool of a huge kernel": (
+        lambda s: spliced(s, node("MaxPool", IN, **(POOL | {"kernel_shape": [1 << 20] * 2}))), "absurd kernel"
+    ),
+    "MaxPool of stride 0": (pooled({"strides": [0, 0]}), "absurd kernel"),
+    "MaxPool of huge pads": (pooled({"pads": [1 << 30] * 4}), "more than its"),
+    "MaxPool of negative pads": (pooled({"pads": [-1] * 4}), "more than its"),
+    "MaxPool of pads like its kernel": (pooled({"pads": [2] * 4}), "more than"),
+    "MaxPool of huge dilations": (
+        lambda s: spliced(s, node("MaxPool", IN, **POOL, dilations=[1 << 40] * 2)), "absurd kernel"
+    ),
+    "MaxPool of auto_pad": (lambda s: spliced(s, node("MaxPool", IN, **POOL, auto_pad="SAME_UPPER")), "hides data"),
+    "MaxPool without a stride": (lambda s: spliced(s, node("MaxPool", IN, kernel_shape=[2, 2], pads=[0] * 4)), "lacks"),
+    "MaxPool of one dimension": (
+        lambda s: spliced(s, node("MaxPool", IN, kernel_shape=[2], strides=[1], pads=[0, 0])), "lacks attributes"
+    ),
+    "MaxPool of a number for a list": (pooled({"strides": 1}), "lacks"),
+    "MaxPool with indices": (
+        lambda s: spliced(s, helper.make_node("MaxPool", IN, ["spliced", "i"], **POOL)), "one output"
+    ),
+    "AveragePool for hours": (
+        lambda s: spliced(
+            s,
+            *(
+                node("AveragePool", ["spliced" * n or "pre.normalised"], "spliced" * (n + 1), kernel_shape=[63, 63],
+                     strides=[1, 1], pads=[31] * 4)
+                for n in range(500)
+            ),
+        ),
+        "cost",
+    ),
+    "AveragePool of dilations": (
+        lambda s: spliced(s, node("AveragePool", IN, **POOL, dilations=[2, 2])), "never writes"
+    ),
+    "Conv of dilations that reach far": (
+        lambda s: spliced(s, node("Conv", [*IN, "w"], **CONV, dilations=[65, 65]), w=big_kernel(3)), "absurd kernel"
+    ),
+    "Conv padded by more than one side of its kernel": (
+        lambda s: spliced(
+            s, node("Conv", [*IN, "w"], **(CONV | {"kernel_shape": [1, 7], "pads": [3, 3, 3, 3]})),
+            w=np.zeros((3, 3, 1, 7), F32),
+        ),
+        "more than its kernel",
+    ),
+    "Transpose of an absent axis": (lambda s: spliced(s, node("Transpose", IN, perm=[0, 1, 2, 9])), "fit together"),
+    "Softmax of an absent axis": (lambda s: spliced(s, node("Softmax", IN, axis=1 << 40)), "absurd axis"),
+    "LayerNormalization of an absent axis": (
+        lambda s: spliced(s, node("LayerNormalization", [*IN, "w"], axis=99), w=np.ones(224, F32)), "absurd axis"
+    ),
+    "Relu of integers": (lambda s: spliced(s, node("Sigmoid", ["n"]), n=ints(1, 2)), "fit together"),
+    "a value before the pixels": (lambda s: spliced(s, node("Relu", ["pre.scaled"])), "fit together"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "words"), SIZES.values(), ids=SIZES.keys())
+def test_sizes_and_costs(sound: bytes, make: Callable[[bytes], bytes], words: str) -> None:
+    refused(make(sound), words)
+
+
+def test_sound_nodes_pass(sound: bytes) -> None:
+    """What is refused above is refused for its sizes, not for its operators."""
+    sounds = [
+        spliced(sound, node("Pad", [*IN, "n"], "a"), node("Slice", ["a", "z", "e", "x"]),
+                n=ints(0, 0, 0, 0, 0, 0, 2, 2), z=ints(1, 1), e=ints(225, 225), x=ints(2, 3)),
+        spliced(sound, node("Reshape", [*IN, "n"], "a"), node("Reshape", ["a", "m"]),
+                n=ints(-1, 3, 112, 448), m=ints(*HERE)),
+        spliced(sound, node("LeakyRelu", IN, alpha=0.1)),
+        spliced(sound, node("MaxPool", IN, **(POOL | {"strides": [1, 1], "pads": [0, 0, 1, 1]}))),
+        spliced(sound, node("MatMul", [*IN, "w"]), w=np.zeros((224, 224), F32)),
+    ]  # fmt: skip
+    for content in sounds:
+        assert guard.check(content) is not None
+
+
+def floats(value: float) -> Callable[[bytes], bytes]:
+    return lambda s: spliced(s, node("LeakyRelu", IN, alpha=value))
+
+
+def mixed(s: bytes) -> bytes:
+    bad = node("LeakyRelu", IN, alpha=0.5)
+    bad.attribute[0].ints.append(1)
+    return spliced(s, bad)
+
+
+ATTRIBUTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "NaN": (floats(float("nan")), "not a finite number"),
+    "infinite": (floats(float("inf")), "not a finite number"),
+    "NaN beside what is finite": (
+        lambda s: spliced(s, node("HardSigmoid", IN, alpha=0.5, beta=float("nan"))), "not a finite number"
+    ),
+    "epsilon NaN": (
+        lambda s: spliced(s, node("InstanceNormalization", [*IN, "w", "w"], epsilon=float("nan")), w=np.ones(3, F32)),
+        "not a finite number",
+    ),
+    "integer for a float": (lambda s: spliced(s, node("LeakyRelu", IN, alpha=1)), "hides data"),
+    "float for an integer": (lambda s: spliced(s, node("Softmax", IN, axis=1.0)), "hides data"),
+    "floats": (lambda s: spliced(s, node("LeakyRelu", IN, alpha=[0.1, 0.2])), "hides data"),
+    "text": (lambda s: spliced(s, node("LeakyRelu", IN, alpha="0.1")), "hides data"),
+    "float where there is none": (lambda s: spliced(s, node("Relu", IN, alpha=0.1)), "hides data"),
+    "integers beside the float": (mixed, "hides data"),
+    "training": (
+        lambda s: spliced(s, node("BatchNormalization", IN + ["w"] * 4, training_mode=1), w=np.ones(3, F32)),
+        "never writes",
+    ),
+    "half precision": (lambda s: spliced(s, node("Mul", [*IN, "w"]), w=np.ones(1, np.float16)), "unknown kind"),
+    "double precision": (lambda s: spliced(s, node("Mul", [*IN, "w"]), w=np.ones(1)), "unknown kind"),
+    "truth values": (lambda s: spliced(s, node("Mul", [*IN, "w"]), w=np.ones(1, bool)), "unknown kind"),
+    "text as data": (lambda s: spliced(s, node("Mul", [*IN, "w"]), w=np.array(["a"])), "unknown kind"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "words"), ATTRIBUTES.values(), ids=ATTRIBUTES.keys())
+def test_attributes_and_data_types(sound: bytes, make: Callable[[bytes], bytes], words: str) -> None:
+    refused(make(sound), words)
 
 
 def big_kernel(channels: int) -> np.ndarray[Any, Any]:

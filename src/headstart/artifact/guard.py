@@ -16,6 +16,7 @@ from headstart.artifact.schema import Metadata
 from headstart.artifact.wire import NOT_OURS, check_structure, metadata_text
 from headstart.core.errors import ModelError
 from headstart.core.graph import Graph
+from headstart.core.operators import MAX_INTEGERS, MAX_SIZE, OPERATORS, complaint
 from headstart.core.text import quoted
 from headstart.preprocess.nodes import add_preprocess
 
@@ -27,32 +28,17 @@ MIN_OPSET, MAX_OPSET = 18, 26  # `antialias` of Resize needs 18
 MAX_IR_VERSION = 14
 MAX_NODES = 20_000
 MAX_RANK = 8
-MAX_KERNEL = 64
 # The shorter side that images are brought to; the longer one is at most four times that.
 MAX_RESIZE_PX = 2048
 # All values that one image passes through, were they held at once: 1 GiB of float32. lite0 has 24 million.
-MAX_VALUES = 2**28
-# About ten seconds of one core. lite0 takes 0.4e9, a large vision transformer 60e9.
+MAX_VALUES = MAX_SIZE
+# About ten seconds of one core, with a step for each value that is read. lite0 takes 0.4e9, a large vision transformer
+# 60e9.
 MAX_MULTIPLICATIONS = 2**38
 
-# Operators after the preprocessing, with their attributes. None of them computes a shape from values, so that all
-# shapes are known beforehand.
-OPERATORS: dict[str, set[str]] = {
-    "Conv": {"kernel_shape", "strides", "pads", "group"},
-    "Clip": set(),
-    "Add": set(),
-    "GlobalAveragePool": set(),
-    "Flatten": {"axis"},
-    "QuantizeLinear": set(),
-    "DequantizeLinear": {"axis"},
-    "Gemm": set(),
-    "Div": set(),
-    "Softmax": {"axis"},
-}
 _MODEL_FIELDS = {"ir_version", "producer_name", "graph", "opset_import", "metadata_props"}
 _GRAPH_FIELDS = {"node", "name", "initializer", "input", "output"}
 _NODE_FIELDS = {"input", "output", "name", "op_type", "attribute"}
-_ATTRIBUTE_FIELDS = {"name", "type", "i", "ints"}
 _TENSOR_FIELDS = {"dims", "data_type", "name", "raw_data"}
 # TensorProto.DataType of what we write.
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -89,8 +75,9 @@ def check(content: bytes, name: str = "The model") -> Metadata:
     with np.errstate(all="ignore"):  # what an absurd mean makes infinite is refused as a weight
         add_preprocess(expected, metadata.preprocess)
     _check_preprocess(model, expected)
+    integers = {tensor.name: _integers(tensor) for tensor in model.graph.initializer if _decides(tensor)}
     for node in model.graph.node[len(expected.nodes) :]:
-        _check_node(node)
+        _check_node(node, integers)
     _check_cost(model, expected, metadata)
     return metadata
 
@@ -158,25 +145,22 @@ def _check_preprocess(model: ModelProto, expected: Graph) -> None:
         )
 
 
-def _check_node(node: NodeProto) -> None:
+def _decides(tensor: TensorProto) -> bool:
+    """Whether the values of a tensor may decide shapes, so that they must be looked at."""
+    return tensor.data_type == tensor.INT64 and math.prod(tensor.dims) <= MAX_INTEGERS
+
+
+def _integers(tensor: TensorProto) -> list[int]:
+    values: list[int] = np.frombuffer(tensor.raw_data, "<i8").tolist()
+    return values
+
+
+def _check_node(node: NodeProto, integers: dict[str, list[int]]) -> None:
     if not _only(node, _NODE_FIELDS) or node.op_type not in OPERATORS:
         raise ModelError(f"The model uses the operator {quoted(node.op_type)}, which Headstart never writes; refused.")
-    values: dict[str, list[int]] = {}
-    for attribute in node.attribute:
-        if not _only(attribute, _ATTRIBUTE_FIELDS) or attribute.type not in {attribute.INT, attribute.INTS}:
-            raise ModelError(f"The model hides data in an attribute of {quoted(node.name)}; refused.")
-        if attribute.name not in OPERATORS[node.op_type] or attribute.name in values:
-            raise ModelError(f"The model has an attribute that Headstart never writes in {quoted(node.name)}; refused.")
-        values[attribute.name] = list(attribute.ints) if attribute.type == attribute.INTS else [attribute.i]
-    if node.op_type != "Conv":
-        return
-    kernel, strides, pads = (values.get(key, []) for key in ("kernel_shape", "strides", "pads"))
-    if [len(kernel), len(strides), len(pads), len(values.get("group", []))] != [2, 2, 4, 1]:
-        raise ModelError(f"The model lacks attributes of {quoted(node.name)}; refused.")
-    if not all(1 <= size <= MAX_KERNEL for size in (*kernel, *strides)) or values["group"][0] < 1:
-        raise ModelError(f"The model has an absurd kernel in {quoted(node.name)}; refused.")
-    if not all(0 <= pad < min(kernel) for pad in pads):
-        raise ModelError(f"The model pads {quoted(node.name)} by more than its kernel; refused.")
+    problem = complaint(node, integers)
+    if problem:
+        raise ModelError(f"The model's node {quoted(node.name)} {problem}; refused.")
 
 
 def _check_cost(model: ModelProto, expected: Graph, metadata: Metadata) -> None:
@@ -186,13 +170,17 @@ def _check_cost(model: ModelProto, expected: Graph, metadata: Metadata) -> None:
     values = multiplications = 0
     for node in nodes:
         shape = shapes.get(node.output[0])
-        if not shape or not all(size > 0 for size in shape):
+        if not shape or not all(size > 0 for size in shape) or not all(name in shapes for name in node.input if name):
             raise ModelError(f"The model computes values of unknown size in {quoted(node.name)}; refused.")
-        size = math.prod(shape)
+        size, read = math.prod(shape), [math.prod(shapes[name]) for name in node.input if name]
+        axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
+        if not -len(shapes[node.input[0]]) <= axis < max(1, len(shapes[node.input[0]])):
+            raise ModelError(f"The model's node {quoted(node.name)} has an absurd axis; refused.")
+        # Shape inference takes the word of a shape that has no -1.
+        if node.op_type == "Reshape" and [size] != read[:1]:
+            raise ModelError(f"The model gives {quoted(node.name)} the shape of other values; refused.")
         values += size
-        if node.op_type in {"Conv", "Gemm"}:
-            kernel = shapes.get(node.input[1], [])
-            multiplications += size * (math.prod(kernel[1:]) if node.op_type == "Conv" else kernel[0])
+        multiplications += size * _terms(node, shapes) + sum(read)
     if values > MAX_VALUES or multiplications > MAX_MULTIPLICATIONS:
         raise ModelError("One image would cost more memory or time than any model of Headstart takes; refused.")
     classes, width = len(metadata.classes), shapes["embedding"][-1] if "embedding" in shapes else 0
@@ -204,21 +192,34 @@ def _check_cost(model: ModelProto, expected: Graph, metadata: Metadata) -> None:
         raise ModelError("The model's golden images do not fit its outputs; refused.")
 
 
+def _terms(node: NodeProto, shapes: dict[str, list[int]]) -> int:
+    """How many values are multiplied, or compared, for one result."""
+    if node.op_type == "Conv":
+        return math.prod(shapes[node.input[1]][1:])
+    if node.op_type in {"Gemm", "MatMul"}:
+        return shapes[node.input[0]][-1]
+    if node.op_type in {"MaxPool", "AveragePool"}:
+        return math.prod(next(one.ints for one in node.attribute if one.name == "kernel_shape"))
+    return 1
+
+
 def _shapes(model: ModelProto, expected: Graph, size_px: int) -> dict[str, list[int]]:
     """The shape of each value after the preprocessing, for one image; 0 stands for a size that is not known."""
     import onnx
     from onnx import TensorProto, helper
 
     first = len(expected.nodes)
-    # The shapes follow from the dimensions of the weights: their values stay outside.
+    # The shapes follow from the dimensions of the weights: their values stay outside, but for those that are sizes.
     given = {model.graph.node[first - 1].output[0]: (TensorProto.FLOAT, [1, 3, size_px, size_px])}
-    for tensor in model.graph.initializer:
-        if tensor.name not in expected.constants:
+    constants = [tensor for tensor in model.graph.initializer if tensor.name not in expected.constants]
+    sizes = [tensor for tensor in constants if _decides(tensor)]
+    for tensor in constants:
+        if not _decides(tensor):
             given[tensor.name] = tensor.data_type, list(tensor.dims)
     inputs = [helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in given.items()]
     # Without declared shapes, so that nothing but the inferred ones counts.
     outputs = [helper.make_tensor_value_info(output.name, TensorProto.FLOAT, None) for output in model.graph.output]
-    inner = helper.make_graph(model.graph.node[first:], "inner", inputs, outputs)
+    inner = helper.make_graph(model.graph.node[first:], "inner", inputs, outputs, sizes)
     try:
         inferred = onnx.shape_inference.infer_shapes(
             helper.make_model(inner, opset_imports=model.opset_import, ir_version=model.ir_version),
@@ -227,7 +228,7 @@ def _shapes(model: ModelProto, expected: Graph, size_px: int) -> dict[str, list[
         ).graph
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         raise ModelError("The model's parts do not fit together; refused.") from error
-    shapes = {name: dims for name, (_, dims) in given.items()}
+    shapes = {name: dims for name, (_, dims) in given.items()} | {one.name: list(one.dims) for one in sizes}
     for value in (*inferred.value_info, *inferred.output):
         shapes[value.name] = [d.dim_value for d in value.type.tensor_type.shape.dim]
     return shapes
