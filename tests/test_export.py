@@ -1,0 +1,340 @@
+"""PyTorch networks as nodes of a model file: equal to PyTorch on pictures, and accepted by the guard."""
+
+from __future__ import annotations
+
+import copy
+import random
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch")
+timm = pytest.importorskip("timm")
+torchvision = pytest.importorskip("torchvision")
+
+from headstart.artifact import guard  # noqa: E402
+from headstart.artifact.schema import Metadata  # noqa: E402
+from headstart.artifact.writer import write_model  # noqa: E402
+from headstart.backbones.embedder import Embedder, load_embedder  # noqa: E402
+from headstart.backbones.export import add_module  # noqa: E402
+from headstart.core.errors import ModelError  # noqa: E402
+from headstart.core.graph import Graph  # noqa: E402
+from headstart.core.operators import OPERATORS, complaint  # noqa: E402
+from headstart.core.recipe import Recipe  # noqa: E402
+from headstart.features.parity import check  # noqa: E402
+from headstart.features.pixels import PixelSession  # noqa: E402
+from headstart.features.session import Session, _import_silently  # noqa: E402
+from headstart.heads.linear import LinearHead  # noqa: E402
+from headstart.preprocess.nodes import add_preprocess  # noqa: E402
+from headstart.preprocess.spec import Preprocess  # noqa: E402
+from helpers import draw  # noqa: E402
+
+nn, functional = torch.nn, torch.nn.functional
+PICTURES = [np.asarray(draw(kind, seed, (90, 70))) for seed, kind in enumerate(("disc", "stripes", "noise"))]
+# Both sides compute in float32, in another order.
+PARITY = 1e-4
+
+
+def spec(size_px: int) -> Preprocess:
+    return Preprocess(
+        size_px=size_px, fit="crop", crop_fraction=0.875, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+
+
+def seeded(make: Callable[[], Any], size_px: int) -> Any:
+    """A network with random weights, its running statistics those of noise: they keep its values in range."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        network = make().train()
+        for part in network.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.momentum = 1.0
+        network(torch.randn(4, 3, size_px, size_px))
+    return network.eval()
+
+
+def embedder_of(network: Any, size_px: int) -> Embedder:
+    graph = Graph()
+    name = add_module(graph, add_preprocess(graph, spec(size_px)), network, size_px)
+    with torch.no_grad():
+        width = copy.deepcopy(network).eval()(torch.zeros(2, 3, size_px, size_px)).shape[1]
+    model = graph.model({name: ("N", width)}).SerializeToString(deterministic=True)
+    return Embedder("test", spec(size_px), width, "", model)
+
+
+def network_nodes(embedder: Embedder) -> list[onnx.NodeProto]:
+    return [node for node in onnx.load_from_string(embedder.model).graph.node if not node.name.startswith("pre.")]
+
+
+def model_file(embedder: Embedder) -> bytes:
+    """A whole model file with a head of random weights."""
+    rng = np.random.default_rng(0)
+    head = LinearHead(
+        rng.normal(size=(embedder.width, 2)).astype(np.float32) / 100, np.zeros(2, np.float32), 1.0, 1.0, 0.0
+    )
+    record = {"name": "test", "embedding_size": embedder.width}
+    return write_model(
+        embedder,
+        head,
+        Metadata(
+            ("a", "b"), embedder.preprocess, {"max_megapixels": 64, "precision": "float32"}, record, 1.0, {}, None
+        ),
+    )
+
+
+def agrees(network: Any, size_px: int) -> Embedder:
+    """Alone and in a batch the embeddings are those of PyTorch, and the guard accepts the file."""
+    embedder = embedder_of(network, size_px)
+    assert check(embedder, network, PICTURES) < PARITY
+    options = _import_silently().SessionOptions()
+    session = _import_silently().InferenceSession(embedder.model, options, providers=["CPUExecutionProvider"])
+    (batch,) = session.run(None, {"image": np.stack(PICTURES)})
+    pixels = np.stack([PixelSession(spec(size_px)).run(picture) for picture in PICTURES])
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    assert batch.shape == expected.shape
+    difference = np.linalg.norm(batch - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    assert difference.max() < PARITY
+    # Pictures are told apart, so that the comparison says something.
+    assert np.linalg.norm(expected[0] - expected[1]) > 100 * PARITY * np.linalg.norm(expected[0])
+    assert guard.check(model_file(embedder)).classes == ("a", "b")
+    return embedder
+
+
+# --- networks ------------------------------------------------------------------------------------------------------
+
+
+def of_timm(name: str, **options: Any) -> Callable[[], Any]:
+    return lambda: timm.create_model(name, pretrained=False, num_classes=0, **options)
+
+
+def of_torchvision(name: str, classifier: str, **options: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        network = getattr(torchvision.models, name)(weights=None, **options)
+        setattr(network, classifier, nn.Identity())
+        return network
+
+    return make
+
+
+def squeezenet() -> Any:
+    return nn.Sequential(torchvision.models.squeezenet1_1(weights=None).features, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+QUICK: dict[str, tuple[Callable[[], Any], int]] = {
+    "resnet18": (of_timm("resnet18"), 64),
+    "vit": (of_timm("deit_tiny_distilled_patch16_224", img_size=64, depth=2), 64),
+    "convnext": (of_timm("convnext_atto"), 64),
+    "squeezenet": (squeezenet, 96),
+    "shufflenet": (of_torchvision("shufflenet_v2_x0_5", "fc"), 64),
+}
+SLOW: dict[str, tuple[Callable[[], Any], int]] = {
+    name: (of_timm(name), size_px)
+    for name, size_px in {
+        "resnet26": 96, "tf_efficientnet_lite0": 96, "efficientnet_b0": 96, "mobilenetv3_small_100": 96,
+        "mobilenetv4_conv_small": 96, "vit_tiny_patch16_224": 224, "deit_tiny_distilled_patch16_224": 224,
+        "convnext_atto": 224, "regnety_002": 96, "densenet121": 96, "swin_tiny_patch4_window7_224": 224,
+        "ghostnet_100": 96,
+    }.items()
+} | {
+    "torchvision resnet18": (of_torchvision("resnet18", "fc"), 96),
+    "torchvision mobilenet_v3_small": (of_torchvision("mobilenet_v3_small", "classifier"), 96),
+    "torchvision efficientnet_b0": (of_torchvision("efficientnet_b0", "classifier"), 96),
+    "torchvision vit_b_16": (of_torchvision("vit_b_16", "heads"), 224),
+    "torchvision swin_t": (of_torchvision("swin_t", "head"), 224),
+    "torchvision densenet121": (of_torchvision("densenet121", "classifier"), 96),
+    "torchvision googlenet": (of_torchvision("googlenet", "fc", aux_logits=False, init_weights=False), 96),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "size_px"), QUICK.values(), ids=QUICK.keys())
+def test_networks(make: Callable[[], Any], size_px: int) -> None:
+    agrees(seeded(make, size_px), size_px)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("make", "size_px"), SLOW.values(), ids=SLOW.keys())
+def test_more_networks(make: Callable[[], Any], size_px: int) -> None:
+    agrees(seeded(make, size_px), size_px)
+
+
+# --- operators -----------------------------------------------------------------------------------------------------
+
+
+class Zoo(nn.Module):
+    """One of each kind of layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 8, 3, padding=2, dilation=2)
+        self.norm, self.group_norm, self.layer_norm = nn.BatchNorm2d(8), nn.GroupNorm(2, 8), nn.LayerNorm(16)
+        self.activations = nn.ModuleList(
+            [
+                nn.ReLU(), nn.LeakyReLU(0.2), nn.ELU(0.9), nn.SELU(), nn.Sigmoid(), nn.Hardsigmoid(), nn.Hardswish(),
+                nn.Tanh(), nn.PReLU(8), nn.GELU(), nn.GELU(approximate="tanh"), nn.SiLU(), nn.ReLU6(),
+            ]
+        )  # fmt: skip
+        self.token = nn.Parameter(torch.randn(1, 1, 16))
+        self.dense = nn.Linear(16, 12)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Any) -> Any:
+        y = self.norm(functional.relu(self.convolution(x)))  # (N, 8, 32, 32)
+        y = torch.cat([y, -y.abs().sqrt(), 1 / (2 + y.abs()), torch.exp(-y), y.abs() ** 1.5], 1).unflatten(1, (5, 8))
+        y = y.sum(1) / y.norm(dim=1)
+        y = functional.normalize(self.group_norm(y), dim=1) - y.amax((2, 3), keepdim=True)
+        y = torch.stack([layer(y) for layer in self.activations]).mean(0)
+        y = functional.max_pool2d(y, 3, 2, ceil_mode=True)  # (N, 8, 16, 16)
+        y = functional.avg_pool2d(functional.pad(y, (0, 1, 1, 0)), 2, 1)
+        y = functional.max_pool2d(functional.pad(y, (1, 1, 1, 1), value=-torch.inf), 3, 1)
+        first, second = y.chunk(2, 1)
+        rows = self.layer_norm(self.dropout(first + second[:, :, ::1].roll(3, 3)).flatten(1, 2))  # (N, 64, 16)
+        rows = torch.cat([self.token.expand(rows.shape[0], -1, -1), rows], 1)
+        rows = torch.softmax(rows @ rows.transpose(1, 2), -1) @ rows
+        return self.dense(rows[:, 0] + rows[:, 1:].mean(1))
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Embedder:
+    return agrees(seeded(Zoo, 32), 32)
+
+
+def test_what_is_exported_is_what_is_accepted(zoo: Embedder) -> None:
+    """One list for both: each operator on it is written by someone, and nothing else is."""
+    head = {"Gemm", "Div", "Softmax"}
+    ours = [load_embedder(Recipe(precision=precision), None) for precision in ("float32", "int8")]
+    written = {node.op_type for embedder in (zoo, *ours) for node in network_nodes(embedder)}
+    assert written | head == set(OPERATORS)
+    proto = onnx.load_from_string(zoo.model)
+    integers = {
+        one.name: onnx.numpy_helper.to_array(one).ravel().tolist()
+        for one in proto.graph.initializer
+        if one.data_type == 7
+    }
+    for node in network_nodes(zoo):
+        assert complaint(node, integers) == ""
+
+
+def test_names_and_constants(zoo: Embedder) -> None:
+    proto = onnx.load_from_string(zoo.model)
+    onnx.checker.check_model(proto, full_check=True)
+    for node in network_nodes(zoo):
+        assert len(node.output) == 1
+        assert node.output[0].startswith("net.") or node.output[0] == "embedding"
+        assert not any(one.type == onnx.AttributeProto.STRING for one in node.attribute)
+    for tensor in proto.graph.initializer:
+        assert tensor.data_type in {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+        assert tensor.HasField("raw_data")
+    assert {tensor.name for tensor in proto.graph.initializer} <= {
+        name for node in proto.graph.node for name in node.input
+    }
+
+
+# --- manners -------------------------------------------------------------------------------------------------------
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm, self.dropout = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)
+
+    def forward(self, x: Any) -> Any:
+        return self.dropout(self.norm(self.convolution(x))).mean((2, 3))
+
+
+def test_it_leaves_everything_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = seeded(Small, 16).train()
+    network.norm.eval()  # a frozen layer stays frozen
+    modes = [part.training for part in network.modules()]
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    states = torch.get_rng_state().clone(), np.random.get_state()[1].tolist(), random.getstate()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        filters = list(warnings.filters)
+        embedder = embedder_of(network, 16)
+        assert warnings.filters == filters
+    assert [str(one.message) for one in caught] == []
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+    assert [part.training for part in network.modules()] == modes
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tolist() == states[1]
+    assert random.getstate() == states[2]
+    assert torch.is_grad_enabled()
+    assert len(network_nodes(embedder)) < 5  # without dropout, batch norm inside the convolution
+
+
+def test_the_same_network_gives_the_same_bytes() -> None:
+    network = seeded(Small, 16)
+    assert embedder_of(network, 16).model == embedder_of(network, 16).model
+
+
+# --- refused -------------------------------------------------------------------------------------------------------
+
+
+class Function(nn.Module):
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x)
+
+
+REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "another operator": (lambda x: torch.sin(x).mean((2, 3)), "Sin"),
+    "a resize": (lambda x: functional.interpolate(x, scale_factor=2.0).mean((2, 3)), "Resize"),
+    "reflected pads": (lambda x: functional.pad(x, (1, 1, 1, 1), mode="reflect").mean((2, 3)), "Pad"),
+    "indices from pixels": (lambda x: x.argmax(1).float().mean(2), "ArgMax"),
+    "a map": (lambda x: x.mean(1, keepdim=True), "was expected"),
+    "no pixels": (lambda x: torch.ones(x.shape[0], 4), "was expected"),
+    "nothing": (lambda x: x, "was expected"),
+    "images that meet": (lambda x: x.mean((2, 3)).mean(0, keepdim=True), "was expected"),
+    "order of images": (lambda x: x.mean((2, 3)) * torch.arange(x.shape[0])[:, None], "cannot become"),
+    "one number of images": (lambda x: x.mean((2, 3)).view(len(x), 3), "one number of pictures"),
+    "branches on pixels": (lambda x: x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3)), "cannot become"),
+    "a kernel that is too large": (lambda x: functional.avg_pool2d(x, 96).flatten(1), "absurd kernel"),
+    "noise": (lambda x: torch.rand_like(x).mean((2, 3)), "cannot become"),
+}
+
+
+@pytest.mark.parametrize(("function", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_refused(function: Callable[[Any], Any], words: str) -> None:
+    graph = Graph()
+    with pytest.raises(ModelError, match=words) as caught:
+        add_module(graph, "pixels", Function(function), 96)
+    assert "model file" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not graph.nodes
+    assert not graph.constants
+
+
+def test_parity_is_checked() -> None:
+    network = seeded(Small, 16)
+    embedder = embedder_of(network, 16)
+    assert check(embedder, network, PICTURES) < 1e-5
+    with torch.no_grad():
+        network.convolution.bias += 0.1
+    with pytest.raises(ModelError, match="differs from the PyTorch one"):
+        check(embedder, network, PICTURES)
+    with torch.no_grad():
+        network.convolution.bias += torch.nan
+    with pytest.raises(ModelError, match="differs from the PyTorch one"):
+        check(embedder, network, PICTURES)
+
+
+def test_pixels_are_those_of_the_embedder() -> None:
+    embedder = embedder_of(Function(lambda x: x.relu().flatten(1)), 32)
+    pixels = PixelSession(embedder.preprocess).run(PICTURES[0])
+    assert pixels.shape == (3, 32, 32)
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(np.maximum(pixels, 0).ravel(), Session(embedder.model).run(PICTURES[0])[0])
