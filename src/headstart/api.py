@@ -1,11 +1,11 @@
-"""The verbs: read, train, load, evaluate."""
+"""The verbs: read, train, resume, load, evaluate."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from headstart import strategies
 from headstart.artifact.classifier import Classifier
-from headstart.core.errors import ImageError, SourceError, StorageError
+from headstart.core.errors import ImageError, OptionError, SourceError, StorageError
 from headstart.core.files import durable_write_all, folder_lock, make_folder
 from headstart.core.options import Runtime
 from headstart.core.recipe import ClassWeight, Fit, Precision, Recipe
@@ -24,12 +24,14 @@ from headstart.data import readers
 from headstart.data.table import ImageTable, Skipped
 from headstart.evaluation import Evaluation
 from headstart.features.extract import each, no_image, refuse_skipped
+from headstart.strategies import unfinished
 from headstart.strategies.fitted import Fitted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "weights.safetensors"
 RECIPE_FILE = "recipe.toml"  # the first to be put in place
 
 
@@ -144,9 +146,11 @@ class Run:
                 "splits.csv": self._splits_csv(),
                 "predictions.csv": self._predictions_csv(),
                 "metrics.json": json_text(metrics) + "\n",
+                **self.fitted.files,
                 MODEL_FILE: self.fitted.model,
             }
             durable_write_all({path / name: content for name, content in contents.items()})
+            unfinished.remove(path)
         return path
 
     def _splits_csv(self) -> str:
@@ -185,6 +189,7 @@ def train(
     fit: Fit | None = None,
     class_weight: ClassWeight | None = None,
     seed: int | None = None,
+    start_from: str | os.PathLike[str] | None = None,
     runtime: Runtime | None = None,
 ) -> Run:
     """Train a classifier and evaluate it on images that it was not trained on.
@@ -192,18 +197,23 @@ def train(
     Args:
         images: An image table, or a source of one.
         recipe: All choices; the arguments that follow replace single ones.
-        strategy: See `Recipe`, as for the next five.
+        strategy: See `Recipe`, as for the next five. For all other settings give a recipe.
         backbone: Name of the pretrained network.
         precision: ``int8`` or ``float32``.
         fit: ``crop``, ``squash`` or ``pad``.
         class_weight: ``none`` or ``balanced``.
         seed: Seeds every random choice.
-        runtime: Cache, workers, progress, strictness.
+        start_from: Folder of a run whose network is trained further, on other images of the same classes.
+        runtime: Cache, workers, progress, strictness, device, folder of checkpoints.
 
     Raises:
         SourceError: The images cannot be learnt from.
         OptionError: A choice that does not exist.
         ModelError: The backbone's weights are missing or damaged.
+        OfflineError: They are not here and could not be fetched.
+        ExtraError: The strategy needs a package that is not installed.
+        DeviceError: The device is not there, or has too little memory.
+        TrainingError: The loss is no number any more.
 
     Example:
         >>> headstart.train("photos/").evaluation.accuracy  # doctest: +SKIP
@@ -214,14 +224,70 @@ def train(
         "strategy": strategy, "backbone": backbone, "precision": precision,
         "fit": fit, "class_weight": class_weight, "seed": seed,
     }  # fmt: skip
-    chosen = {key: value for key, value in choices.items() if value is not None}
-    recipe = dataclasses.replace(recipe or Recipe(), **chosen)  # type: ignore[arg-type]
+    chosen: dict[str, Any] = {key: value for key, value in choices.items() if value is not None}
+    if start_from is not None:
+        chosen |= _continued(Path(start_from), recipe or Recipe.from_dict(chosen))
+    # Settings without a value are those of the strategy, so that they are filled in after the choices.
+    recipe = dataclasses.replace(recipe, **chosen) if recipe else Recipe.from_dict(chosen)
     runtime = runtime or Runtime()
     learn = strategies.find(recipe.strategy)
     table = images if isinstance(images, ImageTable) else read(images)
     refuse_skipped(table, runtime)
     fitted = learn(table, recipe, runtime)
     return Run(fitted, recipe, {**fitted.seconds, "total": time.perf_counter() - start})
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    images: ImageTable | str | os.PathLike[str] | None = None,
+    *,
+    choices: Mapping[str, Any] | None = None,
+    runtime: Runtime | None = None,
+) -> Run:
+    """Go on with an interrupted training, from its last finished epoch. On the CPU the result is the same to the bit.
+
+    Args:
+        folder: Its run folder.
+        images: Its images; None reads them from where they were.
+        choices: Settings that must be those of the recipe it followed.
+        runtime: See `train`; its folder is the run folder.
+
+    Raises:
+        StorageError: The folder holds no unfinished training.
+        OptionError: The settings differ; it says in what.
+        SourceError: The images differ; it says which.
+        ModelError: The checkpoint is damaged.
+
+    Example:
+        >>> headstart.resume("runs/pets").save("runs/pets")  # doctest: +SKIP
+    """
+    path = Path(folder)
+    before = unfinished.read(path)
+    if choices:
+        unfinished.check_recipe(before, Recipe.from_dict({**before.recipe.as_dict(), **choices}))
+    if images is None:
+        columns = dict(before.columns)
+        root = columns.pop("root", None)
+        named = {key: value for key, value in columns.items() if value is not None}
+        images = read(before.source, columns=readers.Columns(**named, root=Path(root) if root else None))
+    runtime = dataclasses.replace(runtime or Runtime(), folder=path, resume=True)
+    return train(images, before.recipe, runtime=runtime)
+
+
+def _continued(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """The choices that let a recipe begin with the network and the head of a run."""
+    if recipe.strategy != "finetune":
+        raise OptionError(
+            f"To go on from a run is to fine-tune; the strategy is {quoted(recipe.strategy)}.",
+            "Choose the strategy finetune.",
+        )
+    file = folder / WEIGHTS_FILE if folder.is_dir() else folder
+    if not file.is_file():
+        raise StorageError(
+            f"{quoted(str(folder))} holds no {WEIGHTS_FILE}.",
+            "Runs of the strategies finetune and scratch have one.",
+        )
+    return {"backbone": f"file:{file}", "start": "weights"}
 
 
 def evaluate(
@@ -305,6 +371,11 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
         raise StorageError(f"{quoted(str(folder))} is a file; a run needs a folder.", "Choose another --out.")
     if overwrite:
         return
+    if unfinished.exists(folder):
+        raise StorageError(
+            f"{quoted(str(folder))} holds an interrupted training.",
+            f"Go on with it: headstart train --resume {folder}. Or begin anew: --overwrite.",
+        )
     if (folder / MODEL_FILE).exists():
         raise StorageError(
             f"{quoted(str(folder))} already holds a run.",

@@ -45,7 +45,7 @@ def durable_write_all(contents: Mapping[Path, bytes | str]) -> None:
             for path, temporary in staged.items():
                 temporary.replace(path)
             for folder in {path.parent for path in contents}:
-                _sync_folder(folder)
+                sync_folder(folder)
         except BaseException:
             for temporary in staged.values():
                 with contextlib.suppress(OSError):
@@ -135,7 +135,8 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk."""
     if os.name == "nt":  # a folder cannot be opened there; replace() is journalled by NTFS
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -50,6 +50,7 @@ class Runtime:
             ``mps``. One that is not there is an error.
         folder: The run folder, where a training that may be interrupted keeps its checkpoints; None keeps none.
         resume: Go on from the last checkpoint in `folder`.
+        main_process: Whether this process writes and tells; of several that train together, one does.
         tracker: Who is told the numbers of each epoch: ``tensorboard``, ``mlflow``, ``wandb`` or ``none``.
     """
 
@@ -60,6 +61,7 @@ class Runtime:
     device: str = "auto"
     folder: Path | None = None
     resume: bool = False
+    main_process: bool = True
     tracker: str = "none"
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Precision = Literal["int8", "float32"]
 ClassWeight = Literal["none", "balanced"]
 Head = Literal["linear", "mlp"]
 Unfreeze = Literal["head", "last", "half", "all"]
-Start = Literal["probe", "random"]
+Start = Literal["probe", "random", "weights"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "step", "one-cycle"]
 Augment = Literal["none", "rand", "trivial"]
@@ -79,7 +79,8 @@ class Recipe:
         patience: Epochs without a better one after which training stops; 0 for never.
         best_by: Validation ``accuracy`` or ``loss`` that chooses the best epoch.
         unfreeze: What is trained: the ``head`` alone, the ``last`` stage too, the last ``half`` of the stages, ``all``.
-        start: What the head begins as: the solution of ``probe`` (Kumar et al. 2022), or ``random``.
+        start: What the head begins as: the solution of ``probe`` (Kumar et al. 2022), ``random``, or that of the
+            ``weights`` file of a run.
         batch_norm: Whether trained layers ``train`` on the batch's statistics or keep the ``frozen`` ones.
         views: Augmented views of each image for which the output of the frozen part is computed once and kept;
             0 augments and computes anew each epoch.
@@ -132,10 +133,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._fill()
-        for name, hint in get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if value is not None:
-                _check(name, value, hint)
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value, hint = getattr(self, field.name), hints[field.name]
+            if value is None and field.default is _BY_STRATEGY:
+                continue  # the strategy has no use for it
+            _check(field.name, value, hint)
+            if _is_a(value, int) and float in _kinds(hint):  # so that equal recipes are equal as JSON and TOML too
+                object.__setattr__(self, field.name, float(value))
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if isinstance(value, int | float) and not low <= value <= high:
@@ -149,7 +154,8 @@ class Recipe:
             defaults = defaults | ({"views": 0} if defaults else {})
         for name in _TRAINING:
             if name not in defaults:
-                if getattr(self, name) is not None:
+                # Another strategy than the probe does not exist, which is said where the strategies are known.
+                if getattr(self, name) is not None and self.strategy == "probe":
                     raise OptionError(
                         f"{name} = {quoted(str(getattr(self, name)))} has no meaning for the strategy "
                         f"{quoted(self.strategy)} with the head {quoted(self.head)}: it trains no network.",
@@ -178,6 +184,16 @@ class Recipe:
             raise OptionError(
                 "The strategy scratch trains all layers from random weights: unfreeze is all, and start is random."
             )
+        if self.strategy == "probe" and self.unfreeze not in {None, "head"}:
+            raise OptionError(
+                f"The strategy probe trains the head alone, and unfreeze = {quoted(str(self.unfreeze))} was asked for.",
+                "Choose the strategy finetune.",
+            )
+        if self.head == "mlp" and self.start == "probe":
+            raise OptionError(
+                "A head with a hidden layer cannot start as the solution of a probe, which has none.",
+                "Choose start = random, or head = linear.",
+            )
         if self.views and self.unfreeze == "all":
             raise OptionError(
                 "views keeps the output of the frozen part, and with unfreeze = all nothing is frozen.",
@@ -194,8 +210,7 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The recipe as a TOML document; `from_toml` reads it back."""
-        # JSON's strings, integers, floats and booleans are all valid TOML values.
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.as_dict().items())
+        return "".join(f"{key} = {_toml(value)}\n" for key, value in self.as_dict().items())
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
@@ -241,6 +256,11 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise OptionError(f"The recipe is not valid TOML: {error}.") from error
 
 
+def _toml(value: object) -> str:
+    """A value as TOML, which takes JSON's but for two: escapes of half characters, and a bare DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 _RANGES: dict[str, tuple[float, float]] = {
     "holdout": (0.01, 0.5), "validation": (0, 0.5), "folds": (2, 100), "max_megapixels": (1, MAX_MEGAPIXELS),
     "seed": (0, 2**63 - 1), "hidden": (1, 65536), "dropout": (0, 0.99), "epochs": (1, 100_000),
@@ -282,16 +302,22 @@ def _defaults(strategy: str, head: str) -> dict[str, Any]:
     return _MLP if head == "mlp" else {}
 
 
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The parts of a type hint: a type, a `Literal`, or a union of them."""
+    return get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
+
+
 def _check(name: str, value: object, hint: Any) -> None:
     """Refuse a value that is not of its field's type, or none of its choices."""
-    parts = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
-    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
-    kinds = [part for part in parts if get_origin(part) is not Literal]
+    choices = [choice for part in _kinds(hint) if get_origin(part) is Literal for choice in get_args(part)]
+    kinds = [part for part in _kinds(hint) if get_origin(part) is not Literal]
+    if isinstance(value, str) and not _is_utf8(value):
+        raise OptionError(f"{name} = {quoted(value)} is not valid text (UTF-8).", "Give the file another name.")
     if value in choices or any(_is_a(value, kind) for kind in kinds):
         return
     if kinds:
         wanted = " or ".join([*(kind.__name__ for kind in kinds), *map(repr, choices)])
-        raise OptionError(f"{name} must be {wanted}, not {type(value).__name__} {value!r}.")
+        raise OptionError(f"{name} must be {wanted}, not {type(value).__name__} {value!r:.50}.")
     raise OptionError(
         f"{name} = {quoted(str(value))} does not exist.",
         f"{nearest(str(value), choices)}Choose one of {listed(choices)}.",
@@ -302,5 +328,10 @@ def _is_a(value: object, kind: type) -> bool:
     if isinstance(value, bool):
         return kind is bool
     if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
     return isinstance(value, kind)
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a file can hold it: Python has halves of characters where a path's bytes are no UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -33,6 +33,10 @@ class Storage(Protocol):
         """
         ...
 
+    def reopened(self) -> Storage:
+        """The same for another process, which must not share an open file."""
+        ...
+
 
 class FolderStorage:
     """Files below a folder."""
@@ -44,6 +48,10 @@ class FolderStorage:
         """All bytes of one file; see `Storage`."""
         return read_file(os.path.join(self.root, path))  # noqa: PTH118  a Path costs more than the read
 
+    def reopened(self) -> FolderStorage:
+        """See `Storage`."""
+        return self
+
 
 class ZipStorage:
     """Files inside a zip file, read in place: nothing is extracted.
@@ -53,6 +61,7 @@ class ZipStorage:
     """
 
     def __init__(self, archive: str | Path) -> None:
+        self._archive = archive
         name = quoted(os.fspath(archive))
         try:
             self._zip = zipfile.ZipFile(archive)
@@ -66,6 +75,10 @@ class ZipStorage:
         self.entries = self._zip.infolist()
         self._by_path = {entry.filename: entry for entry in reversed(self.entries)}
         self._opening = threading.Lock()  # zipfile counts its open entries without one
+
+    def reopened(self) -> ZipStorage:
+        """See `Storage`."""
+        return ZipStorage(self._archive)
 
     def close(self) -> None:
         """Close the file; it is closed with the object too."""

@@ -63,6 +63,7 @@ class ImageTable:
         skipped: Files that were found and cannot be used, with reasons.
         ignored: Number of hidden files and system litter (``.DS_Store``, ``__MACOSX``, ...).
         notes: Sentences that a person should read.
+        columns: The names by which a manifest's columns were read, so that it can be read again.
     """
 
     source: str
@@ -71,6 +72,7 @@ class ImageTable:
     skipped: tuple[Skipped, ...] = ()
     ignored: int = 0
     notes: tuple[str, ...] = ()
+    columns: tuple[tuple[str, str | None], ...] = ()
 
     def __len__(self) -> int:
         """Number of images."""

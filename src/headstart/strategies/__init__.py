@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STRATEGIES = {
     "probe": "headstart.strategies.probe:fit",
+    "finetune": "headstart.strategies.finetune:fit",
+    "scratch": "headstart.strategies.finetune:fit",
 }
 
 

@@ -41,6 +41,7 @@ class Fitted:
         seconds: Time of each stage.
         details: What else the strategy has to say of its fit, as JSON values.
         notes: Sentences that a person should read.
+        files: What else belongs in the run folder, by name.
     """
 
     table: ImageTable
@@ -53,3 +54,4 @@ class Fitted:
     seconds: dict[str, float]
     details: dict[str, Any]
     notes: tuple[str, ...]
+    files: dict[str, bytes | str] = field(default_factory=dict, repr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,7 @@ from headstart.core.errors import SourceError
 from headstart.core.recipe import Recipe
 from headstart.core.text import counted, listed
 from headstart.data.splits import deal_folds, holdout, join_groups
-from headstart.data.table import MIN_IMAGES, MORE_IMAGES, SPLITS
-from headstart.features.extract import Features
+from headstart.data.table import MIN_IMAGES, MORE_IMAGES, SPLITS, ImageTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,17 +53,25 @@ class Parts:
         return not len(self.held_out)
 
 
-def divide(features: Features, classes: tuple[str, ...], recipe: Recipe) -> Parts:
+def divide(
+    table: ImageTable, digests: Sequence[str], classes: tuple[str, ...], recipe: Recipe, *, cross_validate: bool = True
+) -> Parts:
     """Divide a table by the splits that it brings, or by a stratified draw that keeps groups together.
+
+    Args:
+        table: The images.
+        digests: SHA-256 of each image file.
+        classes: Names of the classes, in the order of their numbers.
+        recipe: Shares, folds and seed.
+        cross_validate: Where few images would be held out, measure on all of them, each by a model of its own.
 
     Raises:
         SourceError: The source's splits cannot be used.
     """
-    table, digests = features.table, features.digests
     index = {label: i for i, label in enumerate(classes)}
     labels = np.array([index[row.label or ""] for row in table.rows], np.int64)
     groups = join_groups(digests, [row.group for row in table.rows])
-    notes = _duplicate_notes(features)
+    notes = _duplicate_notes(table, digests)
     if any(row.group for row in table.rows):
         notes.append(
             "The intervals count each image for itself; where those of a group are alike, they are too narrow."
@@ -79,7 +87,7 @@ def divide(features: Features, classes: tuple[str, ...], recipe: Recipe) -> Part
     else:
         split = "val"
         held = holdout(labels, groups, digests, share=recipe.holdout, seed=recipe.seed)
-        if held.sum() >= MIN_HELD_OUT:
+        if held.sum() >= MIN_HELD_OUT or (held.any() and not cross_validate):
             names = ["val" if one else "train" for one in held]
             measured_of = np.bincount(labels[held], minlength=len(classes))
             if few := [classes[i] for i in np.flatnonzero(measured_of < MIN_HELD_OUT_OF_A_CLASS)]:
@@ -154,17 +162,17 @@ def _check_copies(labels: NDArray[np.int64], groups: list[int], classes: tuple[s
         )
 
 
-def _duplicate_notes(features: Features) -> list[str]:
+def _duplicate_notes(table: ImageTable, digests: Sequence[str]) -> list[str]:
     """Notes on files of the same content; they stay on one side of every split that we draw."""
     labels: dict[str, set[str]] = defaultdict(set)
-    for digest, row in zip(features.digests, features.table.rows, strict=True):
+    for digest, row in zip(digests, table.rows, strict=True):
         labels[digest].add(row.label or "")
     notes = []
-    if copies := len(features.digests) - len(labels):
+    if copies := len(digests) - len(labels):
         notes.append(f"{counted(copies, 'image is a copy', 'images are copies')} of another, byte for byte.")
     conflicting = [digest for digest, names in labels.items() if len(names) > 1]
     if conflicting:
-        paths = [row.path for digest, row in zip(features.digests, features.table.rows, strict=True)
+        paths = [row.path for digest, row in zip(digests, table.rows, strict=True)
                  if digest == conflicting[0]]  # fmt: skip
         notes.append(
             f"{counted(len(conflicting), 'image is', 'images are')} in more than one class, such as {listed(paths)}, "

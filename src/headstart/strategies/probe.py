@@ -5,35 +5,28 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart import __version__
-from headstart.artifact.classifier import Classifier
-from headstart.artifact.golden import TOLERANCES
-from headstart.artifact.schema import FINGERPRINT_BYTES, Metadata
-from headstart.artifact.writer import write_model
-from headstart.backbones import catalog
-from headstart.backbones.embedder import Embedder, load_embedder
-from headstart.core.digest import digest_bytes
-from headstart.core.errors import HeadstartError, ImageError
+from headstart.backbones.embedder import load_embedder
+from headstart.core.extras import require
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
 from headstart.data.splits import deal_folds
 from headstart.data.table import ImageTable
-from headstart.evaluation import Evaluation, evaluate
 from headstart.features.extract import Features, extract
-from headstart.heads import linear
+from headstart.heads import Head, linear
+from headstart.heads.linear import LinearHead
+from headstart.strategies import finish
 from headstart.strategies.fitted import Fitted, HeldOut
+from headstart.strategies.parity import exported_as_built
 from headstart.strategies.parts import Parts, count, divide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-PROOF_IMAGES = 4
 
 
 def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
@@ -55,22 +48,21 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     # SciPy's optimiser takes half a second to import; the embedding pass, which mostly runs outside Python, hides it.
     solver = threading.Thread(target=importlib.import_module, args=("scipy.optimize",), daemon=True)
     solver.start()
-    embedder = load_embedder(recipe, runtime.cache)
+    embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe))
     features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)
     classes = features.table.require_classes()  # unreadable images may have taken a class away
     lap("embed")
     solver.join()
-    parts = divide(features, classes, recipe)
+    parts = divide(features.table, features.digests, classes, recipe)
     head = _fit_head(features, parts, parts.fit, parts.folds, classes, recipe, runtime)
     lap("fit")
     held_out, temperatures = _predict_held_out(features, parts, head, classes, recipe, runtime)
-    evaluation = _evaluate(held_out, temperatures, parts, classes)
+    evaluation = finish.measure(held_out, temperatures, parts, classes)
     lap("evaluate")
     counts = count(parts.names, parts.labels, classes)
     learnt_from = [features.digests[row] for row in parts.fit]
-    metadata = _metadata(embedder, head, classes, recipe, counts, evaluation, learnt_from)
-    model = write_model(embedder, head, metadata)
-    prove(model, head, features, recipe)
+    model = finish.model_file(embedder, head, classes, recipe, counts, evaluation, learnt_from)
+    finish.prove(model, head, features, recipe)
     lap("write")
     return Fitted(
         table=features.table,
@@ -84,35 +76,13 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         details={
             "embedded": len(features.table) - features.cached,
             "from_cache": features.cached,
-            "head": {"strength": head.strength, "temperature": head.temperature, "log_loss": head.log_loss},
+            "head": {
+                "temperature": head.temperature,
+                **({"strength": head.strength, "log_loss": head.log_loss} if isinstance(head, LinearHead) else {}),
+            },
         },
         notes=(*features.table.notes, *features.notes, *parts.notes, *head.notes),
     )
-
-
-def prove(model: bytes, head: linear.LinearHead, features: Features, recipe: Recipe) -> None:
-    """Run the finished model file on a few images, from their bytes, and compare with what was evaluated.
-
-    Raises:
-        HeadstartError: They differ; the model is not handed out.
-    """
-    classifier, table = Classifier(model), features.table
-    tolerance = TOLERANCES[recipe.precision]["probability"]
-    for row in range(0, len(table), max(1, len(table) // PROOF_IMAGES)):
-        expected = head.probabilities(features.matrix[row])
-        try:
-            data = table.storage.read(table.rows[row].path)
-            if digest_bytes(data) != features.digests[row]:
-                continue  # somebody has changed it since it was read
-            got = classifier.run_file(data).probabilities
-        except ImageError:  # it came from the cache, and has vanished since it was read
-            continue
-        if not np.allclose(got, expected, rtol=0, atol=tolerance):
-            raise HeadstartError(
-                f"The finished model gives {got.max():.4f} for {quoted(table.rows[row].path)} where training had "
-                f"{expected[got.argmax()]:.4f}; it was not saved.",
-                "If the cache came from another machine, run `headstart cache clear`; otherwise please report this.",
-            )
 
 
 def _fit_head(
@@ -123,7 +93,11 @@ def _fit_head(
     classes: tuple[str, ...],
     recipe: Recipe,
     runtime: Runtime,
-) -> linear.LinearHead:
+) -> Head:
+    if recipe.head != "linear":  # what has no closed solution is trained by gradients, with PyTorch
+        require("torch", "torch", f"The head {quoted(recipe.head)}")
+        train_head: Callable[..., Head] = importlib.import_module("headstart.training.head").fit
+        return train_head(features.matrix[rows], parts.labels[rows], folds, len(classes), recipe, runtime)
     with runtime.progress.stage("Fitting", linear.MAX_STEPS) as advance:
         return linear.fit(
             features.matrix[rows],
@@ -139,7 +113,7 @@ def _fit_head(
 def _predict_held_out(
     features: Features,
     parts: Parts,
-    head: linear.LinearHead,
+    head: Head,
     classes: tuple[str, ...],
     recipe: Recipe,
     runtime: Runtime,
@@ -166,47 +140,3 @@ def _predict_held_out(
         probabilities[parts.folds == fold] = one.probabilities(features.matrix[outside])
         temperatures[parts.folds == fold] = one.temperature
     return HeldOut(parts.fit, probabilities), temperatures
-
-
-def _evaluate(
-    held_out: HeldOut, temperatures: NDArray[np.float64], parts: Parts, classes: tuple[str, ...]
-) -> Evaluation:
-    names = np.array(parts.names)[held_out.rows]
-    measured = np.ones(len(names), bool) if parts.cross_validated else names == parts.split
-    return evaluate(
-        held_out.probabilities[measured],
-        parts.labels[held_out.rows[measured]],
-        classes,
-        split=parts.split,
-        temperature=temperatures[measured],
-    )
-
-
-def _metadata(
-    embedder: Embedder,
-    head: linear.LinearHead,
-    classes: tuple[str, ...],
-    recipe: Recipe,
-    counts: dict[str, dict[str, int]],
-    evaluation: Evaluation,
-    learnt_from: list[str],
-) -> Metadata:
-    entry = catalog.find(recipe.backbone)
-    backbone: dict[str, Any] = {
-        "name": recipe.backbone,
-        "embedder": embedder.digest,
-        "weights": entry.digest,
-        "embedding_size": entry.embedding_size,
-        "licence": entry.licence,
-    }
-    return Metadata(
-        classes=classes,
-        preprocess=embedder.preprocess,
-        recipe=recipe.as_dict(),
-        backbone=backbone,
-        temperature=head.temperature,
-        counts=counts,
-        evaluation=evaluation.as_dict(),
-        learnt_from=b"".join(sorted({bytes.fromhex(digest)[:FINGERPRINT_BYTES] for digest in learnt_from})),
-        version=__version__,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,11 @@ class Columns:
     split: str = "split"
     group: str = "group"
     root: Path | None = None
+
+    def named(self) -> tuple[tuple[str, str | None], ...]:
+        """Each name with its value, as text."""
+        return tuple((one.name, None if (value := getattr(self, one.name)) is None else str(value))
+                     for one in fields(self))  # fmt: skip
 
 
 def read(source: str | os.PathLike[str], columns: Columns | None = None) -> ImageTable:
@@ -79,7 +84,7 @@ def read(source: str | os.PathLike[str], columns: Columns | None = None) -> Imag
             if kind in {"/", ".zip"}
             else "Expected a line for each image with its path and its label, below a first line path,label.",
         )
-    return table
+    return replace(table, columns=(columns or Columns()).named())
 
 
 def _neighbour(path: Path) -> str:

@@ -1,0 +1,260 @@
+"""The strategies `finetune` and `scratch`: train the network itself, with PyTorch.
+
+Fine-tuning begins with the probe's solution as its head (linear probing, then fine-tuning: Kumar et al. 2022), so that
+the backbone's weights are not spoilt by a random one; training from scratch begins with random weights throughout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.artifact.classifier import Classifier
+from headstart.backbones import sources
+from headstart.backbones.embedder import load_embedder
+from headstart.core.errors import HeadstartError, ImageError
+from headstart.core.extras import require
+from headstart.core.files import folder_lock
+from headstart.core.options import Runtime
+from headstart.core.recipe import Recipe
+from headstart.core.text import quoted
+from headstart.data.decode import decode
+from headstart.data.table import ImageTable
+from headstart.features.extract import Features, extract
+from headstart.features.pixels import PixelSession
+from headstart.features.scan import scan
+from headstart.heads import linear
+from headstart.preprocess.spec import Preprocess
+from headstart.strategies import finish, unfinished
+from headstart.strategies.fitted import Fitted, HeldOut
+from headstart.strategies.parity import exported_as_built, pictures
+from headstart.strategies.parts import Parts, count, divide
+from headstart.strategies.selection import Selection, select
+
+if TYPE_CHECKING:
+    from headstart.training.network import Network
+
+# Images on which the finished model is compared with the network itself.
+PROOF_IMAGES = 8
+# Of a probability: both compute in float32, in another order.
+PARITY = 1e-3
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The images of a training.
+
+    Attributes:
+        table: Those that can be read.
+        digests: SHA-256 of each.
+        classes: Names, in the order of their numbers.
+        parts: What is held out.
+        selection: Who learns and who chooses the best epoch.
+        features: Embeddings of the network as it begins, where the head begins as the probe's solution.
+    """
+
+    table: ImageTable
+    digests: tuple[str, ...]
+    classes: tuple[str, ...]
+    parts: Parts
+    selection: Selection
+    features: Features | None
+
+
+def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
+    """Train, load the best epoch, evaluate once, and put the model file together.
+
+    Raises:
+        SourceError: The images cannot be learnt from.
+        OptionError: The recipe names something that does not exist, or does not fit the data.
+        ExtraError: PyTorch is not installed.
+        TrainingError: The loss is no number any more.
+        DeviceError: The device is not there, or has too little memory.
+    """
+    require("torch", "torch", f"The strategy {recipe.strategy}")
+    from headstart.training.devices import check_device
+    from headstart.training.images import Images
+    from headstart.training.loop import Task
+    from headstart.training.loop import fit as train
+
+    check_device(runtime.device)
+    table.require_classes()
+    laps = _Laps()
+    loaded = sources.load(recipe.backbone, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
+    preprocess = replace(loaded.preprocess, fit=recipe.fit)
+    data = _read(table, recipe, preprocess, runtime)
+    laps.lap("embed" if data.features else "read")
+    network = _network(loaded, data, recipe, runtime)
+    with _unfinished(data, recipe, runtime):
+        trained = train(Task(
+            network=network, images=Images(data.table, recipe, preprocess), labels=data.parts.labels,
+            classes=len(data.classes), train=data.selection.learn, validation=data.selection.choose, recipe=recipe,
+        ), runtime)  # fmt: skip
+    laps.lap("train")
+    finished = _finish(network, loaded, preprocess, data, recipe, runtime, laps)
+    from headstart.training.curves import curves_png, history_csv, range_png
+    from headstart.training.export import weights_file
+
+    files: dict[str, bytes | str] = {
+        "weights.safetensors": weights_file(network, loaded, preprocess, data.classes, recipe.head),
+        "history.csv": history_csv(trained.history),
+        "curves.png": curves_png(trained.history, trained.best_epoch),
+    }
+    if trained.range_test:
+        files["lr.png"] = range_png(trained.range_test, trained.lr)
+    laps.lap("write")
+    return replace(
+        finished,
+        seconds=laps.seconds,
+        details={
+            "epochs": trained.history[-1]["epoch"], "best_epoch": trained.best_epoch, "lr": trained.lr,
+            "device": trained.device, "mixed_precision": trained.precision, "processes": trained.processes,
+            "images_per_second": round(trained.images_per_second, 2),
+            "stopped": "patience" if trained.stopped_early else None,
+            "validation_images": len(data.selection.choose),
+            "history": list(trained.history),
+        },
+        notes=(*finished.notes, *trained.notes),
+        files=files,
+    )  # fmt: skip
+
+
+def _read(table: ImageTable, recipe: Recipe, preprocess: Preprocess, runtime: Runtime) -> _Data:
+    """Look at every image once; and embed it, where the head begins as the probe's solution."""
+    features = None
+    if recipe.start == "probe":
+        embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe))
+        features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)
+        table, digests = features.table, features.digests
+    else:
+        table, found = scan(table, runtime, max_megapixels=recipe.max_megapixels, enough_px=preprocess.enough_px)
+        digests = tuple(found)
+    classes = table.require_classes()  # unreadable images may have taken a class away
+    parts = divide(table, digests, classes, recipe, cross_validate=False)
+    return _Data(table, digests, classes, parts, select(parts, digests, recipe), features)
+
+
+def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runtime) -> Network:
+    """The network as it begins."""
+    from headstart.training.from_run import start_from_run
+    from headstart.training.network import Network, make_head, start_from_probe
+
+    head = make_head(recipe, loaded.embedding_size, len(data.classes))
+    if recipe.start == "weights":
+        start_from_run(head, recipe.backbone, data.classes, recipe.head)
+    elif data.features is not None:
+        rows, parts = data.selection.learn, data.parts
+        # The images that choose the epoch must not have been learnt from by the head that it begins with either.
+        folds = parts.folds[np.isin(parts.fit, rows)]
+        with runtime.progress.stage("Fitting", linear.MAX_STEPS) as advance:
+            start_from_probe(head, linear.fit(
+                data.features.matrix[rows], parts.labels[rows], folds, classes=len(data.classes),
+                class_weight=recipe.class_weight, workers=runtime.workers, advance=advance,
+            ))  # fmt: skip
+    return Network(loaded.module, head)
+
+
+@contextlib.contextmanager
+def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime):  # type: ignore[no-untyped-def]
+    """Hold the run folder, and keep what is needed to go on in it."""
+    if runtime.folder is None or not runtime.main_process:
+        yield
+        return
+    runtime.folder.mkdir(parents=True, exist_ok=True)
+    with folder_lock(runtime.folder):
+        if runtime.resume:
+            before = unfinished.read(runtime.folder)
+            unfinished.check_recipe(before, recipe)
+            unfinished.check_images(before, data.table, data.digests)
+        else:
+            unfinished.write(runtime.folder, data.table, data.digests, recipe)
+        yield
+
+
+def _finish(
+    network: Network,
+    loaded: sources.Loaded,
+    preprocess: Preprocess,
+    data: _Data,
+    recipe: Recipe,
+    runtime: Runtime,
+    laps: _Laps,
+) -> Fitted:
+    """Export, calibrate, evaluate once, write the model file, and prove it.
+
+    The held-out images pass the exported network, which is what the model file holds.
+    """
+    from headstart.heads.linear import fit_temperature
+    from headstart.training.export import export
+    from headstart.training.network import head_record
+
+    parts, choose = data.parts, data.selection.choose
+    embedder = export(network, loaded, preprocess, pictures(data.table, recipe))
+    rows = np.union1d(choose, parts.held_out)
+    wanted = replace(data.table, rows=tuple(data.table.rows[row] for row in rows), skipped=())
+    measured = extract(
+        wanted, embedder, replace(runtime, cache=None, strict=True), max_megapixels=recipe.max_megapixels
+    )
+    place = {int(row): at for at, row in enumerate(rows)}
+    inside = measured.matrix[[place[int(row)] for row in choose]]
+    head = head_record(network.head, fit_temperature(
+        head_record(network.head, 1.0).scores(inside), parts.labels[choose]
+    ))  # fmt: skip
+    held_out = HeldOut(parts.held_out, head.probabilities(measured.matrix[[place[int(r)] for r in parts.held_out]]))
+    evaluation = finish.measure(held_out, np.full(len(parts.held_out), head.temperature), parts, data.classes)
+    laps.lap("evaluate")
+    counts = count(parts.names, parts.labels, data.classes)
+    learnt_from = [data.digests[row] for row in parts.fit]
+    model = finish.model_file(embedder, head, data.classes, recipe, counts, evaluation, learnt_from)
+    finish.prove(model, head, measured, recipe)
+    _prove_against_network(model, network, head.temperature, preprocess, data.table, recipe)
+    return Fitted(
+        table=data.table, classes=data.classes, model=model, evaluation=evaluation, held_out=held_out,
+        parts=parts.names, counts=counts, seconds={}, details={},
+        notes=(*data.table.notes, *(data.features.notes if data.features else ()), *parts.notes,
+               *data.selection.notes, *head.notes),
+    )  # fmt: skip
+
+
+def _prove_against_network(
+    model: bytes, network: Network, temperature: float, preprocess: Preprocess, table: ImageTable, recipe: Recipe
+) -> None:
+    """Compare the finished model file, from the bytes of image files, with the network that was trained.
+
+    Raises:
+        HeadstartError: They differ; the model is not handed out.
+    """
+    from headstart.training.export import probabilities
+
+    classifier, session = Classifier(model), PixelSession(preprocess)
+    for row in range(0, len(table), max(1, len(table) // PROOF_IMAGES)):
+        try:
+            file = table.storage.read(table.rows[row].path)
+            image = decode(file, max_megapixels=recipe.max_megapixels, enough_px=preprocess.enough_px)
+            got = classifier.run_file(file).probabilities
+        except ImageError:  # it has vanished since it was read
+            continue
+        expected = probabilities(network, session.run(image.pixels)[None], temperature)[0]
+        difference = float(np.abs(got - expected).max())
+        if not difference <= PARITY:
+            raise HeadstartError(
+                f"The finished model differs from the trained network by {difference:.1e} of a probability for "
+                f"{quoted(table.rows[row].path)}; at most {PARITY:.0e} is accepted, and it was not saved.",
+                "Please report the backbone.",
+            )
+
+
+class _Laps:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._clock = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage], self._clock = now - self._clock, now

@@ -1,0 +1,115 @@
+"""What every strategy ends with: the evaluation, the model file, and the proof that they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart import __version__
+from headstart.artifact.classifier import Classifier
+from headstart.artifact.golden import TOLERANCES
+from headstart.artifact.schema import FINGERPRINT_BYTES, Metadata
+from headstart.artifact.writer import write_model
+from headstart.backbones.embedder import Embedder
+from headstart.core.digest import digest_bytes
+from headstart.core.errors import HeadstartError, ImageError
+from headstart.core.recipe import Recipe
+from headstart.core.text import quoted
+from headstart.evaluation import Evaluation, evaluate
+from headstart.features.extract import Features
+from headstart.heads import Head
+from headstart.strategies.fitted import HeldOut
+from headstart.strategies.parts import Parts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PROOF_IMAGES = 4
+
+
+def measure(held_out: HeldOut, temperatures: NDArray[np.float64], parts: Parts, classes: tuple[str, ...]) -> Evaluation:
+    """Evaluate held-out predictions; where there are val and test images, the test images alone.
+
+    Args:
+        held_out: The predictions.
+        temperatures: What the scores of each were divided by, (M,).
+        parts: Which rows are measured.
+        classes: Names in the order of the probabilities.
+    """
+    names = np.array(parts.names)[held_out.rows]
+    measured = np.ones(len(names), bool) if parts.cross_validated else names == parts.split
+    return evaluate(
+        held_out.probabilities[measured],
+        parts.labels[held_out.rows[measured]],
+        classes,
+        split=parts.split,
+        temperature=temperatures[measured],
+    )
+
+
+def model_file(
+    embedder: Embedder,
+    head: Head,
+    classes: tuple[str, ...],
+    recipe: Recipe,
+    counts: dict[str, dict[str, int]],
+    evaluation: Evaluation,
+    learnt_from: Sequence[str],
+) -> bytes:
+    """The model file.
+
+    Args:
+        embedder: Pixels to embedding.
+        head: Embedding to probabilities.
+        classes: Names in the order of the probabilities.
+        recipe: All choices.
+        counts: Images of each part and class.
+        evaluation: Numbers on held-out images.
+        learnt_from: SHA-256 of each image that was learnt from.
+    """
+    backbone: dict[str, Any] = {
+        "name": recipe.backbone,
+        "embedder": embedder.digest,
+        "weights": embedder.weights,
+        "embedding_size": embedder.width,
+        "licence": embedder.licence,
+    }
+    metadata = Metadata(
+        classes=classes,
+        preprocess=embedder.preprocess,
+        recipe=recipe.as_dict(),
+        backbone=backbone,
+        temperature=head.temperature,
+        counts=counts,
+        evaluation=evaluation.as_dict(),
+        learnt_from=b"".join(sorted({bytes.fromhex(digest)[:FINGERPRINT_BYTES] for digest in learnt_from})),
+        version=__version__,
+    )
+    return write_model(embedder, head, metadata)
+
+
+def prove(model: bytes, head: Head, features: Features, recipe: Recipe) -> None:
+    """Run the finished model file on a few images, from their bytes, and compare with what was evaluated.
+
+    Raises:
+        HeadstartError: They differ; the model is not handed out.
+    """
+    classifier, table = Classifier(model), features.table
+    tolerance = TOLERANCES[recipe.precision]["probability"]
+    for row in range(0, len(table), max(1, len(table) // PROOF_IMAGES)):
+        expected = head.probabilities(features.matrix[row])
+        try:
+            data = table.storage.read(table.rows[row].path)
+            if digest_bytes(data) != features.digests[row]:
+                continue  # somebody has changed it since it was read
+            got = classifier.run_file(data).probabilities
+        except ImageError:  # it came from the cache, and has vanished since it was read
+            continue
+        if not np.allclose(got, expected, rtol=0, atol=tolerance):
+            raise HeadstartError(
+                f"The finished model gives {got.max():.4f} for {quoted(table.rows[row].path)} where training had "
+                f"{expected[got.argmax()]:.4f}; it was not saved.",
+                "If the cache came from another machine, run `headstart cache clear`; otherwise please report this.",
+            )

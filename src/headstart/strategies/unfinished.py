@@ -1,0 +1,132 @@
+"""What a training leaves in its run folder while it is unfinished, so that it can be gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.core.errors import ModelError, OptionError, SourceError, StorageError
+from headstart.core.files import durable_write, make_folder
+from headstart.core.recipe import Recipe
+from headstart.core.text import counted, quoted
+from headstart.data.table import ImageTable
+
+FOLDER = "checkpoints"
+FILE = "training.json"
+MAX_SHOWN = 5
+_PARTS = ("path", "label", "split", "group", "content")
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A training that was interrupted.
+
+    Attributes:
+        source: What the user pointed at, an absolute path.
+        columns: Names of a manifest's columns.
+        recipe: All choices.
+        images: For each image path, label, split, group and digest.
+    """
+
+    source: str
+    columns: dict[str, str | None]
+    recipe: Recipe
+    images: list[list[str | None]]
+
+
+def write(folder: Path, table: ImageTable, digests: Sequence[str], recipe: Recipe) -> None:
+    """Note what is trained, and on what.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    make_folder(folder / FOLDER)
+    # In ASCII with Python's own escapes: names that are not UTF-8 come back as they were.
+    record = {
+        "source": str(Path(table.source).absolute()), "columns": dict(table.columns), "recipe": recipe.as_dict(),
+        "images": _images(table, digests),
+    }  # fmt: skip
+    durable_write(folder / FOLDER / FILE, json.dumps(record))
+
+
+def read(folder: Path) -> Unfinished:
+    """What is trained in a run folder.
+
+    Raises:
+        StorageError: There is no unfinished training.
+        ModelError: The record is damaged.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / FOLDER / FILE).read_text("utf-8"))
+        return Unfinished(record["source"], record["columns"], Recipe.from_dict(record["recipe"]), record["images"])
+    except OSError as error:
+        done = (folder / "model.onnx").exists()
+        raise StorageError(
+            f"{quoted(str(folder))} holds {'a finished run' if done else 'no unfinished training'}.",
+            f"To train its network further, use: headstart train SOURCE --from {folder}" if done
+            else "Name the run folder that the interrupted `headstart train` wrote to.",
+        ) from error  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"The record of the training in {quoted(str(folder))} is damaged.", "Begin again with --overwrite."
+        ) from error
+
+
+def exists(folder: Path) -> bool:
+    """Whether a run folder holds an unfinished training."""
+    return (folder / FOLDER / FILE).exists()
+
+
+def remove(folder: Path) -> None:
+    """Delete the checkpoints of a training that is finished."""
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
+
+def check_recipe(before: Unfinished, recipe: Recipe) -> None:
+    """Refuse another recipe.
+
+    Raises:
+        OptionError: It differs; it says in what.
+    """
+    if differences := before.recipe.differences(recipe):
+        raise OptionError(
+            f"The interrupted training followed another recipe: {'; '.join(differences)}.",
+            "Leave these options out to go on with it, or begin again with --overwrite.",
+        )
+
+
+def check_images(before: Unfinished, table: ImageTable, digests: Sequence[str]) -> None:
+    """Refuse other images.
+
+    Raises:
+        SourceError: Images were added, taken away or changed since; it says which.
+    """
+    then = {str(image[0]): image for image in before.images}
+    now = {str(image[0]): image for image in _images(table, digests)}
+    changes = [f"{quoted(path)} is new" for path in now if path not in then]
+    changes += [f"{quoted(path)} is gone" for path in then if path not in now]
+    for path, image in now.items():
+        if path in then and image != then[path]:
+            parts = [name for name, a, b in zip(_PARTS, then[path], image, strict=True) if a != b]
+            changes.append(f"{' and '.join(parts)} of {quoted(path)} changed")
+    if not changes and list(then) == list(now):
+        return
+    changes = changes or ["the order of the images"]
+    shown = "; ".join(changes[:MAX_SHOWN])
+    if len(changes) > MAX_SHOWN:
+        shown += f"; and {len(changes) - MAX_SHOWN:,} more"
+    raise SourceError(
+        f"The images are not those of the interrupted training: {counted(len(changes), 'difference')}: {shown}.",
+        "Restore them to go on with it, or begin again with --overwrite.",
+    )
+
+
+def _images(table: ImageTable, digests: Sequence[str]) -> list[list[str | None]]:
+    return [
+        [row.path, row.label, row.split, row.group, digest[:16]]
+        for row, digest in zip(table.rows, digests, strict=True)
+    ]  # fmt: skip

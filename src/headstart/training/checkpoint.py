@@ -1,0 +1,158 @@
+"""Checkpoints: the whole state of a training after an epoch, in a folder that appears at once and whole.
+
+accelerate writes weights, optimiser and random states into a folder that nobody looks at; it is flushed to the disk,
+and then gets its name. What is ours goes beside them as JSON and safetensors: accelerate would read it back as a
+pickle that may hold code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from headstart.core.errors import ModelError
+from headstart.core.files import make_folder, storage_error, sync_folder
+from headstart.core.text import quoted
+
+FOLDER = "checkpoints"
+_NAME = re.compile(r"epoch-(\d{6})")
+_STATE, _BEST, _AVERAGE = "state.json", "best.safetensors", "average.safetensors"
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass
+class Position:
+    """Where a training stands after an epoch.
+
+    Attributes:
+        epoch: Epochs that are done.
+        lr: Learning rate of the head.
+        history: Numbers of each epoch.
+        best_epoch: The best epoch so far; 0 is the start.
+        best_value: Its validation accuracy or loss; None before the first.
+        worse: Epochs since then.
+        seconds: Time that the epochs took.
+    """
+
+    epoch: int = 0
+    lr: float = 0.0
+    history: list[dict[str, float | int | None]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_value: float | None = None
+    worse: int = 0
+    seconds: float = 0.0
+
+
+def save(accelerator: Accelerator, run: Path, position: Position, best: Weights, average: Weights | None) -> None:
+    """Write a checkpoint, and delete the ones before it. Every process must call it.
+
+    Raises:
+        StorageError: The disk is full; the checkpoint before is whole.
+    """
+    folder = run / FOLDER
+    make_folder(folder)
+    final = folder / f"epoch-{position.epoch:06}"
+    staged = folder / f".{final.name}.tmp"
+    try:
+        if accelerator.is_main_process:
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir()
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(staged))
+        record = {**asdict(position), "random": _random_digest()}
+        (staged / f"{accelerator.process_index}-{_STATE}").write_text(json.dumps(record), "utf-8")
+        if accelerator.is_main_process:
+            save_file(best, staged / _BEST)
+            if average is not None:
+                save_file(average, staged / _AVERAGE)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            for path in staged.iterdir():
+                _sync(path)
+            sync_folder(staged)
+            shutil.rmtree(final, ignore_errors=True)  # of a training that was resumed before it
+            staged.rename(final)
+            sync_folder(folder)
+            for _, older in found(run)[:-1]:
+                shutil.rmtree(older, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        if accelerator.is_main_process:
+            shutil.rmtree(staged, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise storage_error(error, final) from error
+        raise storage_error(_disk_error(error), final) from error
+    accelerator.wait_for_everyone()
+
+
+def found(run: Path) -> list[tuple[int, Path]]:
+    """The whole checkpoints of a run folder, by epoch."""
+    folder = run / FOLDER
+    if not folder.is_dir():
+        return []
+    named = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return sorted((int(match[1]), path) for match, path in named)
+
+
+def load(accelerator: Accelerator, run: Path) -> tuple[Position, Weights, Weights | None] | None:
+    """Bring models, optimisers and random states to the last checkpoint.
+
+    Returns:
+        The position, the best weights, and the averaged weights; None where no epoch was finished.
+
+    Raises:
+        ModelError: The checkpoint is damaged, or was written by another number of processes.
+    """
+    whole = found(run)
+    if not whole:
+        return None
+    folder = whole[-1][1]
+    try:
+        record: dict[str, Any] = json.loads((folder / f"{accelerator.process_index}-{_STATE}").read_text("utf-8"))
+        digest = record.pop("random")
+        accelerator.load_state(str(folder))
+        # accelerate goes on in silence where the random states cannot be read
+        if digest != _random_digest():
+            raise ValueError("its random state is damaged")
+        position, best = Position(**record), load_file(folder / _BEST)
+        average = load_file(folder / _AVERAGE) if (folder / _AVERAGE).exists() else None
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"The checkpoint {quoted(str(folder))} lacks {quoted(Path(str(error.filename)).name)}: it is of another "
+            "number of processes, or was damaged.",
+            "Go on with as many processes as before, or begin again with --overwrite.",
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"The checkpoint {quoted(str(folder))} cannot be read: {str(error)[:200]}.",
+            "Begin again with --overwrite.",
+        ) from error
+    return position, best, average
+
+
+def _random_digest() -> str:
+    return hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_error(error: Exception) -> OSError:
+    """Safetensors wraps the system's errors in its own, with the number in the text."""
+    match = re.search(r"os error (\d+)", str(error))
+    return OSError(int(match[1]), os.strerror(int(match[1]))) if match else OSError(0, str(error)[:200])

@@ -1,0 +1,79 @@
+"""The learning curves: as a table, and as a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = (
+    "epoch", "train_loss", "validation_loss", "train_accuracy", "validation_accuracy", "lr", "seconds",
+)  # fmt: skip
+TRAIN, VALIDATION = "#1f6f8b", "#d1495b"
+
+
+def history_csv(history: Sequence[dict[str, Any]]) -> str:
+    """The numbers of each epoch; epoch 0 is the start, before any step."""
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in history:
+        writer.writerow({name: _cell(row.get(name)) for name in COLUMNS})
+    return buffer.getvalue()
+
+
+def curves_png(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
+    """A picture of loss, accuracy and learning rate over the epochs."""
+    figure, (loss, accuracy, rate) = _figure(3)
+    for axes, name, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+        for phase, colour in (("train", TRAIN), ("validation", VALIDATION)):
+            points = [
+                (row["epoch"], scale * row[f"{phase}_{name}"]) for row in history if row[f"{phase}_{name}"] is not None
+            ]
+            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=phase)
+        axes.axvline(best_epoch, color="grey", linewidth=0.8, linestyle="--", label="best epoch")
+        axes.set(title=f"{name.capitalize()}{' in %' if scale == 100 else ''}", xlabel="epoch")
+        axes.legend(frameon=False, fontsize=8)
+    steps = [(row["epoch"], row["lr"]) for row in history if row["lr"] is not None]
+    rate.plot(*zip(*steps, strict=True), color=TRAIN, marker="o", markersize=3)
+    rate.set(title="Learning rate at the end of the epoch", xlabel="epoch")
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    for axes in (loss, accuracy, rate):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return _png(figure)
+
+
+def range_png(points: Sequence[tuple[float, float]], chosen: float) -> bytes:
+    """A picture of the range test: the smoothed loss over the learning rate, and the one that was chosen."""
+    figure, (axes,) = _figure(1)
+    axes.plot(*zip(*points, strict=True), color=TRAIN)
+    axes.axvline(chosen, color=VALIDATION, linestyle="--", label=f"chosen: {chosen:.1e}")
+    axes.set(title="Range test", xlabel="learning rate", ylabel="smoothed loss", xscale="log")
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def _figure(count: int) -> tuple[Any, Sequence[Axes]]:
+    # Not pyplot, which keeps figures and looks for a screen.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * count, 3.4), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(alpha=0.3)
+    return figure, axes
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

@@ -1,0 +1,122 @@
+"""Where a network is trained: the device, mixed precision, processes, and trackers, by accelerate."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import ProjectConfiguration
+
+from headstart.core.errors import DeviceError, OptionError
+from headstart.core.extras import require
+from headstart.core.options import Runtime
+from headstart.core.recipe import Recipe
+from headstart.core.text import quoted
+
+TRACKER_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
+
+
+@contextlib.contextmanager
+def accelerator(recipe: Recipe, runtime: Runtime) -> Iterator[Accelerator]:
+    """Set up accelerate for one training, and leave the process as it was.
+
+    Raises:
+        DeviceError: The device is not there, or cannot compute in the precision that was asked for.
+        ExtraError: The tracker is not installed.
+    """
+    check_device(runtime.device)
+    cuda = torch.cuda.is_available() and runtime.device not in {"cpu", "mps"}
+    tracker = runtime.tracker if runtime.folder else "none"
+    if tracker != "none":
+        require(TRACKER_PACKAGES[tracker], "torch", f"The tracker {tracker}")
+    launched = PartialState._shared_state != {}
+    states = random.getstate(), np.random.get_state()
+    number = torch.cuda.current_device() if cuda else None
+    if cuda and ":" in runtime.device:
+        torch.cuda.set_device(runtime.device)
+    try:
+        yield Accelerator(
+            cpu=runtime.device == "cpu",
+            mixed_precision=precision(recipe, cuda=cuda),
+            log_with=None if tracker == "none" else tracker,
+            project_config=ProjectConfiguration(project_dir=str(runtime.folder or "."), logging_dir=_logs(runtime)),
+        )
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        if number is not None:
+            torch.cuda.set_device(number)
+        if not launched and not torch.distributed.is_initialized():
+            # accelerate keeps the device and the precision for the whole process, and the next training may want others
+            for state in (AcceleratorState, GradientState):
+                state._reset_state()
+            PartialState._reset_state()
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        OptionError: There is no such kind of device.
+        DeviceError: This machine has none of it.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in {"auto", "cpu", "cuda", "mps"} or (number and (kind != "cuda" or not number.isdigit())):
+        raise OptionError(f"There is no device {quoted(device)}.", "Choose auto, cpu, cuda, cuda:1 or mps.")
+    missing = ""
+    if kind == "cuda" and not torch.cuda.is_available():
+        missing = "PyTorch finds no CUDA device"
+    elif kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        missing = f"PyTorch finds {torch.cuda.device_count()} CUDA devices, counted from 0"
+    elif kind == "mps" and not torch.backends.mps.is_available():
+        missing = "PyTorch finds no Apple GPU"
+    if missing:
+        raise DeviceError(
+            f"The device {quoted(device)} was asked for, and {missing}.",
+            "Choose --device cpu, or --device auto, which takes a GPU where there is one.",
+        )
+
+
+def precision(recipe: Recipe, *, cuda: bool) -> str:
+    """The mixed precision of a training, as accelerate calls it: ``no``, ``bf16`` or ``fp16``.
+
+    Raises:
+        DeviceError: fp16 without a GPU.
+    """
+    if recipe.amp == "auto":
+        if not cuda:
+            return "no"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if recipe.amp == "fp16" and not cuda:
+        raise DeviceError("Training in fp16 needs a CUDA device.", "Choose --amp auto, bf16 or no.")
+    return recipe.amp
+
+
+@contextlib.contextmanager
+def memory_guard(recipe: Recipe) -> Iterator[None]:
+    """Turn a lack of memory into advice.
+
+    Raises:
+        DeviceError: There was too little memory; it says which batch size to try.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+        if not known:
+            raise
+        half = max(recipe.batch_size // 2, 1)
+        raise DeviceError(
+            f"There is not enough memory for batches of {recipe.batch_size}.",
+            f"Try --batch-size {half} --accumulate {2 * recipe.accumulate}: the same steps in half the memory. "
+            "Or fewer trained layers (--unfreeze last).",
+        ) from error
+
+
+def _logs(runtime: Runtime) -> str:
+    return str(runtime.folder / "logs") if runtime.folder else "."

@@ -1,0 +1,66 @@
+"""From a trained network to what the model file is written from, and the proof that both compute the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from headstart.backbones.embedder import Embedder
+from headstart.backbones.export import add_module
+from headstart.backbones.sources import Loaded, state_digest
+from headstart.core.digest import digest_bytes
+from headstart.core.graph import Graph
+from headstart.features import parity
+from headstart.preprocess.nodes import add_preprocess
+from headstart.preprocess.spec import Preprocess
+from headstart.training.network import Network
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+KEY = "headstart"  # of the record in the header of weights.safetensors
+
+
+def export(network: Network, loaded: Loaded, preprocess: Preprocess, pictures: Sequence[NDArray[np.uint8]]) -> Embedder:
+    """The embedder of a trained network.
+
+    Args:
+        network: On the CPU, in evaluation mode.
+        loaded: The backbone as it was before training.
+        preprocess: How pixels are prepared for it.
+        pictures: uint8 (H, W, 3) each, on which the embedder is compared with the network.
+
+    Raises:
+        ModelError: The network cannot be exported, or computes something else then.
+    """
+    graph = Graph()
+    name = add_module(graph, add_preprocess(graph, preprocess), network.backbone, preprocess.size_px)
+    model = graph.model({name: ("N", loaded.embedding_size)}).SerializeToString(deterministic=True)
+    embedder = Embedder(
+        backbone=loaded.name, preprocess=preprocess, width=loaded.embedding_size, digest=digest_bytes(model),
+        model=model, weights=state_digest(network.backbone), licence=loaded.licence,
+    )  # fmt: skip
+    parity.check(embedder, network.backbone, pictures)
+    return embedder
+
+
+def weights_file(network: Network, loaded: Loaded, preprocess: Preprocess, classes: Sequence[str], head: str) -> bytes:
+    """The content of ``weights.safetensors``: tensors ``backbone.*`` and ``head.*``, and a record of what they are."""
+    record = {
+        "backbone": loaded.architecture, "preprocess": preprocess.as_dict(), "embedding_size": loaded.embedding_size,
+        "classes": list(classes), "head": head, "licence": loaded.licence,
+    }  # fmt: skip
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    return save(tensors, metadata={KEY: json.dumps(record), "format": "pt"})
+
+
+def probabilities(network: Network, pixels: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """What the network itself says of normalised pixels (N, 3, S, S), (N, C)."""
+    with torch.no_grad():
+        scores = network(torch.from_numpy(pixels)) / temperature
+        return torch.softmax(scores.double(), 1).numpy()

@@ -1,0 +1,49 @@
+"""Train a head on embeddings: the last step of the probe, for heads without a closed solution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from headstart.core.options import Runtime
+from headstart.core.recipe import Recipe
+from headstart.heads import Head
+from headstart.heads.linear import fit_temperature
+from headstart.training.loop import Task
+from headstart.training.loop import fit as train
+from headstart.training.network import Network, head_record, make_head
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def fit(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    folds: NDArray[np.int64],
+    classes: int,
+    recipe: Recipe,
+    runtime: Runtime,
+) -> Head:
+    """Train a head; the images of the first fold choose the best epoch and the temperature.
+
+    Args:
+        features: Embeddings, float32 (N, D).
+        labels: Class index of each, int64 (N,).
+        folds: Fold of each, int64 (N,).
+        classes: Number C of classes.
+        recipe: Head, epochs, rate and so on.
+        runtime: Device and progress.
+    """
+    network = Network(nn.Identity(), make_head(recipe, features.shape[1], classes))
+    choose = np.flatnonzero(folds == folds.min())
+    train(Task(
+        network=network, images=features, labels=labels, classes=classes, train=np.flatnonzero(folds != folds.min()),
+        validation=choose, recipe=recipe,
+    ), runtime)  # fmt: skip
+    with torch.no_grad():
+        scores = network(torch.from_numpy(features[choose])).numpy()
+    return head_record(network.head, fit_temperature(scores, labels[choose]))

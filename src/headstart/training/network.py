@@ -1,0 +1,87 @@
+"""The network that is trained: a backbone and a head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from headstart.core.recipe import Recipe
+from headstart.heads.linear import LinearHead
+from headstart.heads.mlp import MlpHead
+from headstart.training.freezing import Stage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Network(nn.Module):
+    """A backbone and a head.
+
+    Args:
+        backbone: float32 (N, 3, S, S) to embeddings (N, D).
+        head: Embeddings to class scores (N, C).
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Class scores (N, C) of normalised pixels (N, 3, S, S)."""
+        scores: torch.Tensor = self.head(self.backbone(pixels))
+        return scores
+
+
+def make_head(recipe: Recipe, width: int, classes: int) -> nn.Module:
+    """A new head with PyTorch's random weights, drawn under the recipe's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        if recipe.head == "linear":
+            return nn.Linear(width, classes)
+        return nn.Sequential(
+            nn.Linear(width, recipe.hidden), nn.ReLU(), nn.Dropout(recipe.dropout), nn.Linear(recipe.hidden, classes)
+        )
+
+
+def start_from_probe(head: nn.Module, probe: LinearHead) -> None:
+    """Put the probe's solution, with its temperature, in a linear head."""
+    if not isinstance(head, nn.Linear):
+        raise TypeError("only a linear head can begin as the probe's solution")
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(probe.weights.T / np.float32(probe.temperature)))
+        head.bias.copy_(torch.from_numpy(probe.bias / np.float32(probe.temperature)))
+
+
+def head_record(head: nn.Module, temperature: float) -> LinearHead | MlpHead:
+    """A trained head as what the model file is written from."""
+    layers = [(_numpy(one.weight).T.copy(), _numpy(one.bias)) for one in head.modules() if isinstance(one, nn.Linear)]
+    (weights, bias), *rest = layers
+    if not rest:
+        return LinearHead(weights=weights, bias=bias, temperature=temperature)
+    ((weights_out, bias_out),) = rest
+    return MlpHead(weights=weights, bias=bias, weights_out=weights_out, bias_out=bias_out, temperature=temperature)
+
+
+def prepare(network: Network, stages: Sequence[Stage]) -> None:
+    """Let gradients reach the head and these stages of the backbone alone."""
+    for name, parameter in network.backbone.named_parameters():
+        parameter.requires_grad_(any(stage.holds(name) for stage in stages))
+
+
+def train_mode(network: Network, stages: Sequence[Stage], *, batch_norm: str) -> None:
+    """Training mode for what is trained; all that is frozen stays as it predicts, its batch norms' statistics too."""
+    network.eval()
+    network.head.train()
+    for name, module in network.backbone.named_modules():
+        if name and any(stage.holds(name) for stage in stages):
+            is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+            module.training = not (is_norm and batch_norm == "frozen")
+
+
+def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
+    return tensor.detach().cpu().float().numpy()
