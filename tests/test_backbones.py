@@ -23,6 +23,7 @@ from PIL import Image
 
 from headstart.backbones import catalog, embedder, lite0
 from headstart.backbones.embedder import Embedder, embedder_graph, load_embedder, preprocess_of
+from headstart.backbones.kept import MAX_KEPT
 from headstart.backbones.layers import ACTIVATION_MAX, WEIGHT_MAX, fold, mean_of_relu6
 from headstart.backbones.torchfile import read_tensors
 from headstart.core.digest import digest_bytes
@@ -507,13 +508,13 @@ def test_a_folder_that_cannot_be_written_is_not_needed(tmp_path: Path) -> None:
 def test_old_embedders_go_when_there_are_too_many(cache: Path) -> None:
     folder = cache / "embedders"
     folder.mkdir()
-    for number in range(embedder.MAX_KEPT + 3):
+    for number in range(MAX_KEPT + 3):
         old = folder / f"{number:032x}-{0:032x}.onnx"
         old.write_bytes(b"old")
         os.utime(old, (number, number))
     mine = load_embedder(Recipe(), cache)
     names = [path.name for path in kept(cache)]
-    assert len(names) == embedder.MAX_KEPT
+    assert len(names) == MAX_KEPT
     assert any(name.startswith(mine.digest[:32]) for name in names)
     assert f"{0:032x}-{0:032x}.onnx" not in names
 

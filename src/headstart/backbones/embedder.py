@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import hashlib
 import importlib
+import importlib.metadata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from headstart.backbones import catalog
-from headstart.core.digest import digest_bytes, digest_record
-from headstart.core.errors import StorageError
-from headstart.core.files import durable_write, make_folder
+from headstart.backbones import catalog, kept
+from headstart.backbones.modelfile import Guard, backbone_of, is_model_file
+from headstart.core.digest import digest_record
 from headstart.core.graph import IR_VERSION, OPSET, Graph
 from headstart.core.recipe import Recipe
 from headstart.data import decode
@@ -21,7 +23,14 @@ from headstart.preprocess.spec import Preprocess
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-MAX_KEPT = 16  # embedders in the cache folder; the oldest go first
+# Raised whenever `backbones.export` makes another graph of the same network.
+EXPORT_VERSION = 1
+# Imported only where a network must be exported: they need PyTorch.
+_LOAD = "headstart.backbones.sources:load"
+_ARCHITECTURE = "headstart.backbones.sources:architecture"
+_EXPORT = "headstart.backbones.export:add_module"
+# Packages whose version decides what a network computes, or how its images are prepared.
+_PACKAGES = ("torch", "torchvision", "timm")
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class Embedder:
         width: Size D of the embedding.
         digest: Changes whenever an embedding could: the key of cached embeddings.
         model: The ONNX file: ``image`` uint8 (N, H, W, 3) to ``embedding`` float32 (N, D).
+        weights: Digest of the weights; empty for random ones.
+        licence: Of the weights.
     """
 
     backbone: str
@@ -41,40 +52,47 @@ class Embedder:
     width: int
     digest: str
     model: bytes
+    weights: str
+    licence: str
 
 
-def load_embedder(recipe: Recipe, cache: Path | None) -> Embedder:
+def load_embedder(
+    recipe: Recipe,
+    cache: Path | None,
+    check: Callable[[Embedder, Any], object] | None = None,
+    guard: Guard | None = None,
+) -> Embedder:
     """The embedder of a recipe, from the cache or newly built.
 
-    A kept file bears the digest of its content in its name; one that does not match is deleted and built again.
+    lite0 with its own weights is built without PyTorch, and so is the backbone of a model file. Others are exported
+    from PyTorch once; as long as the export is kept, PyTorch is not imported again.
 
     Args:
-        recipe: Names the backbone, its precision and the fit.
+        recipe: Names the backbone, its weights, its precision and the fit.
         cache: The cache folder; None builds anew.
+        check: Compares an embedder that was just exported with the `headstart.backbones.sources.Loaded` that it was
+            made of, and raises where they differ; then it is not kept.
+        guard: Checks a model file, ``file:model.onnx``; None refuses it.
 
     Raises:
         OptionError: There is no such backbone.
-        ModelError: Its weights are missing or damaged.
+        ModelError: Its weights are missing or damaged, or it cannot be exported.
+        OfflineError: Its weights are not here and could not be fetched.
+        ExtraError: The extra `torch` is needed and not installed.
     """
-    entry = catalog.find(recipe.backbone)
-    spec = preprocess_of(recipe)
-    record = {
-        "backbone": recipe.backbone, "weights": entry.digest, "version": entry.version,
-        "precision": recipe.precision, "preprocess": spec.as_dict(), "opset": OPSET, "ir": IR_VERSION,
-        "decode": decode.VERSION,
-    }  # fmt: skip
-    digest = digest_record(record)
     folder = cache / "embedders" if cache else None
-    model = _kept(folder, digest) if folder else None
-    if model is None:
-        model = embedder_graph(recipe).SerializeToString(deterministic=True)
-        if folder:
-            _keep(folder, digest, model)
-    return Embedder(recipe.backbone, spec, entry.embedding_size, digest, model)
+    if _is_built_in(recipe):
+        return _built_in(recipe, folder)
+    if is_model_file(recipe.backbone):
+        return _of_model_file(recipe, guard)
+    return _exported(recipe, folder, check)
 
 
 def preprocess_of(recipe: Recipe) -> Preprocess:
     """The preprocessing that a recipe's backbone was trained with, with the recipe's fit."""
+    if not _is_built_in(recipe):
+        spec: Preprocess = _imported(_ARCHITECTURE)(recipe.backbone).preprocess
+        return dataclasses.replace(spec, fit=recipe.fit)
     entry = catalog.find(recipe.backbone)
     return Preprocess(
         size_px=entry.size_px,
@@ -86,30 +104,112 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
 
 
 def embedder_graph(recipe: Recipe) -> ModelProto:
-    """Build the graph of an embedder."""
+    """Build the graph of an embedder without PyTorch."""
     entry = catalog.find(recipe.backbone)
     graph = Graph()
     pixels = add_preprocess(graph, preprocess_of(recipe))
-    module, function = entry.module.split(":")
-    name = getattr(importlib.import_module(module), function)(graph, pixels, recipe.precision)
+    name = _imported(entry.module)(graph, pixels, recipe.precision)
     return graph.model({name: ("N", entry.embedding_size)})
 
 
-def _kept(folder: Path, digest: str) -> bytes | None:
-    with contextlib.suppress(OSError):  # a folder that cannot be listed keeps nothing
-        for path in folder.glob(f"{digest[:32]}-*.onnx"):
-            with contextlib.suppress(OSError):
-                model = path.read_bytes()
-                if path.stem.endswith(digest_bytes(model)[:32]):
-                    return model
-                path.unlink()
-    return None
+def _is_built_in(recipe: Recipe) -> bool:
+    return recipe.backbone in catalog.BACKBONES and recipe.pretrained and not recipe.weights
 
 
-def _keep(folder: Path, digest: str, model: bytes) -> None:
-    with contextlib.suppress(StorageError, OSError):  # a cache that cannot be written is not needed
-        make_folder(folder)
-        durable_write(folder / f"{digest[:32]}-{digest_bytes(model)[:32]}.onnx", model)
-        kept = sorted(folder.glob(f"{'[0-9a-f]' * 32}-*.onnx"), key=lambda path: path.stat().st_mtime)
-        for path in kept[:-MAX_KEPT]:
-            path.unlink()
+def _built_in(recipe: Recipe, folder: Path | None) -> Embedder:
+    entry = catalog.find(recipe.backbone)
+    spec = preprocess_of(recipe)
+    record = {
+        "backbone": recipe.backbone, "weights": entry.digest, "version": entry.version,
+        "precision": recipe.precision, "preprocess": spec.as_dict(), "opset": OPSET, "ir": IR_VERSION,
+        "decode": decode.VERSION,
+    }  # fmt: skip
+    digest = digest_record(record)
+    model = kept.find(folder, digest)
+    if model is None:
+        model = embedder_graph(recipe).SerializeToString(deterministic=True)
+        kept.keep(folder, digest, model)
+    return Embedder(recipe.backbone, spec, entry.embedding_size, digest, model, entry.digest, entry.licence)
+
+
+def _of_model_file(recipe: Recipe, guard: Guard | None) -> Embedder:
+    part = backbone_of(recipe.backbone, recipe.fit, guard)
+    record = {"backbone": part.digest, "preprocess": part.preprocess.as_dict(), "decode": decode.VERSION}
+    return Embedder(
+        recipe.backbone, part.preprocess, part.width, digest_record(record), part.model, part.weights, part.licence
+    )
+
+
+def _exported(recipe: Recipe, folder: Path | None, check: Callable[[Embedder, Any], object] | None) -> Embedder:
+    """The embedder of a PyTorch network, kept under what can be known without PyTorch."""
+    name = catalog.canonical(recipe.backbone)
+    digest = _key(recipe, name)
+    found = kept.find_with_record(folder, digest) if digest else None
+    if found is not None:
+        model, facts = found
+        spec = Preprocess.from_dict(facts["preprocess"])
+        return Embedder(facts["backbone"], spec, facts["width"], digest, model, facts["weights"], facts["licence"])
+    loaded = _imported(_LOAD)(name, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
+    # Again: what was not here has been fetched meanwhile.
+    digest = _key(recipe, name)
+    spec = dataclasses.replace(loaded.preprocess, fit=recipe.fit)
+    graph = Graph()
+    output = _imported(_EXPORT)(graph, add_preprocess(graph, spec), loaded.module, spec.size_px)
+    model = graph.model({output: ("N", loaded.embedding_size)}).SerializeToString(deterministic=True)
+    embedder = Embedder(
+        backbone=loaded.name, preprocess=spec, width=loaded.embedding_size,
+        digest=digest or digest_record(_facts(recipe, name) | {"weights": loaded.weights}),
+        model=model, weights=loaded.weights, licence=loaded.licence,
+    )  # fmt: skip
+    if check is not None:
+        check(embedder, loaded)
+    if digest:
+        facts = {
+            "backbone": embedder.backbone, "preprocess": spec.as_dict(), "width": embedder.width,
+            "weights": embedder.weights, "licence": embedder.licence,
+        }  # fmt: skip
+        kept.keep(folder, digest, model, facts)
+    return embedder
+
+
+def _key(recipe: Recipe, name: str) -> str:
+    """The digest of what decides an embedding, known without PyTorch; empty where the weights are not here."""
+    if not recipe.pretrained:
+        return digest_record(_facts(recipe, name) | {"seed": recipe.seed})
+    if recipe.weights or name.startswith("file:"):
+        file: Path | None = Path(recipe.weights or name.removeprefix("file:"))
+    else:
+        row = catalog.row_of(name)
+        file = catalog.local_file(row) if row is not None else None
+    weights = _file_digest(file) if file is not None else ""
+    return digest_record(_facts(recipe, name) | {"file": weights}) if weights else ""
+
+
+def _facts(recipe: Recipe, name: str) -> dict[str, object]:
+    versions = {package: _version(package) for package in _PACKAGES}
+    return {
+        # A file may be moved: it counts by its content.
+        "backbone": name if not name.startswith("file:") else "file", "fit": recipe.fit, "packages": versions,
+        "version": EXPORT_VERSION, "opset": OPSET, "ir": IR_VERSION, "decode": decode.VERSION,
+    }  # fmt: skip
+
+
+def _file_digest(path: Path) -> str:
+    """SHA-256 of a file's content; empty where it cannot be read, which loading it will tell."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return ""
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _imported(target: str) -> Any:
+    module, function = target.split(":")
+    return getattr(importlib.import_module(module), function)

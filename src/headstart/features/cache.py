@@ -33,7 +33,7 @@ _OUTSIDE = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_PROTOCOL,
 }  # fmt: skip
-_EMBEDDER = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.onnx")
+_EMBEDDER = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.(onnx|json)")  # an exported one has a record beside it
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS embeddings (
