@@ -136,6 +136,7 @@ class Run:
             StorageError: There is a run already, another process is writing one, or it cannot be written.
         """
         path = Path(folder)
+        overwrite = overwrite or path == self.fitted.folder  # its own, which was looked at before the training
         refuse_existing(path, overwrite=overwrite)
         make_folder(path)
         with folder_lock(path):
@@ -239,17 +240,19 @@ def train(
 
 def resume(
     folder: str | os.PathLike[str],
-    images: ImageTable | str | os.PathLike[str] | None = None,
+    source: ImageTable | str | os.PathLike[str] | None = None,
     *,
     choices: Mapping[str, Any] | None = None,
+    columns: readers.Columns | None = None,
     runtime: Runtime | None = None,
 ) -> Run:
     """Go on with an interrupted training, from its last finished epoch. On the CPU the result is the same to the bit.
 
     Args:
         folder: Its run folder.
-        images: Its images; None reads them from where they were.
+        source: Its images; None reads them from where they were.
         choices: Settings that must be those of the recipe it followed.
+        columns: Names of a manifest's columns; None for those it was read by.
         runtime: See `train`; its folder is the run folder.
 
     Raises:
@@ -265,13 +268,13 @@ def resume(
     before = unfinished.read(path)
     if choices:
         unfinished.check_recipe(before, Recipe.from_dict({**before.recipe.as_dict(), **choices}))
-    if images is None:
-        columns = dict(before.columns)
-        root = columns.pop("root", None)
-        named = {key: value for key, value in columns.items() if value is not None}
-        images = read(before.source, columns=readers.Columns(**named, root=Path(root) if root else None))
+    table = (
+        source
+        if isinstance(source, ImageTable)
+        else read(source or before.source, columns=columns or readers.Columns.of(before.columns))
+    )
     runtime = dataclasses.replace(runtime or Runtime(), folder=path, resume=True)
-    return train(images, before.recipe, runtime=runtime)
+    return train(table, before.recipe, runtime=runtime)
 
 
 def _continued(folder: Path, recipe: Recipe) -> dict[str, Any]:
@@ -372,10 +375,7 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
     if overwrite:
         return
     if unfinished.exists(folder):
-        raise StorageError(
-            f"{quoted(str(folder))} holds an interrupted training.",
-            f"Go on with it: headstart train --resume {folder}. Or begin anew: --overwrite.",
-        )
+        raise unfinished.in_the_way(folder)
     if (folder / MODEL_FILE).exists():
         raise StorageError(
             f"{quoted(str(folder))} already holds a run.",

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.artifact import guard
 from headstart.artifact.classifier import Classifier
 from headstart.backbones import sources
 from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import HeadstartError, ImageError
 from headstart.core.extras import require
-from headstart.core.files import folder_lock
+from headstart.core.files import folder_lock, make_folder
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
@@ -120,6 +121,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         },
         notes=(*finished.notes, *trained.notes),
         files=files,
+        folder=runtime.folder,
     )  # fmt: skip
 
 
@@ -127,7 +129,7 @@ def _read(table: ImageTable, recipe: Recipe, preprocess: Preprocess, runtime: Ru
     """Look at every image once; and embed it, where the head begins as the probe's solution."""
     features = None
     if recipe.start == "probe":
-        embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe))
+        embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe), guard.check)
         features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)
         table, digests = features.table, features.digests
     else:
@@ -164,12 +166,14 @@ def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime):  # type: ignore[
     if runtime.folder is None or not runtime.main_process:
         yield
         return
-    runtime.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(runtime.folder)
     with folder_lock(runtime.folder):
         if runtime.resume:
             before = unfinished.read(runtime.folder)
             unfinished.check_recipe(before, recipe)
             unfinished.check_images(before, data.table, data.digests)
+        elif unfinished.exists(runtime.folder):
+            raise unfinished.in_the_way(runtime.folder)
         else:
             unfinished.write(runtime.folder, data.table, data.digests, recipe)
         yield

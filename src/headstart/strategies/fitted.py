@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Fitted:
         details: What else the strategy has to say of its fit, as JSON values.
         notes: Sentences that a person should read.
         files: What else belongs in the run folder, by name.
+        folder: The run folder, where the strategy has kept checkpoints in it.
     """
 
     table: ImageTable
@@ -55,3 +57,4 @@ class Fitted:
     details: dict[str, Any]
     notes: tuple[str, ...]
     files: dict[str, bytes | str] = field(default_factory=dict, repr=False)
+    folder: Path | None = None

@@ -100,7 +100,7 @@ def divide(
     fit = np.flatnonzero(np.array(names) == "train")
     _check_copies(labels[fit], [groups[i] for i in fit], classes, 2 if len(fit) < len(labels) else MIN_IMAGES)
     folds = deal_folds(
-        labels[fit], [groups[i] for i in fit], [digests[i] for i in fit], folds=recipe.folds, seed=recipe.seed
+        labels[fit], [groups[i] for i in fit], [digests[int(i)] for i in fit], folds=recipe.folds, seed=recipe.seed
     )
     if split == "cross-validation":
         names = [f"fold {fold + 1}" for fold in folds]

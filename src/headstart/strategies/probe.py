@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.artifact import guard
 from headstart.backbones.embedder import load_embedder
 from headstart.core.extras import require
 from headstart.core.options import Runtime
@@ -48,7 +49,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     # SciPy's optimiser takes half a second to import; the embedding pass, which mostly runs outside Python, hides it.
     solver = threading.Thread(target=importlib.import_module, args=("scipy.optimize",), daemon=True)
     solver.start()
-    embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe))
+    embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe), guard.check)
     features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)
     classes = features.table.require_classes()  # unreadable images may have taken a class away
     lap("embed")

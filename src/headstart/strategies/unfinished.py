@@ -81,6 +81,14 @@ def exists(folder: Path) -> bool:
     return (folder / FOLDER / FILE).exists()
 
 
+def in_the_way(folder: Path) -> StorageError:
+    """The error for a new training in a folder where another one is unfinished."""
+    return StorageError(
+        f"{quoted(str(folder))} holds an interrupted training.",
+        f"Go on with it: headstart train --resume {folder}. Or begin anew: --overwrite.",
+    )
+
+
 def remove(folder: Path) -> None:
     """Delete the checkpoints of a training that is finished."""
     shutil.rmtree(folder / FOLDER, ignore_errors=True)

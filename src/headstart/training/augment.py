@@ -75,7 +75,7 @@ def _steps(recipe: Recipe, spec: Preprocess) -> Callable[[Image.Image], torch.Te
     elif recipe.augment == "trivial":
         steps.append(v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR))
     steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(spec.mean), list(spec.std))]
-    return v2.Compose(steps)  # type: ignore[no-any-return]
+    return v2.Compose(steps)
 
 
 class _Square:

@@ -28,6 +28,8 @@ def history_csv(history: Sequence[dict[str, Any]]) -> str:
 
 def curves_png(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
     """A picture of loss, accuracy and learning rate over the epochs."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, (loss, accuracy, rate) = _figure(3)
     for axes, name, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
         for phase, colour in (("train", TRAIN), ("validation", VALIDATION)):
@@ -43,7 +45,7 @@ def curves_png(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
     rate.set(title="Learning rate at the end of the epoch", xlabel="epoch")
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     for axes in (loss, accuracy, rate):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _png(figure)
 
 

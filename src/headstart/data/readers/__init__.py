@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,13 @@ class Columns:
         """Each name with its value, as text."""
         return tuple((one.name, None if (value := getattr(self, one.name)) is None else str(value))
                      for one in fields(self))  # fmt: skip
+
+    @classmethod
+    def of(cls, named: Mapping[str, str | None]) -> Columns:
+        """The columns of what `named` gave; what is missing takes its default."""
+        root = named.get("root")
+        names = {key: value for key, value in named.items() if value is not None and key != "root"}
+        return cls(**names, root=Path(root) if root else None)
 
 
 def read(source: str | os.PathLike[str], columns: Columns | None = None) -> ImageTable:

@@ -30,6 +30,9 @@ class _Below:
     def read(self, path: str) -> bytes:
         return self._storage.read(self._prefix + path)
 
+    def reopened(self) -> _Below:
+        return _Below(self._storage.reopened(), self._prefix)
+
 
 def read(path: Path, columns: Columns) -> ImageTable:
     """Read a zip file into an image table; see `headstart.data.readers.read`.
