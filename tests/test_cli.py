@@ -170,12 +170,13 @@ def test_strict_makes_a_skip_an_error(trained: tuple[Path, dict]) -> None:
         (["train"], ["Missing argument 'SOURCE'", "headstart train --help"]),
         (["train", "nowhere"], ["There is no file or folder 'nowhere'"]),
         (["train", "photo"], ["Did you mean 'photos'?"]),
-        (["train", "photos", "--backbone", "lite1"], ["There is no backbone 'lite1'", "Did you mean 'lite0'?"]),
+        (["train", "photos", "--backbone", "lite1"], ["There is no backbone 'lite1'", "Did you mean 'lite0'"]),
         (["train", "photos", "--strategy", "prob"], ["Did you mean 'probe'?"]),
         (["train", "photos", "--fit", "crp"], ["Did you mean 'crop'?", "squash"]),
         (["train", "photos", "--holdout", "0.9"], ["holdout", "0.5"]),
         (["train", "photos", "--folds", "1"], ["folds", "2"]),
-        (["train", "photos", "--epochs", "3"], ["--epochs"]),
+        (["train", "photos", "--epochs", "3"], ["epochs = '3' has no meaning for the strategy 'probe'"]),
+        (["train", "photos", "--epoch", "3"], ["--epoch"]),
         (["tran", "photos"], ["tran"]),
         (["predict", "runs/photos/model.onnx", "nothing*.jpg"], ["nothing*.jpg"]),
         (["predict", "runs/photos", "photos"], ["is a folder", "model.onnx"]),
@@ -211,7 +212,9 @@ def test_a_fault_of_ours_is_1_with_a_traceback(tmp_path: Path) -> None:
     assert "please report" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"], ["cache", "--help"], []])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["--version"], ["cache", "--help"], ["recipes"], []]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"

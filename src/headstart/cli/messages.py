@@ -10,8 +10,16 @@ from typing import Any
 
 import typer
 
-from headstart.cli.signals import HINT, Stopped
-from headstart.core.errors import HeadstartError, InputError, OfflineError, StorageError
+from headstart.cli.signals import Stopped
+from headstart.core.errors import (
+    DeviceError,
+    ExtraError,
+    HeadstartError,
+    InputError,
+    OfflineError,
+    StorageError,
+    TrainingError,
+)
 from headstart.core.text import json_text, printable
 
 DONE, OUR_FAULT, BAD_INPUT, SOME_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -41,7 +49,7 @@ def tell(error: BaseException, *, as_json: bool) -> int:
 
 
 def _words(error: BaseException) -> tuple[str, str, int]:
-    if isinstance(error, InputError | StorageError | OfflineError):
+    if isinstance(error, InputError | StorageError | OfflineError | ExtraError | DeviceError | TrainingError):
         return error.message, error.hint, BAD_INPUT
     if isinstance(error, HeadstartError):
         return error.message, error.hint, OUR_FAULT
@@ -55,9 +63,9 @@ def _words(error: BaseException) -> tuple[str, str, int]:
             text, hint = "", ""
         return text, hint, BAD_INPUT
     if isinstance(error, Stopped):
-        return str(error), HINT, 128 + error.number
+        return str(error), error.hint, 128 + error.number
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return "Interrupted.", HINT, INTERRUPTED
+        return "Interrupted.", Stopped.hint, INTERRUPTED
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
         _give_up_output()  # whoever read it has left
         return "", "", 128 + 13

@@ -23,11 +23,21 @@ class Stopped(BaseException):
 
     Args:
         number: The signal.
+
+    Attributes:
+        hint: What to do next, of any that comes from now on.
     """
+
+    hint = HINT
 
     def __init__(self, number: int) -> None:
         super().__init__(WORDS[signal.Signals(number)])
         self.number = number
+
+
+def set_hint(text: str) -> None:
+    """Name what a person can do after an interruption of the work that begins now."""
+    Stopped.hint = text
 
 
 def install() -> None:
@@ -91,5 +101,5 @@ def _unraisable(lost: UnraisableHookArgs) -> None:
 def _end(number: int) -> NoReturn:
     """End without unwinding: by the system's calls alone, since any lock may be held."""
     show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
-    os.write(2, f"{show_cursor}Error: {WORDS[signal.Signals(number)]}\n{HINT}\n".encode())
+    os.write(2, f"{show_cursor}Error: {WORDS[signal.Signals(number)]}\n{Stopped.hint}\n".encode())
     os._exit(128 + number)

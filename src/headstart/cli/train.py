@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headstart.cli import options
+from headstart.cli import options, signals
+from headstart.cli import training_options as settings
 from headstart.cli.messages import DONE, SOME_SKIPPED
 from headstart.core.text import counted, quoted
 
@@ -16,35 +19,75 @@ if TYPE_CHECKING:
     from headstart.api import Run
     from headstart.cli.output import Output
 
-# Choices are checked by the recipe, whose errors name the nearest one.
+CHECKPOINTS = "checkpoints"  # in the run folder, while a training has not ended
+
+Source = Annotated[
+    str | None, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
+]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write; default: runs/NAME of the source.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")]
-Backbone = Annotated[str, typer.Option(help="Pretrained network.")]
-Strategy = Annotated[str, typer.Option(help="How to learn: probe (a head on a frozen backbone).")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="Arithmetic of the backbone: int8 or float32.")]
-FitOption = Annotated[str, typer.Option("--fit", help="Bring images to a square: crop, squash or pad.")]
-ClassWeightOption = Annotated[str, typer.Option("--class-weight", help="none, or balanced for classes of unlike size.")]
-Holdout = Annotated[float, typer.Option(help="Share held out where the source has no splits.")]
-Folds = Annotated[int, typer.Option(help="Folds of cross-validation.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-MaxMegapixels = Annotated[int, typer.Option(help="Larger images are skipped.")]
+Resume = Annotated[
+    Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a training that was interrupted.")
+]
+From = Annotated[Path | None, typer.Option("--from", metavar="RUN", help="Start from the network of a finished run.")]
+Device = Annotated[str, typer.Option(help="Where a network is trained: auto, cpu, cuda, cuda:1 or mps.")]
+Tracker = Annotated[str, typer.Option(help="Told the numbers of each epoch: tensorboard, mlflow, wandb or none.")]
 
 
 def train(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
-    ],
+    context: typer.Context,
+    source: Source = None,
     out: Out = None,
     overwrite: Overwrite = False,
-    strategy: Strategy = "probe",
-    backbone: Backbone = "lite0",
-    precision: PrecisionOption = "int8",
-    fit: FitOption = "crop",
-    class_weight: ClassWeightOption = "none",
-    holdout: Holdout = 0.2,
-    folds: Folds = 5,
-    seed: Seed = 0,
-    max_megapixels: MaxMegapixels = 64,
+    recipe: settings.RecipeName = None,
+    strategy: settings.Strategy = None,
+    backbone: settings.Backbone = None,
+    pretrained: settings.Pretrained = None,
+    weights: settings.Weights = None,
+    precision: settings.Precision = None,
+    fit: settings.Fit = None,
+    head: settings.Head = None,
+    hidden: settings.Hidden = None,
+    dropout: settings.Dropout = None,
+    class_weight: settings.ClassWeight = None,
+    holdout: settings.Holdout = None,
+    validation: settings.Validation = None,
+    folds: settings.Folds = None,
+    seed: settings.Seed = None,
+    max_megapixels: settings.MaxMegapixels = None,
+    epochs: settings.Epochs = None,
+    batch_size: settings.BatchSize = None,
+    accumulate: settings.Accumulate = None,
+    optimizer: settings.Optimizer = None,
+    lr: settings.Lr = None,
+    momentum: settings.Momentum = None,
+    weight_decay: settings.WeightDecay = None,
+    layer_decay: settings.LayerDecay = None,
+    schedule: settings.Schedule = None,
+    step_epochs: settings.StepEpochs = None,
+    step_factor: settings.StepFactor = None,
+    warmup_epochs: settings.WarmupEpochs = None,
+    label_smoothing: settings.LabelSmoothing = None,
+    ema: settings.Ema = None,
+    mixup: settings.Mixup = None,
+    cutmix: settings.Cutmix = None,
+    augment: settings.Augment = None,
+    crop_scale: settings.CropScale = None,
+    crop_px: settings.CropPx = None,
+    flip: settings.Flip = None,
+    rotation: settings.Rotation = None,
+    patience: settings.Patience = None,
+    best_by: settings.BestBy = None,
+    unfreeze: settings.Unfreeze = None,
+    start: settings.Start = None,
+    batch_norm: settings.BatchNorm = None,
+    views: settings.Views = None,
+    amp: settings.Amp = None,
+    fast: settings.Fast = False,
+    resume: Resume = None,
+    start_from: From = None,
+    device: Device = "auto",
+    tracker: Tracker = "none",
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = "label",
     split_column: options.SplitColumn = "split",
@@ -59,31 +102,97 @@ def train(
     """Train a classifier, measure it on images it has not seen, and write a run folder with model.onnx."""
     from headstart import api
     from headstart.cli.output import Output
-    from headstart.core.recipe import Recipe
+    from headstart.data.readers import Columns
 
-    output = Output(as_json=json, quiet=quiet)
-    recipe = Recipe.from_dict({
-        "strategy": strategy, "backbone": backbone, "precision": precision, "fit": fit, "class_weight": class_weight,
-        "holdout": holdout, "folds": folds, "seed": seed, "max_megapixels": max_megapixels,
-    })  # fmt: skip
-    folder = out or _free_folder(source)
-    api.refuse_existing(folder, overwrite=overwrite)  # before the work, not after it
-    _refuse_unwritable(folder)
+    helper = _is_helper()
+    output = Output(as_json=json and not helper, quiet=quiet or helper)
+    chosen = settings.chosen(context.params)  # the settings of the recipe, from `strategy` to `amp`
     columns = options.columns(path_column, label_column, split_column, group_column, root)
-    table = api.read(source, columns=columns)
-    run = api.train(table, recipe, runtime=options.runtime(output, workers=workers, strict=strict, cached=not no_cache))
+    runtime = dataclasses.replace(
+        options.runtime(output, workers=workers, strict=strict, cached=not no_cache), device=device, tracker=tracker
+    )
+    if resume is not None:
+        _refuse_beside_resume({"--out": out, "--recipe": recipe, "--from": start_from})
+        folder, overwrite = resume, True  # a run that is there was to be replaced when the training began
+        _hint_at_resuming(folder)
+        run = api.resume(
+            folder,
+            source=source,
+            choices=chosen | (settings.fast_views(chosen) if fast else {}),
+            columns=None if columns == Columns() else columns,
+            runtime=dataclasses.replace(runtime, folder=folder),
+        )
+    else:
+        source = _required(source)
+        made = settings.make_recipe(recipe, chosen, fast=fast)
+        folder = out or _free_folder(source)
+        api.refuse_existing(folder, overwrite=overwrite)  # before the work, not after it
+        _refuse_unfinished(folder, overwrite=overwrite)
+        _refuse_unwritable(folder)
+        if made.strategy != "probe":
+            runtime = dataclasses.replace(runtime, folder=folder)
+            _hint_at_resuming(folder)
+        table = api.read(source, columns=columns)
+        run = api.train(table, made, start_from=start_from, runtime=runtime)
+    if helper:
+        return DONE
     folder = run.save(folder, overwrite=overwrite)
-    _show(output, run, folder, source)
+    _show(output, run, folder, source or run.fitted.table.source)
     output.document({"run": str(folder), **run.as_dict()})
     return SOME_SKIPPED if run.skipped else DONE
 
 
+def _is_helper() -> bool:
+    """Whether torchrun or `accelerate launch` started this process beside the first one, which speaks for all."""
+    rank = os.environ.get("RANK", "")
+    return rank.isdecimal() and int(rank) > 0
+
+
+def _required(source: str | None) -> str:
+    from headstart.core.errors import OptionError
+
+    if source is None:
+        raise OptionError(
+            "Missing argument 'SOURCE': the images to learn from.",
+            "Name a folder of class folders, or go on with --resume RUN. See `headstart train --help`.",
+        )
+    return source
+
+
+def _refuse_beside_resume(given: dict[str, object]) -> None:
+    """A training goes on in its folder, with its recipe."""
+    from headstart.core.errors import OptionError
+
+    if extra := [option for option, value in given.items() if value is not None]:
+        raise OptionError(
+            f"--resume goes on with a training as it was begun, and {' and '.join(extra)} would begin another.",
+            "Leave them out, or leave --resume out.",
+        )
+
+
+def _refuse_unfinished(folder: Path, *, overwrite: bool) -> None:
+    from headstart.core.errors import StorageError
+
+    if (folder / CHECKPOINTS).exists() and not overwrite:
+        raise StorageError(
+            f"{quoted(str(folder))} holds a training that has not ended.",
+            f"Go on with it (--resume {shlex.quote(str(folder))}), or replace it (--overwrite).",
+        )
+
+
+def _hint_at_resuming(folder: Path) -> None:
+    signals.set_hint(
+        "No file was left half-written. Go on from the last epoch that ended: "
+        f"headstart train --resume {shlex.quote(str(folder))}"
+    )
+
+
 def _free_folder(source: str) -> Path:
-    """``runs/NAME``, or the first ``runs/NAME-2``, ``runs/NAME-3``, ... without a run."""
+    """``runs/NAME``, or the first ``runs/NAME-2``, ``runs/NAME-3``, ... without a run or an unfinished training."""
     path = Path(source).resolve()
     name = (path.name if path.is_dir() else path.stem) or "run"
     folder, number = Path("runs") / name, 1
-    while (folder / "model.onnx").exists():
+    while any((folder / one).exists() for one in ("model.onnx", CHECKPOINTS)):
         number += 1
         folder = Path("runs") / f"{name}-{number}"
     return folder
@@ -91,8 +200,6 @@ def _free_folder(source: str) -> Path:
 
 def _refuse_unwritable(folder: Path) -> None:
     """Say that a run cannot be written before the work is done for it; nothing is created yet."""
-    import os
-
     from headstart.core.errors import StorageError
 
     parent = next(one for one in (folder, *folder.absolute().parents) if one.exists())
@@ -103,14 +210,12 @@ def _refuse_unwritable(folder: Path) -> None:
 def _show(output: Output, run: Run, folder: Path, source: str) -> None:
     from headstart.cli.show import show_evaluation
 
-    fitted, seconds = run.fitted, run.seconds
-    images, cached = counted(len(fitted.table), "image"), fitted.details["from_cache"]
+    fitted = run.fitted
+    images = counted(len(fitted.table), "image")
     sizes = ", ".join(f"{sum(by_class.values()):,} {part}" for part, by_class in fitted.counts.items())
     output.say(f"{images} of {counted(len(fitted.classes), 'class', 'classes')} in {quoted(source)}: {sizes}")
-    output.say(
-        f"Embedded {fitted.details['embedded']:,} ({cached:,} from the cache) in {seconds['embed']:.1f} s, "
-        f"fitted in {seconds['fit']:.1f} s, {seconds['total']:.1f} s in all"
-    )
+    for line in _work(run):
+        output.say(line)
     output.say()
     if run.evaluation.split == "cross-validation":
         folds = len(set(fitted.parts))
@@ -124,3 +229,34 @@ def _show(output: Output, run: Run, folder: Path, source: str) -> None:
     model = folder / "model.onnx"
     output.say(f"\nModel: {model} ({model.stat().st_size / 1e6:.1f} MB), which prepares images itself")
     output.say(f"Next:  headstart predict {shlex.quote(str(model))} PHOTO")
+
+
+def _work(run: Run) -> list[str]:
+    """What was done and how long it took, in one or two lines; what a strategy has not done is left out."""
+    details, seconds = run.fitted.details, run.seconds
+    parts = []
+    if "embedded" in details and "embed" in seconds:
+        cached = details.get("from_cache", 0)
+        parts.append(f"Embedded {details['embedded']:,} ({cached:,} from the cache) in {seconds['embed']:.1f} s")
+    if "fit" in seconds:
+        parts.append(f"fitted in {seconds['fit']:.1f} s")
+    total = f"{seconds['total']:.1f} s in all"
+    if "epochs" not in details:
+        return [", ".join([*parts, total])]
+    return [*([", ".join(parts)] if parts else []), f"{_training(run)}; {total}"]
+
+
+def _training(run: Run) -> str:
+    """How a network was trained."""
+    details, seconds = run.fitted.details, run.seconds
+    words = f"Trained {counted(details['epochs'], 'epoch')}"
+    words += f" in {seconds['train']:.1f} s" if "train" in seconds else ""
+    words += f" on {details['device']}" if "device" in details else ""
+    words += f" ({details['images_per_second']:,.0f} images/s)" if "images_per_second" in details else ""
+    if run.recipe.lr == "auto" and "lr" in details:
+        words += f" at the rate {details['lr']:.2g}"
+    if "best_epoch" in details:
+        words += f", best was epoch {details['best_epoch']}"
+    if details.get("stopped") == "patience":
+        words += f", stopped after {counted(run.recipe.patience, 'epoch')} without a better one"
+    return words

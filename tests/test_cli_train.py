@@ -1,0 +1,311 @@
+"""The options of `headstart train`, what it says of a training, and how it is gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from headstart import Recipe, recipes
+from headstart.cli import messages, signals, training_options
+from headstart.cli.train import _free_folder, _work, train
+from headstart.core.errors import DeviceError, ExtraError, OptionError, TrainingError
+from helpers import headstart_cli
+
+FIELDS = [field.name for field in dataclasses.fields(Recipe)]
+HINTS = get_type_hints(Recipe)
+
+
+def option(name: str) -> Any:
+    """What typer is told of a parameter of `train`."""
+    (told,) = get_args(get_type_hints(train, include_extras=True)[name])[1:]
+    return told
+
+
+# Options
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_of_the_recipe_is_an_option_without_a_default(name: str) -> None:
+    parameter = inspect.signature(train).parameters[name]
+    assert parameter.default is None
+    assert parameter.annotation == f"settings.{name.title().replace('_', '')}"
+    assert option(name).help.endswith(".")
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_help_names_every_choice(name: str) -> None:
+    parts = get_args(HINTS[name]) if get_origin(HINTS[name]) is not Literal else (HINTS[name],)
+    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    words = option(name).help + str(option(name).metavar)
+    assert [choice for choice in choices if not re.search(rf"\b{choice}\b", words)] == []
+
+
+def test_help_is_quick_and_names_the_options() -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = headstart_cli("train", "--help")
+        times.append(time.perf_counter() - start)
+    for name in FIELDS:
+        assert f"--{name.replace('_', '-')}" in done.out
+    for name in ("--recipe", "--fast", "--resume", "--from", "--device", "--tracker"):
+        assert name in done.out
+    # 0.3 s by the design. This only catches a heavy import, since other programs may run beside the tests.
+    assert min(times) < 1.0
+
+
+def test_option_counts_before_file_and_file_before_default(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text('strategy = "finetune"\nepochs = 3\nlr = 0.5\n', "utf-8")
+    recipe = training_options.make_recipe(str(own), {"epochs": 4}, fast=False)
+    assert (recipe.strategy, recipe.epochs, recipe.lr) == ("finetune", 4, 0.5)
+    assert recipe.batch_size == Recipe(strategy="finetune").batch_size
+    assert training_options.make_recipe(None, {}, fast=False) == Recipe()
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_recipe_by_name(name: str) -> None:
+    assert training_options.make_recipe(name, {}, fast=False) == Recipe.from_dict(recipes.load(name))
+
+
+def test_fast_keeps_eight_views() -> None:
+    feature = "tutorial-feature-extraction"
+    assert training_options.make_recipe(feature, {}, fast=False).views == 0
+    assert training_options.make_recipe(feature, {}, fast=True).views == training_options.FAST_VIEWS == 8
+    assert training_options.make_recipe(feature, {"views": 3}, fast=True).views == 3
+    assert training_options.make_recipe(None, {"strategy": "finetune"}, fast=True).views == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("tutorial-finetune", {}, "nothing is frozen"),
+        (None, {"strategy": "scratch"}, "nothing is frozen"),
+        (None, {}, "keeps its embeddings anyway"),
+        ("tutorial-feature-extraction", {"views": 0}, "--views 0"),
+        ("tutorial-feature-extraction", {"mixup": 0.2}, "mixup"),
+    ],
+    ids=str,
+)
+def test_fast_without_a_frozen_part(name: str | None, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        training_options.make_recipe(name, options, fast=True)
+
+
+# What reaches the verbs. Another `api` tells it and ends, so that nothing is trained here.
+
+PROGRAM = """
+import json, sys
+from headstart import api
+from headstart.cli import signals
+from headstart.cli.main import run
+from headstart.core.errors import OptionError
+
+def told(verb):
+    def tell(*values, **named):
+        runtime = named.pop("runtime")
+        recipe = [one.as_dict() for one in values if isinstance(one, api.Recipe)]
+        print(json.dumps({
+            "verb": verb, "values": [str(one) for one in values], "named": {k: v and str(v) for k, v in named.items()},
+            "choices": named.get("choices"), "recipe": recipe[0] if recipe else None,
+            "runtime": [runtime.device, runtime.tracker, str(runtime.folder)], "hint": signals.Stopped.hint,
+        }))
+        raise OptionError("Told.")
+    return tell
+
+api.train, api.resume = told("train"), told("resume")
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def reaches(*arguments: str, cwd: Path, **env: str) -> Any:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, cwd=cwd,
+                          check=False, env=os.environ | env)  # fmt: skip
+    assert done.stderr == "Error: Told.\n", done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def desk(shapes: Path, tmp_path: Path) -> Path:
+    """A folder with `photos`."""
+    shutil.copytree(shapes, tmp_path / "photos")
+    return tmp_path
+
+
+def test_options_reach_the_recipe(desk: Path) -> None:
+    told = reaches(
+        "train", "photos", "--strategy", "finetune", "--lr", "auto", "--epochs", "3", "--no-flip", "--batch-norm",
+        "frozen", "--weights", "w.safetensors", "--device", "cpu", "--tracker", "tensorboard", cwd=desk,
+    )  # fmt: skip
+    expected = Recipe(
+        strategy="finetune", lr="auto", epochs=3, flip=False, batch_norm="frozen", weights="w.safetensors"
+    )
+    assert told["verb"] == "train"
+    assert told["recipe"] == expected.as_dict()
+    assert told["runtime"] == ["cpu", "tensorboard", "runs/photos"]
+    assert "headstart train --resume runs/photos" in told["hint"]
+
+
+def test_a_probe_leaves_no_checkpoints(desk: Path) -> None:
+    told = reaches("train", "photos", cwd=desk)
+    assert told["recipe"] == Recipe().as_dict()
+    assert told["runtime"] == ["auto", "none", "None"]
+    assert "Run the same command again" in told["hint"]
+
+
+def test_numbers_of_the_rate(desk: Path) -> None:
+    assert reaches("train", "photos", "--strategy", "scratch", "--lr", "1e-2", cwd=desk)["recipe"]["lr"] == 0.01
+
+
+def test_from_a_run(desk: Path) -> None:
+    told = reaches("train", "photos", "--strategy", "finetune", "--from", "runs/old", cwd=desk)
+    assert told["named"]["start_from"] == "runs/old"
+
+
+def test_resume(desk: Path) -> None:
+    told = reaches("train", "--resume", "runs/old", cwd=desk)
+    assert (told["verb"], told["values"]) == ("resume", ["runs/old"])
+    assert told["named"] == {"source": None, "choices": {}, "columns": None}
+    assert told["runtime"] == ["auto", "none", "runs/old"]
+    told = reaches("train", "photos", "--resume", "runs/old", "--epochs", "9", "--fast", "--root", "x", cwd=desk)
+    assert told["choices"] == {"epochs": 9, "views": 8}
+    assert told["named"]["source"] == "photos"
+    assert "root=" in told["named"]["columns"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--resume", "runs/x", "--out", "y"], ["--resume", "--out would begin another"]),
+        (["--resume", "runs/x", "--recipe", "tutorial-finetune", "--from", "y"], ["--recipe and --from"]),
+        (["--resume", "nowhere"], ["'nowhere' holds no unfinished training"]),
+        ([], ["Missing argument 'SOURCE'", "--resume RUN"]),
+        (["photos", "--recipe", "tutorial-fintune"], ["Did you mean 'tutorial-finetune'?"]),
+        (["photos", "--recipe", "own.toml"], ["'own.toml' cannot be read"]),
+        (["photos", "--strategy", "finetune", "--lr", "fast"], ["lr must be float or 'auto'"]),
+        (["photos", "--epochs", "many"], ["'--epochs'", "headstart train --help"]),
+        (["photos", "--epochs", "3"], ["epochs = '3' has no meaning for the strategy 'probe'", "finetune"]),
+        (["photos", "--strategy", "finetun", "--epochs", "3"], ["no strategy 'finetun'"]),
+        (["photos", "--strategy", "finetune", "--unfreeze", "al"], ["Did you mean 'all'?"]),
+        (["photos", "--strategy", "finetune", "--tracker", "tensorbord"], ["Did you mean 'tensorboard'?"]),
+        (["photos", "--recipe", "tutorial-finetune", "--fast"], ["nothing is frozen"]),
+    ],
+)
+def test_bad_usage_says_what_to_do(desk: Path, arguments: list[str], words: list[str]) -> None:
+    done = headstart_cli("train", *arguments, cwd=desk)
+    assert done.code == 2, done.err
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in done.err
+
+
+def test_an_unfinished_training_is_kept(desk: Path) -> None:
+    (desk / "run" / "checkpoints").mkdir(parents=True)
+    done = headstart_cli("train", "photos", "--out", "run", cwd=desk)
+    assert done.code == 2
+    assert "--resume run" in done.err
+    assert headstart_cli("train", "photos", "--out", "run", "--overwrite", "--quiet", cwd=desk).code == 0
+
+
+def test_default_folder_passes_by_an_unfinished_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _free_folder("photos") == Path("runs/photos")
+    Path("runs/photos/checkpoints").mkdir(parents=True)
+    assert _free_folder("photos") == Path("runs/photos-2")
+    Path("runs/photos-2").mkdir()
+    Path("runs/photos-2/model.onnx").touch()
+    assert _free_folder("photos") == Path("runs/photos-3")
+
+
+@pytest.mark.parametrize("rank", ["1", "0", "none"])
+def test_one_process_of_several_speaks(desk: Path, rank: str) -> None:
+    done = headstart_cli("train", "photos", "--json", cwd=desk, RANK=rank)
+    assert done.code == 0
+    assert bool(done.out) is (rank != "1")
+    assert (desk / "runs").exists() is (rank != "1")
+    if rank == "1":
+        assert done.err == ""
+
+
+# Words
+
+
+def run_of(seconds: dict[str, float], details: dict[str, Any], **settings: Any) -> Any:
+    """As much of a run as the words need."""
+    fitted = SimpleNamespace(details=details)
+    return SimpleNamespace(fitted=fitted, seconds={**seconds, "total": 50.0}, recipe=Recipe(**settings))
+
+
+def test_words_on_a_probe() -> None:
+    run = run_of({"embed": 8.1, "fit": 3.6, "evaluate": 0.1}, {"embedded": 1797, "from_cache": 0})
+    assert _work(run) == ["Embedded 1,797 (0 from the cache) in 8.1 s, fitted in 3.6 s, 50.0 s in all"]
+
+
+def test_words_on_a_training() -> None:
+    details = {"epochs": 10, "best_epoch": 7, "images_per_second": 61.3, "device": "cpu", "stopped": None, "lr": 3e-4}
+    run = run_of({"train": 41.2, "evaluate": 1.0}, details, strategy="finetune")
+    assert _work(run) == ["Trained 10 epochs in 41.2 s on cpu (61 images/s), best was epoch 7; 50.0 s in all"]
+    run = run_of(
+        {"embed": 2.0, "train": 41.2}, {**details, "embedded": 300, "stopped": "patience"},
+        strategy="finetune", lr="auto", patience=3,
+    )  # fmt: skip
+    assert _work(run) == [
+        "Embedded 300 (0 from the cache) in 2.0 s",
+        "Trained 10 epochs in 41.2 s on cpu (61 images/s) at the rate 0.0003, best was epoch 7, "
+        "stopped after 3 epochs without a better one; 50.0 s in all",
+    ]
+
+
+def test_words_where_little_is_known() -> None:
+    assert _work(run_of({}, {})) == ["50.0 s in all"]
+    assert _work(run_of({}, {"epochs": 1}, strategy="scratch")) == ["Trained 1 epoch; 50.0 s in all"]
+
+
+@pytest.mark.parametrize("kind", [ExtraError, DeviceError, TrainingError])
+def test_errors_of_training_are_told(kind: type[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert messages.tell(kind("What was found.", "What to do."), as_json=True) == 2
+    said = capsys.readouterr()
+    assert said.err == "Error: What was found.\nWhat to do.\n"
+    assert json.loads(said.out) == {"error": "What was found.", "hint": "What to do."}
+
+
+def test_hint_of_an_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(signals.Stopped, "hint", signals.HINT)
+    stopped = signals.Stopped(2)
+    signals.set_hint("Go on.")
+    assert messages.tell(stopped, as_json=False) == 130
+    assert capsys.readouterr().err == "Error: Interrupted.\nGo on.\n"
+
+
+# `headstart recipes`
+
+
+def test_recipes_are_listed() -> None:
+    done = headstart_cli("recipes")
+    assert done.code == 0
+    for name in recipes.names():
+        assert name in done.out
+        assert recipes.about(name).source in done.out
+    as_json = headstart_cli("recipes", "--json").json
+    assert as_json == {"recipes": [dataclasses.asdict(recipes.about(name)) for name in recipes.names()]}
+
+
+def test_one_recipe_is_printed_so_that_it_can_be_changed(tmp_path: Path) -> None:
+    done = headstart_cli("recipes", "resnet50-mlp")
+    assert done.out.rstrip("\n") == recipes.text("resnet50-mlp").rstrip("\n")
+    (tmp_path / "own.toml").write_text(done.out, "utf-8")
+    own = headstart_cli("recipes", "own.toml", "--json", cwd=tmp_path).json
+    assert own["settings"] == recipes.load("resnet50-mlp")
+    assert headstart_cli("recipes", "resnet50-mpl").code == 2
