@@ -213,10 +213,19 @@ def test_bad_usage_says_what_to_do(desk: Path, arguments: list[str], words: list
 
 def test_an_unfinished_training_is_kept(desk: Path) -> None:
     (desk / "run" / "checkpoints").mkdir(parents=True)
+    (desk / "run" / "checkpoints" / "training.json").write_text("{}")
     done = headstart_cli("train", "photos", "--out", "run", cwd=desk)
     assert done.code == 2
     assert "--resume run" in done.err
     assert headstart_cli("train", "photos", "--out", "run", "--overwrite", "--quiet", cwd=desk).code == 0
+    assert not (desk / "run" / "checkpoints").exists()
+
+
+def test_processes_agree_on_a_folder(desk: Path) -> None:
+    done = headstart_cli("train", "photos", cwd=desk, RANK="0", WORLD_SIZE="2")
+    assert done.code == 2
+    assert "--out" in done.err
+    assert headstart_cli("train", "photos", "--out", "run", "--quiet", cwd=desk, RANK="0", WORLD_SIZE="2").code == 0
 
 
 def test_default_folder_passes_by_an_unfinished_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

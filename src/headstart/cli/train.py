@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from headstart.api import Run
     from headstart.cli.output import Output
 
-CHECKPOINTS = "checkpoints"  # in the run folder, while a training has not ended
-
 Source = Annotated[
     str | None, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
 ]
@@ -103,14 +101,16 @@ def train(
     from headstart import api
     from headstart.cli.output import Output
     from headstart.data.readers import Columns
+    from headstart.strategies import unfinished
 
-    helper = _is_helper()
+    helper = _environment_number("RANK") > 0  # torchrun or `accelerate launch` started it beside the one that speaks
     output = Output(as_json=json and not helper, quiet=quiet or helper)
     chosen = settings.chosen(context.params)  # the settings of the recipe, from `strategy` to `amp`
     columns = options.columns(path_column, label_column, split_column, group_column, root)
     runtime = dataclasses.replace(
-        options.runtime(output, workers=workers, strict=strict, cached=not no_cache), device=device, tracker=tracker
-    )
+        options.runtime(output, workers=workers, strict=strict, cached=not no_cache),
+        device=device, tracker=tracker, main_process=not helper,
+    )  # fmt: skip
     if resume is not None:
         _refuse_beside_resume({"--out": out, "--recipe": recipe, "--from": start_from})
         folder, overwrite = resume, True  # a run that is there was to be replaced when the training began
@@ -127,12 +127,16 @@ def train(
         made = settings.make_recipe(recipe, chosen, fast=fast)
         folder = out or _free_folder(source)
         api.refuse_existing(folder, overwrite=overwrite)  # before the work, not after it
-        _refuse_unfinished(folder, overwrite=overwrite)
+        # Beside a helper, the first process may have begun to write there already.
+        if not helper and unfinished.exists(folder) and not overwrite:
+            raise unfinished.in_the_way(folder)
         _refuse_unwritable(folder)
         if made.strategy != "probe":
             runtime = dataclasses.replace(runtime, folder=folder)
             _hint_at_resuming(folder)
         table = api.read(source, columns=columns)
+        if overwrite and not helper:
+            unfinished.remove(folder)
         run = api.train(table, made, start_from=start_from, runtime=runtime)
     if helper:
         return DONE
@@ -142,10 +146,9 @@ def train(
     return SOME_SKIPPED if run.skipped else DONE
 
 
-def _is_helper() -> bool:
-    """Whether torchrun or `accelerate launch` started this process beside the first one, which speaks for all."""
-    rank = os.environ.get("RANK", "")
-    return rank.isdecimal() and int(rank) > 0
+def _environment_number(name: str) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else 0
 
 
 def _required(source: str | None) -> str:
@@ -170,16 +173,6 @@ def _refuse_beside_resume(given: dict[str, object]) -> None:
         )
 
 
-def _refuse_unfinished(folder: Path, *, overwrite: bool) -> None:
-    from headstart.core.errors import StorageError
-
-    if (folder / CHECKPOINTS).exists() and not overwrite:
-        raise StorageError(
-            f"{quoted(str(folder))} holds a training that has not ended.",
-            f"Go on with it (--resume {shlex.quote(str(folder))}), or replace it (--overwrite).",
-        )
-
-
 def _hint_at_resuming(folder: Path) -> None:
     signals.set_hint(
         "No file was left half-written. Go on from the last epoch that ended: "
@@ -189,10 +182,15 @@ def _hint_at_resuming(folder: Path) -> None:
 
 def _free_folder(source: str) -> Path:
     """``runs/NAME``, or the first ``runs/NAME-2``, ``runs/NAME-3``, ... without a run or an unfinished training."""
+    from headstart.core.errors import OptionError
+    from headstart.strategies import unfinished
+
+    if _environment_number("WORLD_SIZE") > 1:  # one may look for a free folder when another has begun to write
+        raise OptionError("Several processes train together, and must agree on a run folder.", "Name it with --out.")
     path = Path(source).resolve()
     name = (path.name if path.is_dir() else path.stem) or "run"
     folder, number = Path("runs") / name, 1
-    while any((folder / one).exists() for one in ("model.onnx", CHECKPOINTS)):
+    while any((folder / one).exists() for one in ("model.onnx", unfinished.FOLDER)):
         number += 1
         folder = Path("runs") / f"{name}-{number}"
     return folder
