@@ -231,7 +231,7 @@ def local_file(row: Row) -> Path | None:
     """The weights file where its library keeps it; None where it is not there, or is a part of a package."""
     if row.weights.startswith("hf:"):
         files = [folder / file for folder in _snapshot(row) for file in hub_files(row)]
-    elif row.weights.startswith("https:"):
+    elif "://" in row.weights:
         files = [target(row)]
     else:
         files = []

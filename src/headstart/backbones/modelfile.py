@@ -111,13 +111,13 @@ def _cut(content: bytes, before: Preprocess, after: Preprocess) -> ModelProto:
     import onnx
 
     old, graph = Graph(), Graph()
-    pixels, source = add_preprocess(graph, after), onnx.load_from_string(content).graph
-    if add_preprocess(old, before) != pixels:
-        raise ModelError("The model's preprocessing ends in another value than expected; refused.")
+    new_pixels, old_pixels = add_preprocess(graph, after), add_preprocess(old, before)
+    source = onnx.load_from_string(content).graph
     used, nodes = {EMBEDDING}, []
     for node in reversed(source.node[len(old.nodes) :]):
         if node.output[0] in used:
             used.update(node.input)
+            node.input[:] = [new_pixels if name == old_pixels else name for name in node.input]
             nodes.append(node)
     graph.nodes += reversed(nodes)
     graph.constants |= {

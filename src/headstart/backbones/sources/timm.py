@@ -45,7 +45,8 @@ def build(name: str, *, pretrained: bool) -> Network:
         if "state_dict" not in str(error):
             raise
         raise ModelError(
-            f"The weights of {quoted(f'timm:{name}')} in the library's cache do not fit the network: {error}."[:500],
+            f"The weights of {quoted(f'timm:{name}')} in the library's cache do not fit the network: "
+            f"{' '.join(str(error).split()):.300}",
             "Delete them there, so that they are fetched again.",
         ) from error
     if not hasattr(model, "reset_classifier"):  # a part of a larger model, which gives no single vector

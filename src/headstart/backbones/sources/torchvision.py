@@ -47,7 +47,7 @@ def build(name: str, *, pretrained: bool) -> Network:
                 raise
             raise ModelError(
                 f"The weights of {quoted(f'torchvision:{name}')} in the library's cache do not fit the network: "
-                f"{error}."[:500],
+                f"{' '.join(str(error).split()):.300}",
                 "Delete them there, so that they are fetched again.",
             ) from error
     else:
