@@ -279,6 +279,8 @@ def test_words_on_a_training() -> None:
 
 def test_words_where_little_is_known() -> None:
     assert _work(run_of({}, {})) == ["50.0 s in all"]
+    start = run_of({}, {"epochs": 2, "best_epoch": 0}, strategy="finetune")
+    assert _work(start) == ["Trained 2 epochs, best was the start; 50.0 s in all"]
     assert _work(run_of({}, {"epochs": 1}, strategy="scratch")) == ["Trained 1 epoch; 50.0 s in all"]
 
 

@@ -254,7 +254,8 @@ def _training(run: Run) -> str:
     if run.recipe.lr == "auto" and "lr" in details:
         words += f" at the rate {details['lr']:.2g}"
     if "best_epoch" in details:
-        words += f", best was epoch {details['best_epoch']}"
+        best = f"epoch {details['best_epoch']}" if details["best_epoch"] else "the start"
+        words += f", best was {best}"
     if details.get("stopped") == "patience":
         words += f", stopped after {counted(run.recipe.patience, 'epoch')} without a better one"
     return words
