@@ -14,7 +14,6 @@ import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -27,7 +26,7 @@ from headstart.core.text import quoted
 
 FOLDER = "checkpoints"
 _NAME = re.compile(r"epoch-(\d{6})")
-_STATE, _BEST, _AVERAGE = "state.json", "best.safetensors", "average.safetensors"
+_STATE, _BEST, _AVERAGE, _FILES = "state.json", "best.safetensors", "average.safetensors", "files.json"
 Weights = dict[str, torch.Tensor]
 
 
@@ -70,14 +69,14 @@ def save(accelerator: Accelerator, run: Path, position: Position, best: Weights,
             staged.mkdir()
         accelerator.wait_for_everyone()
         accelerator.save_state(str(staged))
-        record = {**asdict(position), "random": _random_digest()}
-        (staged / f"{accelerator.process_index}-{_STATE}").write_text(json.dumps(record), "utf-8")
         if accelerator.is_main_process:
+            (staged / _STATE).write_text(json.dumps(asdict(position)), "utf-8")
             save_file(best, staged / _BEST)
             if average is not None:
                 save_file(average, staged / _AVERAGE)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
+            (staged / _FILES).write_text(json.dumps(_digests(staged)), "utf-8")
             for path in staged.iterdir():
                 _sync(path)
             sync_folder(staged)
@@ -118,30 +117,27 @@ def load(accelerator: Accelerator, run: Path) -> tuple[Position, Weights, Weight
         return None
     folder = whole[-1][1]
     try:
-        record: dict[str, Any] = json.loads((folder / f"{accelerator.process_index}-{_STATE}").read_text("utf-8"))
-        digest = record.pop("random")
+        # Before anything is loaded: accelerate goes on in silence where it cannot read the random states.
+        if json.loads((folder / _FILES).read_text("utf-8")) != _digests(folder):
+            raise ValueError("a file has changed since it was written, or is missing")
+        if not (folder / f"random_states_{accelerator.process_index}.pkl").exists():
+            raise ValueError("it is of another number of processes")
+        position = Position(**json.loads((folder / _STATE).read_text("utf-8")))
         accelerator.load_state(str(folder))
-        # accelerate goes on in silence where the random states cannot be read
-        if digest != _random_digest():
-            raise ValueError("its random state is damaged")
-        position, best = Position(**record), load_file(folder / _BEST)
+        best = load_file(folder / _BEST)
         average = load_file(folder / _AVERAGE) if (folder / _AVERAGE).exists() else None
-    except FileNotFoundError as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"The checkpoint {quoted(str(folder))} lacks {quoted(Path(str(error.filename)).name)}: it is of another "
-            "number of processes, or was damaged.",
-            "Go on with as many processes as before, or begin again with --overwrite.",
-        ) from error
-    except Exception as error:
-        raise ModelError(
-            f"The checkpoint {quoted(str(folder))} cannot be read: {str(error)[:200]}.",
-            "Begin again with --overwrite.",
+            f"The checkpoint {quoted(str(folder))} cannot be gone on with: {str(error)[:200]}.",
+            "Begin again with --overwrite; or, after a change of the number of processes, with as many as before.",
         ) from error
     return position, best, average
 
 
-def _random_digest() -> str:
-    return hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file but the one that lists them."""
+    found_files = sorted(path for path in folder.iterdir() if path.name != _FILES)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found_files}
 
 
 def _sync(path: Path) -> None:

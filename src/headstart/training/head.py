@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from headstart.core.options import Runtime
+from headstart.core.progress import Progress
 from headstart.core.recipe import Recipe
 from headstart.heads import Head
 from headstart.heads.linear import fit_temperature
@@ -18,6 +20,16 @@ from headstart.training.network import Network, head_record, make_head
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+class _BarsOnly:
+    """Keeps a line for each epoch, of which a head has many and quick ones, from being shown."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.stage = progress.stage
+
+    def line(self, text: str) -> None:
+        """Show nothing."""
 
 
 def fit(
@@ -43,7 +55,7 @@ def fit(
     train(Task(
         network=network, images=features, labels=labels, classes=classes, train=np.flatnonzero(folds != folds.min()),
         validation=choose, recipe=recipe,
-    ), runtime)  # fmt: skip
+    ), replace(runtime, folder=None, progress=_BarsOnly(runtime.progress)))  # fmt: skip
     with torch.no_grad():
         scores = network(torch.from_numpy(features[choose])).numpy()
     return head_record(network.head, fit_temperature(scores, labels[choose]))

@@ -178,6 +178,8 @@ class PixelFeed:
             num_workers=beside,
             persistent_workers=beside > 0,
             pin_memory=device.type == "cuda",
+            # Else each pass would draw from the global generator, which dropout draws from.
+            generator=torch.Generator(),
             worker_init_fn=_renew if beside else None,
         )
 

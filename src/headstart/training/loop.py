@@ -272,7 +272,7 @@ class _Session:
             self.best = _weights(self.module if self.average is None else self.average.module)
         else:
             position.worse += 1
-        average = self.average.state_dict() if self.average is not None else None
+        average = _weights(self.average) if self.average is not None else None
         if self.runtime.folder:
             checkpoint.save(self.accelerate, self.runtime.folder, position, self.best, average)
         told = {key: number for key, number in numbers.items() if number is not None and key != "epoch"}
