@@ -290,7 +290,7 @@ def test_timm_fetches_from_a_hub(server: Server, hubs: Path) -> None:
 
 def test_without_a_network_the_error_says_what_to_fetch_and_where_to_put_it(hubs: Path) -> None:
     clock = time.perf_counter()
-    with pytest.raises(OfflineError, match="'timm:test_resnet.r160_in1k' are not on this computer") as caught:
+    with pytest.raises(OfflineError, match=r"'timm:test_resnet\.r160_in1k' are not on this computer") as caught:
         sources.load("timm:test_resnet")
     assert time.perf_counter() - clock < 5
     assert f"hf download {REPOSITORY} model.safetensors" in caught.value.hint

@@ -323,9 +323,11 @@ def test_a_pickle_with_code_is_refused_and_never_run(kind: str, tmp_path: Path) 
     else:
         path.write_bytes(pickle.dumps({"w": Runs(mark)}, protocol=5 if kind == "protocol 5" else 2))
     for load in (lambda: sources.load(SIMPLE, weights=str(path)), lambda: sources.load(f"file:{path}")):
-        with pytest.raises(ModelError, match="refused: it asks for .*system, which could run code|refused") as caught:
+        with pytest.raises(ModelError, match="refused") as caught:
             load()
         assert "\n" not in str(caught.value)
+        if kind != "protocol 5":  # PyTorch's reader does not even know how that one asks
+            assert "system, which could run code" in caught.value.message
     assert not mark.exists()
 
 
@@ -334,9 +336,11 @@ def bad_files(folder: Path) -> dict[str, Path]:
     data = good.read_bytes()
     safe = safetensors_torch.save(random_state())
     contents = {
-        "empty": b"", "one byte": b"\x80", "text": b"hello world, no weights", "image": b"\x89PNG\r\n\x1a\n" + bytes(99),
+        "empty": b"", "one byte": b"\x80", "text": b"hello world, no weights",
+        "image": b"\x89PNG\r\n\x1a\n" + bytes(99),
         "truncated": data[: len(data) // 2], "truncated early": data[:40], "zip magic": b"PK\x03\x04",
-        "safetensors cut": safe[:-100], "safetensors header": safe[:60], "safetensors lie": b"\xff" * 7 + b"\x00{" + b"x" * 90,
+        "safetensors cut": safe[:-100], "safetensors header": safe[:60],
+        "safetensors lie": b"\xff" * 7 + b"\x00{" + b"x" * 90,
         "safetensors json": (20).to_bytes(8, "little") + b'{"a":[1,2,3,4,5,6,7}', "no dict": pickle.dumps([1, 2, 3], 2),
         "no tensors": pickle.dumps({"a": 1}, 2), "noise": bytes(range(256)) * 20,
     }  # fmt: skip

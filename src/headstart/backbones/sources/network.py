@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headstart.preprocess.spec import Preprocess
@@ -41,10 +41,6 @@ class Network:
     licence: str
     left_over: tuple[str, ...] = ()
     convert: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None
-
-    def renamed(self, name: str) -> Network:
-        """The same network under another name."""
-        return replace(self, name=name)
 
 
 @contextlib.contextmanager
