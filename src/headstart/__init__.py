@@ -14,9 +14,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headstart.api import Run, evaluate, load, read, train
+    from headstart.api import Run, evaluate, load, read, resume, train
     from headstart.artifact.classifier import Classifier, Prediction
     from headstart.core.errors import (
+        DeviceError,
+        ExtraError,
         HeadstartError,
         ImageError,
         InputError,
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
         OptionError,
         SourceError,
         StorageError,
+        TrainingError,
     )
     from headstart.core.options import Runtime
     from headstart.core.recipe import Recipe
     from headstart.data.readers import Columns
     from headstart.data.table import ImageTable
     from headstart.evaluation import Evaluation
+    from headstart.preprocess.spec import Preprocess
+    from headstart.strategies.own import Own
 
 __version__ = "0.1.0"
 
@@ -38,7 +43,9 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Classifier": "headstart.artifact.classifier",
     "Columns": "headstart.data.readers",
+    "DeviceError": "headstart.core.errors",
     "Evaluation": "headstart.evaluation",
+    "ExtraError": "headstart.core.errors",
     "HeadstartError": "headstart.core.errors",
     "ImageError": "headstart.core.errors",
     "ImageTable": "headstart.data.table",
@@ -46,22 +53,28 @@ _PUBLIC = {
     "ModelError": "headstart.core.errors",
     "OfflineError": "headstart.core.errors",
     "OptionError": "headstart.core.errors",
+    "Own": "headstart.strategies.own",
     "Prediction": "headstart.artifact.classifier",
+    "Preprocess": "headstart.preprocess.spec",
     "Recipe": "headstart.core.recipe",
     "Run": "headstart.api",
     "Runtime": "headstart.core.options",
     "SourceError": "headstart.core.errors",
     "StorageError": "headstart.core.errors",
+    "TrainingError": "headstart.core.errors",
     "evaluate": "headstart.api",
     "load": "headstart.api",
     "read": "headstart.api",
+    "resume": "headstart.api",
     "train": "headstart.api",
 }
 
 __all__ = [
     "Classifier",
     "Columns",
+    "DeviceError",
     "Evaluation",
+    "ExtraError",
     "HeadstartError",
     "ImageError",
     "ImageTable",
@@ -69,16 +82,20 @@ __all__ = [
     "ModelError",
     "OfflineError",
     "OptionError",
+    "Own",
     "Prediction",
+    "Preprocess",
     "Recipe",
     "Run",
     "Runtime",
     "SourceError",
     "StorageError",
+    "TrainingError",
     "__version__",
     "evaluate",
     "load",
     "read",
+    "resume",
     "train",
 ]
 

@@ -26,6 +26,7 @@ from headstart.evaluation import Evaluation
 from headstart.features.extract import each, no_image, refuse_skipped
 from headstart.strategies import unfinished
 from headstart.strategies.fitted import Fitted
+from headstart.strategies.own import Own
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -191,6 +192,7 @@ def train(
     class_weight: ClassWeight | None = None,
     seed: int | None = None,
     start_from: str | os.PathLike[str] | None = None,
+    own: Own | None = None,
     runtime: Runtime | None = None,
 ) -> Run:
     """Train a classifier and evaluate it on images that it was not trained on.
@@ -205,6 +207,7 @@ def train(
         class_weight: ``none`` or ``balanced``.
         seed: Seeds every random choice.
         start_from: Folder of a run whose network is trained further, on other images of the same classes.
+        own: A backbone, head or loop that takes the place of Headstart's.
         runtime: Cache, workers, progress, strictness, device, folder of checkpoints.
 
     Raises:
@@ -230,11 +233,12 @@ def train(
         chosen |= _continued(Path(start_from), recipe or Recipe.from_dict(chosen))
     # Settings without a value are those of the strategy, so that they are filled in after the choices.
     recipe = dataclasses.replace(recipe, **chosen) if recipe else Recipe.from_dict(chosen)
+    recipe = own.named(recipe) if own else recipe
     runtime = runtime or Runtime()
     learn = strategies.find(recipe.strategy)
     table = images if isinstance(images, ImageTable) else read(images)
     refuse_skipped(table, runtime)
-    fitted = learn(table, recipe, runtime)
+    fitted = learn(table, recipe, runtime, **({"own": own} if own else {}))
     return Run(fitted, recipe, {**fitted.seconds, "total": time.perf_counter() - start})
 
 
@@ -244,6 +248,7 @@ def resume(
     *,
     choices: Mapping[str, Any] | None = None,
     columns: readers.Columns | None = None,
+    own: Own | None = None,
     runtime: Runtime | None = None,
 ) -> Run:
     """Go on with an interrupted training, from its last finished epoch. On the CPU the result is the same to the bit.
@@ -253,6 +258,7 @@ def resume(
         source: Its images; None reads them from where they were.
         choices: Settings that must be those of the recipe it followed.
         columns: Names of a manifest's columns; None for those it was read by.
+        own: The parts that were not Headstart's, as they were at the beginning.
         runtime: See `train`; its folder is the run folder.
 
     Raises:
@@ -274,7 +280,7 @@ def resume(
         else read(source or before.source, columns=columns or readers.Columns.of(before.columns))
     )
     runtime = dataclasses.replace(runtime or Runtime(), folder=path, resume=True)
-    return train(table, before.recipe, runtime=runtime)
+    return train(table, before.recipe, own=own, runtime=runtime)
 
 
 def _continued(folder: Path, recipe: Recipe) -> dict[str, Any]:

@@ -57,12 +57,33 @@ def add_module(graph: Graph, pixels: str, module: torch.nn.Module, size_px: int)
     Raises:
         ModelError: The network cannot be exported, or computes what no model file may hold.
     """
-    walk = _Walk(_exported(module, size_px), pixels, size_px)
+    return _add_to(graph, _Walk(_exported(module, (3, size_px, size_px)), pixels, (3, size_px, size_px)))
+
+
+def add_head(graph: Graph, embedding: str, module: torch.nn.Module, width: int) -> str:
+    """Add a PyTorch head to a graph; see `add_module`.
+
+    Args:
+        graph: Where the nodes go; their names begin with ``head.``.
+        embedding: Name of the embedding, float32 (N, width).
+        module: Embeddings to class scores (N, C).
+        width: Size D of the embedding.
+
+    Returns:
+        ``head.scores``, float32 (N, C).
+
+    Raises:
+        ModelError: The head cannot be exported, or computes what no model file may hold.
+    """
+    return _add_to(graph, _Walk(_exported(module, (width,)), embedding, (width,), "head.", "head.scores"))
+
+
+def _add_to(graph: Graph, walk: _Walk) -> str:
     for name, values in walk.used_constants().items():
         graph.constant(name, values)
     for node in walk.used_nodes():
         graph.node(node.operator, node.inputs, node.output, **node.attributes)
-    return EMBEDDING
+    return walk.result
 
 
 @contextlib.contextmanager
@@ -80,11 +101,11 @@ def evaluating(module: torch.nn.Module) -> Iterator[torch.device]:
             part.training = mode
 
 
-def _exported(module: torch.nn.Module, size_px: int) -> ModelProto:
+def _exported(module: torch.nn.Module, shape: Shape) -> ModelProto:
     import torch
 
     with evaluating(module) as device, _quiet(), torch.random.fork_rng(devices=[]):
-        example = torch.zeros(COUNTS[0], 3, size_px, size_px, device=device)
+        example = torch.zeros(COUNTS[0], *shape, device=device)
         try:
             program = torch.onnx.export(
                 module,
@@ -150,17 +171,24 @@ class _Walk:
     """Goes through an exported graph once, node by node, and collects ours.
 
     Args:
-        model: The exported graph, (N, 3, S, S) to (N, D).
+        model: The exported graph, from values (N, ...) to (N, D).
         pixels: Name of its input in our graph.
-        size_px: S.
+        shape: Shape of one input, without N.
+        prefix: What the names of our nodes begin with.
+        result: Name of the last value.
 
     Raises:
         ModelError: It holds what no model file may hold.
     """
 
-    def __init__(self, model: ModelProto, pixels: str, size_px: int) -> None:
+    def __init__(
+        self, model: ModelProto, pixels: str, shape: Shape, prefix: str = PREFIX, result: str = EMBEDDING
+    ) -> None:
         from onnx import numpy_helper
 
+        self.result = result
+        self._prefix = prefix
+        self._rank = len(shape)
         self.nodes: list[_Node] = []
         self.constants: dict[str, NDArray[Any]] = {}
         self._pixels = pixels
@@ -172,7 +200,7 @@ class _Walk:
                 "The network cannot become a model file: it works for one number of pictures only.",
                 "Does its code use len(x) or int(...)? x.shape[0] stays open.",
             )
-        first, second = ((count, 3, size_px, size_px) for count in COUNTS)
+        first, second = ((count, *shape) for count in COUNTS)
         self._values = {"": _Value("", ((), ())), graph.input[0].name: _Value(pixels, (first, second))}
         for tensor in graph.initializer:
             self._know(tensor.name, numpy_helper.to_array(tensor))
@@ -182,7 +210,7 @@ class _Walk:
 
     def used_nodes(self) -> list[_Node]:
         """Our nodes that the embedding depends on, in order."""
-        used, kept = {EMBEDDING}, []
+        used, kept = {self.result}, []
         for node in reversed(self.nodes):
             if node.output in used:
                 used.update(node.inputs)
@@ -213,7 +241,7 @@ class _Walk:
 
     def _know(self, name: str, first: NDArray[Any], second: NDArray[Any] | None = None) -> None:
         second = first if second is None else second
-        self._values[name] = _Value(PREFIX + name, (first.shape, second.shape), (first, second))
+        self._values[name] = _Value(self._prefix + name, (first.shape, second.shape), (first, second))
 
     def _fold(self, node: NodeProto, inputs: list[_Value]) -> None:
         """Compute a node that no pixel reaches."""
@@ -251,7 +279,7 @@ class _Walk:
         for name in filter(None, node.output):
             if any(name not in one or min(one[name], default=1) < 1 for one in shapes):
                 raise _refusal(node.op_type)
-            self._values[name] = _Value(PREFIX + name, (shapes[0][name], shapes[1][name]))
+            self._values[name] = _Value(self._prefix + name, (shapes[0][name], shapes[1][name]))
 
     def _finish(self, embedding: _Value) -> None:
         """Call the last value by its name."""
@@ -265,8 +293,8 @@ class _Walk:
         if embedding.name == self._pixels:
             raise ModelError("The network cannot become a model file: it computes nothing.", _HINT)
         for i, node in enumerate(self.nodes):
-            inputs = tuple(EMBEDDING if name == embedding.name else name for name in node.inputs)
-            output = EMBEDDING if node.output == embedding.name else node.output
+            inputs = tuple(self.result if name == embedding.name else name for name in node.inputs)
+            output = self.result if node.output == embedding.name else node.output
             self.nodes[i] = _Node(node.operator, inputs, output, node.attributes)
         _check_nodes(self.used_nodes(), self.constants)
 
@@ -437,11 +465,12 @@ class _Walk:
         return name
 
     def _zeros(self) -> str:
-        """A zero for each image, (N, 1, 1, 1)."""
-        name = f"{PREFIX}:zeros"
+        """A zero for each image, (N, 1, ...)."""
+        name = f"{self._prefix}:zeros"
         if f"{name}:factor" not in self.constants:
             self.constants[f"{name}:factor"] = np.array(0, np.float32)
-            parts = {"starts": [0] * 3, "ends": [1] * 3, "axes": [1, 2, 3]}
+            axes = list(range(1, self._rank + 1))
+            parts = {"starts": [0] * len(axes), "ends": [1] * len(axes), "axes": axes}
             names = [self._ints(f"{name}:{label}", part) for label, part in parts.items()]
             corner = self._add("Slice", [self._pixels, *names], f"{name}:corner")
             self._add("Mul", [corner, f"{name}:factor"], name)

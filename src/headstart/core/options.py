@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +71,10 @@ class Runtime:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         if not isinstance(self.workers, int) or self.workers < 1:
             raise OptionError(f"workers = {self.workers!r}; expected a number of at least 1.")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
+            raise OptionError(
+                f"There is no device {quoted(self.device)}.", "Choose auto, cpu, cuda, cuda:1 (and so on) or mps."
+            )
         if self.tracker not in TRACKERS:
             raise OptionError(
                 f"There is no tracker {quoted(self.tracker)}.",

@@ -17,7 +17,7 @@ from headstart.core.text import listed, nearest, quoted
 Fit = Literal["crop", "squash", "pad"]
 Precision = Literal["int8", "float32"]
 ClassWeight = Literal["none", "balanced"]
-Head = Literal["linear", "mlp"]
+Head = Literal["linear", "mlp", "own"]
 Unfreeze = Literal["head", "last", "half", "all"]
 Start = Literal["probe", "random", "weights"]
 Optimizer = Literal["adamw", "sgd"]
@@ -45,7 +45,7 @@ class Recipe:
         precision: Arithmetic of the backbone; ``int8`` exists for a probe on ``lite0``, where it is the default.
         fit: How an image is brought to the square that the backbone takes: ``crop`` keeps the shape and cuts
             the borders, ``squash`` keeps all and bends the shape, ``pad`` keeps both and adds borders.
-        head: ``linear``, or ``mlp`` with one hidden layer.
+        head: ``linear``, ``mlp`` with one hidden layer, or the user's ``own`` (from Python, see `headstart.Own`).
         hidden: Width of the hidden layer of ``mlp``.
         dropout: Share of its values that are dropped while it is trained, in [0, 1).
         class_weight: ``balanced`` gives every class the same total weight.

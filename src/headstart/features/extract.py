@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -49,7 +49,25 @@ class Features:
     notes: tuple[str, ...] = field(default=())
 
 
-def extract(table: ImageTable, embedder: Embedder, runtime: Runtime, *, max_megapixels: int) -> Features:
+class Engine(Protocol):
+    """Runs a network beside ONNX Runtime, as `headstart.features.torch_engine.TorchEngine` does on a GPU.
+
+    Attributes:
+        name: Part of the key of cached embeddings.
+        workers: Threads that should ask it at once.
+    """
+
+    name: str
+    workers: int
+
+    def run(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """The embedding of one image, uint8 (H, W, 3)."""
+        ...
+
+
+def extract(
+    table: ImageTable, embedder: Embedder, runtime: Runtime, *, max_megapixels: int, engine: Engine | None = None
+) -> Features:
     """Embed all images of a table, each once, through the cache.
 
     Args:
@@ -57,19 +75,24 @@ def extract(table: ImageTable, embedder: Embedder, runtime: Runtime, *, max_mega
         embedder: What turns one image into an embedding.
         runtime: Cache, workers, progress, strictness.
         max_megapixels: See `headstart.data.decode.decode`.
+        engine: What runs the embedder's network; None for ONNX Runtime.
 
     Raises:
         SourceError: No image can be read; an embedding is not finite; or a file is skipped and
             `runtime.strict` is set.
     """
-    session = LazySession(embedder.model)
+    session = engine or LazySession(embedder.model)
     matrix = np.empty((len(table), embedder.width), np.float32)
     digests: list[str] = []
     keep: list[int] = []
     skipped: list[Skipped] = []
     cached = animated = 0
     # The limit is part of the key: an image beyond it is skipped, whether or not it was embedded before.
-    key = digest_record({"embedder": embedder.digest, "max_megapixels": max_megapixels})
+    record: dict[str, object] = {"embedder": embedder.digest, "max_megapixels": max_megapixels}
+    if engine is not None:
+        record["engine"] = engine.name
+        runtime = replace(runtime, workers=max(runtime.workers, engine.workers))
+    key = digest_record(record)
     with FeatureCache(runtime.cache, key, embedder.width) as cache:
 
         def embed(index: int) -> tuple[bytes, NDArray[np.float32], bool, bool]:

@@ -10,12 +10,9 @@ from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
 
 if TYPE_CHECKING:
-    from headstart.core.options import Runtime
-    from headstart.core.recipe import Recipe
-    from headstart.data.table import ImageTable
     from headstart.strategies.fitted import Fitted
 
-    Strategy = Callable[[ImageTable, Recipe, Runtime], Fitted]
+    Strategy = Callable[..., Fitted]  # (ImageTable, Recipe, Runtime), and perhaps own=Own
 
 STRATEGIES = {
     "probe": "headstart.strategies.probe:fit",

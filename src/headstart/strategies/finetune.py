@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,9 @@ from headstart.features.scan import scan
 from headstart.heads import linear
 from headstart.preprocess.spec import Preprocess
 from headstart.strategies import finish, unfinished
+from headstart.strategies.engine import find_engine
 from headstart.strategies.fitted import Fitted, HeldOut
+from headstart.strategies.own import OWN, Own
 from headstart.strategies.parity import exported_as_built, pictures
 from headstart.strategies.parts import Parts, count, divide
 from headstart.strategies.selection import Selection, select
@@ -66,8 +69,14 @@ class _Data:
     features: Features | None
 
 
-def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
+def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = None) -> Fitted:
     """Train, load the best epoch, evaluate once, and put the model file together.
+
+    Args:
+        table: The images.
+        recipe: All choices.
+        runtime: Cache, device, folder of checkpoints, progress.
+        own: Parts that are not Headstart's.
 
     Raises:
         SourceError: The images cannot be learnt from.
@@ -82,16 +91,18 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     from headstart.training.loop import Task
     from headstart.training.loop import fit as train
 
+    own = own or Own()
+    refuse_missing(recipe, own)
     check_device(runtime.device)
     table.require_classes()
     laps = _Laps()
-    loaded = sources.load(recipe.backbone, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
+    loaded = _load(recipe, own)
     preprocess = replace(loaded.preprocess, fit=recipe.fit)
-    data = _read(table, recipe, preprocess, runtime)
+    data = _read(table, recipe, loaded, preprocess, runtime)
     laps.lap("embed" if data.features else "read")
-    network = _network(loaded, data, recipe, runtime)
+    network = _network(loaded, data, recipe, runtime, own)
     with _unfinished(data, recipe, runtime):
-        trained = train(Task(
+        trained = (own.loop or train)(Task(
             network=network, images=Images(data.table, recipe, preprocess), labels=data.parts.labels,
             classes=len(data.classes), train=data.selection.learn, validation=data.selection.choose, recipe=recipe,
         ), runtime)  # fmt: skip
@@ -125,12 +136,27 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     )  # fmt: skip
 
 
-def _read(table: ImageTable, recipe: Recipe, preprocess: Preprocess, runtime: Runtime) -> _Data:
+def _load(recipe: Recipe, own: Own) -> sources.Loaded:
+    """The backbone as it begins."""
+    if own.backbone is None or own.preprocess is None:
+        return sources.load(recipe.backbone, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
+    from headstart.training.own_backbone import loaded
+
+    return loaded(own.backbone, own.preprocess)
+
+
+def _read(table: ImageTable, recipe: Recipe, loaded: sources.Loaded, preprocess: Preprocess, runtime: Runtime) -> _Data:
     """Look at every image once; and embed it, where the head begins as the probe's solution."""
     features = None
     if recipe.start == "probe":
-        embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe), guard.check)
-        features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)
+        if recipe.backbone == OWN:
+            from headstart.training.export import export
+
+            embedder = export(loaded.module, loaded, preprocess, pictures(table, recipe))
+        else:
+            embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe), guard.check)
+        engine = find_engine(recipe, embedder, runtime)
+        features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels, engine=engine)
         table, digests = features.table, features.digests
     else:
         table, found = scan(table, runtime, max_megapixels=recipe.max_megapixels, enough_px=preprocess.enough_px)
@@ -140,12 +166,13 @@ def _read(table: ImageTable, recipe: Recipe, preprocess: Preprocess, runtime: Ru
     return _Data(table, digests, classes, parts, select(parts, digests, recipe), features)
 
 
-def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runtime) -> Network:
+def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runtime, own: Own) -> Network:
     """The network as it begins."""
     from headstart.training.from_run import start_from_run
     from headstart.training.network import Network, make_head, start_from_probe
 
-    head = make_head(recipe, loaded.embedding_size, len(data.classes))
+    make = own.head or partial(make_head, recipe)
+    head = make(loaded.embedding_size, len(data.classes))
     if recipe.start == "weights":
         start_from_run(head, recipe.backbone, data.classes, recipe.head)
     elif data.features is not None:
@@ -197,7 +224,7 @@ def _finish(
     from headstart.training.network import head_record
 
     parts, choose = data.parts, data.selection.choose
-    embedder = export(network, loaded, preprocess, pictures(data.table, recipe))
+    embedder = export(network.backbone, loaded, preprocess, pictures(data.table, recipe))
     rows = np.union1d(choose, parts.held_out)
     wanted = replace(data.table, rows=tuple(data.table.rows[row] for row in rows), skipped=())
     measured = extract(
@@ -205,16 +232,15 @@ def _finish(
     )
     place = {int(row): at for at, row in enumerate(rows)}
     inside = measured.matrix[[place[int(row)] for row in choose]]
-    head = head_record(network.head, fit_temperature(
-        head_record(network.head, 1.0).scores(inside), parts.labels[choose]
-    ))  # fmt: skip
+    record = partial(head_record, network.head, kind=recipe.head, width=loaded.embedding_size)
+    head = record(temperature=fit_temperature(record(temperature=1.0).scores(inside), parts.labels[choose]))
     held_out = HeldOut(parts.held_out, head.probabilities(measured.matrix[[place[int(r)] for r in parts.held_out]]))
     evaluation = finish.measure(held_out, np.full(len(parts.held_out), head.temperature), parts, data.classes)
     laps.lap("evaluate")
     counts = count(parts.names, parts.labels, data.classes)
     learnt_from = [data.digests[row] for row in parts.fit]
     model = finish.model_file(embedder, head, data.classes, recipe, counts, evaluation, learnt_from)
-    finish.prove(model, head, measured, recipe)
+    finish.prove(model, head, measured, recipe.precision)
     _prove_against_network(model, network, head.temperature, preprocess, data.table, recipe)
     return Fitted(
         table=data.table, classes=data.classes, model=model, evaluation=evaluation, held_out=held_out,

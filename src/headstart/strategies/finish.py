@@ -90,14 +90,20 @@ def model_file(
     return write_model(embedder, head, metadata)
 
 
-def prove(model: bytes, head: Head, features: Features, recipe: Recipe) -> None:
+def prove(model: bytes, head: Head, features: Features, precision: str) -> None:
     """Run the finished model file on a few images, from their bytes, and compare with what was evaluated.
+
+    Args:
+        model: The model file.
+        head: What was evaluated.
+        features: What it was evaluated on.
+        precision: The coarser arithmetic of both: ``float32``, or ``int8``, whose steps are about those of bf16.
 
     Raises:
         HeadstartError: They differ; the model is not handed out.
     """
     classifier, table = Classifier(model), features.table
-    tolerance = TOLERANCES[recipe.precision]["probability"]
+    tolerance = TOLERANCES[precision]["probability"]
     for row in range(0, len(table), max(1, len(table) // PROOF_IMAGES)):
         expected = head.probabilities(features.matrix[row])
         try:

@@ -22,6 +22,7 @@ from headstart.features.extract import Features, extract
 from headstart.heads import Head, linear
 from headstart.heads.linear import LinearHead
 from headstart.strategies import finish
+from headstart.strategies.engine import find_engine
 from headstart.strategies.fitted import Fitted, HeldOut
 from headstart.strategies.parity import exported_as_built
 from headstart.strategies.parts import Parts, count, divide
@@ -50,7 +51,8 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     solver = threading.Thread(target=importlib.import_module, args=("scipy.optimize",), daemon=True)
     solver.start()
     embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe), guard.check)
-    features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)
+    engine = find_engine(recipe, embedder, runtime)
+    features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels, engine=engine)
     classes = features.table.require_classes()  # unreadable images may have taken a class away
     lap("embed")
     solver.join()
@@ -63,7 +65,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     counts = count(parts.names, parts.labels, classes)
     learnt_from = [features.digests[row] for row in parts.fit]
     model = finish.model_file(embedder, head, classes, recipe, counts, evaluation, learnt_from)
-    finish.prove(model, head, features, recipe)
+    finish.prove(model, head, features, "float32" if recipe.precision == "float32" and not engine else "int8")
     lap("write")
     return Fitted(
         table=features.table,
@@ -77,6 +79,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         details={
             "embedded": len(features.table) - features.cached,
             "from_cache": features.cached,
+            "engine": engine.name if engine else "onnxruntime cpu",
             "head": {
                 "temperature": head.temperature,
                 **({"strength": head.strength, "log_loss": head.log_loss} if isinstance(head, LinearHead) else {}),

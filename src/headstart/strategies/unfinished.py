@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def read(folder: Path) -> Unfinished:
         done = (folder / "model.onnx").exists()
         raise StorageError(
             f"{quoted(str(folder))} holds {'a finished run' if done else 'no unfinished training'}.",
-            f"To train its network further, use: headstart train SOURCE --from {folder}" if done
+            f"To train its network further, use: headstart train SOURCE --from {shlex.quote(str(folder))}" if done
             else "Name the run folder that the interrupted `headstart train` wrote to.",
         ) from error  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
@@ -85,7 +86,7 @@ def in_the_way(folder: Path) -> StorageError:
     """The error for a new training in a folder where another one is unfinished."""
     return StorageError(
         f"{quoted(str(folder))} holds an interrupted training.",
-        f"Go on with it: headstart train --resume {folder}. Or begin anew: --overwrite.",
+        f"Go on with it: headstart train --resume {shlex.quote(str(folder))}. Or begin anew: --overwrite.",
     )
 
 

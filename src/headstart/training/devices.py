@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import ProjectConfiguration
 
-from headstart.core.errors import DeviceError, OptionError
+from headstart.core.errors import DeviceError
 from headstart.core.extras import require
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
@@ -62,12 +62,9 @@ def check_device(device: str) -> None:
     """Refuse a device that is not there.
 
     Raises:
-        OptionError: There is no such kind of device.
         DeviceError: This machine has none of it.
     """
     kind, _, number = device.partition(":")
-    if kind not in {"auto", "cpu", "cuda", "mps"} or (number and (kind != "cuda" or not number.isdigit())):
-        raise OptionError(f"There is no device {quoted(device)}.", "Choose auto, cpu, cuda, cuda:1 or mps.")
     missing = ""
     if kind == "cuda" and not torch.cuda.is_available():
         missing = "PyTorch finds no CUDA device"
@@ -80,6 +77,11 @@ def check_device(device: str) -> None:
             f"The device {quoted(device)} was asked for, and {missing}.",
             "Choose --device cpu, or --device auto, which takes a GPU where there is one.",
         )
+
+
+def default_device() -> str:
+    """What ``auto`` stands for: ``cuda`` where there is one, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def precision(recipe: Recipe, *, cuda: bool) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from safetensors.torch import save
+from torch import nn
 
 from headstart.backbones.embedder import Embedder
 from headstart.backbones.export import add_module
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
 KEY = "headstart"  # of the record in the header of weights.safetensors
 
 
-def export(network: Network, loaded: Loaded, preprocess: Preprocess, pictures: Sequence[NDArray[np.uint8]]) -> Embedder:
-    """The embedder of a trained network.
+def export(
+    backbone: nn.Module, loaded: Loaded, preprocess: Preprocess, pictures: Sequence[NDArray[np.uint8]]
+) -> Embedder:
+    """The embedder of a trained backbone.
 
     Args:
-        network: On the CPU, in evaluation mode.
+        backbone: On the CPU, in evaluation mode.
         loaded: The backbone as it was before training.
         preprocess: How pixels are prepared for it.
         pictures: uint8 (H, W, 3) each, on which the embedder is compared with the network.
@@ -39,13 +42,13 @@ def export(network: Network, loaded: Loaded, preprocess: Preprocess, pictures: S
         ModelError: The network cannot be exported, or computes something else then.
     """
     graph = Graph()
-    name = add_module(graph, add_preprocess(graph, preprocess), network.backbone, preprocess.size_px)
+    name = add_module(graph, add_preprocess(graph, preprocess), backbone, preprocess.size_px)
     model = graph.model({name: ("N", loaded.embedding_size)}).SerializeToString(deterministic=True)
     embedder = Embedder(
         backbone=loaded.name, preprocess=preprocess, width=loaded.embedding_size, digest=digest_bytes(model),
-        model=model, weights=state_digest(network.backbone), licence=loaded.licence,
+        model=model, weights=state_digest(backbone), licence=loaded.licence,
     )  # fmt: skip
-    parity.check(embedder, network.backbone, pictures)
+    parity.check(embedder, backbone, pictures)
     return embedder
 
 

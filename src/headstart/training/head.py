@@ -58,4 +58,4 @@ def fit(
     ), replace(runtime, folder=None, progress=_BarsOnly(runtime.progress)))  # fmt: skip
     with torch.no_grad():
         scores = network(torch.from_numpy(features[choose])).numpy()
-    return head_record(network.head, fit_temperature(scores, labels[choose]))
+    return head_record(network.head, fit_temperature(scores, labels[choose]), recipe.head, features.shape[1])

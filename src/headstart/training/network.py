@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from headstart.core.recipe import Recipe
+from headstart.heads import Head
 from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
 from headstart.training.freezing import Stage
+from headstart.training.own_head import OwnHead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,8 +59,17 @@ def start_from_probe(head: nn.Module, probe: LinearHead) -> None:
         head.bias.copy_(torch.from_numpy(probe.bias / np.float32(probe.temperature)))
 
 
-def head_record(head: nn.Module, temperature: float) -> LinearHead | MlpHead:
-    """A trained head as what the model file is written from."""
+def head_record(head: nn.Module, temperature: float, kind: str, width: int) -> Head:
+    """A trained head as what the model file is written from.
+
+    Args:
+        head: The head.
+        temperature: What its scores are divided by.
+        kind: ``linear``, ``mlp`` or ``own``.
+        width: Size D of the embedding.
+    """
+    if kind == "own":
+        return OwnHead(head, width, temperature)
     layers = [(_numpy(one.weight).T.copy(), _numpy(one.bias)) for one in head.modules() if isinstance(one, nn.Linear)]
     (weights, bias), *rest = layers
     if not rest:

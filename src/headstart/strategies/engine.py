@@ -1,0 +1,55 @@
+"""Which engine embeds: ONNX Runtime on the CPU, or PyTorch on a GPU."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from headstart.backbones.embedder import Embedder
+from headstart.core.errors import DeviceError
+from headstart.core.extras import require
+from headstart.core.options import Runtime
+from headstart.core.recipe import Recipe
+from headstart.core.text import quoted
+
+
+def find_engine(recipe: Recipe, embedder: Embedder, runtime: Runtime) -> Any:
+    """The engine of `headstart.features.torch_engine` where a GPU embeds, or None for ONNX Runtime.
+
+    With the device ``auto`` a GPU is taken where PyTorch is installed and the backbone computes in float32.
+
+    Raises:
+        DeviceError: A GPU was asked for, and there is none, or the backbone is one for the CPU.
+        ExtraError: A GPU was asked for, and PyTorch is not installed.
+    """
+    asked = runtime.device.startswith("cuda")
+    if runtime.device == "cpu":
+        return None
+    if runtime.device == "mps":
+        raise DeviceError("Embedding runs on the CPU or on CUDA, not on an Apple GPU.", "Choose --device cpu or auto.")
+    if recipe.precision == "int8" or recipe.backbone.endswith(".onnx"):
+        if asked:
+            raise DeviceError(
+                f"The device {quoted(runtime.device)} was asked for, and {quoted(recipe.backbone)} in "
+                f"{recipe.precision} runs on the CPU.",
+                "Choose --precision float32, or leave --device out.",
+            )
+        return None
+    if not asked and not (_has_nvidia() and importlib.util.find_spec("torch")):
+        return None
+    require("torch", "torch", "Embedding on a GPU")
+    devices, sources = map(importlib.import_module, ("headstart.training.devices", "headstart.backbones.sources"))
+    devices.check_device(runtime.device)
+    device = runtime.device if asked else devices.default_device()
+    if device == "cpu":
+        return None
+    loaded = sources.load(recipe.backbone, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
+    engine = importlib.import_module("headstart.features.torch_engine").TorchEngine
+    return engine(loaded.module, embedder.preprocess, device)
+
+
+def _has_nvidia() -> bool:
+    """Whether the system has the driver's device; PyTorch, which would know better, takes seconds to import."""
+    return Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia/version").exists()

@@ -1,0 +1,69 @@
+"""A user's own backbone, head or loop, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from headstart.core.errors import OptionError
+from headstart.core.recipe import Recipe
+from headstart.preprocess.spec import Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from headstart.core.options import Runtime
+    from headstart.training.loop import Task, Trained
+
+OWN = "own"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own:
+    """What takes the place of Headstart's own parts in a fine-tuning or a training from scratch.
+
+    All that surrounds them stays: the splits, the loop where it is not replaced, calibration, evaluation, and the
+    model file, for which backbone and head are exported to ONNX.
+
+    Attributes:
+        backbone: Float32 pixels (N, 3, S, S) to embeddings (N, D); needs `preprocess`.
+        preprocess: How pixels are prepared for it: size, crop, mean, std.
+        head: Makes a head from D and C: embeddings (N, D) to class scores (N, C).
+        loop: Trains a task in place of `headstart.training.loop.fit`, which is a good beginning for it.
+    """
+
+    backbone: nn.Module | None = None
+    preprocess: Preprocess | None = None
+    head: Callable[[int, int], nn.Module] | None = None
+    loop: Callable[[Task, Runtime], Trained] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.backbone is None) != (self.preprocess is None):
+            raise OptionError(
+                "A backbone of one's own and the preprocessing of its pixels are given together, and one is missing."
+            )
+
+    def named(self, recipe: Recipe) -> Recipe:
+        """The recipe, which says what is not Headstart's."""
+        if recipe.strategy == "probe":
+            raise OptionError("The probe trains no network of one's own.", "Choose the strategy finetune or scratch.")
+        if self.backbone is not None:
+            recipe = replace(recipe, backbone=OWN)
+        if self.head is not None:  # there is no closed solution that it could start from
+            recipe = replace(recipe, head="own", start="random" if recipe.start == "probe" else recipe.start)
+        return recipe
+
+
+def refuse_missing(recipe: Recipe, own: Own) -> None:
+    """Refuse a recipe of a run that had parts of its own, without them.
+
+    Raises:
+        OptionError: A part is missing.
+    """
+    for part in ("backbone", "head"):
+        if getattr(recipe, part) == OWN and getattr(own, part) is None:
+            raise OptionError(
+                f"The recipe is one with a {part} that is not Headstart's, which it cannot hold.",
+                f"Give it from Python: train(..., own=Own({part}=...)).",
+            )
