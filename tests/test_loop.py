@@ -129,9 +129,10 @@ def test_the_best_epoch_is_loaded_back(pictures: Path, best_by: Any) -> None:
     [
         {"mixup": 0.4, "unfreeze": "all"}, {"cutmix": 1.0, "mixup": 0.2}, {"ema": 0.9}, {"augment": "rand", "views": 0},
         {"augment": "trivial", "views": 0}, {"rotation": 15.0, "crop_px": 40, "crop_scale": 0.8, "views": 0},
-        {"rotation": 10.0, "crop_scale": 1.0, "views": 0}, {"schedule": "one-cycle"}, {"schedule": "step", "step_epochs": 1},
-        {"label_smoothing": 0.1}, {"class_weight": "balanced"}, {"layer_decay": 0.5}, {"weight_decay": 0.5}, {"seed": 1},
-        {"flip": False}, {"optimizer": "sgd"}, {"warmup_epochs": 0.0}, {"head": "mlp", "hidden": 8}, {"lr": "auto"},
+        {"rotation": 10.0, "crop_scale": 1.0, "views": 0}, {"schedule": "one-cycle"}, {"label_smoothing": 0.1},
+        {"schedule": "step", "step_epochs": 1}, {"class_weight": "balanced"}, {"layer_decay": 0.5}, {"weight_decay": 0.5},
+        {"seed": 1}, {"flip": False}, {"optimizer": "sgd"}, {"warmup_epochs": 0.0}, {"head": "mlp", "hidden": 8},
+        {"lr": "auto"},
     ],
     ids="-".join,
 )  # fmt: skip

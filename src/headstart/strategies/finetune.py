@@ -34,7 +34,7 @@ from headstart.preprocess.spec import Preprocess
 from headstart.strategies import finish, unfinished
 from headstart.strategies.engine import find_engine
 from headstart.strategies.fitted import Fitted, HeldOut
-from headstart.strategies.own import OWN, Own
+from headstart.strategies.own import OWN, Own, refuse_missing
 from headstart.strategies.parity import exported_as_built, pictures
 from headstart.strategies.parts import Parts, count, divide
 from headstart.strategies.selection import Selection, select
