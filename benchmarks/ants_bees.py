@@ -9,24 +9,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
+
+import common
+from common import MAX_OTHER_LOAD, cores, print_table, wait_for_calm
 
 HERE = Path(__file__).parent
 EPOCHS = 25  # of the tutorial
 MIN_RATIO_EMBED_ONCE = 5.0
 MIN_RATIO_TUTORIAL = 80.0
-CALM_WAIT_SECONDS = 60
-MAX_OTHER_LOAD = 0.1  # share of the cores; with more, a run counts as disturbed
 PRECISIONS = ("int8", "float32")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 PACKAGES = (
@@ -102,7 +98,7 @@ def main() -> int:
     missed = report(contenders, samples)
     if arguments.json:
         record = {
-            "machine": machine(),
+            "machine": common.machine(PACKAGES),
             "repeats": {name: len(some) for name, some in samples.items()},
             "samples": {name: [asdict(sample) for sample in some] for name, some in samples.items()},
             "ratios": ratios(samples),
@@ -188,71 +184,24 @@ def undisturbed(contender: Contender, attempts: int) -> Sample:
     return min(runs, key=lambda sample: sample.other_load or 0.0)
 
 
-def wait_for_calm() -> None:
-    """Wait until others leave the machine alone for a second, up to a limit."""
-    end = time.monotonic() + CALM_WAIT_SECONDS
-    while time.monotonic() < end:
-        before = system_seconds()
-        time.sleep(1)
-        after = system_seconds()
-        if before is None or after is None or after - before <= MAX_OTHER_LOAD * (os.cpu_count() or 1):
-            return
-
-
 def run(command: Sequence[str], from_stage: str | None = None, times: int = 1) -> Sample:
     """Run a process to its end and measure it.
 
     Raises:
         SystemExit: It failed.
     """
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        busy, start = system_seconds(), time.perf_counter()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
-        # Unlike getrusage(RUSAGE_CHILDREN), whose peak is that of all children so far, this is about this one alone.
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        busy_after = system_seconds()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        text = output.read().decode()
-        if process.returncode not in {0, 3}:  # 3: headstart could not read some of the images
-            sys.exit(f"{' '.join(command)} failed ({process.returncode}):\n{errors.read().decode()[-2000:]}")
-    cpu_seconds = usage.ru_utime + usage.ru_stime
-    others = None
-    if busy is not None and busy_after is not None:
-        others = max(0.0, (busy_after - busy - cpu_seconds) / (seconds * (os.cpu_count() or 1)))
-    peak_mb = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
-    said = last_document(text)
+    process = common.run(command)
+    said = process.said
     stages = said.get("seconds", {})
     return Sample(
-        seconds=(stages[from_stage] if from_stage else seconds) * times,
-        cpu_seconds=cpu_seconds,
-        peak_mb=peak_mb,
-        other_load=others,
+        seconds=(stages[from_stage] if from_stage else process.seconds) * times,
+        cpu_seconds=process.cpu_seconds,
+        peak_mb=process.peak_mb,
+        other_load=process.other_load,
         accuracy=said.get("accuracy", said.get("evaluation", {}).get("accuracy")),
         images=said.get("images", said.get("counts", {}).get("images")),
         stages=stages,
     )
-
-
-def last_document(text: str) -> dict[str, Any]:
-    """What a process says of itself in JSON: all of its output, or else nothing."""
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def system_seconds() -> float | None:
-    """CPU seconds that all cores together have been busy or withheld so far; None where the system does not say."""
-    try:
-        line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
-    except OSError:
-        return None
-    user, nice, system, _idle, _wait, interrupt, soft, steal = (int(part) for part in line.split()[1:9])
-    return (user + nice + system + interrupt + soft + steal) / float(os.sysconf("SC_CLK_TCK"))
 
 
 def ratios(samples: dict[str, list[Sample]]) -> dict[str, float]:
@@ -272,14 +221,16 @@ def seconds(samples: Sequence[Sample]) -> float:
 
 def report(contenders: dict[str, Contender], samples: dict[str, list[Sample]]) -> list[str]:
     """Print the table, the ratios and the targets; the targets that were missed."""
-    print("| what | val accuracy | seconds (median) | min..max | images/s | CPU s | peak MB | load of others |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    header = (
+        "what", "val accuracy", "seconds (median)", "min..max", "images/s", "CPU s", "peak MB", "load of others",
+    )  # fmt: skip
+    rows = []
     for name, contender in contenders.items():
         some = samples[name]
         all_seconds = [sample.seconds for sample in some]
         accuracy, images = some[0].accuracy, some[0].images
         loads = [sample.other_load for sample in some if sample.other_load is not None]
-        cells = (
+        rows.append((
             contender.title,
             "" if accuracy is None else f"{100 * accuracy:.1f} %",
             f"{median(all_seconds):.2f}",
@@ -288,8 +239,8 @@ def report(contenders: dict[str, Contender], samples: dict[str, list[Sample]]) -
             f"{median(sample.cpu_seconds for sample in some):.1f}",
             f"{max(sample.peak_mb for sample in some):.0f}",
             f"{100 * median(loads):.0f} %" if loads else "",
-        )
-        print(f"| {' | '.join(cells)} |")
+        ))  # fmt: skip
+    print_table(header, rows)
     print()
     print("Stages, median seconds, as each process reports them:")
     for name, contender in contenders.items():
@@ -320,32 +271,6 @@ def targets(samples: dict[str, list[Sample]]) -> list[tuple[str, str, bool]]:
             reached = f"{100 * ours:.1f} % to {100 * theirs:.1f} %"
             results.append((f"accuracy of {name} is not lower than that of (b)", reached, ours >= theirs))
     return results
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    return {
-        "cpu": cpu_model(),
-        "cores": cores(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
-
-
-def cpu_model() -> str:
-    """The processor's name, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
 
 
 if __name__ == "__main__":

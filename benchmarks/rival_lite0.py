@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -9,14 +11,33 @@ import torch
 
 from headstart.backbones.lite0 import read_weights
 
+NAME = "tf_efficientnet_lite0"
+
 
 def lite0() -> Any:
     """The network in eager PyTorch, without its classification layer: float32 (N, 3, 224, 224) to (N, 1280).
 
     The weights file lists the tensors in timm's order under other names; `load_state_dict` checks all shapes.
     """
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    tensors = (torch.from_numpy(values) for values in read_weights().values())
-    model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=True)))
+    model = with_classes()
     model.reset_classifier(0)
     return model
+
+
+def with_classes() -> Any:
+    """The whole network, to ImageNet's 1,000 classes."""
+    model = timm.create_model(NAME, pretrained=False)
+    tensors = (torch.from_numpy(values) for values in read_weights().values())
+    model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=True)))
+    return model
+
+
+def main() -> None:
+    """Write the weights as a file that timm reads, for rivals in an environment without Headstart."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("file", type=Path)
+    torch.save(with_classes().state_dict(), parser.parse_args().file)
+
+
+if __name__ == "__main__":
+    main()
