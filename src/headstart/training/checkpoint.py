@@ -7,6 +7,7 @@ pickle that may hold code.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -22,11 +23,13 @@ from safetensors.torch import load_file, save_file
 
 from headstart.core.errors import ModelError
 from headstart.core.files import make_folder, storage_error, sync_folder
-from headstart.core.text import quoted
+from headstart.core.text import counted, quoted
 
 FOLDER = "checkpoints"
 _NAME = re.compile(r"epoch-(\d{6})")
 _STATE, _BEST, _AVERAGE, _FILES = "state.json", "best.safetensors", "average.safetensors", "files.json"
+# Where PyTorch fails to write beside less free space than this, that is why.
+NEARLY_FULL_BYTES = 2**20
 Weights = dict[str, torch.Tensor]
 
 
@@ -85,12 +88,13 @@ def save(accelerator: Accelerator, run: Path, position: Position, best: Weights,
             sync_folder(folder)
             for _, older in found(run)[:-1]:
                 shutil.rmtree(older, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        found_error = error if isinstance(error, OSError) else _disk_error(error, folder)
         if accelerator.is_main_process:
             shutil.rmtree(staged, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise storage_error(error, final) from error
-        raise storage_error(_disk_error(error), final) from error
+        if found_error is None:
+            raise
+        raise storage_error(found_error, final) from error
     accelerator.wait_for_everyone()
 
 
@@ -120,8 +124,8 @@ def load(accelerator: Accelerator, run: Path) -> tuple[Position, Weights, Weight
         # Before anything is loaded: accelerate goes on in silence where it cannot read the random states.
         if json.loads((folder / _FILES).read_text("utf-8")) != _digests(folder):
             raise ValueError("a file has changed since it was written, or is missing")
-        if not (folder / f"random_states_{accelerator.process_index}.pkl").exists():
-            raise ValueError("it is of another number of processes")
+        if (count := len(list(folder.glob("random_states_*.pkl")))) != accelerator.num_processes:
+            raise ValueError(f"it is of {counted(count, 'process', 'processes')}, not {accelerator.num_processes}")
         position = Position(**json.loads((folder / _STATE).read_text("utf-8")))
         accelerator.load_state(str(folder))
         best = load_file(folder / _BEST)
@@ -148,7 +152,11 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _disk_error(error: Exception) -> OSError:
-    """Safetensors wraps the system's errors in its own, with the number in the text."""
-    match = re.search(r"os error (\d+)", str(error))
-    return OSError(int(match[1]), os.strerror(int(match[1]))) if match else OSError(0, str(error)[:200])
+def _disk_error(error: Exception, folder: Path) -> OSError | None:
+    """Safetensors wraps the system's errors, with the number in the text; PyTorch drops them, and only gives up."""
+    if match := re.search(r"os error (\d+)", str(error)):
+        return OSError(int(match[1]), os.strerror(int(match[1])))
+    if "inline_container" in str(error) or "PytorchStreamWriter" in str(error):
+        full = shutil.disk_usage(folder).free < NEARLY_FULL_BYTES
+        return OSError(errno.ENOSPC if full else errno.EIO, os.strerror(errno.ENOSPC if full else errno.EIO))
+    return OSError(0, str(error)[:200]) if isinstance(error, SafetensorError) else None
