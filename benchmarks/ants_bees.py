@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import common
-from common import MAX_OTHER_LOAD, cores, print_table, wait_for_calm
+from common import cores, forget_embeddings, print_table
 
 HERE = Path(__file__).parent
 EPOCHS = 25  # of the tutorial
@@ -118,16 +118,12 @@ def define(arguments: argparse.Namespace, scratch: Path) -> dict[str, Contender]
         choices = ["--precision", precision, "--out", str(scratch / precision), "--overwrite", "--json"]
         return [*program, "train", str(folder), *choices]
 
-    def forget() -> None:
-        for path in (scratch / "cache").glob("embeddings-1.sqlite*"):
-            path.unlink()
-
     def remember() -> None:
         """Fill the feature cache: whatever ran before this may have emptied it."""
         run(train("int8"))
 
     contenders = {
-        f"a-{precision}": Contender(f"(a) headstart train, {precision}", train(precision), forget, repeats)
+        f"a-{precision}": Contender(f"(a) headstart train, {precision}", train(precision), forget_embeddings, repeats)
         for precision in PRECISIONS
     }
     if "a2" not in arguments.skip:
@@ -172,16 +168,12 @@ def measure(contenders: dict[str, Contender], attempts: int) -> dict[str, list[S
 
 
 def undisturbed(contender: Contender, attempts: int) -> Sample:
-    """The first run that others leave alone, or else the one that they disturb least; never the fastest as such."""
-    runs: list[Sample] = []
-    for attempt in range(1, attempts + 1):
-        contender.prepare()
-        if attempts > 1:
-            wait_for_calm()
-        runs.append(replace(run(contender.command, contender.from_stage, contender.times), attempt=attempt))
-        if (runs[-1].other_load or 0.0) <= MAX_OTHER_LOAD:
-            break
-    return min(runs, key=lambda sample: sample.other_load or 0.0)
+    """The first run that others leave alone, or else the one that they disturb least."""
+
+    def once(attempt: int) -> Sample:
+        return replace(run(contender.command, contender.from_stage, contender.times), attempt=attempt)
+
+    return common.least_disturbed(once, attempts, contender.prepare)
 
 
 def run(command: Sequence[str], from_stage: str | None = None, times: int = 1) -> Sample:

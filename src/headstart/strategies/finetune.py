@@ -18,7 +18,14 @@ from headstart.artifact import guard
 from headstart.artifact.classifier import Classifier
 from headstart.backbones import sources
 from headstart.backbones.embedder import load_embedder
-from headstart.core.errors import HeadstartError, ImageError
+from headstart.core.errors import (
+    DeviceError,
+    HeadstartError,
+    ImageError,
+    OptionError,
+    StorageError,
+    TrainingError,
+)
 from headstart.core.extras import require
 from headstart.core.files import folder_lock, make_folder
 from headstart.core.options import Runtime
@@ -86,14 +93,14 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
         DeviceError: The device is not there, or has too little memory.
     """
     require("torch", "torch", f"The strategy {recipe.strategy}")
-    from headstart.training.devices import check_device
+    from headstart.training.devices import check
     from headstart.training.images import Images
     from headstart.training.loop import Task
     from headstart.training.loop import fit as train
 
     own = own or Own()
     refuse_missing(recipe, own)
-    check_device(runtime.device)
+    check(recipe, runtime)
     table.require_classes()
     laps = _Laps()
     loaded = _load(recipe, own)
@@ -203,7 +210,11 @@ def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime):  # type: ignore[
             raise unfinished.in_the_way(runtime.folder)
         else:
             unfinished.write(runtime.folder, data.table, data.digests, recipe)
-        yield
+        try:
+            yield
+        except (DeviceError, OptionError, StorageError, TrainingError):
+            unfinished.forget_unbegun(runtime.folder)
+            raise
 
 
 def _finish(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from headstart.data.table import ImageTable
 FOLDER = "checkpoints"
 FILE = "training.json"
 MAX_SHOWN = 5
+_OURS = re.compile(r"epoch-\d{6}|\.(epoch-\d{6}|training\.json\.[0-9a-f]{12})\.tmp")
 _PARTS = ("path", "label", "split", "group", "content")
 
 
@@ -45,6 +48,7 @@ def write(folder: Path, table: ImageTable, digests: Sequence[str], recipe: Recip
     Raises:
         StorageError: It cannot be written.
     """
+    remove(folder)  # what a killed process left: its checkpoints would be taken for those of this training
     make_folder(folder / FOLDER)
     # In ASCII with Python's own escapes: names that are not UTF-8 come back as they were.
     record = {
@@ -65,7 +69,8 @@ def read(folder: Path) -> Unfinished:
         record: dict[str, Any] = json.loads((folder / FOLDER / FILE).read_text("utf-8"))
         return Unfinished(record["source"], record["columns"], Recipe.from_dict(record["recipe"]), record["images"])
     except OSError as error:
-        done = (folder / "model.onnx").exists()
+        if (done := (folder / "model.onnx").exists()) and isinstance(error, FileNotFoundError):
+            remove(folder)  # what is left where a process was killed while it did that
         raise StorageError(
             f"{quoted(str(folder))} holds {'a finished run' if done else 'no unfinished training'}.",
             f"To train its network further, use: headstart train SOURCE --from {shlex.quote(str(folder))}" if done
@@ -90,9 +95,20 @@ def in_the_way(folder: Path) -> StorageError:
     )
 
 
+def forget_unbegun(folder: Path) -> None:
+    """Delete the record of a training that failed before its first checkpoint: there is nothing to go on with."""
+    if not list((folder / FOLDER).glob("epoch-*")):
+        remove(folder)
+
+
 def remove(folder: Path) -> None:
-    """Delete the checkpoints of a training that is finished."""
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    """Delete the checkpoints of a training that is finished; a folder of that name may hold files of other tools."""
+    with contextlib.suppress(OSError):
+        (folder / FOLDER / FILE).unlink(missing_ok=True)  # first, since half a checkpoint is none
+        for path in (folder / FOLDER).iterdir():
+            if _OURS.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        (folder / FOLDER).rmdir()
 
 
 def check_recipe(before: Unfinished, recipe: Recipe) -> None:

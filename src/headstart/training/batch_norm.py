@@ -22,6 +22,11 @@ def synced(module: nn.Module, device: torch.device) -> None:
             one.__class__ = _synced_class(type(one))
 
 
+def count_batch(counts: bool) -> None:
+    """Say whether the images that this process computes from now on are a share of the batch."""
+    _Synced.counts = counts
+
+
 def _synced_class(kind: type[Any]) -> type[Any]:
     """A class like `kind` whose training statistics are those of all processes."""
     if kind not in _CLASSES:
@@ -33,6 +38,8 @@ _CLASSES: dict[type[Any], type[Any]] = {}
 
 
 class _Synced:
+    counts = True  # whether this process's images of the batch do; one without a share computes some all the same
+
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             result: torch.Tensor = super().forward(x)  # type: ignore[misc]
@@ -41,7 +48,8 @@ class _Synced:
         shape = [1, -1, *[1] * (x.ndim - 2)]
         wide = x.float()
         count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
-        sums = all_reduce(torch.cat([wide.sum(axes), (wide * wide).sum(axes), count]), group=dist.group.WORLD)
+        own = torch.cat([wide.sum(axes), (wide * wide).sum(axes), count])
+        sums = all_reduce(own if _Synced.counts else 0 * own, group=dist.group.WORLD)
         width, total = x.shape[1], sums[-1]
         mean = sums[:width] / total
         variance = sums[width : 2 * width] / total - mean * mean

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import ProjectConfiguration
 
-from headstart.core.errors import DeviceError
+from headstart.core.errors import DeviceError, ExtraError
 from headstart.core.extras import require
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
@@ -29,11 +29,7 @@ def accelerator(recipe: Recipe, runtime: Runtime) -> Iterator[Accelerator]:
         DeviceError: The device is not there, or cannot compute in the precision that was asked for.
         ExtraError: The tracker is not installed.
     """
-    check_device(runtime.device)
-    cuda = torch.cuda.is_available() and runtime.device not in {"cpu", "mps"}
-    tracker = runtime.tracker if runtime.folder else "none"
-    if tracker != "none":
-        require(TRACKER_PACKAGES[tracker], "torch", f"The tracker {tracker}")
+    cuda, tracker = check(recipe, runtime)
     launched = PartialState._shared_state != {}
     states = random.getstate(), np.random.get_state()
     number = torch.cuda.current_device() if cuda else None
@@ -56,6 +52,26 @@ def accelerator(recipe: Recipe, runtime: Runtime) -> Iterator[Accelerator]:
             for state in (AcceleratorState, GradientState):
                 state._reset_state()
             PartialState._reset_state()
+
+
+def check(recipe: Recipe, runtime: Runtime) -> tuple[bool, str]:
+    """Whether a training runs on CUDA, and its tracker; to be asked before any work is done.
+
+    Raises:
+        DeviceError: See `accelerator`.
+        ExtraError: The tracker is not installed.
+    """
+    check_device(runtime.device)
+    cuda = torch.cuda.is_available() and runtime.device not in {"cpu", "mps"}
+    precision(recipe, cuda=cuda)
+    tracker = runtime.tracker if runtime.folder else "none"
+    if tracker != "none":
+        try:
+            require(TRACKER_PACKAGES[tracker], "torch", f"The tracker {tracker}")
+        except ExtraError as error:  # the extra brings one of them
+            error.hint = f"Install it: pip install {TRACKER_PACKAGES[tracker]}. Or choose another --tracker, or none."
+            raise
+    return cuda, tracker
 
 
 def check_device(device: str) -> None:
@@ -97,27 +113,6 @@ def precision(recipe: Recipe, *, cuda: bool) -> str:
     if recipe.amp == "fp16" and not cuda:
         raise DeviceError("Training in fp16 needs a CUDA device.", "Choose --amp auto, bf16 or no.")
     return recipe.amp
-
-
-@contextlib.contextmanager
-def memory_guard(recipe: Recipe) -> Iterator[None]:
-    """Turn a lack of memory into advice.
-
-    Raises:
-        DeviceError: There was too little memory; it says which batch size to try.
-    """
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-        if not known:
-            raise
-        half = max(recipe.batch_size // 2, 1)
-        raise DeviceError(
-            f"There is not enough memory for batches of {recipe.batch_size}.",
-            f"Try --batch-size {half} --accumulate {2 * recipe.accumulate}: the same steps in half the memory. "
-            "Or fewer trained layers (--unfreeze last).",
-        ) from error
 
 
 def _logs(runtime: Runtime) -> str:

@@ -21,12 +21,13 @@ from headstart.core.options import Runtime
 from headstart.core.progress import Advance
 from headstart.core.recipe import Recipe
 from headstart.training import checkpoint, rates
-from headstart.training.batch_norm import synced
+from headstart.training.batch_norm import count_batch, synced
 from headstart.training.checkpoint import Position, Weights
 from headstart.training.cut import cut
-from headstart.training.devices import accelerator, memory_guard
+from headstart.training.devices import accelerator
 from headstart.training.freezing import Stage, stages, trained
 from headstart.training.images import PLAIN, ArrayFeed, Batch, Feed, Images, PixelFeed, batches, order, share
+from headstart.training.memory import keeping_memory, memory_guard
 from headstart.training.mixing import Mixing
 from headstart.training.network import Network, prepare, train_mode
 from headstart.training.range_test import range_test
@@ -99,7 +100,12 @@ def fit(task: Task, runtime: Runtime) -> Trained:
     """
     recipe = task.recipe
     _check_batch(task)
-    with accelerator(recipe, runtime) as accelerate, _seeded(recipe, accelerate), memory_guard(recipe):
+    with (
+        memory_guard(recipe),
+        keeping_memory(),
+        accelerator(recipe, runtime) as accelerate,
+        _seeded(recipe, accelerate),
+    ):
         session = _Session(task, runtime, accelerate)
         position = session.begin()
         total = (recipe.epochs - position.epoch) * (len(task.train) + len(task.validation))
@@ -218,6 +224,7 @@ class _Session:
             # The loss is a sum over this process's images, divided by the weight of all images of the step: so the
             # gradient is the same however a batch is divided over processes and over accumulated parts.
             weight = sum(self._weight(part) for part in group)
+            count_batch(own[number][1])
             with contextlib.nullcontext() if last else accelerate.no_sync(self.model):
                 scores, loss = self._loss(batch, epoch, number)
                 loss = loss if own[number][1] else 0 * loss
