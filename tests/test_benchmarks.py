@@ -1,0 +1,155 @@
+"""The benchmarks' own arithmetic: what they take from a process, when a target is missed. Nothing is timed here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def beside_each_other(monkeypatch):
+    """They are scripts, which import each other as `python benchmarks/finetune.py` does."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name in {"common", "finetune", "strategies", "ants_bees"}:
+            del sys.modules[name]
+
+
+def process(said, load=0.0):
+    import common
+
+    return common.Process(seconds=30.0, cpu_seconds=50.0, peak_mb=700.0, other_load=load, said=said)
+
+
+def test_seconds_of_headstart_count_all_of_the_training():
+    import finetune
+
+    history = [{"epoch": number, "seconds": seconds} for number, seconds in enumerate([0.0, 4.0, 4.0, 3.0, 3.0, 1.0])]
+    said = {"details": {"history": history}, "seconds": {"train": 20.0}, "evaluation": {"correct": 144, "n": 153}}
+    sample = finetune.sample_of(process(said))
+    assert sample.epochs == (4, 4, 3, 3, 1)
+    assert (sample.epoch, sample.bare, sample.later) == (4, 3, 1)  # 20 / 5: validation of the start is no present
+    assert (sample.correct, sample.n) == (144, 153)
+
+
+def test_seconds_of_a_rival_come_from_its_line():
+    import finetune
+
+    said = {"epochs": [10.0, 12.0], "training": 23.0, "correct": 140, "n": 153, "seconds": {"epoch": 11.0}}
+    sample = finetune.sample_of(process(said))
+    assert (sample.epoch, sample.bare, sample.later) == (11.5, 11, 12)
+    assert finetune.medians({"a": [sample, sample]}) == {"a": 11.5}
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({"tutorial-all": 30.0, "all": 20.0, "last": 6.0}, [True, True, True]),
+        ({"tutorial-all": 29.0, "all": 20.0, "last": 7.5}, [False, False, False]),
+        ({"tutorial-all": 30.0, "last": 6.0}, [None, True, None]),
+        ({"all": 20.0, "last": 6.0}, [None, None, True]),
+        ({}, [None, None, None]),
+    ],
+)
+def test_targets(times, expected):
+    import finetune
+
+    assert [ok for _, _, ok in finetune.targets(times)] == expected
+
+
+def test_the_run_that_others_disturb_least_is_kept(monkeypatch):
+    import common
+
+    monkeypatch.setattr(common, "wait_for_calm", lambda: None)
+    prepared = []
+
+    def keep(loads, attempts):
+        found = common.least_disturbed(
+            lambda attempt: process({}, loads[attempt - 1]), attempts, lambda: prepared.append(1)
+        )
+        return found.other_load
+
+    assert keep([0.5, 0.3, 0.4], 3) == 0.3
+    assert len(prepared) == 3
+    assert keep([0.5, 0.1, 0.0], 3) == 0.1  # calm enough: no third one
+    assert len(prepared) == 5
+    assert keep([0.5], 1) == 0.5
+    assert keep([None], 3) is None
+
+
+def test_arguments():
+    import finetune
+    import strategies
+
+    parsed = finetune.parse(["photos", "--epochs", "3", "--skip", "fastai", "tutorial-head"])
+    assert (parsed.epochs, parsed.repeats, parsed.skip) == (3, 3, ["fastai", "tutorial-head"])
+    with pytest.raises(SystemExit):
+        finetune.parse(["photos", "--epochs", "1"])
+    assert strategies.parse(["photos", "--epochs", "1"]).skip == []
+
+
+def test_rows_follow_the_recipes():
+    import strategies
+    from headstart import recipes
+    from headstart.core.recipe import Recipe
+
+    for name in ("tutorial-finetune", "tutorial-feature-extraction"):
+        assert strategies.ROWS[name].epochs == recipes.load(name)["epochs"]
+    for name in ("scratch", "finetune"):
+        assert strategies.ROWS[name].epochs == Recipe(strategy=name).epochs
+
+
+def test_rows_can_be_shortened_but_the_probe_has_no_epochs():
+    import strategies
+
+    def words(name, epochs):
+        return " ".join(strategies.command_of(strategies.ROWS[name], Path("photos"), Path("run"), epochs))
+
+    assert "--epochs 2" in words("scratch", 2)
+    assert "--epochs 10" in words("finetune", 30)  # at most
+    assert "--epochs" not in words("finetune", None)
+    assert "--epochs" not in words("probe", 2)
+    row = {"scratch": strategies.ROWS["scratch"]}
+    assert strategies.estimate(row, 0.1, 100, 2) == pytest.approx(20)
+    assert strategies.estimate({"probe": strategies.ROWS["probe"]}, 0.1, 100, None) == pytest.approx(3.5)
+
+
+def test_all_sides_get_the_images_that_all_can_read(tmp_path):
+    import common
+
+    for name in ("b.jpg", "a.PNG", "c.jpg", "animation.gif", "notes.txt"):
+        for part in ("train", "val"):
+            place = tmp_path / "photos" / part / "ants"
+            place.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(name.encode())
+    (tmp_path / "photos" / "train" / "README").write_text("no class")
+    common.same_images(tmp_path / "photos", tmp_path / "same")
+    found = sorted(path.relative_to(tmp_path / "same").as_posix() for path in (tmp_path / "same").rglob("*.*"))
+    assert found == [f"{part}/ants/{name}" for part in ("train", "val") for name in ("a.PNG", "b.jpg", "c.jpg")]
+    common.same_images(tmp_path / "photos", tmp_path / "few", limit=1)
+    assert common.count_images(tmp_path / "few") == 2
+
+
+def test_a_process_is_measured():
+    import common
+
+    found = common.run([sys.executable, "-c", "print('{\"correct\": 3}')"])
+    assert found.said == {"correct": 3}
+    assert found.seconds > 0
+    assert found.peak_mb > 1
+    with pytest.raises(SystemExit, match="no such luck"):
+        common.run([sys.executable, "-c", "import sys; sys.exit('no such luck')"])
+
+
+def test_words_for_an_accuracy():
+    import common
+
+    assert common.accuracy_words(144, 153) == ("94.1 %", "89.2 to 96.9 %")
+    assert common.percent(None) == ""
+    assert common.percent(0.126) == "13 %"
