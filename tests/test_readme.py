@@ -44,11 +44,14 @@ def test_commands_of_the_readme(desk: Path) -> None:
         assert done.out
 
 
-def test_python_of_the_readme(desk: Path) -> None:
-    (code,) = blocks("README.md", "python")
+@pytest.mark.parametrize(
+    ("page", "says"), [("README.md", r"(cat|noise) [01]\.\d+"), ("docs/training.md", r"^[01]\.\d+$")]
+)
+def test_python_of_the_docs(desk: Path, page: str, says: str) -> None:
+    (code,) = blocks(page, "python")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=desk, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"(cat|noise) [01]\.\d+", done.stdout)
+    assert re.search(says, done.stdout, re.MULTILINE)
 
 
 def test_reader_of_the_model_file_page(model: Path, shapes: Path, tmp_path: Path) -> None:
@@ -86,16 +89,16 @@ def test_nothing_is_left_to_fill_in() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in ("README.md", "CONTRIBUTING.md"):
+    for page in ("README.md", "CONTRIBUTING.md", "docs/training.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / page).read_text("utf-8")):
             assert (ROOT / target).exists(), f"{page}: {target}"
 
 
 def test_every_option_of_the_readme_exists() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = "".join((ROOT / page).read_text("utf-8") for page in ("README.md", "docs/training.md"))
     known = "".join(
         headstart_cli(*command, "--help").out
-        for command in (["train"], ["predict"], ["evaluate"], ["demo"], ["cache"], [])
+        for command in (["train"], ["predict"], ["evaluate"], ["demo"], ["cache"], ["backbones"], ["recipes"], [])
     )
     for option in set(re.findall(r"`(--[a-z-]+)`", text)):
         assert option in known, option

@@ -10,7 +10,7 @@ import contextlib
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,6 +47,7 @@ from headstart.strategies.parts import Parts, count, divide
 from headstart.strategies.selection import Selection, select
 
 if TYPE_CHECKING:
+    from headstart.training.loop import Trained
     from headstart.training.network import Network
 
 # Images on which the finished model is compared with the network itself.
@@ -113,34 +114,39 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
             network=network, images=Images(data.table, recipe, preprocess), labels=data.parts.labels,
             classes=len(data.classes), train=data.selection.learn, validation=data.selection.choose, recipe=recipe,
         ), runtime)  # fmt: skip
+    network.to("cpu").eval()
     laps.lap("train")
     finished = _finish(network, loaded, preprocess, data, recipe, runtime, laps)
     from headstart.training.curves import curves_png, history_csv, range_png
     from headstart.training.export import weights_file
 
     files: dict[str, bytes | str] = {
-        "weights.safetensors": weights_file(network, loaded, preprocess, data.classes, recipe.head),
-        "history.csv": history_csv(trained.history),
-        "curves.png": curves_png(trained.history, trained.best_epoch),
+        "weights.safetensors": weights_file(network, loaded, preprocess, data.classes, recipe.head)
     }
-    if trained.range_test:
+    if trained and trained.history:
+        files["history.csv"] = history_csv(trained.history)
+        files["curves.png"] = curves_png(trained.history, trained.best_epoch)
+    if trained and trained.range_test:
         files["lr.png"] = range_png(trained.range_test, trained.lr)
     laps.lap("write")
     return replace(
         finished,
         seconds=laps.seconds,
-        details={
-            "epochs": trained.history[-1]["epoch"], "best_epoch": trained.best_epoch, "lr": trained.lr,
-            "device": trained.device, "mixed_precision": trained.precision, "processes": trained.processes,
-            "images_per_second": round(trained.images_per_second, 2),
-            "stopped": "patience" if trained.stopped_early else None,
-            "validation_images": len(data.selection.choose),
-            "history": list(trained.history),
-        },
-        notes=(*finished.notes, *trained.notes),
+        details={"validation_images": len(data.selection.choose), **(_details(trained) if trained else {})},
+        notes=(*finished.notes, *(trained.notes if trained else ())),
         files=files,
         folder=runtime.folder,
-    )  # fmt: skip
+    )
+
+
+def _details(trained: Trained) -> dict[str, Any]:
+    """What became of the training, as JSON values."""
+    return {
+        "epochs": trained.history[-1]["epoch"] if trained.history else 0, "best_epoch": trained.best_epoch,
+        "lr": trained.lr, "device": trained.device, "mixed_precision": trained.precision,
+        "processes": trained.processes, "images_per_second": round(trained.images_per_second, 2),
+        "stopped": "patience" if trained.stopped_early else None, "history": list(trained.history),
+    }  # fmt: skip
 
 
 def _load(recipe: Recipe, own: Own) -> sources.Loaded:

@@ -30,13 +30,14 @@ class Own:
         backbone: Float32 pixels (N, 3, S, S) to embeddings (N, D); needs `preprocess`.
         preprocess: How pixels are prepared for it: size, crop, mean, std.
         head: Makes a head from D and C: embeddings (N, D) to class scores (N, C).
-        loop: Trains a task in place of `headstart.training.loop.fit`, which is a good beginning for it.
+        loop: Trains the network of a task, in place, instead of `headstart.training.loop.fit`; it may give what that
+            gives, and so have its numbers in the run.
     """
 
     backbone: nn.Module | None = None
     preprocess: Preprocess | None = None
     head: Callable[[int, int], nn.Module] | None = None
-    loop: Callable[[Task, Runtime], Trained] | None = None
+    loop: Callable[[Task, Runtime], Trained | None] | None = None
 
     def __post_init__(self) -> None:
         if (self.backbone is None) != (self.preprocess is None):

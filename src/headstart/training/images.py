@@ -74,18 +74,19 @@ class Images(Dataset[torch.Tensor]):
         self._bytes = 0
         self._local = _Local(table)
 
-    def __getitem__(self, key: Key) -> torch.Tensor:
-        """Normalised pixels, float32 (3, S, S).
+    def __getitem__(self, key: tuple[int, int]) -> torch.Tensor:
+        """Normalised pixels, float32 (3, S, S), of a row in a view; see `Key`.
 
         Raises:
             SourceError: The image cannot be read any more.
         """
-        image = self.decoded(key.row)
+        row, view = key
+        image = self.decoded(row)
 
         def plain() -> torch.Tensor:
             return torch.from_numpy(self._local.session(self.preprocess).run(image))
 
-        return plain() if key.view == PLAIN else self.augment(image, plain, [self.recipe.seed, key.view, key.row])
+        return plain() if view == PLAIN else self.augment(image, plain, [self.recipe.seed, view, row])
 
     def decoded(self, row: int) -> NDArray[np.uint8]:
         """Decoded pixels, uint8 (H, W, 3)."""
