@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -18,7 +17,7 @@ def synced(module: nn.Module, device: torch.device) -> None:
     shared by several parents (a cut backbone), each is changed once, in place.
     """
     for one in module.modules():
-        if isinstance(one, _BatchNorm) and not isinstance(one, nn.SyncBatchNorm):
+        if isinstance(one, _BatchNorm) and not isinstance(one, nn.SyncBatchNorm | _Synced):
             one.__class__ = _synced_class(type(one))
 
 
@@ -37,6 +36,22 @@ def _synced_class(kind: type[Any]) -> type[Any]:
 _CLASSES: dict[type[Any], type[Any]] = {}
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; each contributed to the losses of all, so its gradient is a sum too."""
+
+    @staticmethod
+    def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
 class _Synced:
     counts = True  # whether this process's images of the batch do; one without a share computes some all the same
 
@@ -47,12 +62,14 @@ class _Synced:
         axes = [axis for axis in range(x.ndim) if axis != 1]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         wide = x.float()
+        counts = float(_Synced.counts)
         count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
-        own = torch.cat([wide.sum(axes), (wide * wide).sum(axes), count])
-        sums = all_reduce(own if _Synced.counts else 0 * own, group=dist.group.WORLD)
-        width, total = x.shape[1], sums[-1]
-        mean = sums[:width] / total
-        variance = sums[width : 2 * width] / total - mean * mean
+        sums = _Sum.apply(counts * torch.cat([wide.sum(axes), count]))
+        total = sums[-1]
+        mean = sums[:-1] / total
+        # In two steps: the difference of the mean square and the squared mean would lose the digits of both.
+        centred = wide - mean.view(shape)
+        variance = _Sum.apply(counts * (centred * centred).sum(axes)) / total
         with torch.no_grad():
             momentum = self.momentum
             if self.num_batches_tracked is not None:
@@ -61,8 +78,9 @@ class _Synced:
                 momentum = 1.0 / float(self.num_batches_tracked)
             self.running_mean.lerp_(mean, momentum)
             self.running_var.lerp_(variance * total / (total - 1), momentum)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        normal = (wide - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)
+        normal = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.weight is not None:
+            normal = normal * self.weight.view(shape) + self.bias.view(shape)
         return self._activated(normal.to(x.dtype))
 
     def _activated(self: Any, x: torch.Tensor) -> torch.Tensor:

@@ -30,6 +30,7 @@ def accelerator(recipe: Recipe, runtime: Runtime) -> Iterator[Accelerator]:
         ExtraError: The tracker is not installed.
     """
     cuda, tracker = check(recipe, runtime)
+    mps = torch.backends.mps.is_available()
     launched = PartialState._shared_state != {}
     states = random.getstate(), np.random.get_state()
     number = torch.cuda.current_device() if cuda else None
@@ -37,7 +38,8 @@ def accelerator(recipe: Recipe, runtime: Runtime) -> Iterator[Accelerator]:
         torch.cuda.set_device(runtime.device)
     try:
         yield Accelerator(
-            cpu=runtime.device == "cpu",
+            # Where several processes meet on a machine without a GPU, each would take itself for the only one otherwise.
+            cpu=runtime.device == "cpu" or (runtime.device == "auto" and not cuda and not mps),
             mixed_precision=precision(recipe, cuda=cuda),
             log_with=None if tracker == "none" else tracker,
             project_config=ProjectConfiguration(project_dir=str(runtime.folder or "."), logging_dir=_logs(runtime)),
