@@ -29,15 +29,26 @@ class Stopped(BaseException):
     """
 
     hint = HINT
+    record = ""
 
     def __init__(self, number: int) -> None:
         super().__init__(WORDS[signal.Signals(number)])
         self.number = number
+        self.hint = _hint()
 
 
-def set_hint(text: str) -> None:
-    """Name what a person can do after an interruption of the work that begins now."""
-    Stopped.hint = text
+def set_hint(text: str, *, record: str = "") -> None:
+    """Name what a person can do after an interruption of the work that begins now.
+
+    Args:
+        text: What.
+        record: A file that must be there for it; until it is, the first words of all hold.
+    """
+    Stopped.hint, Stopped.record = text, record
+
+
+def _hint() -> str:
+    return Stopped.hint if not Stopped.record or os.path.exists(Stopped.record) else HINT  # noqa: PTH110
 
 
 def install() -> None:
@@ -101,5 +112,5 @@ def _unraisable(lost: UnraisableHookArgs) -> None:
 def _end(number: int) -> NoReturn:
     """End without unwinding: by the system's calls alone, since any lock may be held."""
     show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
-    os.write(2, f"{show_cursor}Error: {WORDS[signal.Signals(number)]}\n{Stopped.hint}\n".encode())
+    os.write(2, f"{show_cursor}Error: {WORDS[signal.Signals(number)]}\n{_hint()}\n".encode())
     os._exit(128 + number)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +31,9 @@ Resume = Annotated[
 ]
 From = Annotated[Path | None, typer.Option("--from", metavar="RUN", help="Start from the network of a finished run.")]
 Device = Annotated[str, typer.Option(help="Where a network is trained: auto, cpu, cuda, cuda:1 or mps.")]
-Tracker = Annotated[str, typer.Option(help="Told the numbers of each epoch: tensorboard, mlflow, wandb or none.")]
+Tracker = Annotated[
+    str, typer.Option(help="Told the numbers of each epoch: tensorboard (in logs/ of the run), mlflow, wandb or none.")
+]
 
 
 def train(
@@ -85,7 +89,7 @@ def train(
     resume: Resume = None,
     start_from: From = None,
     device: Device = "auto",
-    tracker: Tracker = "none",
+    tracker: Tracker = "tensorboard",
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = "label",
     split_column: options.SplitColumn = "split",
@@ -115,32 +119,35 @@ def train(
         _refuse_beside_resume({"--out": out, "--recipe": recipe, "--from": start_from})
         folder, overwrite = resume, True  # a run that is there was to be replaced when the training began
         _hint_at_resuming(folder)
-        run = api.resume(
-            folder,
-            source=source,
-            choices=chosen | (settings.fast_views(chosen) if fast else {}),
-            columns=None if columns == Columns() else columns,
-            runtime=dataclasses.replace(runtime, folder=folder),
-        )
+        with _full_disk_told(folder):
+            run = api.resume(
+                folder,
+                source=source,
+                choices=chosen | (settings.fast_views(chosen) if fast else {}),
+                columns=None if columns == Columns() else columns,
+                runtime=dataclasses.replace(runtime, folder=folder),
+            )
     else:
         source = _required(source)
+        if start_from is not None and recipe is None:
+            chosen.setdefault("strategy", "finetune")  # the only one that can begin with a run
         made = settings.make_recipe(recipe, chosen, fast=fast)
         folder = out or _free_folder(source)
-        api.refuse_existing(folder, overwrite=overwrite)  # before the work, not after it
-        # Beside a helper, the first process may have begun to write there already.
-        if not helper and unfinished.exists(folder) and not overwrite:
-            raise unfinished.in_the_way(folder)
-        _refuse_unwritable(folder)
+        if not helper:  # the first process may have begun to write there already
+            api.refuse_existing(folder, overwrite=overwrite)  # before the work, not after it
+            _refuse_unwritable(folder)
         if made.strategy != "probe":
             runtime = dataclasses.replace(runtime, folder=folder)
             _hint_at_resuming(folder)
         table = api.read(source, columns=columns)
         if overwrite and not helper:
             unfinished.remove(folder)
-        run = api.train(table, made, start_from=start_from, runtime=runtime)
+        with _full_disk_told(folder):
+            run = api.train(table, made, start_from=start_from, runtime=runtime)
     if helper:
         return DONE
-    folder = run.save(folder, overwrite=overwrite)
+    with _full_disk_told(folder):
+        folder = run.save(folder, overwrite=overwrite)
     _show(output, run, folder, source or run.fitted.table.source)
     output.document({"run": str(folder), **run.as_dict()})
     return SOME_SKIPPED if run.skipped else DONE
@@ -174,10 +181,33 @@ def _refuse_beside_resume(given: dict[str, object]) -> None:
 
 
 def _hint_at_resuming(folder: Path) -> None:
+    from headstart.strategies import unfinished
+
     signals.set_hint(
-        "No file was left half-written. Go on from the last epoch that ended: "
-        f"headstart train --resume {shlex.quote(str(folder))}"
+        f"No file was left half-written. Go on from the last epoch that ended: {_resuming(folder)}",
+        record=str((folder / unfinished.FOLDER / unfinished.FILE).absolute()),
     )
+
+
+def _resuming(folder: Path) -> str:
+    return f"headstart train --resume {shlex.quote(str(folder))}"
+
+
+@contextlib.contextmanager
+def _full_disk_told(folder: Path) -> Iterator[None]:
+    """Where a training is unfinished, the same command again would be refused."""
+    from headstart.core.errors import StorageError
+    from headstart.strategies import unfinished
+
+    try:
+        yield
+    except StorageError as error:
+        if unfinished.exists(folder):
+            error.hint = error.hint.replace("run the same command again", f"go on: {_resuming(folder)}")
+            error.hint = error.hint.replace(
+                "Free some space, or choose another folder, and go", "Free some space, and go"
+            )
+        raise
 
 
 def _free_folder(source: str) -> Path:
