@@ -19,7 +19,7 @@ from statistics import median
 import common
 from common import accuracy_words, forget_embeddings, percent, print_table
 
-ESTIMATE_IMAGES = 16  # of each class of each part, in the run that the estimate comes from
+ESTIMATE_IMAGES = 24  # of each class of each part in the estimating run; enough for a batch without a fifth of them
 # Of the time of an epoch that trains all layers: a frozen network runs forward only.
 FORWARD_SHARE = 0.35
 
