@@ -38,7 +38,7 @@ def accelerator(recipe: Recipe, runtime: Runtime) -> Iterator[Accelerator]:
         torch.cuda.set_device(runtime.device)
     try:
         yield Accelerator(
-            # Where several processes meet on a machine without a GPU, each would take itself for the only one otherwise.
+            # Else each of several processes would take itself for the only one where there is no GPU.
             cpu=runtime.device == "cpu" or (runtime.device == "auto" and not cuda and not mps),
             mixed_precision=precision(recipe, cuda=cuda),
             log_with=None if tracker == "none" else tracker,
