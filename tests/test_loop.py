@@ -18,7 +18,8 @@ from headstart.core.progress import Silent
 from headstart.training.checkpoint import found
 from headstart.training.freezing import stages, trained
 from headstart.training.images import PLAIN, Key
-from headstart.training.loop import Trained, fit
+from headstart.training.loop import fit
+from headstart.training.task import Trained
 from helpers import write_images
 from tiny import RUNTIME, recipe, state, task, tiny
 

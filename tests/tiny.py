@@ -12,8 +12,8 @@ from torch import nn
 import headstart as hs
 from headstart.preprocess.spec import Preprocess
 from headstart.training.images import Images
-from headstart.training.loop import Task
 from headstart.training.network import Network, make_head
+from headstart.training.task import Task
 
 PREPROCESS = Preprocess(
     size_px=32, fit="crop", crop_fraction=1.0, mean=(0.5,) * 3, std=(0.25,) * 3, interpolation="bilinear"

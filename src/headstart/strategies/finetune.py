@@ -47,8 +47,8 @@ from headstart.strategies.parts import Parts, count, divide
 from headstart.strategies.selection import Selection, select
 
 if TYPE_CHECKING:
-    from headstart.training.loop import Trained
     from headstart.training.network import Network
+    from headstart.training.task import Trained
 
 # Images on which the finished model is compared with the network itself.
 PROOF_IMAGES = 8
@@ -96,8 +96,8 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     require("torch", "torch", f"The strategy {recipe.strategy}")
     from headstart.training.devices import check
     from headstart.training.images import Images
-    from headstart.training.loop import Task
     from headstart.training.loop import fit as train
+    from headstart.training.task import Task
 
     own = own or Own()
     refuse_missing(recipe, own)

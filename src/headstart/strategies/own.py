@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from headstart.core.options import Runtime
-    from headstart.training.loop import Task, Trained
+    from headstart.training.task import Task, Trained
 
 OWN = "own"
 

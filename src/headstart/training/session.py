@@ -1,0 +1,192 @@
+"""The moving parts of one training, apart from the loop itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from headstart.core.options import Runtime
+from headstart.core.recipe import Recipe
+from headstart.training import checkpoint, rates
+from headstart.training.batch_norm import synced
+from headstart.training.checkpoint import Position, Weights
+from headstart.training.cut import cut
+from headstart.training.freezing import Stage, stages, trained
+from headstart.training.images import ArrayFeed, Feed, Images, PixelFeed
+from headstart.training.mixing import Mixing
+from headstart.training.network import prepare
+from headstart.training.task import Task
+from headstart.training.views import ViewFeed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Session:
+    """The moving parts of one training: network, batches, optimiser, averages, and where it stands.
+
+    Attributes:
+        network: The whole network, on the device.
+        stages: The stages of its backbone that are trained.
+        module: What is trained: the network, or what follows its frozen part.
+        model: The same as accelerate wraps it, for the forward passes of training.
+        feed: Gives the batches.
+        optimizer: Over what is trained.
+        average: The running average of the weights, where there is one.
+        position: Where the training stands.
+        best: The best weights of `module` so far, on the CPU.
+
+    Args:
+        task: What is to be trained.
+        runtime: Device, folder, progress.
+        accelerate: Device, precision and processes.
+    """
+
+    def __init__(self, task: Task, runtime: Runtime, accelerate: Accelerator) -> None:
+        self.task, self.runtime, self.accelerate = task, runtime, accelerate
+        self.recipe, self.network = task.recipe, task.network
+        self.notes: list[str] = []
+        self.range_test: tuple[tuple[float, float], ...] = ()
+        self.position = Position()
+        network = self.network.to(accelerate.device, memory_format=torch.channels_last)
+        every = stages(network.backbone)
+        self.stages = trained(every, self.recipe.unfreeze)
+        prepare(network, self.stages)
+        network.eval()
+        self.feed: Feed
+        self.module: nn.Module = network
+        if isinstance(task.images, Images):
+            self.feed = PixelFeed(task.images, task.labels, accelerate.device, runtime.workers)
+            if self.recipe.views:
+                self._keep_views(self.feed, every, task.images.preprocess.size_px)
+        else:
+            self.feed = ArrayFeed(task.images, task.labels, accelerate.device)
+        if accelerate.num_processes > 1:
+            synced(self.module, accelerate.device)
+        self.class_weights = _class_weights(task).to(accelerate.device)
+        self.mixing = Mixing(self.recipe, task.classes)
+        self.steps_per_epoch = math.ceil(math.ceil(len(task.train) / self.recipe.batch_size) / self.recipe.accumulate)
+
+    def _keep_views(self, pixels: PixelFeed, every: list[Stage], size_px: int) -> None:
+        """Run the frozen part once for each view, and train the rest alone."""
+        parts = cut(self.network.backbone, every, self.stages, size_px)
+        if parts is None:
+            self.notes.append("This backbone cannot be cut into a frozen and a trained part: views were not kept.")
+            return
+        self.feed = ViewFeed(
+            pixels, parts.frozen, self.task.labels, self.accelerate.device, self.recipe.views, self.runtime.cache
+        )
+        self.module = _Rest(parts.trained, self.network.head)
+
+    def begin(self, find_rate: Callable[[], float]) -> Position:
+        """Set up the optimiser, and go to the last checkpoint where one is to be resumed.
+
+        Args:
+            find_rate: Finds the learning rate where the recipe says ``auto``.
+        """
+        recipe, accelerate = self.recipe, self.accelerate
+        lr = find_rate() if recipe.lr == "auto" else float(recipe.lr)
+        optimizer = rates.make_optimizer(self.network, self.stages, recipe, lr)
+        self.model, self.optimizer = accelerate.prepare(self.module, optimizer)
+        self.average = _average(self.module, recipe)
+        self.position = Position(lr=lr)
+        self.best = _weights(self.module)
+        if self.runtime.folder and self.runtime.tracker != "none":
+            accelerate.init_trackers("headstart", config=recipe.as_dict())
+        folder = self.runtime.folder if self.runtime.resume else None
+        if folder and (found := checkpoint.load(accelerate, folder)):
+            self.position, self.best, average = found
+            if self.average is not None and average is not None:
+                self.average.load_state_dict(average)
+        return self.position
+
+    def finish_epoch(self, numbers: dict[str, Any]) -> None:
+        """Keep the best weights, write a checkpoint, and tell the numbers."""
+        position, recipe = self.position, self.recipe
+        position.epoch = numbers["epoch"]
+        position.history.append(numbers)
+        position.seconds += numbers["seconds"]
+        value = numbers[f"validation_{recipe.best_by}"]
+        if position.best_value is None or (
+            value > position.best_value if recipe.best_by == "accuracy" else value < position.best_value
+        ):
+            position.best_epoch, position.best_value, position.worse = numbers["epoch"], value, 0
+            self.best = _weights(self.module if self.average is None else self.average.module)
+        else:
+            position.worse += 1
+        average = _weights(self.average) if self.average is not None else None
+        if self.runtime.folder:
+            checkpoint.save(self.accelerate, self.runtime.folder, position, self.best, average)
+        told = {key: number for key, number in numbers.items() if number is not None and key != "epoch"}
+        self.accelerate.log(told, step=numbers["epoch"])
+        if self.accelerate.is_main_process:
+            self.runtime.progress.line(_line(numbers, recipe.epochs))
+
+    def end(self) -> None:
+        """Load the best weights back, and put the network on the CPU."""
+        self.module.load_state_dict(self.best)
+        self.accelerate.end_training()
+        self.network.to("cpu").eval()
+        for parameter in self.network.parameters():
+            parameter.grad = None
+
+    def weight(self, rows: NDArray[np.int64]) -> float:
+        """The sum of the class weights of these rows."""
+        return float(self.class_weights.cpu()[torch.from_numpy(self.task.labels[rows])].sum())
+
+    def summed(self, losses: float, right: int) -> tuple[float, int]:
+        """Sums over all processes."""
+        if self.accelerate.num_processes == 1:
+            return losses, right
+        pair = torch.tensor([losses, right], dtype=torch.float64, device=self.accelerate.device)
+        total = self.accelerate.reduce(pair, "sum")
+        return float(total[0]), int(total[1])
+
+
+class _Rest(nn.Module):
+    """The trained part of a backbone and the head, fed with what the frozen part gave."""
+
+    def __init__(self, trained_part: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.trained_part = trained_part
+        self.head = head
+
+    def forward(self, *values: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.head(self.trained_part(*values))
+        return scores
+
+
+def _class_weights(task: Task) -> torch.Tensor:
+    """The weight of each class, (C,); with ``balanced`` every class has the same total, as in scikit-learn."""
+    if task.recipe.class_weight == "none":
+        return torch.ones(task.classes)
+    counts = np.bincount(task.labels[task.train], minlength=task.classes)
+    return torch.from_numpy(len(task.train) / (task.classes * counts)).float()
+
+
+def _average(module: nn.Module, recipe: Recipe) -> AveragedModel | None:
+    return (
+        AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True) if recipe.ema else None
+    )
+
+
+def _weights(module: nn.Module) -> Weights:
+    """A copy of all weights on the CPU."""
+    return {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
+
+
+def _line(numbers: dict[str, Any], epochs: int) -> str:
+    def words(phase: str) -> str:
+        loss, accuracy = numbers[f"{phase}_loss"], numbers[f"{phase}_accuracy"]
+        return f"{phase} loss {loss:.4f}, accuracy {100 * accuracy:.1f} %; "
+
+    if not numbers["epoch"]:
+        return f"Start: {words('validation')[:-2]}"
+    return f"Epoch {numbers['epoch']}/{epochs}: {words('train')}{words('validation')}{numbers['seconds']:.1f} s"
