@@ -59,7 +59,8 @@ def weights_file(network: Network, loaded: Loaded, preprocess: Preprocess, class
         "classes": list(classes), "head": head, "licence": loaded.licence,
     }  # fmt: skip
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    return save(tensors, metadata={KEY: json.dumps(record), "format": "pt"})
+    # One entry: safetensors writes several in an order that changes from process to process.
+    return save(tensors, metadata={KEY: json.dumps(record)})
 
 
 def probabilities(network: Network, pixels: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
