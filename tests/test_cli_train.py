@@ -147,21 +147,21 @@ def desk(shapes: Path, tmp_path: Path) -> Path:
 def test_options_reach_the_recipe(desk: Path) -> None:
     told = reaches(
         "train", "photos", "--strategy", "finetune", "--lr", "auto", "--epochs", "3", "--no-flip", "--batch-norm",
-        "frozen", "--weights", "w.safetensors", "--device", "cpu", "--tracker", "tensorboard", cwd=desk,
+        "frozen", "--weights", "w.safetensors", "--device", "cpu", "--tracker", "mlflow", cwd=desk,
     )  # fmt: skip
     expected = Recipe(
         strategy="finetune", lr="auto", epochs=3, flip=False, batch_norm="frozen", weights="w.safetensors"
     )
     assert told["verb"] == "train"
     assert told["recipe"] == expected.as_dict()
-    assert told["runtime"] == ["cpu", "tensorboard", "runs/photos"]
+    assert told["runtime"] == ["cpu", "mlflow", "runs/photos"]
     assert "headstart train --resume runs/photos" in told["hint"]
 
 
 def test_a_probe_leaves_no_checkpoints(desk: Path) -> None:
     told = reaches("train", "photos", cwd=desk)
     assert told["recipe"] == Recipe().as_dict()
-    assert told["runtime"] == ["auto", "none", "None"]
+    assert told["runtime"] == ["auto", "tensorboard", "None"]
     assert "Run the same command again" in told["hint"]
 
 
@@ -170,15 +170,17 @@ def test_numbers_of_the_rate(desk: Path) -> None:
 
 
 def test_from_a_run(desk: Path) -> None:
-    told = reaches("train", "photos", "--strategy", "finetune", "--from", "runs/old", cwd=desk)
+    """The only strategy that can begin with a run need not be named."""
+    told = reaches("train", "photos", "--from", "runs/old", cwd=desk)
     assert told["named"]["start_from"] == "runs/old"
+    assert told["recipe"]["strategy"] == "finetune"
 
 
 def test_resume(desk: Path) -> None:
     told = reaches("train", "--resume", "runs/old", cwd=desk)
     assert (told["verb"], told["values"]) == ("resume", ["runs/old"])
     assert told["named"] == {"source": None, "choices": {}, "columns": None}
-    assert told["runtime"] == ["auto", "none", "runs/old"]
+    assert told["runtime"] == ["auto", "tensorboard", "runs/old"]
     told = reaches("train", "photos", "--resume", "runs/old", "--epochs", "9", "--fast", "--root", "x", cwd=desk)
     assert told["choices"] == {"epochs": 9, "views": 8}
     assert told["named"]["source"] == "photos"
@@ -226,6 +228,13 @@ def test_processes_agree_on_a_folder(desk: Path) -> None:
     assert done.code == 2
     assert "--out" in done.err
     assert headstart_cli("train", "photos", "--out", "run", "--quiet", cwd=desk, RANK="0", WORLD_SIZE="2").code == 0
+
+
+def test_a_process_beside_does_not_mind_that_the_first_has_begun(desk: Path) -> None:
+    (desk / "run" / "checkpoints").mkdir(parents=True)
+    (desk / "run" / "checkpoints" / "training.json").write_text("{}")
+    done = headstart_cli("train", "photos", "--out", "run", cwd=desk, RANK="1", WORLD_SIZE="2")
+    assert (done.code, done.err) == (0, "")
 
 
 def test_default_folder_passes_by_an_unfinished_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,11 +301,18 @@ def test_errors_of_training_are_told(kind: type[Any], capsys: pytest.CaptureFixt
     assert json.loads(said.out) == {"error": "What was found.", "hint": "What to do."}
 
 
-def test_hint_of_an_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(signals.Stopped, "hint", signals.HINT)
-    stopped = signals.Stopped(2)
-    signals.set_hint("Go on.")
-    assert messages.tell(stopped, as_json=False) == 130
+def test_hint_of_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What can be gone on with is named once it is there."""
+    for name in ("hint", "record"):
+        monkeypatch.setattr(signals.Stopped, name, getattr(signals.Stopped, name))
+    record = tmp_path / "record"
+    signals.set_hint("Go on.", record=str(record))
+    assert messages.tell(signals.Stopped(2), as_json=False) == 130
+    assert capsys.readouterr().err == f"Error: Interrupted.\n{signals.HINT}\n"
+    record.touch()
+    assert messages.tell(signals.Stopped(2), as_json=False) == 130
     assert capsys.readouterr().err == "Error: Interrupted.\nGo on.\n"
 
 

@@ -1,0 +1,402 @@
+"""A fine-tuning that is killed, interrupted or out of disk space goes on, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headstart.strategies import unfinished
+from helpers import Result, headstart_cli, write_images
+
+SMALL = ("--strategy", "finetune", "--backbone", "timm:test_resnet", "--no-pretrained", "--start", "random",
+         "--batch-size", "8", "--device", "cpu")  # fmt: skip
+SHORT = (*SMALL, "--epochs", "3", "--tracker", "none")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+ENDS_WITHIN = 2.0  # seconds
+RUN = {"model.onnx", "weights.safetensors", "recipe.toml", "splits.csv", "predictions.csv", "metrics.json",
+       "history.csv", "curves.png"}  # fmt: skip
+
+
+def cli(*arguments: str | Path, cwd: Path | None = None) -> Result:
+    return headstart_cli("train", *arguments, cwd=cwd, **ONE_THREAD)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders with 14, 12 and 13 pictures. Do not change it: copy it."""
+    return write_images(tmp_path_factory.mktemp("pictures") / "photos", {"disc": 14, "stripes": 12, "noise": 13})
+
+
+@pytest.fixture(scope="module")
+def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing has interrupted."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    done = cli(pictures, *SHORT, "--out", run, "--quiet")
+    assert done.code == 0, done.err
+    return run
+
+
+# The program, which does something at an epoch's end, or in the middle of the next checkpoint, or of an epoch.
+PROGRAM = """
+    import os, sys, time
+    moment, epoch, *arguments = sys.argv[1:]
+    from headstart.training import checkpoint, loop
+
+    def kill():
+        os.kill(os.getpid(), 9)
+
+    if moment == "after":
+        plain = checkpoint.save
+        def save(accelerator, run, position, *values):
+            plain(accelerator, run, position, *values)
+            if position.epoch == int(epoch):
+                kill()
+        checkpoint.save = save
+    if moment == "inside":
+        plain = checkpoint._digests
+        def digests(folder):
+            if folder.name == f".epoch-{int(epoch):06}.tmp":
+                kill()
+            return plain(folder)
+        checkpoint._digests = digests
+    if moment == "removing":
+        import shutil
+        from headstart.strategies import unfinished
+        def rmtree(path, **named):
+            next(path.iterdir()).unlink()
+            kill()
+        unfinished.shutil = type("Half", (), {"rmtree": staticmethod(rmtree)})
+    if moment == "mark":
+        plain = loop.Session._loss
+        def marking(self, batch, number_of_epoch, number):
+            if (number_of_epoch, number) == (int(epoch), 1):
+                os.write(2, b"MARK\\n")
+                time.sleep(30)
+            return plain(self, batch, number_of_epoch, number)
+        loop.Session._loss = marking
+    from headstart.cli.main import main
+    main(arguments)
+"""
+
+
+def program(moment: str, epoch: int, *arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), moment, str(epoch), *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | ONE_THREAD,
+    )  # fmt: skip
+
+
+def killed(moment: str, epoch: int, *arguments: str | Path) -> None:
+    process = program(moment, epoch, *arguments)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, err
+
+
+@pytest.fixture(scope="module")
+def stopped(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder whose training was killed after its first epoch. Do not change it: copy it."""
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    killed("after", 1, "train", pictures, *SHORT, "--out", run, "--quiet")
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["epoch-000001", "training.json"]
+    return run
+
+
+def copied(stopped: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(stopped, tmp_path / "run"))
+
+
+def check_same(run: Path, whole: Path) -> None:
+    """The run is the uninterrupted one to the bit, and nothing else is in its folder."""
+    for name in ("weights.safetensors", "model.onnx", "splits.csv", "predictions.csv", "recipe.toml"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+    assert {path.name for path in run.iterdir()} - {"logs"} == RUN
+    rows = [(folder / "history.csv").read_text().splitlines() for folder in (run, whole)]
+    assert [row.rsplit(",", 1)[0] for row in rows[0]] == [row.rsplit(",", 1)[0] for row in rows[1]]
+
+
+# --- killed ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_in_a_finished_run(whole: Path) -> None:
+    assert {path.name for path in whole.iterdir()} == RUN
+    history = (whole / "history.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in history] == ["epoch", "1", "2", "3"]
+    assert (whole / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(pictures: Path, whole: Path, tmp_path: Path) -> None:
+    """In the middle of the first checkpoint, and of the second, and while the checkpoints of a finished run go."""
+    run = tmp_path / "run"
+    killed("inside", 1, "train", pictures, *SHORT, "--out", run)
+    killed("inside", 2, "train", "--resume", run)
+    assert (run / "checkpoints" / "epoch-000001").is_dir()
+    assert (run / "checkpoints" / ".epoch-000002.tmp").is_dir()
+    killed("removing", 0, "train", "--resume", run)
+    assert {path.name for path in run.iterdir()} - {"logs"} == RUN | {"checkpoints"}
+    done = cli("--resume", run)
+    assert done.code == 2
+    assert "holds a finished run" in done.err
+    check_same(run, whole)
+
+
+@pytest.mark.slow
+def test_killed_at_any_time(pictures: Path, whole: Path, tmp_path: Path) -> None:
+    """A process that nobody helps: after each kill the same command as a person's goes on, and it ends."""
+    run, wait = tmp_path / "run", 2.5
+    for _ in range(12):
+        begun = unfinished.exists(run)
+        arguments = ["train", "--resume", run] if begun else ["train", pictures, *SHORT, "--out", run]
+        process = program("never", 0, *arguments, "--quiet")
+        try:
+            _, err = process.communicate(timeout=wait)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            wait += 0.8
+            continue
+        assert process.returncode == 0, err
+        break
+    else:
+        assert cli("--resume", run, "--quiet").code == 0
+    check_same(run, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.parametrize(("calls", "number"), [("fsync", 9), ("rename,renameat,renameat2", 5), ("unlinkat", 3)])
+def test_killed_at_exact_system_calls(
+    pictures: Path, whole: Path, stopped: Path, tmp_path: Path, calls: str, number: int
+) -> None:
+    run = copied(stopped, tmp_path)
+    command = [sys.executable, "-m", "headstart", "train", str(pictures), "--resume", str(run), "--quiet"]
+    inject = f"inject={calls}:signal=KILL:when={number}"
+    traced = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", inject, *command]
+    done = subprocess.run(
+        traced, env=os.environ | ONE_THREAD, capture_output=True, text=True, timeout=120, check=False
+    )  # fmt: skip
+    if done.returncode == 1 and "ptrace" in done.stderr.lower():
+        pytest.skip("strace may not trace here")
+    assert done.returncode != 0
+    assert list((run / "checkpoints").glob("epoch-*"))
+    after = cli("--resume", run, "--quiet")
+    assert after.code == 0, after.err
+    check_same(run, whole)
+
+
+def test_checkpoints_of_a_killed_removal_are_not_gone_on_with(tmp_path: Path) -> None:
+    """They have lost their record, and are of another training than the one that begins now."""
+    import headstart
+
+    stale = tmp_path / "checkpoints" / "epoch-000009"
+    stale.mkdir(parents=True)
+    (stale / "state.json").write_text("{}")
+    table = headstart.read(write_images(tmp_path / "photos", {"disc": 1, "noise": 1}))
+    unfinished.write(tmp_path, table, ["0" * 64] * 2, headstart.Recipe())
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["training.json"]
+
+
+def test_files_of_other_tools_stay(tmp_path: Path) -> None:
+    """A folder `checkpoints` may be somebody's own."""
+    own = tmp_path / "checkpoints"
+    (own / "epoch-000001").mkdir(parents=True)
+    (own / "epoch-best.pt").write_text("own")
+    (own / "lightning").mkdir()
+    unfinished.remove(tmp_path)
+    assert sorted(path.name for path in own.iterdir()) == ["epoch-best.pt", "lightning"]
+
+
+# --- signals --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def at_mark(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    process = program("mark", 2, *arguments)
+    try:
+        assert process.stderr is not None
+        said = []
+        while (line := process.stderr.readline()) != "MARK\n":
+            said.append(line)
+            assert line, said
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_in_an_epoch(pictures: Path, whole: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    run = tmp_path / "a run"
+    with at_mark("train", pictures, *SHORT, "--out", run) as process:
+        start = time.perf_counter()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == code, err
+        assert time.perf_counter() - start < ENDS_WITHIN
+    assert f"headstart train --resume '{run}'" in err
+    assert "Traceback" not in err
+    assert not _group(process.pid)
+    resumed = cli("--resume", run, "--quiet")
+    assert resumed.code == 0, resumed.err
+    check_same(run, whole)
+
+
+def _group(group: int) -> list[str]:
+    """Processes of a process group that still run."""
+    done = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=False)
+    fields = [line.split(None, 2) for line in done.stdout.splitlines()]
+    return [one[2] for one in fields if len(one) == 3 and one[0] == str(group) and not one[1].startswith("Z")]
+
+
+# --- a full disk ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [1500, 3000, 5000])
+def test_full_disk(pictures: Path, whole: Path, tmp_path: Path, kilobytes: int) -> None:
+    """Inside PyTorch's file, inside the best weights, and beside the checkpoint of the epoch before."""
+    disk, script = (
+        tmp_path / "disk",
+        """
+        set -e; mount -t tmpfs -o size=${KB}k none "$DISK"
+        $HEADSTART train "$SOURCE" $OPTIONS --out "$DISK/run" || echo "code $?"
+        find "$DISK" -name '*.tmp'
+        mount -o remount,size=100M "$DISK"
+        if [ -e "$DISK/run/checkpoints" ]; then $HEADSTART train --resume "$DISK/run" --quiet
+        else $HEADSTART train "$SOURCE" $OPTIONS --out "$DISK/run" --quiet; fi
+        cp -r "$DISK/run" "$COPY"
+    """,
+    )
+    disk.mkdir()
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(
+            ["unshare", "-m", "mount", "-t", "tmpfs", "none", str(disk)], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("needs the right to mount a tmpfs")
+    env = {"DISK": str(disk), "KB": str(kilobytes), "SOURCE": str(pictures), "OPTIONS": " ".join(SHORT),
+           "COPY": str(tmp_path / "copy"), "HEADSTART": f"{sys.executable} -m headstart"}  # fmt: skip
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], env=os.environ | ONE_THREAD | env,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "code 2"
+    assert ".tmp" not in done.stdout
+    assert done.stderr.count("Error: The disk is full: ") == 1
+    assert "Traceback" not in done.stderr
+    begun = "Epoch 1/3" in done.stderr
+    assert (f"go on: headstart train --resume {disk / 'run'}" in done.stderr) is begun
+    assert ("run the same command again" in done.stderr) is not begun
+    check_same(tmp_path / "copy", whole)
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+def test_resume_where_there_is_nothing(tmp_path: Path, whole: Path) -> None:
+    done = cli("--resume", tmp_path)
+    assert done.code == 2
+    assert "holds no unfinished training" in done.err
+    done = cli("--resume", whole)
+    assert done.code == 2
+    assert "holds a finished run" in done.err
+    assert f"headstart train SOURCE --from {whole}" in done.err
+
+
+@pytest.mark.slow
+def test_resume_of_something_else(pictures: Path, stopped: Path, tmp_path: Path) -> None:
+    """With other settings, of other images, or begun anew: each is refused and leaves the checkpoint as it is."""
+    run = copied(stopped, tmp_path)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    done = cli("--resume", run, "--epochs", "9", "--lr", "0.5")
+    assert done.code == 2
+    assert "epochs: 3, then 9; lr: 0.0003, then 0.5" in done.err
+    moved = Path(shutil.copytree(pictures, tmp_path / "moved"))
+    (moved / "disc" / "000.png").write_bytes((pictures / "disc" / "001.png").read_bytes())
+    (moved / "disc" / "002.png").rename(moved / "disc" / "new.png")
+    done = cli(moved, "--resume", run)
+    assert done.code == 2
+    assert "3 differences" in done.err
+    for words in ("'disc/new.png' is new", "'disc/002.png' is gone", "content of 'disc/000.png' changed"):
+        assert words in done.err
+    done = cli(pictures, *SHORT, "--out", run)
+    assert done.code == 2
+    assert f"Go on with it: headstart train --resume {run}. Or begin anew: --overwrite." in done.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_resume_from_a_moved_source(pictures: Path, whole: Path, stopped: Path, tmp_path: Path) -> None:
+    run, moved = copied(stopped, tmp_path), Path(shutil.copytree(pictures, tmp_path / "moved" / "photos"))
+    record = run / "checkpoints" / "training.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"source": str(tmp_path / "gone")}))
+    done = cli("--resume", run)
+    assert done.code == 2
+    assert "gone" in done.err
+    done = cli(moved, "--resume", run, "--quiet")
+    assert done.code == 0, done.err
+    check_same(run, whole)
+
+
+@pytest.mark.slow
+def test_overwrite_begins_anew(pictures: Path, whole: Path, stopped: Path, tmp_path: Path) -> None:
+    run = copied(stopped, tmp_path)
+    done = cli(pictures, *SHORT, "--out", run, "--overwrite")
+    assert done.code == 0, done.err
+    assert "Epoch 1/3" in done.err
+    check_same(run, whole)
+
+
+# --- before any work, and trackers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--tracker", "wandb"), ["wandb, which is not installed", "pip install wandb"]),
+        (("--amp", "fp16"), ["fp16 needs a CUDA device", "--amp auto"]),
+        (("--batch-size", "500"), ["batch_size = 500 is larger than the 25 images"]),
+    ],
+)
+def test_what_cannot_work_leaves_no_run(
+    pictures: Path, tmp_path: Path, options: tuple[str, ...], words: list[str]
+) -> None:
+    import importlib.util
+
+    import torch
+
+    if torch.cuda.is_available() or importlib.util.find_spec("wandb"):
+        pytest.skip("there is one")
+    done = cli(pictures, *SMALL, *options, "--out", tmp_path / "run")
+    assert done.code == 2
+    assert all(word in done.err for word in words), done.err
+    assert not unfinished.exists(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_tensorboard_is_told_without_being_asked(pictures: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    done = cli(pictures, *SMALL, "--epochs", "2", "--out", run, "--quiet")
+    assert done.code == 0, done.err
+    assert {path.name for path in run.iterdir()} == RUN | {"logs"}
+    events = EventAccumulator(str(next((run / "logs").rglob("events*")).parent)).Reload()
+    assert {"train_loss", "validation_accuracy", "lr"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("train_loss")] == [1, 2]
