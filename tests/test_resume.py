@@ -51,7 +51,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 PROGRAM = """
     import os, sys, time
     moment, epoch, *arguments = sys.argv[1:]
-    from headstart.training import checkpoint, loop
+    from headstart.training import checkpoint
 
     def kill():
         os.kill(os.getpid(), 9)
@@ -78,13 +78,14 @@ PROGRAM = """
             kill()
         unfinished.shutil = type("Half", (), {"rmtree": staticmethod(rmtree)})
     if moment == "mark":
-        plain = loop.Session._loss
+        from headstart.training.mixing import Mixing
+        plain = Mixing.__call__
         def marking(self, batch, number_of_epoch, number):
             if (number_of_epoch, number) == (int(epoch), 1):
                 os.write(2, b"MARK\\n")
                 time.sleep(30)
             return plain(self, batch, number_of_epoch, number)
-        loop.Session._loss = marking
+        Mixing.__call__ = marking
     from headstart.cli.main import main
     main(arguments)
 """

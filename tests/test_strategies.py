@@ -1,0 +1,99 @@
+"""The strategies finetune and scratch, in Python: who learns, who chooses, who measures, and what comes out."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load
+
+import headstart as hs
+from helpers import write_images
+
+pytestmark = pytest.mark.slow
+SETTINGS = {"strategy": "finetune", "backbone": "timm:test_resnet", "pretrained": False, "start": "random",
+            "epochs": 1, "batch_size": 8}  # fmt: skip
+RUNTIME = hs.Runtime(cache=None, device="cpu")
+
+
+def weights(run: hs.Run) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in load(run.fitted.files["weights.safetensors"]).items()}
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A train, a val and a test folder; and one file that is no picture."""
+    folder = tmp_path_factory.mktemp("splits")
+    for number, (split, count) in enumerate({"train": 9, "val": 4, "test": 5}.items()):
+        write_images(folder / split, {"disc": count, "noise": count}, seed=100 * number)
+    (folder / "train" / "disc" / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "scratch"])
+def test_val_chooses_and_test_measures(splits: Path, tmp_path: Path, strategy: str) -> None:
+    """What the test images show changes no weight."""
+    settings = SETTINGS | {"strategy": strategy, "head": "mlp"}
+    run = hs.train(splits, hs.Recipe(**settings), runtime=RUNTIME)
+    assert (run.evaluation.split, run.evaluation.n) == ("test", 10)
+    assert run.fitted.details["validation_images"] == 8
+    assert [skip.path for skip in run.skipped] == ["train/disc/broken.png"]
+    assert run.as_dict()["counts"]["images"] == 36
+    other = Path(shutil.copytree(splits, tmp_path / "other"))
+    for path in (other / "test").rglob("*.png"):
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    again = hs.train(other, hs.Recipe(**settings), runtime=RUNTIME)
+    assert again.fitted.files["weights.safetensors"] == run.fitted.files["weights.safetensors"]
+
+
+def test_held_out_images_choose_only_where_they_are_asked_to(splits: Path) -> None:
+    run = hs.train(splits / "train", hs.Recipe(**SETTINGS, validation=0.0), runtime=RUNTIME)
+    assert any("chose the best epoch, and are measured on too" in note for note in run.fitted.notes)
+
+
+def test_the_model_is_the_network_of_the_weights_file(splits: Path, tmp_path: Path) -> None:
+    """Trained no further by `start_from`, the network gives what the model file gives on the files themselves."""
+    import torch
+
+    from headstart.backbones import sources
+    from headstart.data.decode import decode
+    from headstart.features.pixels import PixelSession
+
+    run = hs.train(splits, hs.Recipe(**SETTINGS), runtime=RUNTIME)
+    folder = run.save(tmp_path / "run")
+    assert (folder / "logs").exists() is False
+    loaded = sources.load(f"file:{folder / 'weights.safetensors'}", pretrained=True, weights="", seed=0)
+    tensors = weights(run)
+    temperature = run.classifier.metadata.temperature
+    for path in sorted((splits / "test").rglob("*.png"))[:4]:
+        picture = decode(path.read_bytes(), max_megapixels=64, enough_px=loaded.preprocess.enough_px)
+        pixels = torch.from_numpy(PixelSession(loaded.preprocess).run(picture.pixels)[None])
+        with torch.no_grad():
+            embedding = loaded.module.eval()(pixels).numpy()
+        scores = (embedding @ tensors["head.weight"].T + tensors["head.bias"]) / temperature
+        expected = np.exp(scores - scores.max())
+        got = run.classifier.run_file(path.read_bytes()).probabilities
+        np.testing.assert_allclose(got, (expected / expected.sum())[0], atol=1e-3)
+
+
+def test_lean_commands_import_no_torch(splits: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from headstart.cli.main import run\n"
+        "code = run(sys.argv[1:])\n"
+        "assert not {'torch', 'timm', 'accelerate', 'torchvision', 'matplotlib'} & set(sys.modules), 'heavy'\n"
+        "sys.exit(code)"
+    )
+    model = tmp_path / "run" / "model.onnx"
+    for arguments in (
+        ["train", splits / "val", "--out", tmp_path / "run"], ["predict", model, splits / "test" / "disc"],
+        ["evaluate", model, splits / "test"], ["verify", model], ["backbones"], ["recipes"],
+    ):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (arguments, done.stderr)
