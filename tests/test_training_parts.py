@@ -235,7 +235,8 @@ class Twice(nn.Module):
 def test_the_engine_of_the_gpu_agrees_with_the_model_file(shapes: Path) -> None:
     """On the CPU, in the same half precision: 36 images from many threads, none mixed up."""
     backbone = tiny()
-    embedder = export(backbone, loaded(backbone, PREPROCESS), PREPROCESS, [np.asarray(draw("disc", 3))])
+    embedder, difference = export(backbone, loaded(backbone, PREPROCESS), PREPROCESS, [np.asarray(draw("disc", 3))])
+    assert 0 < difference < 1e-5
     table = hs.read(shapes)
     exact = extract(table, embedder, RUNTIME, max_megapixels=1)
     engine = TorchEngine(backbone, PREPROCESS, "cpu")

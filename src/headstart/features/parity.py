@@ -24,6 +24,22 @@ SHORTEST = 1e-12  # no division by an embedding of zeros
 
 
 def check(embedder: Embedder, module: torch.nn.Module, pictures: Sequence[NDArray[np.uint8]]) -> float:
+    """Refuse an embedder that computes something else than its network; see `difference`, which it gives.
+
+    Raises:
+        ModelError: The difference is above `PARITY`.
+    """
+    largest = difference(embedder, module, pictures)
+    if largest > PARITY:
+        raise ModelError(
+            f"The exported network differs from the PyTorch one by {largest:.1e} of an embedding's length; "
+            f"at most {PARITY:.0e} is accepted.",
+            "Use another backbone, and report this one.",
+        )
+    return largest
+
+
+def difference(embedder: Embedder, module: torch.nn.Module, pictures: Sequence[NDArray[np.uint8]]) -> float:
     """The largest relative difference ``||onnx - torch|| / ||torch||`` of the embeddings of some pictures.
 
     The network sees the pixels that the preprocessing nodes give, so that it alone is compared.
@@ -31,10 +47,7 @@ def check(embedder: Embedder, module: torch.nn.Module, pictures: Sequence[NDArra
     Args:
         embedder: What was exported.
         module: The network, which is left as it is.
-        pictures: uint8 (H, W, 3) each, at least one.
-
-    Raises:
-        ModelError: The difference is above `PARITY`.
+        pictures: uint8 (H, W, 3) each.
     """
     import torch
 
@@ -44,13 +57,6 @@ def check(embedder: Embedder, module: torch.nn.Module, pictures: Sequence[NDArra
         for picture in pictures:
             expected = module(torch.from_numpy(pixels.run(picture))[None].to(device))[0].cpu().numpy()
             (found,) = session.run(picture)
-            length = max(float(np.linalg.norm(expected)), SHORTEST)
-            difference = float(np.linalg.norm(found - expected)) / length
-            largest = max(largest, difference if np.isfinite(difference) else np.inf)
-    if largest > PARITY:
-        raise ModelError(
-            f"The exported network differs from the PyTorch one by {largest:.1e} of an embedding's length; "
-            f"at most {PARITY:.0e} is accepted.",
-            "Use another backbone, and report this one.",
-        )
+            distance = float(np.linalg.norm(found - expected)) / max(float(np.linalg.norm(expected)), 1e-12)
+            largest = max(largest, distance if np.isfinite(distance) else np.inf)
     return largest

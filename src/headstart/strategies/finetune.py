@@ -34,6 +34,7 @@ from headstart.core.text import quoted
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
 from headstart.features.extract import Features, extract
+from headstart.features.parity import PARITY as EMBEDDING_PARITY
 from headstart.features.pixels import PixelSession
 from headstart.features.scan import scan
 from headstart.heads import linear
@@ -165,7 +166,7 @@ def _read(table: ImageTable, recipe: Recipe, loaded: sources.Loaded, preprocess:
         if recipe.backbone == OWN:
             from headstart.training.export import export
 
-            embedder = export(loaded.module, loaded, preprocess, pictures(table, recipe))
+            embedder, _ = export(loaded.module, loaded, preprocess, pictures(table, recipe))
         else:
             embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe), guard.check)
         engine = find_engine(recipe, embedder, runtime)
@@ -241,7 +242,7 @@ def _finish(
     from headstart.training.network import head_record
 
     parts, choose = data.parts, data.selection.choose
-    embedder = export(network.backbone, loaded, preprocess, pictures(data.table, recipe))
+    embedder, difference = export(network.backbone, loaded, preprocess, pictures(data.table, recipe))
     rows = np.union1d(choose, parts.held_out)
     wanted = replace(data.table, rows=tuple(data.table.rows[row] for row in rows), skipped=())
     measured = extract(
@@ -263,8 +264,18 @@ def _finish(
         table=data.table, classes=data.classes, model=model, evaluation=evaluation, held_out=held_out,
         parts=parts.names, counts=counts, seconds={}, details={},
         notes=(*data.table.notes, *(data.features.notes if data.features else ()), *parts.notes,
-               *data.selection.notes, *head.notes),
+               *data.selection.notes, *head.notes, *_sensitive(difference)),
     )  # fmt: skip
+
+
+def _sensitive(difference: float) -> tuple[str, ...]:
+    """The note on a network whose embeddings hang on the order in which numbers are added."""
+    if difference <= EMBEDDING_PARITY:
+        return ()
+    return (
+        f"The model file's embeddings differ from PyTorch's by {100 * difference:.1f} % of their length, and its "
+        "probabilities agree: after so few steps the network is sensitive to rounding.",
+    )
 
 
 def _prove_against_network(

@@ -29,8 +29,11 @@ KEY = "headstart"  # of the record in the header of weights.safetensors
 
 def export(
     backbone: nn.Module, loaded: Loaded, preprocess: Preprocess, pictures: Sequence[NDArray[np.uint8]]
-) -> Embedder:
-    """The embedder of a trained backbone.
+) -> tuple[Embedder, float]:
+    """The embedder of a backbone that was trained here.
+
+    A network that was trained for a few steps only may be so sensitive that two ways to add the same numbers give
+    other embeddings. So their difference is told, and what is refused is a difference of the probabilities.
 
     Args:
         backbone: On the CPU, in evaluation mode.
@@ -38,8 +41,11 @@ def export(
         preprocess: How pixels are prepared for it.
         pictures: uint8 (H, W, 3) each, on which the embedder is compared with the network.
 
+    Returns:
+        The embedder, and the largest difference of an embedding; see `headstart.features.parity.difference`.
+
     Raises:
-        ModelError: The network cannot be exported, or computes something else then.
+        ModelError: The network cannot be exported.
     """
     graph = Graph()
     name = add_module(graph, add_preprocess(graph, preprocess), backbone, preprocess.size_px)
@@ -48,8 +54,7 @@ def export(
         backbone=loaded.name, preprocess=preprocess, width=loaded.embedding_size, digest=digest_bytes(model),
         model=model, weights=state_digest(backbone), licence=loaded.licence,
     )  # fmt: skip
-    parity.check(embedder, backbone, pictures)
-    return embedder
+    return embedder, parity.difference(embedder, backbone, pictures)
 
 
 def weights_file(network: Network, loaded: Loaded, preprocess: Preprocess, classes: Sequence[str], head: str) -> bytes:

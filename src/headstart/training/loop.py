@@ -53,11 +53,12 @@ def fit(task: Task, runtime: Runtime) -> Trained:
         position = session.begin(lambda: _find_rate(session))
         if recipe.start != "random" and not position.history:
             # The start is a candidate too: what fine-tuning makes worse is not kept.
+            begun = time.perf_counter()
             with runtime.progress.stage("Validating", len(task.validation)) as advance:
                 loss, accuracy = validate(session, advance)
             session.finish_epoch({
                 "epoch": 0, "train_loss": None, "train_accuracy": None, "validation_loss": loss,
-                "validation_accuracy": accuracy, "lr": None, "seconds": 0.0,
+                "validation_accuracy": accuracy, "lr": None, "seconds": time.perf_counter() - begun,
             })  # fmt: skip
         total = (recipe.epochs - position.epoch) * (len(task.train) + len(task.validation))
         stopped = False
