@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.safetensors"
+# What runs of trained networks have, and others have not.
+OPTIONAL_FILES = {WEIGHTS_FILE, "history.csv", "curves.png", "lr.png"}
 RECIPE_FILE = "recipe.toml"  # the first to be put in place
 
 
@@ -152,8 +156,17 @@ class Run:
                 MODEL_FILE: self.fitted.model,
             }
             durable_write_all({path / name: content for name, content in contents.items()})
+            self._remove_others(path)
             unfinished.remove(path)
         return path
+
+    def _remove_others(self, folder: Path) -> None:
+        """Delete what a run that was replaced has left: its network must not be taken for that of this one."""
+        for name in OPTIONAL_FILES - set(self.fitted.files):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
+        if self.fitted.folder != folder:
+            shutil.rmtree(folder / unfinished.LOGS, ignore_errors=True)
 
     def _splits_csv(self) -> str:
         """A manifest that gives the same run again; the folds of a cross-validation are drawn anew, and the same."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -110,14 +111,14 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     data = _read(table, recipe, loaded, preprocess, runtime)
     laps.lap("embed" if data.features else "read")
     network = _network(loaded, data, recipe, runtime, own)
-    with _unfinished(data, recipe, runtime):
+    with _unfinished(data, recipe, runtime, loaded.weights):
         trained = (own.loop or train)(Task(
             network=network, images=Images(data.table, recipe, preprocess), labels=data.parts.labels,
             classes=len(data.classes), train=data.selection.learn, validation=data.selection.choose, recipe=recipe,
         ), runtime)  # fmt: skip
-    network.to("cpu").eval()
-    laps.lap("train")
-    finished = _finish(network, loaded, preprocess, data, recipe, runtime, laps)
+        network.to("cpu").eval()
+        laps.lap("train")
+        finished = _finish(network, loaded, preprocess, data, recipe, runtime, laps)
     from headstart.training.curves import curves_png, history_csv, range_png
     from headstart.training.export import weights_file
 
@@ -202,7 +203,7 @@ def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runti
 
 
 @contextlib.contextmanager
-def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime):  # type: ignore[no-untyped-def]
+def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime, weights: str) -> Iterator[None]:
     """Hold the run folder, and keep what is needed to go on in it."""
     if runtime.folder is None or not runtime.main_process:
         yield
@@ -213,10 +214,11 @@ def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime):  # type: ignore[
             before = unfinished.read(runtime.folder)
             unfinished.check_recipe(before, recipe)
             unfinished.check_images(before, data.table, data.digests)
+            unfinished.check_weights(before, weights)
         elif unfinished.exists(runtime.folder):
             raise unfinished.in_the_way(runtime.folder)
         else:
-            unfinished.write(runtime.folder, data.table, data.digests, recipe)
+            unfinished.write(runtime.folder, data.table, data.digests, recipe, weights)
         try:
             yield
         except (DeviceError, OptionError, StorageError, TrainingError):

@@ -20,6 +20,7 @@ from headstart.data.table import ImageTable
 
 FOLDER = "checkpoints"
 FILE = "training.json"
+LOGS = "logs/headstart"  # of the trackers, in the run folder
 MAX_SHOWN = 5
 _OURS = re.compile(r"epoch-\d{6}|\.(epoch-\d{6}|training\.json\.[0-9a-f]{12})\.tmp")
 _PARTS = ("path", "label", "split", "group", "content")
@@ -34,26 +35,29 @@ class Unfinished:
         columns: Names of a manifest's columns.
         recipe: All choices.
         images: For each image path, label, split, group and digest.
+        weights: SHA-256 of the weights that it began with; empty for random ones.
     """
 
     source: str
     columns: dict[str, str | None]
     recipe: Recipe
     images: list[list[str | None]]
+    weights: str
 
 
-def write(folder: Path, table: ImageTable, digests: Sequence[str], recipe: Recipe) -> None:
+def write(folder: Path, table: ImageTable, digests: Sequence[str], recipe: Recipe, weights: str) -> None:
     """Note what is trained, and on what.
 
     Raises:
         StorageError: It cannot be written.
     """
     remove(folder)  # what a killed process left: its checkpoints would be taken for those of this training
+    shutil.rmtree(folder / LOGS, ignore_errors=True)  # of a run that is to be replaced
     make_folder(folder / FOLDER)
     # In ASCII with Python's own escapes: names that are not UTF-8 come back as they were.
     record = {
         "source": str(Path(table.source).absolute()), "columns": dict(table.columns), "recipe": recipe.as_dict(),
-        "images": _images(table, digests),
+        "images": _images(table, digests), "weights": weights,
     }  # fmt: skip
     durable_write(folder / FOLDER / FILE, json.dumps(record))
 
@@ -67,7 +71,9 @@ def read(folder: Path) -> Unfinished:
     """
     try:
         record: dict[str, Any] = json.loads((folder / FOLDER / FILE).read_text("utf-8"))
-        return Unfinished(record["source"], record["columns"], Recipe.from_dict(record["recipe"]), record["images"])
+        return Unfinished(
+            record["source"], record["columns"], Recipe.from_dict(record["recipe"]), record["images"], record["weights"]
+        )
     except OSError as error:
         if (done := (folder / "model.onnx").exists()) and isinstance(error, FileNotFoundError):
             remove(folder)  # what is left where a process was killed while it did that
@@ -121,6 +127,20 @@ def check_recipe(before: Unfinished, recipe: Recipe) -> None:
         raise OptionError(
             f"The interrupted training followed another recipe: {'; '.join(differences)}.",
             "Leave these options out to go on with it, or begin again with --overwrite.",
+        )
+
+
+def check_weights(before: Unfinished, weights: str) -> None:
+    """Refuse other weights to begin with.
+
+    Raises:
+        ModelError: They are others; what stays frozen would not fit what was trained.
+    """
+    if before.weights != weights:
+        raise ModelError(
+            f"The backbone's weights are not those that the interrupted training began with: {before.recipe.backbone}"
+            f"{f', {before.recipe.weights}' if before.recipe.weights else ''}.",
+            "Restore the file to go on with it, or begin again with --overwrite.",
         )
 
 

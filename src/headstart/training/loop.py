@@ -215,8 +215,8 @@ def _no_number(epoch: int, number: int, batches_: int, lr: float) -> TrainingErr
     return TrainingError(
         f"The loss is no number in batch {number + 1} of {batches_} of epoch {epoch}, "
         f"at a learning rate of {lr:.3g} for the head.",
-        f"Try --lr {lr / 10:.1g}, or a longer --warmup-epochs; with mixed precision, --amp no. "
-        "The checkpoint of the epoch before is kept.",
+        f"Begin again with --overwrite and --lr {lr / 10:.1g}, or a longer --warmup-epochs; with mixed precision, "
+        "--amp no.",
     )
 
 
