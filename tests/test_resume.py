@@ -205,7 +205,7 @@ def test_checkpoints_of_a_killed_removal_are_not_gone_on_with(tmp_path: Path) ->
     stale.mkdir(parents=True)
     (stale / "state.json").write_text("{}")
     table = headstart.read(write_images(tmp_path / "photos", {"disc": 1, "noise": 1}))
-    unfinished.write(tmp_path, table, ["0" * 64] * 2, headstart.Recipe())
+    unfinished.write(tmp_path, table, ["0" * 64] * 2, headstart.Recipe(), "")
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["training.json"]
 
 
