@@ -42,7 +42,7 @@ def train(folder: Path, runtime: hs.Runtime = RUNTIME, **settings: Any) -> tuple
 def test_only_what_is_unfrozen_moves(pictures: Path, unfreeze: Any, views: int) -> None:
     """Weights and, above all, the statistics of frozen batch norms."""
     views = 0 if unfreeze == "all" else views
-    after, _ = train(pictures, unfreeze=unfreeze, views=views, epochs=1, layer_decay=1.0, optimizer="sgd")
+    after, _ = train(pictures, unfreeze=unfreeze, views=views, epochs=1, optimizer="sgd", batch_norm="train")
     before = tiny().state_dict()
     moved = {name for name, value in before.items() if not torch.equal(value, after[f"backbone.{name}"])}
     free = trained(stages(tiny()), unfreeze)

@@ -51,8 +51,11 @@ class Own:
             raise OptionError("The probe trains no network of one's own.", "Choose the strategy finetune or scratch.")
         if self.backbone is not None:
             recipe = replace(recipe, backbone=OWN)
-        if self.head is not None:  # there is no closed solution that it could start from
-            recipe = replace(recipe, head="own", start="random" if recipe.start == "probe" else recipe.start)
+        if self.head is not None and recipe.head != OWN:
+            # What was left to the defaults takes those of a head without a closed solution to start from.
+            usual = Recipe(strategy=recipe.strategy).as_dict()
+            given = {name: value for name, value in recipe.as_dict().items() if value != usual.get(name)}
+            recipe = Recipe(**(given | {"strategy": recipe.strategy, "head": OWN}))
         return recipe
 
 
