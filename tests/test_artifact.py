@@ -28,7 +28,7 @@ from headstart.core.graph import Graph
 from headstart.core.recipe import Recipe
 from headstart.features.session import Session
 from headstart.preprocess.nodes import add_preprocess
-from headstart.strategies import probe
+from headstart.strategies import finish
 from helpers import draw, headstart_cli
 
 STORED = Path(__file__).parent / "golden" / "model-1.onnx"
@@ -75,7 +75,7 @@ def test_same_training_gives_the_same_bytes(run: Run, shapes: Path) -> None:
 def test_metadata(run: Run) -> None:
     metadata = run.classifier.metadata
     assert metadata.classes == ("disc", "noise", "stripes")  # the order of the probabilities, as sorted names
-    assert metadata.recipe == dataclasses.asdict(Recipe())
+    assert metadata.recipe == Recipe().as_dict()
     assert metadata.counts == run.fitted.counts
     assert sum(n for part in metadata.counts.values() for n in part.values()) == 36
     assert metadata.evaluation == json.loads(json.dumps(run.evaluation.as_dict()))
@@ -261,12 +261,12 @@ def test_training_does_not_hand_out_a_model_that_differs(
     shapes: Path, run: Run, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     """What was evaluated and what was written are compared before anything is saved."""
-    write = probe.write_model
+    write = finish.write_model
 
     def wrong(*arguments: Any) -> bytes:
         return poisoned(write(*arguments), "head.weights", -1)
 
-    monkeypatch.setattr(probe, "write_model", wrong)
+    monkeypatch.setattr(finish, "write_model", wrong)
     with pytest.raises(HeadstartError, match="not saved"):
         headstart.train(shapes)
 
