@@ -116,7 +116,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="folder with train/ and val/, each with a folder for each class")
-    parser.add_argument("--epochs", type=int, default=5, help="of every side, at least 2; default 5")
+    parser.add_argument("--epochs", type=int, default=10, help="of every side, at least 2; default 10")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each; default 3")
     parser.add_argument("--attempts", type=int, default=1, help="repeat a run that others disturb, up to this often")
     parser.add_argument("--limit", type=int, help="images of each class of train and of val at most (16 or more)")
