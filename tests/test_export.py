@@ -148,7 +148,6 @@ SLOW: dict[str, tuple[Callable[[], Any], int]] = {
     "regnety_002": (of_timm("regnety_002"), 96),
     "densenet121": (of_timm("densenet121"), 96),
     "ghostnet_100": (of_timm("ghostnet_100"), 96),
-    "swin_tiny": (of_timm("swin_tiny_patch4_window7_224"), 224),
     "torchvision vit_b_16": (of_torchvision("vit_b_16", "heads"), 224),
     "torchvision swin_t": (of_torchvision("swin_t", "head"), 224),
     "torchvision googlenet": (of_torchvision("googlenet", "fc", aux_logits=False, init_weights=False), 96),
