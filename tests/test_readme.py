@@ -45,13 +45,22 @@ def test_commands_of_the_readme(desk: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "says"), [("README.md", r"(cat|noise) [01]\.\d+"), ("docs/training.md", r"^[01]\.\d+$")]
+    ("page", "number", "says"),
+    [
+        ("README.md", 0, r"(cat|noise) [01]\.\d+"),
+        ("README.md", 1, r"^[01]\.\d+$"),
+        ("docs/training.md", 0, r"^[01]\.\d+$"),
+    ],
 )
-def test_python_of_the_docs(desk: Path, page: str, says: str) -> None:
-    (code,) = blocks(page, "python")
+def test_python_of_the_docs(desk: Path, page: str, number: int, says: str) -> None:
+    code = blocks(page, "python")[number]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=desk, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(says, done.stdout, re.MULTILINE)
+
+
+def test_every_python_block_is_run() -> None:
+    assert [len(blocks(page, "python")) for page in ("README.md", "docs/training.md")] == [2, 1]
 
 
 def test_reader_of_the_model_file_page(model: Path, shapes: Path, tmp_path: Path) -> None:
