@@ -326,7 +326,7 @@ def test_resume_of_something_else(pictures: Path, stopped: Path, tmp_path: Path)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     done = cli("--resume", run, "--epochs", "9", "--lr", "0.5")
     assert done.code == 2
-    assert "epochs: 3, then 9; lr: 0.0003, then 0.5" in done.err
+    assert "epochs: 3, then 9; lr: 0.001, then 0.5" in done.err
     moved = Path(shutil.copytree(pictures, tmp_path / "moved"))
     (moved / "disc" / "000.png").write_bytes((pictures / "disc" / "001.png").read_bytes())
     (moved / "disc" / "002.png").rename(moved / "disc" / "new.png")
