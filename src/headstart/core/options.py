@@ -12,6 +12,7 @@ from headstart.core.progress import Progress, Silent
 from headstart.core.text import listed, nearest, quoted
 
 CACHE_VARIABLE = "HEADSTART_CACHE"
+CHECKPOINTS = "checkpoints"  # the folder of an unfinished training in its run folder
 TRACKERS = ("tensorboard", "mlflow", "wandb", "none")
 
 

@@ -7,7 +7,6 @@ the backbone's weights are not spoilt by a random one; training from scratch beg
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -105,7 +104,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     refuse_missing(recipe, own)
     check(recipe, runtime)
     table.require_classes()
-    laps = _Laps()
+    laps = finish.Laps()
     loaded = _load(recipe, own)
     preprocess = replace(loaded.preprocess, fit=recipe.fit)
     data = _read(table, recipe, loaded, preprocess, runtime)
@@ -233,7 +232,7 @@ def _finish(
     data: _Data,
     recipe: Recipe,
     runtime: Runtime,
-    laps: _Laps,
+    laps: finish.Laps,
 ) -> Fitted:
     """Export, calibrate, evaluate once, write the model file, and prove it.
 
@@ -306,15 +305,3 @@ def _prove_against_network(
                 f"{quoted(table.rows[row].path)}; at most {PARITY:.0e} is accepted, and it was not saved.",
                 "Please report the backbone.",
             )
-
-
-class _Laps:
-    """Seconds of each stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._clock = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage], self._clock = now - self._clock, now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PROOF_IMAGES = 4
+
+
+class Laps:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._clock = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Note the seconds since the lap before, or since the beginning, as those of a stage."""
+        now = time.perf_counter()
+        self.seconds[stage], self._clock = now - self._clock, now
 
 
 def measure(held_out: HeldOut, temperatures: NDArray[np.float64], parts: Parts, classes: tuple[str, ...]) -> Evaluation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -39,14 +38,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         OptionError: The recipe names something that does not exist.
     """
     table.require_classes()
-    seconds: dict[str, float] = {}
-    clock = time.perf_counter()
-
-    def lap(stage: str) -> None:
-        nonlocal clock
-        now = time.perf_counter()
-        seconds[stage], clock = now - clock, now
-
+    laps = finish.Laps()
     # SciPy's optimiser takes half a second to import; the embedding pass, which mostly runs outside Python, hides it.
     solver = threading.Thread(target=importlib.import_module, args=("scipy.optimize",), daemon=True)
     solver.start()
@@ -54,19 +46,19 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     engine = find_engine(recipe, embedder, runtime)
     features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels, engine=engine)
     classes = features.table.require_classes()  # unreadable images may have taken a class away
-    lap("embed")
+    laps.lap("embed")
     solver.join()
     parts = divide(features.table, features.digests, classes, recipe)
     head = _fit_head(features, parts, parts.fit, parts.folds, classes, recipe, runtime)
-    lap("fit")
+    laps.lap("fit")
     held_out, temperatures = _predict_held_out(features, parts, head, classes, recipe, runtime)
     evaluation = finish.measure(held_out, temperatures, parts, classes)
-    lap("evaluate")
+    laps.lap("evaluate")
     counts = count(parts.names, parts.labels, classes)
     learnt_from = [features.digests[row] for row in parts.fit]
     model = finish.model_file(embedder, head, classes, recipe, counts, evaluation, learnt_from)
     finish.prove(model, head, features, "float32" if recipe.precision == "float32" and not engine else "int8")
-    lap("write")
+    laps.lap("write")
     return Fitted(
         table=features.table,
         classes=classes,
@@ -75,7 +67,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         held_out=held_out,
         parts=parts.names,
         counts=counts,
-        seconds=seconds,
+        seconds=laps.seconds,
         details={
             "embedded": len(features.table) - features.cached,
             "from_cache": features.cached,

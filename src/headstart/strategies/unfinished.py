@@ -14,11 +14,12 @@ from typing import Any
 
 from headstart.core.errors import ModelError, OptionError, SourceError, StorageError
 from headstart.core.files import durable_write, make_folder
+from headstart.core.options import CHECKPOINTS
 from headstart.core.recipe import Recipe
 from headstart.core.text import counted, quoted
 from headstart.data.table import ImageTable
 
-FOLDER = "checkpoints"
+FOLDER = CHECKPOINTS
 FILE = "training.json"
 LOGS = "logs/headstart"  # of the trackers, in the run folder
 MAX_SHOWN = 5

@@ -23,9 +23,9 @@ from safetensors.torch import load_file, save_file
 
 from headstart.core.errors import ModelError
 from headstart.core.files import make_folder, storage_error, sync_folder
+from headstart.core.options import CHECKPOINTS
 from headstart.core.text import counted, quoted
 
-FOLDER = "checkpoints"
 _NAME = re.compile(r"epoch-(\d{6})")
 _STATE, _BEST, _AVERAGE, _FILES = "state.json", "best.safetensors", "average.safetensors", "files.json"
 # Where PyTorch fails to write beside less free space than this, that is why.
@@ -62,7 +62,7 @@ def save(accelerator: Accelerator, run: Path, position: Position, best: Weights,
     Raises:
         StorageError: The disk is full; the checkpoint before is whole.
     """
-    folder = run / FOLDER
+    folder = run / CHECKPOINTS
     make_folder(folder)
     final = folder / f"epoch-{position.epoch:06}"
     staged = folder / f".{final.name}.tmp"
@@ -100,7 +100,7 @@ def save(accelerator: Accelerator, run: Path, position: Position, best: Weights,
 
 def found(run: Path) -> list[tuple[int, Path]]:
     """The whole checkpoints of a run folder, by epoch."""
-    folder = run / FOLDER
+    folder = run / CHECKPOINTS
     if not folder.is_dir():
         return []
     named = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]

@@ -14,6 +14,7 @@ from torch import nn
 from headstart.backbones.embedder import Embedder
 from headstart.backbones.export import add_module
 from headstart.backbones.sources import Loaded, state_digest
+from headstart.backbones.sources.file import KEY
 from headstart.core.digest import digest_bytes
 from headstart.core.graph import Graph
 from headstart.features import parity
@@ -23,8 +24,6 @@ from headstart.training.network import Network
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-KEY = "headstart"  # of the record in the header of weights.safetensors
 
 
 def export(

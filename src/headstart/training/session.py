@@ -70,7 +70,9 @@ class Session:
             self.feed = ArrayFeed(task.images, task.labels, accelerate.device)
         if accelerate.num_processes > 1:
             synced(self.module, accelerate.device)
-        self.class_weights = _class_weights(task).to(accelerate.device)
+        weights = _class_weights(task)
+        self.class_weights = weights.to(accelerate.device)
+        self._row_weights = weights[torch.from_numpy(task.labels)]
         self.mixing = Mixing(self.recipe, task.classes)
         self.steps_per_epoch = math.ceil(math.ceil(len(task.train) / self.recipe.batch_size) / self.recipe.accumulate)
 
@@ -139,7 +141,7 @@ class Session:
 
     def weight(self, rows: NDArray[np.int64]) -> float:
         """The sum of the class weights of these rows."""
-        return float(self.class_weights.cpu()[torch.from_numpy(self.task.labels[rows])].sum())
+        return float(self._row_weights[torch.from_numpy(rows)].sum())
 
     def summed(self, losses: float, right: int) -> tuple[float, int]:
         """Sums over all processes."""
