@@ -10,7 +10,7 @@ import re
 import threading
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -40,6 +40,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = set(list(_TURNS.values())[3:])  # 5 to 8 exchange width and height
+_MAKER_AND_MODEL = (0x010F, 0x0110)  # EXIF
+_MAX_CAMERA = 64
 _WHITE_IS_ZERO = 0  # TIFF's tag 262; Pillow heeds it up to 8 bits only
 
 
@@ -50,10 +53,18 @@ class Decoded:
     Attributes:
         pixels: uint8 (H, W, 3), RGB, upright, alpha composited on white.
         animated: The file holds more frames or pages; only the first was decoded.
+        width: Of the upright image as it is stored, in pixels; the pixels may be fewer, see `decode`.
+        height: Likewise.
+        format: ``JPEG``, ``PNG``, ``HEIF`` and so on.
+        camera: Maker and model as the file's EXIF tells; empty where it tells none.
     """
 
     pixels: NDArray[np.uint8]
     animated: bool = False
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    camera: str = ""
 
 
 def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = None) -> Decoded:
@@ -81,9 +92,12 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
                 _scale_hidden(image, depth=data[24])
             # An MPO file holds one picture with a preview or a second lens, nothing that moves.
             animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+            stored = image.size
             if enough_px is not None and image.format in {"JPEG", "MPO"}:
                 image.draft(None, (enough_px, enough_px))  # None keeps the mode
-            return Decoded(_pixels(image), animated)
+            pixels, facts = _pixels(image)
+            width, height = reversed(stored) if facts.on_its_side else stored
+            return Decoded(pixels, animated, width, height, image.format or "", facts.camera)
     except ImageError:
         raise
     # Decoders meet hostile files here and fail in every way: besides OSError, public files have raised
@@ -101,7 +115,7 @@ def from_pil(image: Image.Image, *, max_megapixels: int = 64) -> NDArray[np.uint
     try:
         with _QUIET:
             _check_size(image.size, max_megapixels)
-            return _pixels(image)
+            return _pixels(image)[0]
     except ImageError:
         raise
     except Exception as error:
@@ -159,7 +173,8 @@ def _decode_heif(data: bytes, max_megapixels: int) -> Decoded:
     _check_size(file.size, max_megapixels)
     image: Image.Image = file.to_pillow()
     # The container's own rotation was applied by the library; EXIF orientation is no more than a copy.
-    return Decoded(np.asarray(_to_rgb(image)), len(file) > 1)
+    pixels = np.asarray(_to_rgb(image))
+    return Decoded(pixels, len(file) > 1, pixels.shape[1], pixels.shape[0], "HEIF", _facts(image).camera)
 
 
 def _is_heif(data: bytes) -> bool:
@@ -207,16 +222,33 @@ def _scans(data: bytes) -> int:
     return scans
 
 
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    image.load()
-    turn = None
+class _Facts(NamedTuple):
+    """What EXIF says."""
+
+    turn: Image.Transpose | None = None
+    camera: str = ""
+
+    @property
+    def on_its_side(self) -> bool:
+        return self.turn in _ON_ITS_SIDE
+
+
+def _facts(image: Image.Image) -> _Facts:
     try:
-        orientation = image.getexif().get(_ORIENTATION)
-        turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    except Exception:  # noqa: BLE001, S110  broken EXIF raises anything, and is never a reason to lose an image
-        pass
+        exif = image.getexif()
+        orientation = exif.get(_ORIENTATION)
+        named = [exif.get(tag) for tag in _MAKER_AND_MODEL]
+        camera = " ".join(one.strip("\0 ") for one in named if isinstance(one, str))[:_MAX_CAMERA]
+        return _Facts(_TURNS.get(orientation) if isinstance(orientation, int) else None, camera.strip())
+    except Exception:  # noqa: BLE001  broken EXIF raises anything, and is never a reason to lose an image
+        return _Facts()
+
+
+def _pixels(image: Image.Image) -> tuple[NDArray[np.uint8], _Facts]:
+    image.load()
+    facts = _facts(image)
     rgb = _to_rgb(image)
-    return np.asarray(rgb if turn is None else rgb.transpose(turn))
+    return np.asarray(rgb if facts.turn is None else rgb.transpose(facts.turn)), facts
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from headstart.core.files import leftovers
+from headstart.data.traits import Traits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE_NAME = "embeddings-1.sqlite"  # the number is the schema's version: another schema is another file
+_DROPPED = "A damaged entry of the feature cache was dropped and computed again."
 FLUSH_SECONDS = 1.0
 WAIT_SECONDS = 20.0  # for another process that is writing
 
@@ -39,6 +41,10 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS embeddings (
     embedder BLOB NOT NULL, image BLOB NOT NULL, checksum BLOB NOT NULL, vector BLOB NOT NULL,
     PRIMARY KEY (embedder, image)
+);
+CREATE TABLE IF NOT EXISTS traits (
+    version BLOB NOT NULL, image BLOB NOT NULL, checksum BLOB NOT NULL, traits BLOB NOT NULL, thumbnail BLOB NOT NULL,
+    PRIMARY KEY (version, image)
 )
 """
 
@@ -52,15 +58,18 @@ class FeatureCache:
         folder: The cache folder; None keeps nothing.
         embedder: Digest of the embedder, hexadecimal.
         width: Size D of its embeddings.
+        measured: Digest of what decides the traits of an image, hexadecimal.
     """
 
-    def __init__(self, folder: Path | None, embedder: str, width: int) -> None:
+    def __init__(self, folder: Path | None, embedder: str, width: int, measured: str = "") -> None:
         self.notes: list[str] = []
         self._path = folder / FILE_NAME if folder else None
         self._embedder = bytes.fromhex(embedder)
         self._width = width
+        self._measured = bytes.fromhex(measured)
         self._lock = threading.Lock()
         self._pending: dict[bytes, bytes] = {}
+        self._pending_traits: dict[bytes, tuple[bytes, bytes]] = {}
         self._flushed = time.monotonic()
         self._connection: sqlite3.Connection | None = None
         self._rebuilt = False
@@ -94,8 +103,34 @@ class FeatureCache:
             sound = isinstance(vector, bytes) and len(vector) == 4 * self._width
             if sound and checksum == self._checksum(image, vector):
                 return np.frombuffer(vector, "<f4").astype(np.float32)
-            self._note("A damaged entry of the feature cache was dropped and computed again.")
+            self._note(_DROPPED)
         return None
+
+    def traits(self, image: bytes) -> tuple[Traits, bytes] | None:
+        """The traits and the thumbnail (a JPEG file) of an image by its SHA-256; None where there are no sound ones."""
+        with self._lock, self._guarded():
+            if self._connection is None:
+                return None
+            row = self._connection.execute(
+                "SELECT checksum, traits, thumbnail FROM traits WHERE version = ? AND image = ?",
+                (self._measured, image),
+            ).fetchone()
+            if row is None:
+                return None
+            checksum, record, thumbnail = row
+            if isinstance(record, bytes) and isinstance(thumbnail, bytes):
+                with contextlib.suppress(ValueError):
+                    if checksum == self._checksum_of_traits(image, record, thumbnail):
+                        return Traits.from_bytes(record), thumbnail
+            self._note(_DROPPED)
+        return None
+
+    def put_traits(self, image: bytes, traits: Traits, thumbnail: bytes) -> None:
+        """Keep traits and a thumbnail; see `put`."""
+        with self._lock:
+            self._pending_traits[image] = traits.to_bytes(), thumbnail
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self._flush()
 
     def put(self, image: bytes, embedding: NDArray[np.float32]) -> None:
         """Keep an embedding; it is written within about a second, and at the end."""
@@ -108,15 +143,24 @@ class FeatureCache:
         rows = [
             (self._embedder, image, self._checksum(image, vector), vector) for image, vector in self._pending.items()
         ]
+        measured = [
+            (self._measured, image, self._checksum_of_traits(image, *found), *found)
+            for image, found in self._pending_traits.items()
+        ]
         with self._guarded():
-            if self._connection is not None and rows:
+            if self._connection is not None and (rows or measured):
                 with self._connection:
                     self._connection.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)", rows)
+                    self._connection.executemany("INSERT OR REPLACE INTO traits VALUES (?, ?, ?, ?, ?)", measured)
         self._pending.clear()
+        self._pending_traits.clear()
         self._flushed = time.monotonic()
 
     def _checksum(self, image: bytes, vector: bytes) -> bytes:
         return hashlib.blake2b(self._embedder + image + vector, digest_size=16).digest()
+
+    def _checksum_of_traits(self, image: bytes, record: bytes, thumbnail: bytes) -> bytes:
+        return hashlib.blake2b(self._measured + image + record + thumbnail, digest_size=16).digest()
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
@@ -146,6 +190,7 @@ class FeatureCache:
         self._note(note)
         self._close()
         self._pending.clear()
+        self._pending_traits.clear()
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -213,7 +258,7 @@ def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = _connect(path, "rwc")
     try:
-        connection.execute(_SCHEMA)
+        connection.executescript(_SCHEMA)
     except BaseException:
         connection.close()
         raise

@@ -17,8 +17,11 @@ from headstart.core.digest import digest_record
 from headstart.core.errors import ImageError, InputError, SourceError
 from headstart.core.options import Runtime
 from headstart.core.text import counted, quoted
+from headstart.data import decode as decoder
+from headstart.data import traits as looks
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable, Skipped
+from headstart.data.traits import Traits, measure
 from headstart.features.cache import FeatureCache
 from headstart.features.session import LazySession
 
@@ -38,6 +41,7 @@ class Features:
         table: The rows that could be embedded; the others are in its `skipped`.
         matrix: float32 (N, D), a row for each row of the table.
         digests: SHA-256 of each image file, hexadecimal.
+        traits: What else is known of each image.
         cached: How many embeddings came from the cache.
         notes: Sentences that a person should read.
     """
@@ -45,6 +49,7 @@ class Features:
     table: ImageTable
     matrix: NDArray[np.float32]
     digests: tuple[str, ...]
+    traits: tuple[Traits, ...]
     cached: int
     notes: tuple[str, ...] = field(default=())
 
@@ -84,6 +89,7 @@ def extract(
     session = engine or LazySession(embedder.model)
     matrix = np.empty((len(table), embedder.width), np.float32)
     digests: list[str] = []
+    traits: list[Traits] = []
     keep: list[int] = []
     skipped: list[Skipped] = []
     cached = animated = 0
@@ -93,26 +99,32 @@ def extract(
         record["engine"] = engine.name
         runtime = replace(runtime, workers=max(runtime.workers, engine.workers))
     key = digest_record(record)
-    with FeatureCache(runtime.cache, key, embedder.width) as cache:
+    enough_px = embedder.preprocess.enough_px
+    with FeatureCache(runtime.cache, key, embedder.width, traits_key(enough_px)) as cache:
 
-        def embed(index: int) -> tuple[bytes, NDArray[np.float32], bool, bool]:
+        def embed(index: int) -> tuple[bytes, NDArray[np.float32], Traits, bool, bool]:
             data = table.storage.read(table.rows[index].path)
             digest = sha256(data).digest()
-            known = cache.get(digest)
-            if known is not None:
-                return digest, known, True, False
-            image = decode(data, max_megapixels=max_megapixels, enough_px=embedder.preprocess.enough_px)
-            (embedding,) = session.run(image.pixels)
-            if np.isfinite(embedding).all():
-                cache.put(digest, embedding)
-            return digest, embedding, False, image.animated
+            embedding, measured = cache.get(digest), cache.traits(digest)
+            hit = embedding is not None
+            if embedding is not None and measured is not None:
+                return digest, embedding, measured[0], True, False
+            image = decode(data, max_megapixels=max_megapixels, enough_px=enough_px)
+            if measured is None:
+                measured = measure(data, image)
+                cache.put_traits(digest, *measured)
+            if embedding is None:
+                (embedding,) = session.run(image.pixels)
+                if np.isfinite(embedding).all():
+                    cache.put(digest, embedding)
+            return digest, embedding, measured[0], hit, image.animated
 
         for index, result in each(len(table), embed, runtime, "Embedding"):
             path = table.rows[index].path
             if isinstance(result, ImageError):
                 skipped.append(Skipped(path, result.message))
                 continue
-            digest, embedding, hit, moving = result
+            digest, embedding, measured, hit, moving = result
             if not np.isfinite(embedding).all():
                 raise SourceError(
                     f"The embedding of {quoted(path)} holds values that are not finite.",
@@ -121,6 +133,7 @@ def extract(
             matrix[len(keep)] = embedding
             keep.append(index)
             digests.append(digest.hex())
+            traits.append(measured)
             cached += hit
             animated += moving
         notes = cache.notes
@@ -130,7 +143,12 @@ def extract(
         raise no_image(kept)
     if animated:
         notes.append(f"{counted(animated, 'file')} with several frames or pages: the first was used.")
-    return Features(kept, matrix[: len(keep)], tuple(digests), cached, tuple(notes))
+    return Features(kept, matrix[: len(keep)], tuple(digests), tuple(traits), cached, tuple(notes))
+
+
+def traits_key(enough_px: int) -> str:
+    """Digest of what decides the traits of an image: the code that decodes and measures, and how much is decoded."""
+    return digest_record({"traits": looks.VERSION, "decode": decoder.VERSION, "enough_px": enough_px})
 
 
 def each(count: int, work: Callable[[int], T], runtime: Runtime, stage: str) -> Iterator[tuple[int, T | ImageError]]:

@@ -8,10 +8,14 @@ from headstart.core.errors import ImageError
 from headstart.core.options import Runtime
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable, Skipped
-from headstart.features.extract import each, no_image, refuse_skipped
+from headstart.data.traits import Traits, measure
+from headstart.features.cache import FeatureCache
+from headstart.features.extract import each, no_image, refuse_skipped, traits_key
 
 
-def scan(table: ImageTable, runtime: Runtime, *, max_megapixels: int, enough_px: int) -> tuple[ImageTable, list[str]]:
+def scan(
+    table: ImageTable, runtime: Runtime, *, max_megapixels: int, enough_px: int
+) -> tuple[ImageTable, list[str], list[Traits]]:
     """Decode all images, so that none fails in the middle of a training.
 
     Args:
@@ -21,26 +25,33 @@ def scan(table: ImageTable, runtime: Runtime, *, max_megapixels: int, enough_px:
         enough_px: Likewise.
 
     Returns:
-        The table of the images that can be read, with all others in `skipped`, and the SHA-256 of each.
+        The table of the images that can be read, with all others in `skipped`; the SHA-256 of each; and its traits.
 
     Raises:
         SourceError: No image can be read; or a file is skipped and `runtime.strict` is set.
     """
+    keep, digests, traits, skipped = [], [], [], []
+    with FeatureCache(runtime.cache, "", 0, traits_key(enough_px)) as cache:
 
-    def look(index: int) -> str:
-        data = table.storage.read(table.rows[index].path)
-        decode(data, max_megapixels=max_megapixels, enough_px=enough_px)
-        return sha256(data).hexdigest()
+        def look(index: int) -> tuple[str, Traits]:
+            data = table.storage.read(table.rows[index].path)
+            image = decode(data, max_megapixels=max_megapixels, enough_px=enough_px)
+            digest = sha256(data)
+            measured = cache.traits(digest.digest())
+            if measured is None:
+                measured = measure(data, image)
+                cache.put_traits(digest.digest(), *measured)
+            return digest.hexdigest(), measured[0]
 
-    keep, digests, skipped = [], [], []
-    for index, result in each(len(table), look, runtime, "Reading"):
-        if isinstance(result, ImageError):
-            skipped.append(Skipped(table.rows[index].path, result.message))
-        else:
-            keep.append(index)
-            digests.append(result)
+        for index, result in each(len(table), look, runtime, "Reading"):
+            if isinstance(result, ImageError):
+                skipped.append(Skipped(table.rows[index].path, result.message))
+            else:
+                keep.append(index)
+                digests.append(result[0])
+                traits.append(result[1])
     kept = table.select(keep, skipped)
     refuse_skipped(kept, runtime)
     if not keep:
         raise no_image(kept)
-    return kept, digests
+    return kept, digests, traits

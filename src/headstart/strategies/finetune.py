@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.artifact import guard
 from headstart.artifact.classifier import Classifier
 from headstart.backbones import sources
-from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import (
     DeviceError,
     HeadstartError,
@@ -33,6 +31,7 @@ from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
+from headstart.data.traits import Traits
 from headstart.features.extract import Features, extract
 from headstart.features.parity import PARITY as EMBEDDING_PARITY
 from headstart.features.pixels import PixelSession
@@ -40,10 +39,10 @@ from headstart.features.scan import scan
 from headstart.heads import linear
 from headstart.preprocess.spec import Preprocess
 from headstart.strategies import finish, unfinished
-from headstart.strategies.engine import find_engine
+from headstart.strategies.embed import embed
 from headstart.strategies.fitted import Fitted, HeldOut
 from headstart.strategies.own import OWN, Own, refuse_missing
-from headstart.strategies.parity import exported_as_built, pictures
+from headstart.strategies.parity import pictures
 from headstart.strategies.parts import Parts, count, divide
 from headstart.strategies.selection import Selection, select
 
@@ -67,11 +66,13 @@ class _Data:
         classes: Names, in the order of their numbers.
         parts: What is held out.
         selection: Who learns and who chooses the best epoch.
+        traits: What else is known of each image.
         features: Embeddings of the network as it begins, where the head begins as the probe's solution.
     """
 
     table: ImageTable
     digests: tuple[str, ...]
+    traits: tuple[Traits, ...]
     classes: tuple[str, ...]
     parts: Parts
     selection: Selection
@@ -167,17 +168,16 @@ def _read(table: ImageTable, recipe: Recipe, loaded: sources.Loaded, preprocess:
             from headstart.training.export import export
 
             embedder, _ = export(loaded.module, loaded, preprocess, pictures(table, recipe))
+            features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)
         else:
-            embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe), guard.check)
-        engine = find_engine(recipe, embedder, runtime)
-        features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels, engine=engine)
-        table, digests = features.table, features.digests
+            features = embed(table, recipe, runtime).features
+        table, digests, traits = features.table, features.digests, features.traits
     else:
-        table, found = scan(table, runtime, max_megapixels=recipe.max_megapixels, enough_px=preprocess.enough_px)
-        digests = tuple(found)
+        table, found, seen = scan(table, runtime, max_megapixels=recipe.max_megapixels, enough_px=preprocess.enough_px)
+        digests, traits = tuple(found), tuple(seen)
     classes = table.require_classes()  # unreadable images may have taken a class away
     parts = divide(table, digests, classes, recipe, cross_validate=False)
-    return _Data(table, digests, classes, parts, select(parts, digests, recipe), features)
+    return _Data(table, digests, traits, classes, parts, select(parts, digests, recipe), features)
 
 
 def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runtime, own: Own) -> Network:
@@ -236,7 +236,7 @@ def _finish(
 ) -> Fitted:
     """Export, calibrate, evaluate once, write the model file, and prove it.
 
-    The held-out images pass the exported network, which is what the model file holds.
+    All images pass the exported network, which is what the model file holds.
     """
     from headstart.heads.linear import fit_temperature
     from headstart.training.export import export
@@ -244,16 +244,14 @@ def _finish(
 
     parts, choose = data.parts, data.selection.choose
     embedder, difference = export(network.backbone, loaded, preprocess, pictures(data.table, recipe))
-    rows = np.union1d(choose, parts.held_out)
-    wanted = replace(data.table, rows=tuple(data.table.rows[row] for row in rows), skipped=())
     measured = extract(
-        wanted, embedder, replace(runtime, cache=None, strict=True), max_megapixels=recipe.max_megapixels
-    )
-    place = {int(row): at for at, row in enumerate(rows)}
-    inside = measured.matrix[[place[int(row)] for row in choose]]
+        replace(data.table, skipped=()), embedder, replace(runtime, cache=None, strict=True),
+        max_megapixels=recipe.max_megapixels,
+    )  # fmt: skip
     record = partial(head_record, network.head, kind=recipe.head, width=loaded.embedding_size)
-    head = record(temperature=fit_temperature(record(temperature=1.0).scores(inside), parts.labels[choose]))
-    held_out = HeldOut(parts.held_out, head.probabilities(measured.matrix[[place[int(r)] for r in parts.held_out]]))
+    inside = record(temperature=1.0).scores(measured.matrix[choose])
+    head = record(temperature=fit_temperature(inside, parts.labels[choose]))
+    held_out = HeldOut(parts.held_out, head.probabilities(measured.matrix[parts.held_out]))
     evaluation = finish.measure(held_out, np.full(len(parts.held_out), head.temperature), parts, data.classes)
     laps.lap("evaluate")
     counts = count(parts.names, parts.labels, data.classes)
@@ -263,7 +261,8 @@ def _finish(
     _prove_against_network(model, network, head.temperature, preprocess, data.table, recipe)
     return Fitted(
         table=data.table, classes=data.classes, model=model, evaluation=evaluation, held_out=held_out,
-        parts=parts.names, counts=counts, seconds={}, details={},
+        parts=parts.names, digests=data.digests, traits=data.traits, features=measured.matrix,
+        counts=counts, seconds={}, details={},
         notes=(*data.table.notes, *(data.features.notes if data.features else ()), *parts.notes,
                *data.selection.notes, *head.notes, *_sensitive(difference)),
     )  # fmt: skip

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.data.table import ImageTable
+    from headstart.data.traits import Traits
     from headstart.evaluation import Evaluation
 
 
@@ -38,6 +39,9 @@ class Fitted:
         evaluation: Numbers on the held-out images.
         held_out: The predictions behind them.
         parts: The part of each row, (N,): ``train``, ``val``, ``test``, or ``fold 1`` and so on.
+        digests: SHA-256 of each image file, (N,).
+        traits: What else is known of each image, (N,).
+        features: Embeddings of all images by the network that is in the model file, float32 (N, D).
         counts: Images of each part and class.
         seconds: Time of each stage.
         details: What else the strategy has to say of its fit, as JSON values.
@@ -52,6 +56,9 @@ class Fitted:
     evaluation: Evaluation
     held_out: HeldOut = field(repr=False)
     parts: tuple[str, ...] = field(repr=False)
+    digests: tuple[str, ...] = field(repr=False)
+    traits: tuple[Traits, ...] = field(repr=False)
+    features: NDArray[np.float32] = field(repr=False)
     counts: dict[str, dict[str, int]]
     seconds: dict[str, float]
     details: dict[str, Any]

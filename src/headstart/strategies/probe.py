@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.artifact import guard
-from headstart.backbones.embedder import load_embedder
 from headstart.core.extras import require
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
 from headstart.data.splits import deal_folds
 from headstart.data.table import ImageTable
-from headstart.features.extract import Features, extract
+from headstart.features.extract import Features
 from headstart.heads import Head, linear
 from headstart.heads.linear import LinearHead
 from headstart.strategies import finish
-from headstart.strategies.engine import find_engine
+from headstart.strategies.embed import embed
 from headstart.strategies.fitted import Fitted, HeldOut
-from headstart.strategies.parity import exported_as_built
 from headstart.strategies.parts import Parts, count, divide
 
 if TYPE_CHECKING:
@@ -42,9 +39,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     # SciPy's optimiser takes half a second to import; the embedding pass, which mostly runs outside Python, hides it.
     solver = threading.Thread(target=importlib.import_module, args=("scipy.optimize",), daemon=True)
     solver.start()
-    embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe), guard.check)
-    engine = find_engine(recipe, embedder, runtime)
-    features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels, engine=engine)
+    features, embedder, engine = embed(table, recipe, runtime)
     classes = features.table.require_classes()  # unreadable images may have taken a class away
     laps.lap("embed")
     solver.join()
@@ -66,6 +61,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         evaluation=evaluation,
         held_out=held_out,
         parts=parts.names,
+        digests=features.digests,
+        traits=features.traits,
+        features=features.matrix,
         counts=counts,
         seconds=laps.seconds,
         details={

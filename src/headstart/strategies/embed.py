@@ -1,0 +1,42 @@
+"""The one pass of all images through a frozen backbone, which strategies, the data check and comparisons share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from headstart.artifact import guard
+from headstart.backbones.embedder import Embedder, load_embedder
+from headstart.core.options import Runtime
+from headstart.core.recipe import Recipe
+from headstart.data.table import ImageTable
+from headstart.features.extract import Features, extract
+from headstart.strategies.engine import find_engine
+from headstart.strategies.parity import exported_as_built
+
+
+class Embedded(NamedTuple):
+    """A table that was embedded.
+
+    Attributes:
+        features: Embeddings, digests and traits of the images that can be read.
+        embedder: What computed them.
+        engine: What ran it; None for ONNX Runtime on the CPU.
+    """
+
+    features: Features
+    embedder: Embedder
+    engine: Any
+
+
+def embed(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Embedded:
+    """Embed all images of a table with the recipe's backbone, through the cache.
+
+    Raises:
+        SourceError: No image can be read.
+        OptionError: There is no such backbone.
+        ModelError: Its weights are missing or damaged.
+    """
+    embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe), guard.check)
+    engine = find_engine(recipe, embedder, runtime)
+    features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels, engine=engine)
+    return Embedded(features, embedder, engine)
