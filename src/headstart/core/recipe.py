@@ -14,7 +14,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
 
-Fit = Literal["crop", "squash", "pad"]
+Fit = Literal["crop", "squash", "pad", "auto"]
+MeasureBy = Literal["auto", "holdout", "folds"]
 Precision = Literal["int8", "float32"]
 ClassWeight = Literal["none", "balanced"]
 Head = Literal["linear", "mlp", "own"]
@@ -44,7 +45,8 @@ class Recipe:
         weights: Path of a weights file to start from instead; empty for none.
         precision: Arithmetic of the backbone; ``int8`` exists for a probe on ``lite0``, where it is the default.
         fit: How an image is brought to the square that the backbone takes: ``crop`` keeps the shape and cuts
-            the borders, ``squash`` keeps all and bends the shape, ``pad`` keeps both and adds borders.
+            the borders, ``squash`` keeps all and bends the shape, ``pad`` keeps both and adds borders; ``auto``
+            chooses by cross-validation on the train images.
         head: ``linear``, ``mlp`` with one hidden layer, or the user's ``own`` (from Python, see `headstart.Own`).
         hidden: Width of the hidden layer of ``mlp``.
         dropout: Share of its values that are dropped while it is trained, in [0, 1).
@@ -53,6 +55,9 @@ class Recipe:
         validation: Share of the train images that choose the best epoch, in [0, 0.5], where the source has not both
             val and test; 0 lets the held-out images choose it, as the tutorials do, which makes their numbers too good.
         folds: Folds of cross-validation, at least 2.
+        measure_by: ``holdout`` measures on images that are held out, ``folds`` by cross-validation over all images,
+            each by a model that has not seen it; ``auto`` holds out, unless the probe has too few images for that.
+        budget: Seconds that the strategy ``auto`` may take; 0 for no limit.
         seed: Seeds every random choice.
         max_megapixels: Images of more are refused before they are decoded, which bounds the memory.
         epochs: Passes over the train images.
@@ -100,6 +105,8 @@ class Recipe:
     holdout: float = 0.2
     validation: float = _BY_STRATEGY
     folds: int = 5
+    measure_by: MeasureBy = "auto"
+    budget: float = 0.0
     seed: int = 0
     max_megapixels: int = 64
     epochs: int = _BY_STRATEGY
@@ -263,7 +270,7 @@ def _toml(value: object) -> str:
 
 _RANGES: dict[str, tuple[float, float]] = {
     "holdout": (0.01, 0.5), "validation": (0, 0.5), "folds": (2, 100), "max_megapixels": (1, MAX_MEGAPIXELS),
-    "seed": (0, 2**63 - 1), "hidden": (1, 65536), "dropout": (0, 0.99), "epochs": (1, 100_000),
+    "budget": (0, 1e9), "seed": (0, 2**63 - 1), "hidden": (1, 65536), "dropout": (0, 0.99), "epochs": (1, 100_000),
     "batch_size": (1, 65536), "accumulate": (1, 1024), "lr": (1e-8, 100), "momentum": (0, 0.9999),
     "weight_decay": (0, 10), "layer_decay": (0.01, 1), "step_epochs": (1, 100_000), "step_factor": (0, 1),
     "warmup_epochs": (0, 100_000), "label_smoothing": (0, 0.99), "ema": (0, 0.99999), "mixup": (0, 10),

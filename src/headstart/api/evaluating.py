@@ -1,0 +1,110 @@
+"""Measure a model file on labelled images."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.artifact.classifier import Classifier
+from headstart.core.errors import ImageError, SourceError
+from headstart.core.options import Runtime
+from headstart.core.text import counted, listed, quoted
+from headstart.data.table import ImageTable, Skipped
+from headstart.evaluation import Evaluation
+from headstart.features.extract import each, no_image, refuse_skipped
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+from headstart.api.reading import read
+
+
+def evaluate(
+    classifier: Classifier,
+    images: ImageTable | str | os.PathLike[str],
+    *,
+    allow_missing: bool = False,
+    runtime: Runtime | None = None,
+) -> tuple[Evaluation, ImageTable]:
+    """Evaluate a classifier on labelled images, by running the model file itself on each.
+
+    Args:
+        classifier: The classifier.
+        images: An image table, or a source of one. Where it has splits, only the test split counts; without
+            one, only the val split.
+        allow_missing: Accept a source that lacks some of the model's classes.
+        runtime: Workers, progress, strictness.
+
+    Returns:
+        The evaluation, and the table of the images that it is about, with all that were skipped.
+
+    Raises:
+        SourceError: Classes that the model does not know, or lacks; or no image can be read.
+
+    Example:
+        >>> headstart.evaluate(headstart.load("model.onnx"), "photos/")[0].accuracy  # doctest: +SKIP
+        0.954
+    """
+    from headstart.evaluation import evaluate as measure
+
+    runtime = runtime or Runtime(cache=None)
+    table = images if isinstance(images, ImageTable) else read(images)
+    refuse_skipped(table, runtime)
+    split = next((part for part in ("test", "val", "train") if part in table.splits), None)
+    if split:
+        rows = tuple(row for row in table.rows if row.split == split)
+        if others := len(table) - len(rows):
+            notes = (*table.notes, f"{counted(others, 'image')} of other splits left out.")
+            table = dataclasses.replace(table, rows=rows, notes=notes)
+    _match_classes(table, classifier.classes, allow_missing=allow_missing)
+    keep, skipped, probabilities, known = [], [], [], 0
+
+    def work(index: int) -> tuple[NDArray[np.float32], bool]:
+        data = table.storage.read(table.rows[index].path)
+        return classifier.run_file(data).probabilities, classifier.metadata.knows(data)
+
+    for index, result in each(len(table), work, runtime, "Evaluating"):
+        if isinstance(result, ImageError):
+            skipped.append(Skipped(table.rows[index].path, result.message))
+        else:
+            keep.append(index)
+            probabilities.append(result[0])
+            known += result[1]
+    table = table.select(keep, skipped)
+    if known:
+        note = f"The model has learnt from {known:,} of these {counted(len(table), 'image')}: the numbers are too good."
+        table = dataclasses.replace(table, notes=(*table.notes, note))
+    refuse_skipped(table, runtime)
+    if not keep:
+        raise no_image(table)
+    place = {label: i for i, label in enumerate(classifier.classes)}
+    labels = np.array([place[row.label or ""] for row in table.rows])
+    evaluation = measure(
+        np.array(probabilities, np.float64),
+        labels,
+        classifier.classes,
+        split=split or "all",
+        temperature=classifier.metadata.temperature,
+    )
+    return evaluation, table
+
+
+def _match_classes(table: ImageTable, known: Sequence[str], *, allow_missing: bool) -> None:
+    found, expected = set(table.classes), set(known)
+    unknown = sorted(found - expected)
+    missing = [label for label in known if label not in found]
+    if unknown:
+        raise SourceError(
+            f"{quoted(table.source)} holds classes that the model does not know: {listed(unknown)}; "
+            f"it knows {listed(known)}.",
+            "Give the folders the names that the model was trained with; classes are matched by name, never by order.",
+        )
+    if missing and not allow_missing:
+        raise SourceError(
+            f"{quoted(table.source)} lacks classes of the model: {listed(missing)}.",
+            "Add images of them, or measure the others alone with --allow-missing.",
+        )

@@ -1,0 +1,40 @@
+"""Read a source, load a model file."""
+
+from __future__ import annotations
+
+import os
+
+from headstart.artifact.classifier import Classifier
+from headstart.data import readers
+from headstart.data.table import ImageTable
+
+
+def read(source: str | os.PathLike[str], *, columns: readers.Columns | None = None) -> ImageTable:
+    """Read a source into an image table; no image is decoded yet.
+
+    Args:
+        source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a CSV, TSV or JSONL
+            manifest; a zip file of any of these.
+        columns: Names of a manifest's columns.
+
+    Raises:
+        SourceError: There is no such source, or it holds no image.
+
+    Example:
+        >>> headstart.read("photos/").classes  # doctest: +SKIP
+        ('ants', 'bees')
+    """
+    return readers.read(source, columns)
+
+
+def load(path: str | os.PathLike[str]) -> Classifier:
+    """Load a model file; no code in it is ever run.
+
+    Raises:
+        ModelError: There is no such file, or it is refused.
+
+    Example:
+        >>> headstart.load("runs/photos/model.onnx").classes  # doctest: +SKIP
+        ('ants', 'bees')
+    """
+    return Classifier.load(path)

@@ -1,0 +1,189 @@
+"""A finished training, and the folder it is saved in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from headstart.artifact.classifier import Classifier
+from headstart.core.errors import StorageError
+from headstart.core.files import durable_write_all, folder_lock, make_folder
+from headstart.core.recipe import Recipe
+from headstart.core.text import csv_label, csv_path, json_text, listed, portable, quoted
+from headstart.data.table import Skipped
+from headstart.evaluation import Evaluation
+from headstart.strategies import unfinished
+from headstart.strategies.fitted import Fitted
+
+MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "weights.safetensors"
+# What runs of trained networks have, and others have not.
+OPTIONAL_FILES = {WEIGHTS_FILE, "history.csv", "curves.png", "lr.png"}
+RECIPE_FILE = "recipe.toml"  # the first to be put in place
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        fitted: What the strategy gave.
+        recipe: All choices that it followed from.
+        seconds: Time of each stage, and in all.
+    """
+
+    fitted: Fitted
+    recipe: Recipe
+    seconds: dict[str, float]
+
+    def __repr__(self) -> str:
+        low, high = self.evaluation.accuracy_interval
+        return (
+            f"Run({self.recipe.strategy}: accuracy {self.evaluation.accuracy:.3f} ({low:.3f} to {high:.3f}) "
+            f"on {self.evaluation.n:,} images, {self.evaluation.split}; {self.fitted.table!r})"
+        )
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The trained classifier: the very bytes that `save` writes."""
+        return Classifier(self.fitted.model)
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Numbers on held-out images."""
+        return self.fitted.evaluation
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Files that were found and not used, with reasons."""
+        return self.fitted.table.skipped
+
+    def as_dict(self) -> dict[str, Any]:
+        """The run as JSON values: the content of ``metrics.json``."""
+        fitted = self.fitted
+        return {
+            "strategy": self.recipe.strategy,
+            "backbone": self.recipe.backbone,
+            "classes": [portable(label) for label in fitted.classes],
+            "counts": {
+                "images": len(fitted.table),
+                "skipped": len(self.skipped),
+                "ignored": fitted.table.ignored,
+                **{part: {portable(k): n for k, n in by_class.items()} for part, by_class in fitted.counts.items()},
+            },
+            "evaluation": self.evaluation.as_dict(),
+            "details": fitted.details,
+            "seconds": {stage: round(time, 3) for stage, time in self.seconds.items()},
+            "skipped": [skip.as_dict() for skip in self.skipped],
+            "notes": [portable(note) for note in fitted.notes],
+        }
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the run folder. Each file is replaced whole, after all of them are on the disk, and the model last.
+
+        Args:
+            folder: Where to; it is created.
+            overwrite: Replace the run that is there.
+
+        Returns:
+            The folder.
+
+        Raises:
+            StorageError: There is a run already, another process is writing one, or it cannot be written.
+        """
+        path = Path(folder)
+        overwrite = overwrite or path == self.fitted.folder  # its own, which was looked at before the training
+        refuse_existing(path, overwrite=overwrite)
+        make_folder(path)
+        with folder_lock(path):
+            refuse_existing(path, overwrite=overwrite)
+            metrics = {"run": portable(str(path)), **self.as_dict()}
+            contents: dict[str, str | bytes] = {
+                RECIPE_FILE: self.recipe.to_toml(),
+                "splits.csv": self._splits_csv(),
+                "predictions.csv": self._predictions_csv(),
+                "metrics.json": json_text(metrics) + "\n",
+                **self.fitted.files,
+                MODEL_FILE: self.fitted.model,
+            }
+            durable_write_all({path / name: content for name, content in contents.items()})
+            self._remove_others(path)
+            unfinished.remove(path)
+        return path
+
+    def _remove_others(self, folder: Path) -> None:
+        """Delete what a run that was replaced has left: its network must not be taken for that of this one."""
+        for name in OPTIONAL_FILES - set(self.fitted.files):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
+        if self.fitted.folder != folder:
+            shutil.rmtree(folder / unfinished.LOGS, ignore_errors=True)
+
+    def _splits_csv(self) -> str:
+        """A manifest that gives the same run again; the folds of a cross-validation are drawn anew, and the same."""
+        fitted = self.fitted
+        rows = []
+        for row, part in zip(fitted.table.rows, fitted.parts, strict=True):
+            fold = part.removeprefix("fold ") if part.startswith("fold ") else ""
+            split = "train" if fold else part
+            rows.append((csv_path(row.path), csv_label(row.label or ""), split, csv_label(row.group or ""), fold))
+        return _csv(("path", "label", "split", "group", "fold"), rows)
+
+    def _predictions_csv(self) -> str:
+        fitted, classes = self.fitted, self.fitted.classes
+        place = {label: i for i, label in enumerate(classes)}
+        lines = []
+        for row, probabilities in zip(fitted.held_out.rows, fitted.held_out.probabilities, strict=True):
+            image, best = fitted.table.rows[row], int(probabilities.argmax())
+            label = image.label or ""
+            lines.append((
+                csv_path(image.path), fitted.parts[row], csv_label(label), csv_label(classes[best]),
+                "yes" if classes[best] == label else "no",
+                f"{probabilities[best]:.6f}", f"{probabilities[place[label]]:.6f}",
+            ))  # fmt: skip
+        header = ("path", "split", "label", "predicted", "correct", "probability", "probability_of_label")
+        return _csv(header, lines)
+
+
+def refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    """Keep a run from being replaced by accident.
+
+    Raises:
+        StorageError: The folder holds a run, or a file of the user's that a run would replace, and `overwrite` is
+            off; or it is no folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{quoted(str(folder))} is a file; a run needs a folder.", "Choose another --out.")
+    if overwrite:
+        return
+    if unfinished.exists(folder):
+        raise unfinished.in_the_way(folder)
+    if (folder / MODEL_FILE).exists():
+        raise StorageError(
+            f"{quoted(str(folder))} already holds a run.",
+            "Choose another folder (--out), or replace it (--overwrite, overwrite=True).",
+        )
+    # A run that was killed while it was put in place has its recipe; other files of these names are somebody's own.
+    own = [name for name in ("splits.csv", "predictions.csv", "metrics.json") if (folder / name).exists()]
+    if own and not (folder / RECIPE_FILE).exists():
+        raise StorageError(
+            f"{quoted(str(folder))} already holds {listed(own)}, which a run would replace.",
+            "Choose another folder (--out), or replace them (--overwrite, overwrite=True).",
+        )
+
+
+def _csv(header: Sequence[str], rows: Any) -> str:
+    import csv
+    import io
+
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()

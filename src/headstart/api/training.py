@@ -1,0 +1,141 @@
+"""Train, go on, begin with the network of another run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headstart import strategies
+from headstart.api.reading import read
+from headstart.api.run import WEIGHTS_FILE, Run
+from headstart.core.errors import OptionError, StorageError
+from headstart.core.options import Runtime
+from headstart.core.recipe import ClassWeight, Fit, Precision, Recipe
+from headstart.core.text import quoted
+from headstart.data import readers
+from headstart.data.table import ImageTable
+from headstart.features.extract import refuse_skipped
+from headstart.strategies import unfinished
+from headstart.strategies.own import Own
+
+
+def train(
+    images: ImageTable | str | os.PathLike[str],
+    recipe: Recipe | None = None,
+    *,
+    strategy: str | None = None,
+    backbone: str | None = None,
+    precision: Precision | None = None,
+    fit: Fit | None = None,
+    class_weight: ClassWeight | None = None,
+    seed: int | None = None,
+    start_from: str | os.PathLike[str] | None = None,
+    own: Own | None = None,
+    runtime: Runtime | None = None,
+) -> Run:
+    """Train a classifier and evaluate it on images that it was not trained on.
+
+    Args:
+        images: An image table, or a source of one.
+        recipe: All choices; the arguments that follow replace single ones.
+        strategy: See `Recipe`, as for the next five. For all other settings give a recipe.
+        backbone: Name of the pretrained network.
+        precision: ``int8`` or ``float32``.
+        fit: ``crop``, ``squash`` or ``pad``.
+        class_weight: ``none`` or ``balanced``.
+        seed: Seeds every random choice.
+        start_from: Folder of a run whose network is trained further, on other images of the same classes.
+        own: A backbone, head or loop that takes the place of Headstart's.
+        runtime: Cache, workers, progress, strictness, device, folder of checkpoints.
+
+    Raises:
+        SourceError: The images cannot be learnt from.
+        OptionError: A choice that does not exist.
+        ModelError: The backbone's weights are missing or damaged.
+        OfflineError: They are not here and could not be fetched.
+        ExtraError: The strategy needs a package that is not installed.
+        DeviceError: The device is not there, or has too little memory.
+        TrainingError: The loss is no number any more.
+
+    Example:
+        >>> headstart.train("photos/").evaluation.accuracy  # doctest: +SKIP
+        0.954
+    """
+    start = time.perf_counter()
+    choices = {
+        "strategy": strategy, "backbone": backbone, "precision": precision,
+        "fit": fit, "class_weight": class_weight, "seed": seed,
+    }  # fmt: skip
+    chosen: dict[str, Any] = {key: value for key, value in choices.items() if value is not None}
+    if start_from is not None:
+        chosen |= _continued(Path(start_from), recipe or Recipe.from_dict(chosen))
+    # Settings without a value are those of the strategy, so that they are filled in after the choices.
+    recipe = dataclasses.replace(recipe, **chosen) if recipe else Recipe.from_dict(chosen)
+    recipe = own.named(recipe) if own else recipe
+    runtime = runtime or Runtime()
+    learn = strategies.find(recipe.strategy)
+    table = images if isinstance(images, ImageTable) else read(images)
+    refuse_skipped(table, runtime)
+    fitted = learn(table, recipe, runtime, **({"own": own} if own else {}))
+    return Run(fitted, recipe, {**fitted.seconds, "total": time.perf_counter() - start})
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    source: ImageTable | str | os.PathLike[str] | None = None,
+    *,
+    choices: Mapping[str, Any] | None = None,
+    columns: readers.Columns | None = None,
+    own: Own | None = None,
+    runtime: Runtime | None = None,
+) -> Run:
+    """Go on with an interrupted training, from its last finished epoch. On the CPU the result is the same to the bit.
+
+    Args:
+        folder: Its run folder.
+        source: Its images; None reads them from where they were.
+        choices: Settings that must be those of the recipe it followed.
+        columns: Names of a manifest's columns; None for those it was read by.
+        own: The parts that were not Headstart's, as they were at the beginning.
+        runtime: See `train`; its folder is the run folder.
+
+    Raises:
+        StorageError: The folder holds no unfinished training.
+        OptionError: The settings differ; it says in what.
+        SourceError: The images differ; it says which.
+        ModelError: The checkpoint is damaged.
+
+    Example:
+        >>> headstart.resume("runs/pets").save("runs/pets")  # doctest: +SKIP
+    """
+    path = Path(folder)
+    before = unfinished.read(path)
+    if choices:
+        unfinished.check_recipe(before, Recipe.from_dict({**before.recipe.as_dict(), **choices}))
+    table = (
+        source
+        if isinstance(source, ImageTable)
+        else read(source or before.source, columns=columns or readers.Columns.of(before.columns))
+    )
+    runtime = dataclasses.replace(runtime or Runtime(), folder=path, resume=True)
+    return train(table, before.recipe, own=own, runtime=runtime)
+
+
+def _continued(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """The choices that let a recipe begin with the network and the head of a run."""
+    if recipe.strategy != "finetune":
+        raise OptionError(
+            f"To go on from a run is to fine-tune; the strategy is {quoted(recipe.strategy)}.",
+            "Choose the strategy finetune.",
+        )
+    file = folder / WEIGHTS_FILE if folder.is_dir() else folder
+    if not file.is_file():
+        raise StorageError(
+            f"{quoted(str(folder))} holds no {WEIGHTS_FILE}.",
+            "Runs of the strategies finetune and scratch have one.",
+        )
+    return {"backbone": f"file:{file}", "start": "weights"}
