@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -31,6 +31,22 @@ MAX_POWER_STEPS = 4
 MAX_STEPS = 2 + MAX_POWER_STEPS + 2 + 1
 # More images than this change the chosen strength no more; they would only cost time.
 SELECTION_LIMIT = 10_000
+
+
+class OutOfFold(NamedTuple):
+    """Predictions on rows, each by a head that was fitted on the other folds.
+
+    Attributes:
+        rows: Which rows, (M,), rising; all but where there are more than `SELECTION_LIMIT`.
+        probabilities: Calibrated, float64 (M, C).
+        strength: The strength that all these heads have; see `LinearHead`.
+        temperature: What the scores were divided by.
+    """
+
+    rows: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    strength: float
+    temperature: float
 
 
 @dataclass(frozen=True)
@@ -95,20 +111,13 @@ def fit(
         SourceError: The features are not finite, or all the same.
     """
     _check(features, labels, classes)
-    # One shift for all and one scale for all: unlike a scale for each feature it keeps the geometry that the
-    # backbone learnt, and it commutes with the rotation below.
-    centre = features.mean(0, dtype=np.float64)
-    scale = float(np.sqrt(features.var(0, dtype=np.float64).mean()))
-    sample_weight = _balanced(labels) if class_weight == "balanced" else np.ones(len(labels), np.float32)
+    sample_weight = _weights(labels, class_weight)
     # One thread a fold, and none inside the matrix products: those wait for each other, and when another program runs
     # they wait long (on two cores 3 s became 14 to 68 s).
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        centred = ((features - centre.astype(np.float32)) / np.float32(scale)).astype(np.float32)
-        axes = softmax.principal_axes(centred)
-        z = centred @ axes
-        del centred  # a copy of all features
-        strength, out_of_fold, loss = _choose(z, labels, folds, classes, sample_weight, pool, advance)
-        temperature = fit_temperature(*out_of_fold)
+        z, axes, centre, scale = _along_axes(features)
+        chosen = _choose(z, labels, folds, classes, sample_weight, pool, advance)
+        strength, loss, temperature = chosen.strength, chosen.loss, chosen.temperature()
         found = softmax.solve(z, labels, classes=classes, strength=strength, sample_weight=sample_weight)
     advance(1)
     weights = axes @ found.weights / scale
@@ -120,6 +129,30 @@ def fit(
         loss,
         () if found.converged else (f"The head's fit was stopped after {softmax.MAX_ITERATIONS} iterations.",),
     )
+
+
+def cross_validate(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    folds: NDArray[np.int64],
+    *,
+    classes: int,
+    class_weight: ClassWeight = "none",
+    workers: int = 1,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> OutOfFold:
+    """Predict each row by a head that was fitted on the other folds; arguments and errors are those of `fit`.
+
+    The strength and the temperature, two numbers, are chosen on the same predictions. That flatters them a little, and
+    embeddings that are compared with each other by them alike.
+    """
+    _check(features, labels, classes)
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        z = _along_axes(features)[0]
+        chosen = _choose(z, labels, folds, classes, _weights(labels, class_weight), pool, advance)
+    advance(1)
+    temperature = chosen.temperature()
+    return OutOfFold(chosen.rows, to_probabilities(chosen.scores / temperature), chosen.strength, temperature)
 
 
 def smoothed_log_loss(
@@ -175,6 +208,37 @@ def _check(features: NDArray[np.float32], labels: NDArray[np.int64], classes: in
         )
 
 
+class _Chosen(NamedTuple):
+    """The strength with the smallest log loss, and the out-of-fold scores (M, C) that it gave on some rows."""
+
+    strength: float
+    loss: float
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    def temperature(self) -> float:
+        return fit_temperature(self.scores, self.labels, self.weights)
+
+
+def _along_axes(
+    features: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64], float]:
+    """Features (N, R) in the basis of their principal axes (D, R), after a shift (D,) and a scale."""
+    # One shift for all and one scale for all: unlike a scale for each feature it keeps the geometry that the
+    # backbone learnt, and it commutes with the rotation below.
+    centre = features.mean(0, dtype=np.float64)
+    scale = float(np.sqrt(features.var(0, dtype=np.float64).mean()))
+    centred = ((features - centre.astype(np.float32)) / np.float32(scale)).astype(np.float32)
+    axes = softmax.principal_axes(centred)
+    return centred @ axes, axes, centre, scale
+
+
+def _weights(labels: NDArray[np.int64], class_weight: ClassWeight) -> NDArray[np.float32]:
+    return _balanced(labels) if class_weight == "balanced" else np.ones(len(labels), np.float32)
+
+
 def _balanced(labels: NDArray[np.int64]) -> NDArray[np.float32]:
     """Weights (N,) that give every class the same total, and 1 on average (scikit-learn's ``balanced``)."""
     counts = np.bincount(labels)
@@ -189,16 +253,17 @@ def _choose(
     weights: NDArray[np.float32],
     pool: ThreadPoolExecutor,
     advance: Callable[[int], None],
-) -> tuple[float, tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float32]], float]:
-    """The strength with the smallest log loss, the out-of-fold scores (N, C), labels and weights, and that loss.
+) -> _Chosen:
+    """The strength with the smallest log loss.
 
     From the first strength the search goes downhill in steps of ten, then looks half a step to each side.
     """
+    chosen = np.arange(len(z))
     if len(z) > SELECTION_LIMIT:
         by_class = np.argsort(labels, kind="stable")
         some = np.sort(by_class[np.linspace(0, len(z) - 1, SELECTION_LIMIT).astype(int)])
         if len(np.unique(labels[some])) == classes:
-            z, labels, folds, weights = z[some], labels[some], folds[some], weights[some]
+            chosen, z, labels, folds, weights = some, z[some], labels[some], folds[some], weights[some]
     splits = [(folds != fold, folds == fold) for fold in np.unique(folds)]
     inside = [(z[rows], labels[rows], weights[rows]) for rows, _ in splits]
     starts: list[softmax.Solution | None] = [None] * len(splits)
@@ -227,4 +292,4 @@ def _choose(
     best = min((best, best - 0.5, best + 0.5), key=attempt)
     advance(MAX_STEPS - 1 - len(tried))
     loss, scores = tried[best]
-    return 10**best, (scores, labels, weights), loss
+    return _Chosen(10**best, loss, chosen, scores, labels, weights)
