@@ -21,6 +21,8 @@ from headstart.api import Run
 from headstart.artifact import golden, guard, schema
 from headstart.artifact.classifier import Classifier
 from headstart.artifact.schema import Metadata
+from headstart.artifact.shapes import value_shapes
+from headstart.artifact.writer import amend
 from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import HeadstartError, ModelError
 from headstart.core.graph import Graph
@@ -80,7 +82,7 @@ def test_metadata(run: Run) -> None:
     assert metadata.evaluation == json.loads(json.dumps(run.evaluation.as_dict()))
     assert metadata.temperature == pytest.approx(run.fitted.details["head"]["temperature"], rel=1e-6)
     assert metadata.version == headstart.__version__
-    assert metadata.schema == schema.SCHEMA == 1
+    assert metadata.schema == schema.SCHEMA == 2
     assert metadata.backbone["name"] == "lite0"
     assert metadata.backbone["embedding_size"] == 1280
     assert metadata.backbone["embedder"] == load_embedder(Recipe(), None).digest
@@ -131,9 +133,11 @@ PLAIN = """
     assert described[0] == ("image", "tensor(uint8)", ["N", "H", "W", 3]), described
     assert described[1] == ("probabilities", "tensor(float)", ["N", 3]), described
     assert described[2] == ("embedding", "tensor(float)", ["N", 1280]), described
-    probabilities, embedding = session.run(None, {"image": numpy.load(images)})
+    assert described[3] == ("feature_map", "tensor(float)", ["N", 1280, 7, 7]), described
+    names = ["probabilities", "embedding", "feature_map"]
+    probabilities, embedding, feature_map = session.run(names, {"image": numpy.load(images)})
     assert "headstart" not in sys.modules
-    numpy.savez(out, probabilities=probabilities, embedding=embedding)
+    numpy.savez(out, probabilities=probabilities, embedding=embedding, feature_map=feature_map)
 """
 
 
@@ -152,6 +156,7 @@ def test_plain_runtime_gives_the_same(which: str, request: pytest.FixtureRequest
     np.testing.assert_allclose(out["probabilities"].sum(1), 1, atol=1e-6)
     np.testing.assert_allclose(out["probabilities"], run.classifier.predict_proba(images), atol=1e-5)
     np.testing.assert_allclose(out["embedding"], run.classifier.embed(images), atol=1e-4)
+    np.testing.assert_allclose(out["feature_map"].mean((2, 3)), out["embedding"], atol=1e-5)
     assert [run.classifier.classes[i] for i in out["probabilities"].argmax(1)] == ["disc", "stripes"]
 
 
@@ -172,6 +177,67 @@ def test_embedding_is_that_of_the_training(run: Run, shapes: Path) -> None:
     pixels = np.asarray(Image.open(shapes / "noise" / "003.png"))
     (embedding,) = embedder.run(pixels)
     np.testing.assert_array_equal(run.classifier.run_pixels(pixels).embedding, embedding)
+
+
+# --- the feature map -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["run", "float_run"])
+def test_feature_map_is_what_the_embedding_is_the_mean_of(which: str, request: pytest.FixtureRequest) -> None:
+    classifier: Classifier = request.getfixturevalue(which).classifier
+    pixels = np.asarray(draw("disc", 41))
+    result = classifier.run_pixels(pixels, feature_map=True)
+    assert result.feature_map is not None
+    assert result.feature_map.shape == (7, 7, 1280)
+    assert result.feature_map.dtype == np.float32
+    np.testing.assert_allclose(result.feature_map.mean((0, 1)), result.embedding, atol=1e-5)
+    plain = classifier.run_pixels(pixels)
+    assert plain.feature_map is None
+    np.testing.assert_array_equal(plain.embedding, result.embedding)
+    np.testing.assert_array_equal(plain.probabilities, result.probabilities)
+
+
+def test_feature_map_lies_as_the_picture_does(run: Run) -> None:
+    """Upright: what changes at the top left of the picture changes the top left of the map most."""
+    grey = np.full((224, 224, 3), 128, np.uint8)
+    marked = grey.copy()
+    marked[:40, 140:] = np.asarray(draw("noise", 1, (84, 40)))
+    before, after = (run.classifier.run_pixels(one, feature_map=True).feature_map for one in (grey, marked))
+    assert before is not None
+    assert after is not None
+    change = np.linalg.norm(after - before, axis=2)
+    row, column = np.unravel_index(change.argmax(), change.shape)
+    assert row <= 1
+    assert column >= 4
+
+
+# --- amended -------------------------------------------------------------------------------------------------------
+
+
+def test_amended_metadata_keeps_the_graph(run: Run) -> None:
+    content = amend(run.fitted.model, reasons=("The probe won.", "So did \ud800 lite0."))
+    classifier = Classifier(content)
+    assert classifier.metadata.reasons == ("The probe won.", "So did \\xed\\xa0\\x80 lite0.")
+    assert Classifier(amend(content, reasons=())).metadata.to_json() == run.classifier.metadata.to_json()
+    before, after = onnx.load_from_string(run.fitted.model), onnx.load_from_string(content)
+    assert before.graph == after.graph
+    assert amend(content, reasons=()) == run.fitted.model
+    assert run.classifier.metadata.reasons == ()
+
+
+def test_amended_model_of_schema_1_is_of_today() -> None:
+    classifier = Classifier(amend(STORED.read_bytes(), reasons=("Old.",)))
+    assert (classifier.metadata.schema, classifier.metadata.version) == (schema.SCHEMA, "0.1.0")
+    assert classifier.verify().passed
+
+
+def test_amended_with_what_is_refused(run: Run) -> None:
+    with pytest.raises(ModelError, match="reasons"):
+        amend(run.fitted.model, reasons=tuple("x" for _ in range(schema.MAX_REASONS + 1)))
+    with pytest.raises(ModelError, match="classes"):
+        amend(run.fitted.model, classes=("a", "b"))
+    with pytest.raises(TypeError):
+        amend(run.fitted.model, reason="x")
 
 
 # --- verify --------------------------------------------------------------------------------------------------------
@@ -233,7 +299,7 @@ class Broken:
     def __init__(self, probabilities: list[float], embedding: float) -> None:
         self.result = [np.array(probabilities, np.float32), np.full(1280, embedding, np.float32)]
 
-    def run(self, image: object) -> list[Any]:
+    def run(self, image: object, outputs: object = None) -> list[Any]:
         return self.result
 
 
@@ -297,7 +363,7 @@ def test_cost_of_the_stored_model_is_far_from_the_limits() -> None:
     """The number that stands beside the guard's limit, 24 million values for an image, is about right."""
     model, expected = onnx.load(STORED), Graph()
     add_preprocess(expected, headstart.load(STORED).metadata.preprocess)
-    shapes = guard._shapes(model, expected, 224)
+    shapes = value_shapes(model, expected, 224)
     values = sum(int(np.prod(shapes[node.output[0]])) for node in model.graph.node[len(expected.nodes) :])
     assert 23e6 < values < 26e6
     assert values * 5 < guard.MAX_VALUES

@@ -225,7 +225,7 @@ def test_values_that_are_not_finite_are_no_answer(
     classifier: Classifier, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = [np.array([np.nan, 0, 0], np.float32), np.zeros(1280, np.float32)]
-    monkeypatch.setattr(session.LazySession, "run", lambda self, image: bad)
+    monkeypatch.setattr(session.LazySession, "run", lambda self, image, outputs=None: bad)
     with pytest.raises(ImageError, match="not finite"):
         classifier.predict(picture)
 

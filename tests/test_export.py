@@ -18,6 +18,7 @@ timm = pytest.importorskip("timm")
 torchvision = pytest.importorskip("torchvision")
 
 from headstart.artifact import guard  # noqa: E402
+from headstart.artifact.classifier import Classifier  # noqa: E402
 from headstart.artifact.schema import Metadata  # noqa: E402
 from headstart.artifact.writer import write_model  # noqa: E402
 from headstart.backbones.embedder import Embedder, load_embedder  # noqa: E402
@@ -110,7 +111,13 @@ def agrees(network: Any, size_px: int) -> Embedder:
     assert difference.max() < PARITY
     # Pictures are told apart, so that the comparison says something.
     assert np.linalg.norm(expected[0] - expected[1]) > 10 * PARITY * np.linalg.norm(expected[0])
-    assert guard.check(model_file(embedder)).classes == ("a", "b")
+    content = model_file(embedder)
+    assert guard.check(content).classes == ("a", "b")
+    results = [Classifier(content).run_pixels(picture, feature_map=True) for picture in PICTURES]
+    for result in results:
+        if result.feature_map is not None:
+            length = np.linalg.norm(result.embedding)
+            assert np.linalg.norm(result.feature_map.mean((0, 1)) - result.embedding) < PARITY * length
     return embedder
 
 
@@ -128,6 +135,10 @@ def of_torchvision(name: str, classifier: str, **options: Any) -> Callable[[], A
         return network
 
     return make
+
+
+def has_feature_map(embedder: Embedder) -> bool:
+    return [output.name for output in onnx.load_from_string(model_file(embedder)).graph.output][2:] == ["feature_map"]
 
 
 def squeezenet() -> Any:
@@ -156,13 +167,48 @@ SLOW: dict[str, tuple[Callable[[], Any], int]] = {
 
 @pytest.mark.parametrize(("make", "size_px"), QUICK.values(), ids=QUICK.keys())
 def test_networks(make: Callable[[], Any], size_px: int) -> None:
-    agrees(seeded(make), size_px)
+    # Of a vision transformer and of ConvNeXt, the embedding is no mean over a map.
+    assert has_feature_map(agrees(seeded(make), size_px)) == (make not in {QUICK["vit"][0], QUICK["convnext"][0]})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("make", "size_px"), SLOW.values(), ids=SLOW.keys())
 def test_more_networks(make: Callable[[], Any], size_px: int) -> None:
     agrees(seeded(make), size_px)
+
+
+class Pooled(nn.Module):
+    """A convolution, and a function of its map."""
+
+    def __init__(self, pool: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.convolution, self.pool = nn.Conv2d(3, 5, 3, stride=2), pool
+
+    def forward(self, x: Any) -> Any:
+        return self.pool(self.convolution(x))
+
+
+POOLS: dict[str, tuple[Callable[[Any], Any], bool]] = {
+    "mean": (lambda y: y.mean((2, 3)), True),
+    "mean over axes from the end": (lambda y: y.mean((-1, -2)), True),
+    "mean that keeps the axes": (lambda y: y.mean((2, 3), keepdim=True).flatten(1), True),
+    "global pool": (lambda y: functional.adaptive_avg_pool2d(y, 1).flatten(1), True),
+    "channels last": (lambda y: y.relu().permute(0, 2, 3, 1).softmax(-1).mean((1, 2)), True),
+    "maximum": (lambda y: y.amax((2, 3)), False),
+    "mean over rows alone": (lambda y: y.mean(2).flatten(1), False),
+    "sum": (lambda y: y.sum((2, 3)), False),
+    "something after it": (lambda y: y.mean((2, 3)).relu(), False),
+    "tokens": (lambda y: y.flatten(2).mean(2), False),
+}
+
+
+@pytest.mark.parametrize(("pool", "found"), POOLS.values(), ids=POOLS.keys())
+def test_feature_map_is_found_in_the_graph(pool: Callable[[Any], Any], found: bool) -> None:
+    assert has_feature_map(agrees(seeded(lambda: Pooled(pool)), 32)) == found
+
+
+def test_pixels_are_no_feature_map() -> None:
+    assert not has_feature_map(embedder_of(Function(lambda x: x.mean((2, 3))), 32))
 
 
 # --- operators -----------------------------------------------------------------------------------------------------

@@ -819,7 +819,7 @@ def test_huge_metadata(sound: bytes) -> None:
 
 
 def test_newer_schema(sound: bytes) -> None:
-    error = refused(with_metadata(sound, lambda r: r.update(schema=2, classes="another form")), "newer Headstart")
+    error = refused(with_metadata(sound, lambda r: r.update(schema=3, classes="another form")), "newer Headstart")
     assert "pip install --upgrade headstart" in error.hint
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from headstart.artifact import golden, guard, wire
+from headstart.artifact.feature_map import FEATURE_MAP
+from headstart.artifact.golden import OUTPUTS
 from headstart.artifact.schema import Metadata
 from headstart.core.errors import ImageError, InputError
 from headstart.core.options import Runtime
@@ -53,10 +55,13 @@ class Result:
     Attributes:
         probabilities: float32 (C,), which sum to 1.
         embedding: float32 (D,).
+        feature_map: float32 (h, w, D), rows from the top and columns from the left of the square that the network
+            sees; its mean over h and w is the embedding. None where it was not asked for, or the network has none.
     """
 
     probabilities: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    feature_map: NDArray[np.float32] | None = None
 
 
 # An image that was opened and not loaded yet reads its file, which two threads must not do at once.
@@ -139,12 +144,25 @@ class Classifier:
         enough = self.metadata.preprocess.enough_px
         return self.run_pixels(decode(data, max_megapixels=self._max_megapixels, enough_px=enough).pixels)
 
-    def run_pixels(self, pixels: NDArray[np.uint8]) -> Result:
-        """Run the model on uint8 (H, W, 3); see `run_file`."""
-        probabilities, embedding = self._session.run(pixels)
-        if not (np.isfinite(probabilities).all() and np.isfinite(embedding).all()):
+    def run_pixels(self, pixels: NDArray[np.uint8], *, feature_map: bool = False) -> Result:
+        """Run the model on uint8 (H, W, 3); see `run_file`.
+
+        Args:
+            pixels: The image.
+            feature_map: Give the feature map too, where the network has one.
+        """
+        names = list(OUTPUTS)
+        if feature_map and FEATURE_MAP in self._session.outputs:
+            names.append(FEATURE_MAP)
+        values = dict(zip(names, self._session.run(pixels, names), strict=True))
+        if not all(np.isfinite(value).all() for value in values.values()):
             raise ImageError("the model gives values that are not finite")
-        return Result(probabilities, embedding)
+        channels_first = values.get(FEATURE_MAP)
+        return Result(
+            probabilities=values["probabilities"],
+            embedding=values["embedding"],
+            feature_map=None if channels_first is None else channels_first.transpose(1, 2, 0),
+        )
 
     def prediction(self, probabilities: NDArray[np.float32], top: int = 5) -> Prediction:
         """Probabilities (C,) in words."""

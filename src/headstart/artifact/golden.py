@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # (height, width): one that is shrunk, wide and odd; one that is enlarged; one upright and tiny.
 SHAPES = ((301, 420), (96, 64), (33, 20))
 RECTANGLES = 24
+OUTPUTS = ("probabilities", "embedding")
 # Float sums may be ordered differently on another processor. Int8 sums are exact, but a value that lies on the edge
 # between two levels may fall to the other side, and one level is about 1 % of a typical activation.
 TOLERANCES = {
@@ -51,7 +52,7 @@ def make(session: Session) -> tuple[Golden, ...]:
     goldens = []
     for number, (height, width) in enumerate(SHAPES):
         pixels = picture(height, width, seed=number)
-        probabilities, embedding = session.run(pixels)
+        probabilities, embedding = session.run(pixels, OUTPUTS)
         goldens.append(Golden(_png(pixels), probabilities, embedding))
     return tuple(goldens)
 
@@ -65,7 +66,8 @@ def verify(session: Session | LazySession, metadata: Metadata) -> Verification:
     probability, embedding = [0.0], [0.0]
     for golden in metadata.golden:
         try:
-            got_probabilities, got_embedding = session.run(decode(golden.png, max_megapixels=1).pixels)
+            pixels = decode(golden.png, max_megapixels=1).pixels
+            got_probabilities, got_embedding = session.run(pixels, OUTPUTS)
         except ImageError as error:
             raise ModelError(f"A golden image of the model cannot be used: {error.message}.") from error
         probability.append(_largest(got_probabilities - golden.probabilities))

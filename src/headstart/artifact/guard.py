@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.artifact.feature_map import FEATURE_MAP
 from headstart.artifact.schema import Metadata
+from headstart.artifact.shapes import decides, value_shapes
 from headstart.artifact.wire import NOT_OURS, check_structure, metadata_text
 from headstart.core.errors import ModelError
 from headstart.core.graph import Graph
-from headstart.core.operators import MAX_INTEGERS, MAX_SIZE, OPERATORS, complaint
+from headstart.core.operators import MAX_SIZE, OPERATORS, complaint
 from headstart.core.text import quoted
 from headstart.preprocess.nodes import add_preprocess
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from onnx import ModelProto, NodeProto, TensorProto
 
+OUTPUTS = ["probabilities", "embedding"]
 MIN_OPSET, MAX_OPSET = 18, 26  # `antialias` of Resize needs 18
 MAX_IR_VERSION = 14
 MAX_NODES = 20_000
@@ -67,7 +70,7 @@ def check(content: bytes, name: str = "The model") -> Metadata:
         model = onnx.load_from_string(content)
     except (DecodeError, ValueError, TypeError) as error:
         raise ModelError(f"{name} is damaged: it is not a valid ONNX file.", NOT_OURS) from error
-    _check_outside(model)
+    _check_outside(model, metadata)
     _check_names(model)
     for tensor in model.graph.initializer:
         _check_tensor(tensor)
@@ -75,15 +78,15 @@ def check(content: bytes, name: str = "The model") -> Metadata:
     with np.errstate(all="ignore"):  # what an absurd mean makes infinite is refused as a weight
         add_preprocess(expected, metadata.preprocess)
     _check_preprocess(model, expected)
-    integers = {tensor.name: _integers(tensor) for tensor in model.graph.initializer if _decides(tensor)}
+    integers = {tensor.name: _integers(tensor) for tensor in model.graph.initializer if decides(tensor)}
     for node in model.graph.node[len(expected.nodes) :]:
         _check_node(node, integers)
     _check_cost(model, expected, metadata)
     return metadata
 
 
-def _check_outside(model: ModelProto) -> None:
-    """Nothing but one graph of standard operators, with one image in and two results out."""
+def _check_outside(model: ModelProto, metadata: Metadata) -> None:
+    """Nothing but one graph of standard operators, with one image in and the results out that Headstart writes."""
     graph = model.graph
     if not _only(model, _MODEL_FIELDS) or not _only(graph, _GRAPH_FIELDS) or len(graph.node) > MAX_NODES:
         raise ModelError("The model holds functions or other parts that Headstart never writes; refused.")
@@ -92,15 +95,17 @@ def _check_outside(model: ModelProto) -> None:
     if not standard or not 0 < model.ir_version <= MAX_IR_VERSION:
         raise ModelError("The model asks for operators that Headstart never writes; refused.")
     inputs, outputs = [value.name for value in graph.input], [value.name for value in graph.output]
-    if inputs != ["image"] or outputs != ["probabilities", "embedding"]:
-        raise ModelError("The model's inputs and outputs are not 'image', and 'probabilities' and 'embedding'.")
+    optional = [FEATURE_MAP] if metadata.schema > 1 else []
+    if inputs != ["image"] or outputs[:2] != OUTPUTS or outputs[2:] not in ([], optional):
+        raise ModelError("The model's inputs and outputs are not those that Headstart writes; refused.")
     # Element types are those of TensorProto: 2 is uint8, 1 is float32. A dimension that is a symbol has the value 0.
     declared = [
         (value.type.tensor_type.elem_type, [d.dim_value for d in value.type.tensor_type.shape.dim])
         for value in (*graph.input, *graph.output)
     ]
+    ranks = [4 if name == FEATURE_MAP else 2 for name in outputs]
     if declared[0] != (2, [0, 0, 0, 3]) or any(
-        kind != 1 or len(dims) != 2 or dims[0] != 0 for kind, dims in declared[1:]
+        kind != 1 or len(dims) != rank or dims[0] != 0 for (kind, dims), rank in zip(declared[1:], ranks, strict=True)
     ):
         raise ModelError("The model's inputs and outputs are not of the shapes that Headstart writes; refused.")
 
@@ -145,11 +150,6 @@ def _check_preprocess(model: ModelProto, expected: Graph) -> None:
         )
 
 
-def _decides(tensor: TensorProto) -> bool:
-    """Whether the values of a tensor may decide shapes, so that they must be looked at."""
-    return tensor.data_type == tensor.INT64 and math.prod(tensor.dims) <= MAX_INTEGERS
-
-
 def _integers(tensor: TensorProto) -> list[int]:
     values: list[int] = np.frombuffer(tensor.raw_data, "<i8").tolist()
     return values
@@ -166,7 +166,7 @@ def _check_node(node: NodeProto, integers: dict[str, list[int]]) -> None:
 def _check_cost(model: ModelProto, expected: Graph, metadata: Metadata) -> None:
     """The sizes of all values that one image passes through, inferred without running anything."""
     nodes = model.graph.node[len(expected.nodes) :]
-    shapes = _shapes(model, expected, metadata.preprocess.size_px)
+    shapes = value_shapes(model, expected, metadata.preprocess.size_px)
     values = multiplications = 0
     for node in nodes:
         shape = shapes.get(node.output[0])
@@ -184,9 +184,10 @@ def _check_cost(model: ModelProto, expected: Graph, metadata: Metadata) -> None:
     if values > MAX_VALUES or multiplications > MAX_MULTIPLICATIONS:
         raise ModelError("One image would cost more memory or time than any model of Headstart takes; refused.")
     classes, width = len(metadata.classes), shapes["embedding"][-1] if "embedding" in shapes else 0
-    declared = [output.type.tensor_type.shape.dim[1].dim_value for output in model.graph.output]
+    declared = [[d.dim_value for d in output.type.tensor_type.shape.dim[1:]] for output in model.graph.output]
     computed = [shapes.get(output.name) for output in model.graph.output]
-    if computed != [[1, classes], [1, width]] or declared != [classes, width]:
+    expected_dims = [[classes], [width], [width, *shapes.get(FEATURE_MAP, [])[2:]]]
+    if declared != expected_dims[: len(declared)] or computed != [[1, *dims] for dims in declared]:
         raise ModelError(f"The model's outputs do not fit the {classes:,} classes that it names; refused.")
     if any(len(one.probabilities) != classes or len(one.embedding) != width for one in metadata.golden):
         raise ModelError("The model's golden images do not fit its outputs; refused.")
@@ -201,37 +202,6 @@ def _terms(node: NodeProto, shapes: dict[str, list[int]]) -> int:
     if node.op_type in {"MaxPool", "AveragePool"}:
         return math.prod(next(one.ints for one in node.attribute if one.name == "kernel_shape"))
     return 1
-
-
-def _shapes(model: ModelProto, expected: Graph, size_px: int) -> dict[str, list[int]]:
-    """The shape of each value after the preprocessing, for one image; 0 stands for a size that is not known."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    first = len(expected.nodes)
-    # The shapes follow from the dimensions of the weights: their values stay outside, but for those that are sizes.
-    given = {model.graph.node[first - 1].output[0]: (TensorProto.FLOAT, [1, 3, size_px, size_px])}
-    constants = [tensor for tensor in model.graph.initializer if tensor.name not in expected.constants]
-    sizes = [tensor for tensor in constants if _decides(tensor)]
-    for tensor in constants:
-        if not _decides(tensor):
-            given[tensor.name] = tensor.data_type, list(tensor.dims)
-    inputs = [helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in given.items()]
-    # Without declared shapes, so that nothing but the inferred ones counts.
-    outputs = [helper.make_tensor_value_info(output.name, TensorProto.FLOAT, None) for output in model.graph.output]
-    inner = helper.make_graph(model.graph.node[first:], "inner", inputs, outputs, sizes)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(
-            helper.make_model(inner, opset_imports=model.opset_import, ir_version=model.ir_version),
-            check_type=True,
-            strict_mode=True,
-        ).graph
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise ModelError("The model's parts do not fit together; refused.") from error
-    shapes = {name: dims for name, (_, dims) in given.items()} | {one.name: list(one.dims) for one in sizes}
-    for value in (*inferred.value_info, *inferred.output):
-        shapes[value.name] = [d.dim_value for d in value.type.tensor_type.shape.dim]
-    return shapes
 
 
 def _only(message: Message, names: set[str]) -> bool:

@@ -16,16 +16,17 @@ import numpy as np
 
 from headstart.core.errors import ModelError
 from headstart.core.recipe import MAX_MEGAPIXELS
-from headstart.core.text import json_text
+from headstart.core.text import json_text, portable
 from headstart.preprocess.spec import Preprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had neither `reasons`, nor the outputs `distance` and `feature_map`
 FINGERPRINT_BYTES = 8  # among a million images two share one with a chance of 1 to 37 million
 MAX_CLASSES = 100_000
 MAX_GOLDEN = 16
+MAX_REASONS = 100
 # 64 MiB of empty lists would take 1.5 GiB; 100,000 classes with an evaluation have two million values.
 MAX_JSON_VALUES = 4_000_000
 MAX_DIGITS = 18
@@ -60,6 +61,7 @@ class Metadata:
         evaluation: The evaluation as JSON values; None where there was none.
         golden: Generated images with expected outputs.
         tolerance: Largest difference of a probability that `verify` accepts, and relative one of an embedding.
+        reasons: Sentences that say why the strategy, the backbone and the fit are what they are.
         learnt_from: First 8 bytes of the SHA-256 of each image file that was learnt from, in order.
         version: Version of Headstart that wrote the file.
         schema: Version of this document.
@@ -74,6 +76,7 @@ class Metadata:
     evaluation: dict[str, Any] | None
     golden: tuple[Golden, ...] = ()
     tolerance: dict[str, float] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
     learnt_from: bytes = b""
     version: str = ""
     schema: int = SCHEMA
@@ -81,7 +84,11 @@ class Metadata:
     def to_json(self) -> str:
         """The document."""
         record: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
-        record |= {"classes": list(self.classes), "preprocess": self.preprocess.as_dict()}
+        record |= {
+            "classes": list(self.classes),
+            "preprocess": self.preprocess.as_dict(),
+            "reasons": list(self.reasons),
+        }
         record["golden"] = [
             {
                 "png": base64.b64encode(one.png).decode("ascii"),
@@ -135,6 +142,7 @@ class Metadata:
             evaluation=None if record.get("evaluation") is None else _mapping(record, "evaluation"),
             golden=_goldens(record),
             tolerance=_tolerance(record),
+            reasons=_reasons(record),
             learnt_from=_fingerprints(record),
             version=_version(record),
             schema=schema,
@@ -176,6 +184,14 @@ def _recipe(record: Mapping[str, Any]) -> dict[str, Any]:
     if type(limit) is not int or not 1 <= limit <= MAX_MEGAPIXELS:
         raise ModelError(f"The model's metadata has no valid max_megapixels: {limit!r:.50}.")
     return recipe
+
+
+def _reasons(record: Mapping[str, Any]) -> tuple[str, ...]:
+    reasons = record.get("reasons", [])
+    valid = isinstance(reasons, list) and len(reasons) <= MAX_REASONS and all(isinstance(one, str) for one in reasons)
+    if not valid:
+        raise ModelError("The model's metadata has no valid list of reasons.")
+    return tuple(portable(one) for one in reasons)
 
 
 def _fingerprints(record: Mapping[str, Any]) -> bytes:

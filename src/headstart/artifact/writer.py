@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from headstart.artifact import golden
-from headstart.artifact.schema import Metadata
+from headstart.artifact import feature_map, golden, guard
+from headstart.artifact.schema import SCHEMA, Metadata
+from headstart.artifact.shapes import value_shapes
 from headstart.artifact.wire import KEY
 from headstart.backbones.embedder import Embedder
 from headstart.core.graph import Graph
 from headstart.features.session import Session
 from headstart.heads import Head
+from headstart.preprocess.nodes import add_preprocess
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 def write_model(embedder: Embedder, head: Head, metadata: Metadata) -> bytes:
     """The model file: ``image`` uint8 (N, H, W, 3) to ``probabilities`` (N, C) and ``embedding`` (N, D), float32.
+
+    Where the network ends in a mean over space, what it is the mean of is the output ``feature_map`` (N, D, h, w).
 
     Args:
         embedder: Pixels to embedding.
@@ -29,6 +33,34 @@ def write_model(embedder: Embedder, head: Head, metadata: Metadata) -> bytes:
     session = Session(model.SerializeToString())
     tolerance = golden.TOLERANCES[metadata.recipe["precision"]]
     metadata = dataclasses.replace(metadata, golden=golden.make(session), tolerance=tolerance)
+    return _with_metadata(model, metadata)
+
+
+def amend(model: bytes, **changes: Any) -> bytes:
+    """The same model file with other metadata.
+
+    Args:
+        model: A model file.
+        **changes: New values by the names of `Metadata`'s attributes, such as ``reasons``.
+
+    Returns:
+        The model file, which `guard.check` accepts; its graph is that of `model`.
+
+    Raises:
+        ModelError: The file, or a new value, is refused.
+        TypeError: There is no such attribute.
+    """
+    import onnx
+
+    metadata = dataclasses.replace(guard.check(model), **{"schema": SCHEMA} | changes)
+    proto = onnx.load_from_string(model)
+    del proto.metadata_props[:]
+    content = _with_metadata(proto, metadata)
+    guard.check(content)
+    return content
+
+
+def _with_metadata(model: ModelProto, metadata: Metadata) -> bytes:
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, metadata.to_json()
     content: bytes = model.SerializeToString(deterministic=True)
@@ -40,10 +72,14 @@ def _assemble(embedder: Embedder, head: Head, classes: int) -> ModelProto:
     from onnx import helper
 
     model = onnx.load_from_string(embedder.model)
+    preprocess = Graph()
+    add_preprocess(preprocess, embedder.preprocess)
+    shapes = value_shapes(model, preprocess, embedder.preprocess.size_px)
     graph = Graph()
     name = head.add_nodes(graph, model.graph.output[0].name)
-    model.graph.node.extend(graph.nodes)
-    model.graph.initializer.extend(graph.constants.values())
     output = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", classes])
     model.graph.output.insert(0, output)
+    feature_map.expose(model, len(preprocess.nodes), shapes)
+    model.graph.node.extend(graph.nodes)
+    model.graph.initializer.extend(graph.constants.values())
     return model

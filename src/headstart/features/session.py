@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -62,20 +63,21 @@ class Session:
             raise ModelError(f"ONNX Runtime refuses the model: {str(error)[:300]}") from error
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
-    def run(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def run(self, image: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
         """Run one image.
 
         Args:
             image: uint8 (H, W, 3).
+            outputs: Names of what is wanted; None for all. What is not asked for is not copied.
 
         Returns:
-            One array for each output, without the batch dimension.
+            One array for each of them, without the batch dimension.
 
         Raises:
             ImageError: The runtime failed on this image, for want of memory say.
         """
         try:
-            results: list[Any] = self._session.run(None, {"image": image[None]})
+            results: list[Any] = self._session.run(outputs, {"image": image[None]})
         except Exception as error:
             raise ImageError(f"the model failed on it: {str(error)[:200]}") from error
         return [result[0] for result in results]
@@ -95,14 +97,26 @@ class LazySession:
         self._lock = threading.Lock()
         self._session: Session | None = None
 
-    def run(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def run(self, image: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
         """Run one image; see `Session.run`.
 
         Raises:
             ModelError: ONNX Runtime refuses the model.
             ImageError: The runtime failed on this image.
         """
+        return self._loaded().run(image, outputs)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the model's outputs.
+
+        Raises:
+            ModelError: ONNX Runtime refuses the model.
+        """
+        return self._loaded().outputs
+
+    def _loaded(self) -> Session:
         with self._lock:
             if self._session is None:
                 self._session = Session(self._model)
-        return self._session.run(image)
+        return self._session
