@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from headstart.backbones import catalog
 from headstart.backbones.layers import Int8Layers, Layers, Tensor
 from headstart.backbones.torchfile import read_tensors
@@ -62,6 +64,18 @@ def read_weights(path: Path | None = None) -> dict[str, NDArray[Any]]:
     if digest_bytes(data) != catalog.find("lite0").digest:
         raise ModelError(f"The weights of lite0 in '{path}' are not the released ones (SHA-256 differs).", _reinstall())
     return read_tensors(data)
+
+
+def read_classifier(path: Path | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The layer that tells ImageNet's classes apart by the embedding: weights (1280, 1000) and bias (1000,).
+
+    The model files of Headstart do not hold it.
+
+    Raises:
+        ModelError: See `read_weights`.
+    """
+    tensors = read_weights(path)
+    return np.ascontiguousarray(tensors["_fc.weight"].T), tensors["_fc.bias"]
 
 
 def build(graph: Graph, pixels: str, precision: Precision) -> str:
