@@ -15,7 +15,7 @@ from headstart.core.options import default_workers
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
 from headstart.data.traits import THUMBNAIL_PX, thumbnail
-from headstart.features.cache import FeatureCache
+from headstart.features.cache import FILE_NAME, FeatureCache
 from headstart.features.extract import traits_key
 
 LITE0_ENOUGH_PX = 512  # twice what the default backbone resizes to: the key under which its thumbnails are kept
@@ -50,8 +50,9 @@ class Thumbnails:
         self._table = table
         self._digests = [bytes.fromhex(digest) for digest in digests]
         self._max_megapixels = max_megapixels
-        # A folder without embeddings is not made one by looking.
-        self._cache = FeatureCache(cache if cache and cache.is_dir() else None, "", 0, traits_key(enough_px))
+        # A folder that holds no cache is not made one by looking.
+        folder = cache if cache and (cache / FILE_NAME).is_file() else None
+        self._cache = FeatureCache(folder, "", 0, traits_key(enough_px))
 
     def __enter__(self) -> Thumbnails:
         self._cache.__enter__()

@@ -1,0 +1,215 @@
+"""What more images would bring: accuracy against the number of training images, from kept embeddings.
+
+Nested shares of the training images are fitted, each measured on the same held-out images, and errors that fall as a
+power of the number of images (Cortes et al. 1993; Hestness et al. 2017), perhaps towards a floor, are carried on to
+twice as many. The interval comes from other held-out images and other draws, by the bootstrap, and covers both forms;
+where it does not tell a gain from none, that is what is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from headstart.evaluation.intervals import Interval, percentiles, wilson
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# A fit: features (N, D) and labels (N,) of the images to learn from, and features (M, D) of those to predict; gives the
+# predicted class of each, (M,).
+Fit = Callable[["NDArray[np.float32]", "NDArray[np.int64]", "NDArray[np.float32]"], "NDArray[np.int64]"]
+
+SHARES = (0.125, 0.25, 0.5, 1.0)
+DRAWS = 4  # of each share that is not the whole: their mean is measured
+RESAMPLES = 400
+MIN_ERRORS = 3  # on the largest part, below which the curve's end is chance
+
+
+@dataclass(frozen=True)
+class Point:
+    """One number of training images.
+
+    Attributes:
+        images: How many were learnt from.
+        accuracy: Mean share of the held-out images that were told right.
+        interval: At 95 %, from the held-out images alone.
+    """
+
+    images: int
+    accuracy: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """What was measured, and what follows for twice as many images.
+
+    Attributes:
+        points: By number of images.
+        power: Errors fall as this power of the number of images; None where no power can be fitted.
+        twice: Number of images of the forecast.
+        accuracy: The forecast; None where there is none.
+        interval: Of the forecast, at 95 %.
+        gain: Forecast less the accuracy that was measured with all images.
+        gain_interval: Of the gain, at 95 %; narrower than the other, since both are of the same held-out images.
+        told: Whether a gain can be told from none.
+        reason: Why there is no forecast; empty where there is one.
+    """
+
+    points: tuple[Point, ...]
+    power: float | None
+    twice: int
+    accuracy: float | None
+    interval: Interval | None
+    gain: float | None
+    gain_interval: Interval | None
+    told: bool
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The curve as JSON values."""
+        return {
+            **self.__dict__,
+            "points": [{**point.__dict__, "interval": list(point.interval)} for point in self.points],
+            "interval": None if self.interval is None else list(self.interval),
+            "gain_interval": None if self.gain_interval is None else list(self.gain_interval),
+        }
+
+
+class Part(NamedTuple):
+    """Images to learn from, and images to measure on.
+
+    Attributes:
+        features: Of the training images, float32 (N, D).
+        labels: Their classes, (N,), in 0..C-1.
+        held_out: Features of the held-out images, float32 (M, D).
+        truth: Their classes, (M,).
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    held_out: NDArray[np.float32]
+    truth: NDArray[np.int64]
+
+
+def learning_curve(parts: Sequence[Part], fit: Fit, *, seed: int = 0) -> LearningCurve:
+    """Fit nested shares of the training images, and carry the errors on to twice as many.
+
+    Args:
+        parts: One, or one for each fold of a cross-validation; the folds are of about the same size.
+        fit: Learns and predicts.
+        seed: Of the shares.
+
+    Returns:
+        The curve; with a reason instead of a forecast where too little is known.
+    """
+    wrong: list[NDArray[np.bool_]] = []  # for each size, (draws, held-out images of all parts)
+    sizes: list[int] = []
+    orders = [[_stratified_order(part.labels, seed, draw) for draw in range(DRAWS)] for part in parts]
+    for share in SHARES:
+        draws = 1 if share == 1 else DRAWS
+        rows = [[order[: round(share * len(order))] for order in of_part[:draws]] for of_part in orders]
+        if min(_fewest(part.labels, one) for part, of_part in zip(parts, rows, strict=True) for one in of_part) < 2:
+            continue
+        missed = [
+            [fit(part.features[one], part.labels[one], part.held_out) != part.truth for one in of_part]
+            for part, of_part in zip(parts, rows, strict=True)
+        ]
+        wrong.append(np.concatenate([np.array(one) for one in missed], axis=1))
+        sizes.append(round(float(np.mean([len(of_part[0]) for of_part in rows]))))
+    return _forecast(np.array(sizes), wrong, 2 * round(float(np.mean([len(part.labels) for part in parts]))), seed)
+
+
+def _fewest(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> int:
+    """Images of the smallest class among some rows."""
+    return int(np.bincount(labels[rows], minlength=labels.max() + 1)[np.unique(labels)].min())
+
+
+def _stratified_order(labels: NDArray[np.int64], seed: int, draw: int) -> NDArray[np.int64]:
+    """An order of the images in which every beginning has the classes in about their proportions."""
+    rng = np.random.default_rng([seed, draw])
+    order = rng.permutation(len(labels))
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        place[own] = (np.arange(len(own)) + rng.random()) / len(own)
+    return np.argsort(place, kind="stable")
+
+
+def _forecast(sizes: NDArray[np.int64], wrong: list[NDArray[np.bool_]], twice: int, seed: int) -> LearningCurve:
+    """The curve of measured errors, for each size (draws, M), and its forecast."""
+    errors = np.array([one.mean() for one in wrong])
+    images = wrong[0].shape[1] if wrong else 0
+    points = tuple(
+        Point(int(size), float(1 - error), wilson(round(float(1 - error) * images), images))
+        for size, error in zip(sizes, errors, strict=True)
+    )
+    reason = ""
+    if len(sizes) < 3:
+        reason = "There are too few images of a class to learn from parts of them."
+    elif errors[-1] * images < MIN_ERRORS:
+        reason = f"With all images fewer than {MIN_ERRORS} held-out images are mistaken: what is left is chance."
+    if reason:
+        return LearningCurve(points, None, twice, None, None, None, None, False, reason)
+    resampled = _resample(wrong, np.random.default_rng(seed))
+    both = np.vstack([errors, resampled]) + 0.5 / images  # half an error more: without any there is no logarithm
+    powers, gain_of_power = _by_power(sizes, both)
+    gain_of_floor = _by_floor(both)
+    # Which of the two holds cannot be told from a few points, so that the interval is that of both together.
+    gains = np.concatenate([gain_of_power[1:], gain_of_floor[1:]])
+    accuracies = (1 - np.tile(resampled[:, -1], 2) + gains).clip(0, 1)
+    gain = float(gain_of_power[0] + gain_of_floor[0]) / 2
+    low, high = percentiles(gains)
+    return LearningCurve(
+        points=points,
+        power=float(powers[0]),
+        twice=twice,
+        accuracy=float(1 - errors[-1] + gain),
+        interval=percentiles(accuracies),
+        gain=gain,
+        gain_interval=(low, high),
+        told=low > 0,
+        reason="",
+    )
+
+
+def _resample(wrong: list[NDArray[np.bool_]], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Errors (B, S) of other held-out images, and of other draws of training images."""
+    images = wrong[0].shape[1]
+    counts = rng.multinomial(images, np.full(images, 1 / images), size=RESAMPLES).astype(np.float64)  # (B, M)
+    columns = []
+    for one in wrong:
+        errors = counts @ one.T / images  # (B, draws)
+        picks = rng.integers(0, len(one), errors.shape)
+        columns.append(np.take_along_axis(errors, picks, 1).mean(1))
+    # There is one draw of all images; another set of as many would differ by about as much as draws of half of them.
+    chance = wrong[-2].mean(1).std(ddof=1)
+    columns[-1] = (columns[-1] + rng.normal(0, chance, RESAMPLES)).clip(0, 1)
+    return np.column_stack(columns)
+
+
+def _by_power(sizes: NDArray[np.int64], errors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The power by which each row of errors (B, S) falls, and the gain of twice the images, where that goes on; (B,).
+
+    A straight line through the logarithms, made to pass through the error with all images: that is measured best, and
+    the question is how it goes on from there. Errors that rise are taken for level.
+    """
+    x = np.log(sizes / sizes[-1])  # (S,), the last is 0
+    y = np.log(errors / errors[:, -1:])
+    powers = (-(y @ x) / (x @ x)).clip(0)
+    return powers, errors[:, -1] * (1 - 2.0**-powers)
+
+
+def _by_floor(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The gain of twice the images where errors fall towards a floor that is not zero, (B,).
+
+    Of errors ``a n^-b + c`` each doubling gains the same fraction of what the one before gained, whatever a, b and c.
+    """
+    before, last = errors[:, -3] - errors[:, -2], errors[:, -2] - errors[:, -1]
+    fraction = np.divide(last, before, out=np.ones_like(last), where=before > 0).clip(0, 1)
+    gains: NDArray[np.float64] = last.clip(0) * fraction
+    return gains

@@ -1,0 +1,254 @@
+"""The data behind a report: what ``analysis.json`` holds. Bounded, without pictures, and enough to draw the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from headstart import __version__
+from headstart.artifact.schema import Metadata
+from headstart.artifact.wire import metadata_text
+from headstart.core.recipe import Recipe
+from headstart.core.text import portable
+from headstart.evaluation.intervals import wilson
+from headstart.report.evidence import like_their_own, nearest
+from headstart.report.growth import forecast
+from headstart.report.layout import kept_neighbours, layout
+from headstart.report.selection import Selection, select
+from headstart.strategies.fitted import Fitted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SCHEMA = 1
+EVIDENCE = 4  # training images beside a mistake
+CLASSES = 200  # rows of the table of classes
+FINDINGS_OF_A_KIND = 12
+PATHS_OF_A_FINDING = 6
+NOTES = 40
+SKIPPED = 50
+BINS = 10  # of the reliability diagram
+PACKAGES = ("numpy", "scipy", "onnx", "onnxruntime", "pillow")
+TRAINING_PACKAGES = ("torch", "torchvision", "timm")
+
+
+def analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Look at a finished training from all sides.
+
+    Args:
+        fitted: What the strategy gave.
+        recipe: All choices.
+        record: The run as in ``metrics.json``.
+
+    Returns:
+        JSON values; ``images`` lists each image that is shown once, and the rest names them by their place in it.
+    """
+    with threadpool_limits(1, user_api="blas"):  # as in `headstart.heads.linear`: threads here wait for each other
+        return _analyse(fitted, recipe, record)
+
+
+def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
+    place = {label: i for i, label in enumerate(fitted.classes)}
+    labels = np.array([place[row.label or ""] for row in fitted.table.rows])
+    rows, probabilities = _measured(fitted)
+    chosen = select(rows, probabilities, labels)
+    asked = [*chosen.mistakes, *chosen.uncertain]
+    evidence = nearest(fitted.features, asked, fitted.parts, count=EVIDENCE)
+    pictures = _Pictures(fitted, dict(zip(rows.tolist(), probabilities, strict=True)), labels)
+    curve = forecast(fitted, recipe, labels)
+    metadata = Metadata.from_json(metadata_text(fitted.model, "The model"))
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "versions": versions(recipe),
+        "source": fitted.table.source,
+        "columns": dict(fitted.table.columns),
+        **_of_record(record),
+        "recipe": recipe.as_dict(),
+        "evaluation": _of_evaluation(record["evaluation"]),
+        "majority": _majority(labels, rows, fitted.parts),
+        "findings": findings(record.get("check")),
+        "model": {
+            "bytes": len(fitted.model),
+            "enough_px": metadata.preprocess.enough_px,
+            "preprocess": metadata.preprocess.as_dict(),
+            "backbone": metadata.backbone,
+            "temperature": metadata.temperature,
+            **{name: getattr(metadata, name, None) for name in ("familiarity", "conformal")},
+            "reasons": list(getattr(metadata, "reasons", ())),
+        },
+        "reliability": reliability(probabilities, labels[rows]),
+        "mistakes": pictures.with_evidence(chosen.mistakes, evidence),
+        "uncertain": pictures.with_evidence(chosen.uncertain, evidence),
+        "cells": [
+            {"true": true, "predicted": predicted, "images": count, "shown": [pictures.place(row) for row in shown]}
+            for true, predicted, count, shown in chosen.cells
+        ],
+        "map": _map(fitted, chosen, labels, pictures),
+        "learning_curve": {"reason": curve, "points": []} if isinstance(curve, str) else curve.as_dict(),
+        "images": pictures.records,
+    }
+
+
+def versions(recipe: Recipe) -> dict[str, str]:
+    """What computed it: versions of Python and of the packages that the numbers depend on."""
+    import platform
+    from importlib import metadata
+
+    found = {"python": platform.python_version(), "headstart": __version__}
+    for name in (*PACKAGES, *(TRAINING_PACKAGES if recipe.strategy != "probe" else ())):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # as in a program that was packed without their records
+            continue
+    return found
+
+
+def findings(check: Any) -> list[dict[str, Any]]:
+    """What the data check found, of each kind the first few, with their number; empty where there was none."""
+    found = check.get("findings", []) if isinstance(check, Mapping) else check or []
+    by_kind: dict[str, list[Any]] = {}
+    for one in found:
+        by_kind.setdefault(str(one.get("kind", "")), []).append(one)
+    return [
+        {
+            "kind": kind,
+            "count": len(of_kind),
+            "shown": [
+                {"message": str(one.get("message", "")), "paths": list(_paths(one))[:PATHS_OF_A_FINDING]}
+                for one in of_kind[:FINDINGS_OF_A_KIND]
+            ],
+        }
+        for kind, of_kind in by_kind.items()
+    ]
+
+
+def reliability(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Bins of equal width of the probability of the predicted class, with the share that is right and its interval."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
+    bins = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
+    found = []
+    for place in np.unique(bins):
+        inside = bins == place
+        images, correct = int(inside.sum()), int(right[inside].sum())
+        found.append({
+            "low": place / BINS, "high": (place + 1) / BINS, "images": images,
+            "confidence": float(confidence[inside].mean()), "right": correct / images,
+            "interval": list(wilson(correct, images)),
+        })  # fmt: skip
+    return found
+
+
+class _Pictures:
+    """The images that are shown, each once."""
+
+    def __init__(self, fitted: Fitted, predicted: Mapping[int, NDArray[np.float64]], labels: NDArray[np.int64]) -> None:
+        self.records: list[dict[str, Any]] = []
+        self._fitted, self._predicted, self._labels = fitted, predicted, labels
+        self._places: dict[int, int] = {}
+
+    def place(self, row: int) -> int:
+        """Where a row of the table is in the list; it is added to it."""
+        if row not in self._places:
+            self._places[row] = len(self.records)
+            record = {
+                "path": self._fitted.table.rows[row].path,
+                "sha256": self._fitted.digests[row],
+                "label": int(self._labels[row]),
+                "part": self._fitted.parts[row],
+            }
+            probabilities = self._predicted.get(row)
+            if probabilities is not None:
+                best = int(probabilities.argmax())
+                record |= {
+                    "predicted": best,
+                    "probability": round(float(probabilities[best]), 4),
+                    "probability_of_label": round(float(probabilities[self._labels[row]]), 4),
+                }
+            self.records.append(record)
+        return self._places[row]
+
+    def with_evidence(
+        self, rows: Sequence[int], evidence: Mapping[int, list[tuple[int, float]]]
+    ) -> list[dict[str, Any]]:
+        """Images, each with the training images that are most like it."""
+        return [
+            {
+                "image": self.place(row),
+                "neighbours": [
+                    {"image": self.place(other), "similarity": round(similarity, 3)}
+                    for other, similarity in evidence[row]
+                ],
+            }
+            for row in rows
+        ]
+
+
+def _measured(fitted: Fitted) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The rows that the evaluation is about, and their probabilities."""
+    rows, split = fitted.held_out.rows, fitted.evaluation.split
+    measured = np.array([split in {"cross-validation", fitted.parts[row]} for row in rows])
+    return rows[measured], fitted.held_out.probabilities[measured]
+
+
+def _of_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page needs of ``metrics.json``, bounded."""
+    skipped = record["skipped"]
+    details = {key: value for key, value in record["details"].items() if key != "check"}
+    return {
+        "strategy": record["strategy"],
+        "backbone": record["backbone"],
+        "classes": list(record["classes"]),
+        "counts": record["counts"],
+        "details": details,
+        "seconds": record["seconds"],
+        "notes": record["notes"][:NOTES],
+        "skipped": {"count": len(skipped), "shown": skipped[:SKIPPED]},
+        **{key: record[key] for key in ("without_leaks", "advice", "reasons") if record.get(key)},
+    }
+
+
+def _of_evaluation(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The evaluation, of the classes those with the lowest recall where there are very many."""
+    places = range(len(evaluation["classes"]))
+    if len(places) > CLASSES:
+        recall = [2.0 if one["recall"] is None else one["recall"] for one in evaluation["classes"]]
+        places = sorted(sorted(places, key=lambda i: recall[i])[:CLASSES])  # type: ignore[assignment]
+    classes = [{**evaluation["classes"][i], "place": i} for i in places]
+    return {**{key: value for key, value in evaluation.items() if key != "confusion"}, "classes": classes}
+
+
+def _majority(labels: NDArray[np.int64], rows: NDArray[np.int64], parts: Sequence[str]) -> dict[str, Any]:
+    """How often the most frequent class of the training images would be right, were it always guessed."""
+    learnt = np.array([part == "train" or part.startswith("fold ") for part in parts])
+    largest = int(np.bincount(labels[learnt]).argmax())
+    return {"class": largest, "accuracy": float((labels[rows] == largest).mean())}
+
+
+def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures: _Pictures) -> dict[str, Any]:
+    """The map, and how far the classes are apart where no dimension is left out."""
+    rows = np.array(chosen.on_the_map)
+    features = fitted.features[rows]
+    places = layout(features)
+    shares, known = like_their_own(features, labels[rows]), labels[rows]
+    classes = [
+        {"class": int(label), "images": int((known == label).sum()), "like_own": float(shares[known == label].mean())}
+        for label in np.unique(known)
+    ]
+    return {
+        "points": [
+            [pictures.place(row), round(float(x), 4), round(float(y), 4)]
+            for row, (x, y) in zip(rows.tolist(), places, strict=True)
+        ],
+        "left_out": len(labels) - len(rows),
+        "kept_neighbours": kept_neighbours(features, places),
+        "classes": sorted(classes, key=lambda one: one["like_own"])[:CLASSES],
+    }
+
+
+def _paths(finding: Mapping[str, Any]) -> list[str]:
+    paths = finding.get("paths") or ([finding["path"]] if finding.get("path") else [])
+    return [portable(str(path)) for path in paths]

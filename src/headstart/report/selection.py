@@ -1,0 +1,90 @@
+"""Which images a report shows: bounded numbers, chosen by what a person would want to see first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MISTAKES = 24
+UNCERTAIN = 12
+CELLS = 60  # cells of the confusion matrix, or pairs of classes, whose images are shown
+OF_A_CELL = 12
+OF_ALL_CELLS = 200
+ON_THE_MAP = 400
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of the table that are shown.
+
+    Attributes:
+        mistakes: Held-out images that were taken for another class, the most confident mistake first.
+        uncertain: Other held-out images, the one with the smallest probability first.
+        cells: True class and predicted class, with the number of images and those of them that are shown.
+        on_the_map: A sample of all images, in order.
+    """
+
+    mistakes: tuple[int, ...]
+    uncertain: tuple[int, ...]
+    cells: tuple[tuple[int, int, int, tuple[int, ...]], ...]
+    on_the_map: tuple[int, ...]
+
+
+def select(
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int64],
+) -> Selection:
+    """Choose the images.
+
+    Args:
+        rows: The measured rows, (M,).
+        probabilities: Of these, (M, C).
+        labels: Class index of every row of the table, (N,).
+    """
+    truth, predicted = labels[rows], probabilities.argmax(1)
+    confidence = probabilities.max(1)
+    surest = np.argsort(-confidence, kind="stable")
+    wrong = surest[predicted[surest] != truth[surest]]
+    mistakes = wrong[:MISTAKES]
+    left = surest[::-1]
+    uncertain = left[~np.isin(left, mistakes)][:UNCERTAIN]
+    return Selection(
+        mistakes=tuple(rows[mistakes].tolist()),
+        uncertain=tuple(rows[uncertain].tolist()),
+        cells=_cells(rows[surest], truth[surest], predicted[surest]),
+        on_the_map=_sample(rows[wrong], labels),
+    )
+
+
+def _cells(
+    rows: NDArray[np.int64], truth: NDArray[np.int64], predicted: NDArray[np.int64]
+) -> tuple[tuple[int, int, int, tuple[int, ...]], ...]:
+    """The cells with images, mistakes first and the most frequent first; of a cell, the surest predictions."""
+    found: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for row, pair in zip(rows.tolist(), zip(truth.tolist(), predicted.tolist(), strict=True), strict=True):
+        found[pair].append(row)
+    order = sorted(found, key=lambda pair: (pair[0] == pair[1], -len(found[pair]), pair))
+    cells, room = [], OF_ALL_CELLS
+    for pair in order[:CELLS]:
+        shown = tuple(found[pair][: min(OF_A_CELL, room)])
+        room -= len(shown)
+        cells.append((*pair, len(found[pair]), shown))
+    return tuple(cells)
+
+
+def _sample(first: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[int, ...]:
+    """Mistakes, up to a quarter of the room, and of the others a part of each class, spread over the table."""
+    if len(labels) <= ON_THE_MAP:
+        return tuple(range(len(labels)))
+    kept = first[: ON_THE_MAP // 4]
+    others = np.setdiff1d(np.arange(len(labels)), kept)
+    by_class = others[np.argsort(labels[others], kind="stable")]
+    spread = by_class[np.linspace(0, len(by_class) - 1, ON_THE_MAP - len(kept)).astype(int)]
+    return tuple(sorted({*kept.tolist(), *spread.tolist()}))
