@@ -150,7 +150,7 @@ def train(
         folder = run.save(folder, overwrite=overwrite)
     _show(output, run, folder, source or run.fitted.table.source)
     output.document({"run": str(folder), **run.as_dict()})
-    return SOME_SKIPPED if run.skipped else DONE
+    return SOME_SKIPPED if run.fitted.table.unusable else DONE
 
 
 def _environment_number(name: str) -> int:

@@ -40,10 +40,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """One file that was found and not used, with the reason."""
+    """One file that was found and not used, with the reason.
+
+    Attributes:
+        path: As in `Row`.
+        reason: Why it is not used.
+        decided: A person decided that; it is no fault of the file.
+    """
 
     path: str
     reason: str
+    decided: bool = False
 
     def as_dict(self) -> dict[str, str]:
         """The form in which JSON shows it."""
@@ -64,6 +71,8 @@ class ImageTable:
         ignored: Number of hidden files and system litter (``.DS_Store``, ``__MACOSX``, ...).
         notes: Sentences that a person should read.
         columns: The names by which a manifest's columns were read, so that it can be read again.
+        decisions: The file of decisions that were applied, an absolute path; empty for none.
+        accepted: Paths of images that a person has looked at and keeps: the data check is silent on them.
     """
 
     source: str
@@ -73,6 +82,8 @@ class ImageTable:
     ignored: int = 0
     notes: tuple[str, ...] = ()
     columns: tuple[tuple[str, str | None], ...] = ()
+    decisions: str = ""
+    accepted: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         """Number of images."""
@@ -103,6 +114,11 @@ class ImageTable:
             if rows and (lost := sorted(set(before) - set(after))):
                 notes.append(f"No image of the {kind} {listed(lost)} can be used: the {kind} is left out.")
         return dataclasses.replace(table, notes=tuple(notes))
+
+    @property
+    def unusable(self) -> tuple[Skipped, ...]:
+        """The skipped files that nobody decided to leave out."""
+        return tuple(skip for skip in self.skipped if not skip.decided)
 
     def unused(self) -> str:
         """What became of the files that are no rows, for the error of a table without rows; may be empty."""

@@ -182,10 +182,10 @@ def refuse_skipped(table: ImageTable, runtime: Runtime) -> None:
     Raises:
         SourceError: There is one.
     """
-    if runtime.strict and table.skipped:
-        first = table.skipped[0]
+    if runtime.strict and (unusable := table.unusable):
+        first = unusable[0]
         raise SourceError(
-            f"{counted(len(table.skipped), 'file')} cannot be used; the first is {quoted(first.path)}: {first.reason}.",
+            f"{counted(len(unusable), 'file')} cannot be used; the first is {quoted(first.path)}: {first.reason}.",
             "Mend or remove it, or run without --strict to skip and count such files.",
         )
 
