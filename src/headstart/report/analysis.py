@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 EVIDENCE = 4  # training images beside a mistake
+MATRIX_CLASSES = 24  # up to these, the confusion matrix is shown whole
 CLASSES = 200  # rows of the table of classes
 FINDINGS_OF_A_KIND = 12
 PATHS_OF_A_FINDING = 6
@@ -207,7 +208,9 @@ def _of_record(record: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": record["seconds"],
         "notes": record["notes"][:NOTES],
         "skipped": {"count": len(skipped), "shown": skipped[:SKIPPED]},
-        **{key: record[key] for key in ("without_leaks", "advice", "reasons") if record.get(key)},
+        "without_leaks": record.get("without_leaks"),
+        "advice": record.get("advice") or details.get("advice"),
+        "comparison": record.get("comparison") or details.get("comparison"),
     }
 
 
@@ -218,7 +221,9 @@ def _of_evaluation(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         recall = [2.0 if one["recall"] is None else one["recall"] for one in evaluation["classes"]]
         places = sorted(sorted(places, key=lambda i: recall[i])[:CLASSES])  # type: ignore[assignment]
     classes = [{**evaluation["classes"][i], "place": i} for i in places]
-    return {**{key: value for key, value in evaluation.items() if key != "confusion"}, "classes": classes}
+    # Of many classes the most frequent mistakes are in `cells`.
+    confusion = evaluation["confusion"] if len(evaluation["classes"]) <= MATRIX_CLASSES else None
+    return {**evaluation, "classes": classes, "confusion": confusion}
 
 
 def _majority(labels: NDArray[np.int64], rows: NDArray[np.int64], parts: Sequence[str]) -> dict[str, Any]:

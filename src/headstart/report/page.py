@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import math
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def _environment() -> Environment:
         script_digest="sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         counted=counted,
     )
-    environment.filters.update(percent=percent, interval=interval, decimals=decimals)
+    environment.filters.update(percent=percent, interval=interval, decimals=decimals, log_of=log_of)
     return environment
 
 
@@ -79,6 +80,11 @@ def interval(ends: tuple[float, float] | None, digits: int = 1) -> str:
 def decimals(value: float | None, digits: int = 3) -> str:
     """A number with so many decimals; None is a dash."""
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def log_of(number: float) -> str:
+    """The natural logarithm, with three decimals."""
+    return decimals(math.log(number))
 
 
 def _asset(name: str) -> str:

@@ -1,0 +1,130 @@
+"""The charts of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headstart.core.text import counted
+from headstart.report.charts import Chart, empty
+from headstart.report.page import interval, percent
+
+MAP_WIDTH = 640
+_MAP_MARGIN = 14
+_MIN_SHARE, _MAX_SHARE = 0.35, 0.9  # of the map's width, its height
+
+
+def training(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> list[Chart]:
+    """Loss and accuracy over the epochs; none where no network was trained."""
+    charts = []
+    for name, percents in (("loss", False), ("accuracy", True)):
+        curves = {
+            phase: [(row["epoch"], row[f"{phase}_{name}"]) for row in history if row.get(f"{phase}_{name}") is not None]
+            for phase in ("train", "validation")
+        }
+        values = [value for curve in curves.values() for _, value in curve]
+        if not values:
+            continue
+        epochs = [row["epoch"] for row in history]
+        chart = empty(
+            f"{name.capitalize()} over the epochs",
+            (min(epochs), max(epochs)),
+            (min(0.0, *values), max(values)) if name == "loss" else (min(values), 1.0),
+            x_label="epoch",
+            y_label=name,
+            x_whole=True,
+            y_percent=percents,
+        )
+        if best_epoch is not None:
+            chart.rule(best_epoch, "best")
+        for number, (phase, curve) in enumerate(curves.items()):
+            if curve:
+                chart.line(curve, f"s{number}")
+                chart.key.append((f"s{number}", phase))
+            for epoch, value in curve:
+                words = percent(value) if percents else f"{value:.3f}"
+                chart.point(epoch, value, f"s{number}", f"{phase} {name} after epoch {epoch}: {words}", radius=3)
+        charts.append(chart)
+    return charts
+
+
+def reliability(bins: Sequence[Mapping[str, Any]]) -> Chart:
+    """How often predictions of a probability are right, with intervals; on the diagonal, as often as they say."""
+    chart = empty(
+        "How often predictions are right, by the probability that they were given",
+        (0, 1),
+        (0, 1),
+        x_label="probability of the prediction",
+        y_label="share that is right",
+        x_percent=True,
+        y_percent=True,
+    )
+    chart.line([(0, 0), (1, 1)], "diagonal")
+    most = max((one["images"] for one in bins), default=1)
+    for one in bins:
+        chart.whisker(one["confidence"], *one["interval"], "s0")
+        words = (
+            f"{counted(one['images'], 'prediction')} of {percent(one['confidence'])} on average: "
+            f"{percent(one['right'])} right ({interval(one['interval'])})"
+        )
+        chart.point(one["confidence"], one["right"], "s0", words, radius=3 + 4 * (one["images"] / most) ** 0.5)
+    chart.key = [
+        ("diagonal", "probabilities that can be taken at their word"),
+        ("s0", "predictions, with 95 % interval"),
+    ]
+    return chart
+
+
+def growth(curve: Mapping[str, Any]) -> Chart | None:
+    """Accuracy over the number of training images, and the forecast for twice as many; None where nothing is known."""
+    points = curve["points"]
+    if not points:
+        return None
+    ends = [end for point in points for end in point["interval"]] + list(curve["interval"] or [])
+    sizes = [point["images"] for point in points]
+    known = curve["accuracy"] is not None
+    last = curve["twice"] if known else sizes[-1]
+    chart = empty(
+        "Accuracy on held-out images by the number of training images",
+        (sizes[0] * 0.9, last * 1.1),
+        (max(0.0, min(ends) - 0.02), min(1.0, max(ends) + 0.02)),
+        x_label="training images",
+        y_label="accuracy",
+        y_percent=True,
+        x_log=True,
+        x_values=[*sizes, *([last] if known else [])],
+    )
+    chart.line([(point["images"], point["accuracy"]) for point in points], "s0")
+    for point in points:
+        chart.whisker(point["images"], *point["interval"], "s0")
+        words = f"{point['images']:,} images: {percent(point['accuracy'])} ({interval(point['interval'])})"
+        chart.point(point["images"], point["accuracy"], "s0", words)
+    chart.key.append(("s0", "measured, with 95 % interval"))
+    if known:
+        chart.line([(sizes[-1], points[-1]["accuracy"]), (last, curve["accuracy"])], "s1 dashed")
+        chart.whisker(last, *curve["interval"], "s1")
+        words = f"forecast for {last:,} images: {percent(curve['accuracy'])} ({interval(curve['interval'])})"
+        chart.point(last, curve["accuracy"], "s1", words)
+        chart.key.append(("s1", "forecast, with 95 % interval"))
+    return chart
+
+
+def map_of(points: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """The size of the map, and the places of its points on it."""
+    xs, ys = [point[1] for point in points], [point[2] for point in points]
+    # The longer side lies across.
+    across, up = (xs, ys) if not points or max(xs) - min(xs) >= max(ys) - min(ys) else (ys, xs)
+    width = max(across, default=1.0) - min(across, default=0.0) or 1.0
+    share = (max(up, default=1.0) - min(up, default=0.0)) / width
+    share = min(max(share, _MIN_SHARE), _MAX_SHARE)
+    inner = MAP_WIDTH - 2 * _MAP_MARGIN
+    left, bottom = min(across, default=0.0), min(up, default=0.0)
+    tall = max(up, default=1.0) - bottom or 1.0
+    places = [
+        (
+            round(_MAP_MARGIN + (x - left) / width * inner, 1),
+            round(_MAP_MARGIN + (y - bottom) / tall * inner * share, 1),
+        )
+        for x, y in zip(across, up, strict=True)
+    ]
+    return {"width": MAP_WIDTH, "height": round(inner * share + 2 * _MAP_MARGIN), "places": places}

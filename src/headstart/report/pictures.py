@@ -1,0 +1,80 @@
+"""The pictures of a page, within a budget: a page that holds too much is one that no mail takes and no phone opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headstart.core.errors import ImageError
+from headstart.data.storage import Storage
+from headstart.data.table import ImageTable, Row
+from headstart.features.thumbnails import Thumbnails
+from headstart.report.page import data_uri
+
+# Of a page of at most 5 MB; the rest is words, tables and charts.
+BUDGET_BYTES = 3_600_000
+
+
+class Pictures:
+    """Addresses of the pictures of an analysis, each as often as it is asked for, until the budget is spent.
+
+    Args:
+        jpegs: JPEG files by the place of their image in the analysis.
+        budget_bytes: Of the page, for all of them.
+
+    Attributes:
+        left_out: How many pictures were there, and not shown.
+    """
+
+    def __init__(self, jpegs: Mapping[int, bytes], budget_bytes: int = BUDGET_BYTES) -> None:
+        self._jpegs = jpegs
+        self._room = budget_bytes
+        self._used: set[int] = set()
+        self.left_out = 0
+
+    def take(self, place: int) -> str | None:
+        """The address of a picture; None where there is none, or no room for it."""
+        uri = data_uri(self._jpegs.get(place))
+        if uri is None:
+            return None
+        if len(uri) > self._room:
+            self.left_out += 1
+            return None
+        self._room -= len(uri)
+        self._used.add(place)
+        return uri
+
+    def on_page(self, place: int) -> bool:
+        """Whether the page holds the picture already."""
+        return place in self._used
+
+
+def find(analysis: Mapping[str, Any], storage: Storage | None, cache: Path | None) -> dict[int, bytes]:
+    """The pictures of an analysis by the places of their images, from the cache or from the images themselves.
+
+    Args:
+        analysis: See `headstart.report.analysis`.
+        storage: Where the images are; None where they are gone.
+        cache: The cache folder; None for none.
+    """
+    images = analysis["images"]
+    table = ImageTable("", storage or _Nowhere(), tuple(Row(one["path"]) for one in images))
+    with Thumbnails(
+        table,
+        [one["sha256"] for one in images],
+        cache,
+        analysis["recipe"]["max_megapixels"],
+        enough_px=analysis["model"]["enough_px"],
+    ) as thumbnails:
+        return thumbnails.all_small(range(len(images)))
+
+
+class _Nowhere:
+    """No image is there any more."""
+
+    def read(self, path: str) -> bytes:
+        raise ImageError("the source is gone")
+
+    def reopened(self) -> _Nowhere:
+        return self
