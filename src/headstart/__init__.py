@@ -14,8 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headstart.api import Run, evaluate, load, read, resume, train
+    from headstart.api import Run, check, evaluate, load, read, resume, train
     from headstart.artifact.classifier import Classifier, Prediction
+    from headstart.checks import CheckReport
     from headstart.core.errors import (
         DeviceError,
         ExtraError,
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 
 # Public name -> module. Importing the package imports none of them.
 _PUBLIC = {
+    "CheckReport": "headstart.checks",
     "Classifier": "headstart.artifact.classifier",
     "Columns": "headstart.data.readers",
     "DeviceError": "headstart.core.errors",
@@ -62,6 +64,7 @@ _PUBLIC = {
     "SourceError": "headstart.core.errors",
     "StorageError": "headstart.core.errors",
     "TrainingError": "headstart.core.errors",
+    "check": "headstart.api",
     "evaluate": "headstart.api",
     "load": "headstart.api",
     "read": "headstart.api",
@@ -70,6 +73,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "CheckReport",
     "Classifier",
     "Columns",
     "DeviceError",
@@ -92,6 +96,7 @@ __all__ = [
     "StorageError",
     "TrainingError",
     "__version__",
+    "check",
     "evaluate",
     "load",
     "read",

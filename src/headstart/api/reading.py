@@ -5,26 +5,34 @@ from __future__ import annotations
 import os
 
 from headstart.artifact.classifier import Classifier
+from headstart.checks.decisions import apply
 from headstart.data import readers
 from headstart.data.table import ImageTable
 
 
-def read(source: str | os.PathLike[str], *, columns: readers.Columns | None = None) -> ImageTable:
+def read(
+    source: str | os.PathLike[str],
+    *,
+    columns: readers.Columns | None = None,
+    decisions: str | os.PathLike[str] | None = None,
+) -> ImageTable:
     """Read a source into an image table; no image is decoded yet.
 
     Args:
         source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a CSV, TSV or JSONL
             manifest; a zip file of any of these.
         columns: Names of a manifest's columns.
+        decisions: A file of decisions, which leave images out or give them another class; the data check writes one.
 
     Raises:
-        SourceError: There is no such source, or it holds no image.
+        SourceError: There is no such source, or it holds no image; or the decisions do not fit it.
 
     Example:
         >>> headstart.read("photos/").classes  # doctest: +SKIP
         ('ants', 'bees')
     """
-    return readers.read(source, columns)
+    table = readers.read(source, columns)
+    return table if decisions is None else apply(table, decisions)
 
 
 def load(path: str | os.PathLike[str]) -> Classifier:

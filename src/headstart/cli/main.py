@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from headstart import __version__
-from headstart.cli import backbones, cache, demo, evaluate, messages, predict, recipes, signals, train, verify
+from headstart.cli import backbones, cache, check, demo, evaluate, messages, predict, recipes, report, signals, train, verify
 
 app = typer.Typer(
     name="headstart",
@@ -21,10 +21,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train.train)
+app.command()(check.check)
 app.command()(recipes.recipes)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(verify.verify)
+app.command()(report.report)
 app.command()(demo.demo)
 app.command()(backbones.backbones)
 app.add_typer(cache.app)

@@ -21,6 +21,12 @@ PathColumn = Annotated[str, typer.Option(help="Manifest: column of the image's p
 LabelColumn = Annotated[str, typer.Option(help="Manifest: column of the class.")]
 SplitColumn = Annotated[str, typer.Option(help="Manifest: column of the split (train, val, test).")]
 GroupColumn = Annotated[str, typer.Option(help="Manifest: column of the group; a group is never divided.")]
+Decisions = Annotated[
+    Path | None,
+    typer.Option(
+        "--decisions", metavar="FILE", help="CSV of what to drop, relabel and keep, as check --fix-list writes."
+    ),
+]
 Root = Annotated[Path | None, typer.Option(help="Manifest: folder of its paths; default: its own.")]
 
 

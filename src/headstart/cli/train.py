@@ -30,6 +30,7 @@ Resume = Annotated[
     Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a training that was interrupted.")
 ]
 From = Annotated[Path | None, typer.Option("--from", metavar="RUN", help="Start from the network of a finished run.")]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
 Device = Annotated[str, typer.Option(help="Where a network is trained: auto, cpu, cuda, cuda:1 or mps.")]
 Tracker = Annotated[
     str, typer.Option(help="Told the numbers of each epoch: tensorboard (in logs/ of the run), mlflow, wandb or none.")
@@ -95,11 +96,13 @@ def train(
     split_column: options.SplitColumn = "split",
     group_column: options.GroupColumn = "group",
     root: options.Root = None,
+    decisions: options.Decisions = None,
     workers: options.Workers = None,
     no_cache: options.NoCache = False,
     strict: options.Strict = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    no_report: NoReport = False,
 ) -> int:
     """Train a classifier, measure it on images it has not seen, and write a run folder with model.onnx."""
     from headstart import api
@@ -116,7 +119,7 @@ def train(
         device=device, tracker=tracker, main_process=not helper,
     )  # fmt: skip
     if resume is not None:
-        _refuse_beside_resume({"--out": out, "--recipe": recipe, "--from": start_from})
+        _refuse_beside_resume({"--out": out, "--recipe": recipe, "--from": start_from, "--decisions": decisions})
         folder, overwrite = resume, True  # a run that is there was to be replaced when the training began
         _hint_at_resuming(folder)
         with _full_disk_told(folder):
@@ -139,7 +142,7 @@ def train(
         if made.strategy != "probe":
             runtime = dataclasses.replace(runtime, folder=folder)
             _hint_at_resuming(folder)
-        table = api.read(source, columns=columns)
+        table = api.read(source, columns=columns, decisions=decisions)
         if overwrite and not helper:
             unfinished.remove(folder)
         with _full_disk_told(folder):
@@ -147,7 +150,7 @@ def train(
     if helper:
         return DONE
     with _full_disk_told(folder):
-        folder = run.save(folder, overwrite=overwrite)
+        folder = run.save(folder, overwrite=overwrite, report=not no_report, runtime=runtime)
     _show(output, run, folder, source or run.fitted.table.source)
     output.document({"run": str(folder), **run.as_dict()})
     return SOME_SKIPPED if run.fitted.table.unusable else DONE
@@ -256,6 +259,8 @@ def _show(output: Output, run: Run, folder: Path, source: str) -> None:
     output.skipped(run.skipped)
     model = folder / "model.onnx"
     output.say(f"\nModel: {model} ({model.stat().st_size / 1e6:.1f} MB), which prepares images itself")
+    if (folder / "report.html").exists():
+        output.say(f"Report: {folder / 'report.html'}")
     output.say(f"Next:  headstart predict {shlex.quote(str(model))} PHOTO")
 
 

@@ -37,6 +37,7 @@ class Unfinished:
         recipe: All choices.
         images: For each image path, label, split, group and digest.
         weights: SHA-256 of the weights that it began with; empty for random ones.
+        decisions: The file of decisions that its images were read with, an absolute path; empty for none.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Unfinished:
     recipe: Recipe
     images: list[list[str | None]]
     weights: str
+    decisions: str
 
 
 def write(folder: Path, table: ImageTable, digests: Sequence[str], recipe: Recipe, weights: str) -> None:
@@ -58,7 +60,7 @@ def write(folder: Path, table: ImageTable, digests: Sequence[str], recipe: Recip
     # In ASCII with Python's own escapes: names that are not UTF-8 come back as they were.
     record = {
         "source": str(Path(table.source).absolute()), "columns": dict(table.columns), "recipe": recipe.as_dict(),
-        "images": _images(table, digests), "weights": weights,
+        "images": _images(table, digests), "weights": weights, "decisions": table.decisions,
     }  # fmt: skip
     durable_write(folder / FOLDER / FILE, json.dumps(record))
 
@@ -73,8 +75,9 @@ def read(folder: Path) -> Unfinished:
     try:
         record: dict[str, Any] = json.loads((folder / FOLDER / FILE).read_text("utf-8"))
         return Unfinished(
-            record["source"], record["columns"], Recipe.from_dict(record["recipe"]), record["images"], record["weights"]
-        )
+            record["source"], record["columns"], Recipe.from_dict(record["recipe"]), record["images"],
+            record["weights"], record.get("decisions", ""),
+        )  # fmt: skip
     except OSError as error:
         if (done := (folder / "model.onnx").exists()) and isinstance(error, FileNotFoundError):
             remove(folder)  # what is left where a process was killed while it did that

@@ -1,0 +1,116 @@
+"""Check the images of a source before anything is learnt from them, and show what was found as a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from headstart.api.reading import read
+from headstart.checks import CheckReport, Finding, run, summary
+from headstart.checks.findings import KINDS, WORDS
+from headstart.core.options import Runtime
+from headstart.core.recipe import Recipe
+from headstart.core.text import portable
+from headstart.data.table import ImageTable
+from headstart.features.extract import refuse_skipped
+from headstart.features.thumbnails import Thumbnails
+from headstart.strategies.embed import embed
+
+# What a page shows of each kind, so that it stays below 5 MB: the worst findings, and the first images of each.
+MAX_FINDINGS = 24
+MAX_PICTURES = 6
+
+
+def check(
+    images: ImageTable | str | os.PathLike[str],
+    *,
+    decisions: str | os.PathLike[str] | None = None,
+    recipe: Recipe | None = None,
+    runtime: Runtime | None = None,
+) -> CheckReport:
+    """Look for what is wrong with the images: nothing is changed.
+
+    Args:
+        images: An image table, or a source of one.
+        decisions: A file of decisions on earlier findings, for a source.
+        recipe: The backbone, and how images are read; None for the default.
+        runtime: Cache, workers, progress, strictness.
+
+    Raises:
+        SourceError: There is no such source, no image can be read, or the decisions do not fit it.
+        OptionError: Decisions were given beside a table.
+
+    Example:
+        >>> headstart.check("photos/").counts["label"]  # doctest: +SKIP
+        3
+    """
+    from headstart.core.errors import OptionError
+
+    recipe, runtime = recipe or Recipe(), runtime or Runtime()
+    if isinstance(images, ImageTable):
+        if decisions is not None:
+            raise OptionError(
+                "Decisions were given beside a table.", "Read the source with them: headstart.read(source, decisions=)."
+            )
+        table = images
+    else:
+        table = read(images, decisions=decisions)
+    refuse_skipped(table, runtime)
+    features, embedder, _ = embed(table, recipe, runtime)
+    report = run(
+        features.table, features.digests, features.traits, features.matrix, input_px=embedder.preprocess.size_px
+    )
+    return dataclasses.replace(report, notes=(*report.notes, *features.notes))
+
+
+def check_page(report: CheckReport, *, max_megapixels: int | None = None, runtime: Runtime | None = None) -> str:
+    """The findings as one HTML page with small pictures, which loads nothing.
+
+    Args:
+        report: What `check` gave.
+        max_megapixels: See `Recipe`.
+        runtime: Its cache holds the pictures; others are decoded anew.
+    """
+    from headstart.report.page import render
+
+    runtime = runtime or Runtime()
+    shown = {kind: report.of(kind)[:MAX_FINDINGS] for kind in KINDS}
+    wanted = {path for findings in shown.values() for one in findings for path in one.paths[:MAX_PICTURES]}
+    rows = [number for number, row in enumerate(report.table.rows) if row.path in wanted]
+    limit = max_megapixels or Recipe().max_megapixels
+    with Thumbnails(report.table, report.digests, runtime.cache, limit) as thumbnails:
+        pictures = {report.table.rows[row].path: jpeg for row, jpeg in thumbnails.all_small(rows).items()}
+    groups = [_group(report, kind, findings, pictures) for kind, findings in shown.items() if findings]
+    return render(
+        "check.html.j2",
+        source=portable(report.table.source),
+        summary=summary(report.findings),
+        counts=report.counts,
+        groups=groups,
+        clear=[WORDS[kind][2] for kind in KINDS if not report.of(kind)],
+        notes=[portable(note) for note in report.notes],
+    )
+
+
+def _group(report: CheckReport, kind: Any, findings: Iterable[Finding], pictures: dict[str, bytes]) -> dict[str, Any]:
+    from headstart.report.page import data_uri
+
+    labels = {row.path: row.label or "" for row in report.table.rows}
+    everything = len(report.of(kind))
+    records = [
+        {
+            "message": one.message,
+            "pictures": [
+                {"path": portable(path), "label": portable(labels.get(path, "")), "src": data_uri(pictures.get(path))}
+                for path in one.paths[:MAX_PICTURES]
+            ],
+            "more": max(0, len(one.paths) - MAX_PICTURES),
+        }
+        for one in findings
+    ]
+    return {
+        "id": kind, "heading": WORDS[kind][0], "count": everything, "findings": records,
+        "more": everything - len(records),
+    }  # fmt: skip

@@ -1,0 +1,99 @@
+"""Exact duplicates, near duplicates, and leaks: copies of either kind on both sides of a split."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.checks.findings import Finding
+from headstart.checks.subject import Subject, connected
+from headstart.core.text import counted, listed
+from headstart.data.table import SPLITS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_NAMED = 4
+
+
+def find(subject: Subject) -> list[Finding]:
+    """Groups of images that are, or show, the same."""
+    same = _members(np.unique(np.array(subject.digests, "S64").reshape(-1), return_inverse=True)[1].reshape(-1))
+    findings = [finding for rows in same for finding in _exact(subject, rows)]
+    if not len(subject.near):
+        return findings
+    # One of each set of copies stands for all: those are told of above.
+    similarity: dict[int, list[float]] = defaultdict(list)
+    groups = connected(np.arange(len(subject), dtype=np.int64), subject.near)
+    for (one, _), value in zip(subject.near, subject.similarity, strict=True):
+        similarity[int(groups[one])].append(float(value))
+    for rows in _members(groups):
+        different = list({subject.digests[row]: row for row in reversed(rows)}.values())[::-1]
+        if len(different) > 1:
+            findings.append(_near(subject, rows, similarity[int(groups[rows[0]])]))
+    return findings
+
+
+def _exact(subject: Subject, rows: list[int]) -> Iterable[Finding]:
+    paths, facts, splits, labels = _describe(subject, rows)
+    facts["exact"] = True
+    many = counted(len(rows), "file")
+    if len(labels) > 1:
+        yield Finding(
+            "duplicate",
+            f"{many} hold the same image under different classes, {listed(labels)}: {listed(paths, MAX_NAMED)}. At "
+            "least one label is wrong: keep one of them.",
+            paths, {**facts, "conflict": True}, severity=2,
+        )  # fmt: skip
+    if len(splits) > 1:
+        yield _leak(paths, facts, splits, f"{many} hold the same image", 2)
+    elif len(labels) <= 1:
+        yield Finding(
+            "duplicate",
+            f"{many} hold the same image, byte for byte: {listed(paths, MAX_NAMED)}. Keep one of them.",
+            paths, {**facts, "conflict": False}, severity=1,
+        )  # fmt: skip
+
+
+def _near(subject: Subject, rows: list[int], similarities: list[float]) -> Finding:
+    paths, facts, splits, labels = _describe(subject, rows)
+    least = min(similarities)
+    facts |= {"exact": False, "similarity": round(least, 4), "conflict": len(labels) > 1}
+    what = f"{counted(len(rows), 'image')} show nearly the same (similarity {least:.3f} or more)"
+    if len(splits) > 1:
+        return _leak(paths, facts, splits, what, least)
+    if len(labels) > 1:
+        what += f" under different classes, {listed(labels)}"
+        todo = "One of the labels may be wrong: look at them."
+    else:
+        todo = "Nothing has to be done: `train` keeps them on one side of the splits that it draws."
+    return Finding("near-duplicate", f"{what}: {listed(paths, MAX_NAMED)}. {todo}", paths, facts,
+                   severity=least + (len(labels) > 1))  # fmt: skip
+
+
+def _leak(paths: tuple[str, ...], facts: dict[str, Any], splits: list[str], what: str, severity: float) -> Finding:
+    return Finding(
+        "leak",
+        f"{what} in {' and '.join(splits)}: {listed(paths, MAX_NAMED)}. What is measured on it is too good: take it "
+        f"out of {' and '.join(splits[:-1])}.",
+        paths, facts, severity=severity,
+    )  # fmt: skip
+
+
+def _describe(subject: Subject, rows: list[int]) -> tuple[tuple[str, ...], dict[str, Any], list[str], list[str]]:
+    """Paths, machine fields, splits in their order, and labels of images."""
+    images = [subject.table.rows[row] for row in rows]
+    splits = [split for split in SPLITS if any(image.split == split for image in images)]
+    labels = sorted({image.label for image in images if image.label is not None})
+    facts: dict[str, Any] = {"labels": [image.label for image in images], "splits": [image.split for image in images]}
+    return tuple(image.path for image in images), facts, [str(split) for split in splits], labels
+
+
+def _members(groups: NDArray[np.int64]) -> list[list[int]]:
+    """The rows of each group of several."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    return [part.tolist() for part in np.split(order, starts[1:]) if len(part) > 1]

@@ -1,0 +1,275 @@
+"""What a person decided on the findings: a CSV file that `check` proposes, the user edits, and `read` obeys.
+
+A line an image: ``drop`` leaves it out, ``relabel`` gives it the class in ``new_label``, ``keep`` says that it is right
+as it is. The files themselves are never moved, changed or deleted.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from headstart.checks.findings import CheckReport, Finding
+from headstart.core.errors import ImageError, SourceError
+from headstart.core.text import counted, csv_label, csv_path, listed, nearest, printable, quoted
+from headstart.data.storage import read_file
+from headstart.data.table import SPLITS, ImageTable, Row, Skipped
+
+Choice = Literal["drop", "relabel", "keep"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+COLUMNS = ("path", "label", "decision", "new_label", "kind", "reason")
+MAX_SHOWN = 5
+_NAMED = "The data check writes such a file: headstart check SOURCE --fix-list FILE"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one image.
+
+    Attributes:
+        path: As the table spells it, or as a CSV cell spells that.
+        label: The class that it has without the decision; empty where that is not said.
+        choice: ``drop``, ``relabel`` or ``keep``.
+        new_label: The class that ``relabel`` gives.
+        kind: The kind of the finding behind it.
+        reason: Why, in words.
+        line: Of the file, from 1.
+    """
+
+    path: str
+    label: str
+    choice: Choice
+    new_label: str = ""
+    kind: str = ""
+    reason: str = ""
+    line: int = 0
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Decision, ...]:
+    """Read a file of decisions.
+
+    Raises:
+        SourceError: It cannot be read, is no CSV, or holds a line that is no decision; the lines are named.
+    """
+    name = os.fspath(path)
+    try:
+        text = read_file(str(Path(name))).decode("utf-8-sig")
+    except ImageError as error:
+        raise SourceError(f"The decisions {quoted(name)}: {error.message}.", _NAMED) from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{quoted(name)} is not UTF-8.", "Save it as UTF-8 (in a spreadsheet: CSV UTF-8).") from error
+    header = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header.count)  # spreadsheets write the one of their language
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        fields = [field.strip() for field in reader.fieldnames or ()]
+        if missing := [column for column in COLUMNS[:3:2] if column not in fields]:
+            raise SourceError(
+                f"{quoted(name)} line 1 has no column {listed(missing)}; expected {', '.join(COLUMNS)}.", _NAMED
+            )
+        reader.fieldnames = fields
+        records = [(reader.line_num, record) for record in reader]
+    except csv.Error as error:
+        raise SourceError(f"{quoted(name)} line {reader.line_num + 1} is no CSV: {error}.") from error
+    problems: list[str] = []
+    decisions = [_decision(line, record, problems) for line, record in records]
+    first: dict[str, int] = {}
+    for one in decisions:
+        if one.path and first.setdefault(one.path, one.line) != one.line:
+            problems.append(f"line {one.line}: {quoted(one.path)} was decided in line {first[one.path]} already")
+    _refuse(problems, name)
+    return tuple(decisions)
+
+
+def apply(table: ImageTable, path: str | os.PathLike[str]) -> ImageTable:
+    """The table as a file of decisions wants it; every file stays in exactly one of its rows and its skipped.
+
+    Raises:
+        SourceError: The file cannot be read, or names images or classes that are not there; the lines are named.
+    """
+    name = os.fspath(path)
+    decisions = read(name)
+    problems: list[str] = []
+    rows = {row.path: row for row in table.rows}
+    found = [*rows, *(skip.path for skip in table.skipped)]
+    spelled = _spellings(found, csv_path)
+    classes = _spellings(table.classes, csv_label)
+    classes = {label.strip(): name for label, name in classes.items()} | classes
+    decided: dict[str, Decision] = {}
+    for one in decisions:
+        real = spelled.get(one.path)
+        if real is None:
+            problems.append(f"line {one.line}: there is no image {quoted(one.path)}")
+            continue
+        if real in decided:
+            problems.append(f"line {one.line}: {quoted(real)} was decided in line {decided[real].line} already")
+        row = rows.get(real)
+        if row is not None and one.label and _class(one.label, classes) != row.label:
+            problems.append(
+                f"line {one.line}: {quoted(one.path)} has the label {quoted(row.label or '')} now, not "
+                f"{quoted(one.label)}"
+            )
+        if one.choice == "relabel" and _class(one.new_label, classes) is None:
+            hint = nearest(one.new_label, table.classes)
+            problems.append(f"line {one.line}: there is no class {quoted(one.new_label)}. {hint}".rstrip(" ."))
+        decided[real] = one
+    _refuse(problems, name, table)
+    return _decided(table, decided, classes, name)
+
+
+def propose(report: CheckReport) -> str:
+    """A file of decisions for the findings, as CSV: proposals, to be looked at and edited.
+
+    Decisions that the table was read with come first, so that the new file can take the place of the old one.
+    """
+    before = read(report.table.decisions) if report.table.decisions else ()
+    known = {one.path for one in before}
+    labels = {row.path: row.label or "" for row in report.table.rows}
+    suspect = {finding.paths[0] for finding in report.findings if finding.kind == "label"}
+    proposals: dict[str, Decision] = {}
+    for finding in report.findings:
+        for path, choice, new_label in _proposals(finding, suspect):
+            one = Decision(path, labels.get(path, ""), choice, new_label, finding.kind, finding.message)
+            kept = proposals.get(path)
+            # The first finding spoils most; but what leaves an image out, or renames it, goes before what keeps it.
+            if kept is None or (kept.choice == "keep" and choice != "keep"):
+                proposals[path] = one
+    lines = [(one.path, one.label, one.choice, one.new_label, one.kind, one.reason) for one in before]
+    for path, one in proposals.items():
+        if csv_path(path) not in known:
+            lines.append((
+                csv_path(path), csv_label(one.label), one.choice, csv_label(one.new_label), one.kind,
+                csv_label(one.reason),
+            ))  # fmt: skip
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(lines)
+    return buffer.getvalue()
+
+
+def _decision(line: int, record: dict[str, str | None], problems: list[str]) -> Decision:
+    values = {column: record.get(column) or "" for column in COLUMNS}
+    path = values["path"] if values["path"].strip() else ""
+    choice = values["decision"].strip().lower()
+    if None in record:
+        problems.append(f"line {line}: more values than columns")
+    elif not path:
+        problems.append(f"line {line}: no path")
+    elif choice not in CHOICES:
+        found = f"unknown decision {quoted(choice)}" if choice else "no decision"
+        problems.append(f"line {line}: {found} for {quoted(path)}; expected {', '.join(CHOICES)}")
+    elif choice == "relabel" and not values["new_label"].strip():
+        problems.append(f"line {line}: no new_label to relabel {quoted(path)} to")
+    elif choice == "relabel" and values["new_label"] == values["label"]:
+        problems.append(f"line {line}: {quoted(path)} has the label {quoted(values['label'])} already; keep it")
+    return Decision(
+        path, values["label"], choice, values["new_label"] if choice == "relabel" else "",  # type: ignore[arg-type]
+        values["kind"], values["reason"], line,
+    )  # fmt: skip
+
+
+def _refuse(problems: Sequence[str], name: str, table: ImageTable | None = None) -> None:
+    if not problems:
+        return
+    shown = "; ".join(problems[:MAX_SHOWN])
+    more = f"; and {len(problems) - MAX_SHOWN:,} more" if len(problems) > MAX_SHOWN else ""
+    where = f" of {quoted(table.source)}" if table else ""
+    raise SourceError(
+        f"{counted(len(problems), 'line')} of the decisions {quoted(name)} cannot be followed: {shown}{more}.",
+        f"Correct these lines, or take them out; paths and classes are those{where} that `headstart check` names."
+        if table
+        else f"Correct these lines: each is an image and one of {', '.join(CHOICES)}.",
+    )
+
+
+def _class(cell: str, classes: dict[str, str]) -> str | None:
+    """The class that a cell names, which may have been given spaces around it."""
+    return classes.get(cell, classes.get(cell.strip()))
+
+
+def _spellings(names: Iterable[str], spell: Callable[[str], str]) -> dict[str, str]:
+    """Every name by itself, and by how a CSV cell spells it where that names one alone."""
+    names = list(names)
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        spelled.setdefault(spell(name), []).append(name)
+    return {cell: found[0] for cell, found in spelled.items() if len(found) == 1} | {name: name for name in names}
+
+
+def _decided(table: ImageTable, decided: dict[str, Decision], classes: dict[str, str], name: str) -> ImageTable:
+    rows: list[Row] = []
+    skipped: list[Skipped] = []
+    relabelled: list[Row] = []
+    for row in table.rows:
+        one = decided.get(row.path)
+        if one is None or one.choice == "keep":
+            rows.append(row)
+        elif one.choice == "drop":
+            skipped.append(_dropped(row.path, one))
+        else:
+            relabelled.append(dataclasses.replace(row, label=_class(one.new_label, classes)))
+            rows.append(relabelled[-1])
+    left = len(skipped)
+    for skip in table.skipped:
+        one = decided.get(skip.path)
+        skipped.append(_dropped(skip.path, one) if one and one.choice == "drop" else skip)
+    accepted = frozenset(path for path, one in decided.items() if one.choice == "keep")
+    if not rows:
+        raise SourceError(f"The decisions {quoted(name)} leave out every image.", "Keep some of them.")
+    changed = dataclasses.replace(
+        table, rows=tuple(rows), skipped=tuple(skipped), accepted=table.accepted | accepted,
+        decisions=str(Path(name).absolute()),
+    )  # fmt: skip
+    notes = [
+        f"Decisions of {quoted(name)}: {counted(left, 'image')} left out, {len(relabelled):,} relabelled, "
+        f"{len(accepted):,} kept as {'it is' if len(accepted) == 1 else 'they are'}."
+    ]
+    for split in SPLITS[1:]:
+        if number := sum(row.split == split for row in relabelled):
+            notes.append(
+                f"{counted(number, f'label of {split} was', f'labels of {split} were')} changed by a decision: where a "
+                "model proposed that, what is measured on them speaks for the model too much."
+            )
+    if lost := sorted(set(table.classes) - set(changed.classes)):
+        notes.append(f"The decisions leave no image of {listed(lost)}.")
+    return dataclasses.replace(changed, notes=(*table.notes, *notes))
+
+
+def _dropped(path: str, one: Decision) -> Skipped:
+    why = f"{one.kind}: {printable(one.reason)}" if one.kind and one.reason else (one.kind or one.reason)
+    return Skipped(path, f"left out by a decision (line {one.line}){f', {why}' if why else ''}", decided=True)
+
+
+def _proposals(finding: Finding, suspect: set[str]) -> Iterable[tuple[str, Choice, str]]:
+    """Path, decision and new label for each image of a finding.
+
+    Args:
+        finding: The finding.
+        suspect: Paths of all images whose label is likely wrong.
+    """
+    facts = finding.facts
+    if finding.kind == "unreadable":
+        yield from ((path, "drop", "") for path in finding.paths)
+    elif finding.kind == "label":
+        yield finding.paths[0], "relabel", str(facts["suggested"])
+    elif finding.kind == "leak":  # what is measured on stays, and what would be learnt from it goes
+        last = max(SPLITS.index(split) for split in facts["splits"] if split)
+        for path, split in zip(finding.paths, facts["splits"], strict=True):
+            yield path, "keep" if split == SPLITS[last] else "drop", ""
+    elif finding.kind == "duplicate" and not facts["conflict"]:
+        yield finding.paths[0], "keep", ""
+        yield from ((path, "drop", "") for path in finding.paths[1:])
+    elif finding.kind == "duplicate":  # of one image under several classes
+        trusted = {label for path, label in zip(finding.paths, facts["labels"], strict=True) if path not in suspect}
+        stays = next((path for path in finding.paths if path not in suspect), "") if len(trusted) == 1 else ""
+        # Where nobody knows which label is right, none of them teaches anything.
+        yield from ((path, "keep" if path == stays else "drop", "") for path in finding.paths)
+    else:
+        yield from ((path, "keep", "") for path in finding.paths)

@@ -1,0 +1,120 @@
+"""What the data check finds: one record a finding, and all of them together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from headstart.core.text import counted, portable
+
+if TYPE_CHECKING:
+    from headstart.data.table import ImageTable
+
+Kind = Literal["unreadable", "leak", "duplicate", "label", "shortcut", "class", "outlier", "near-duplicate", "quality"]
+# What spoils a result most comes first.
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# Kind -> a heading, what one finding is called, and what several are called.
+WORDS: dict[Kind, tuple[str, str, str]] = {
+    "unreadable": ("Files that cannot be used", "unusable file", "unusable files"),
+    "leak": ("Leaks: the same image on both sides of a split", "leak between splits", "leaks between splits"),
+    "duplicate": ("Exact duplicates", "exact duplicate", "exact duplicates"),
+    "label": ("Likely wrong labels", "likely wrong label", "likely wrong labels"),
+    "shortcut": ("Shortcuts: classes that metadata give away", "shortcut", "shortcuts"),
+    "class": ("Classes", "problem with the classes", "problems with the classes"),
+    "outlier": ("Outliers: images unlike all others", "outlier", "outliers"),
+    "near-duplicate": ("Near duplicates", "near duplicate", "near duplicates"),
+    "quality": ("Quality of the images", "image of doubtful quality", "images of doubtful quality"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a person should know of the data.
+
+    Attributes:
+        kind: What it is about.
+        message: In plain words: what was found, the number behind it, and what to do.
+        paths: The images that it is about; empty where it is about a class or the whole set.
+        facts: The same for machines, as JSON values; names in them are as they are.
+        severity: Orders the findings of a kind, the worst first.
+    """
+
+    kind: Kind
+    message: str
+    paths: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    severity: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The finding as JSON values: with ``path`` where it is about one image, else with ``paths``."""
+        paths = [portable(path) for path in self.paths]
+        where: dict[str, Any] = {"path": paths[0]} if len(paths) == 1 else {"paths": paths}
+        return {"kind": self.kind, **where, "message": self.message, **_plain(self.facts)}
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """All findings on one source.
+
+    Attributes:
+        table: The images that can be read, with all that were skipped.
+        digests: SHA-256 of each, hexadecimal.
+        findings: Sorted by kind, those first that spoil a result most, and within a kind the worst first.
+        notes: Sentences that a person should read.
+        seconds: How long the check itself took, without the reading and embedding of the images.
+    """
+
+    table: ImageTable
+    digests: tuple[str, ...] = field(repr=False)
+    findings: tuple[Finding, ...] = field(repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    seconds: float = 0.0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images, skipped and ignored files, classes, and the number of findings of each kind."""
+        return {
+            "images": len(self.table),
+            "classes": len(self.table.classes),
+            "skipped": len(self.table.skipped),
+            "ignored": self.table.ignored,
+            **count_kinds(self.findings),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "counts": self.counts,
+            "findings": [finding.as_dict() for finding in self.findings],
+            "notes": [portable(note) for note in self.notes],
+        }
+
+    def of(self, kind: Kind) -> tuple[Finding, ...]:
+        """The findings of one kind."""
+        return tuple(finding for finding in self.findings if finding.kind == kind)
+
+
+def count_kinds(findings: Iterable[Finding]) -> dict[str, int]:
+    """The number of findings of each kind; 0 where there is none."""
+    counts = Counter(finding.kind for finding in findings)
+    return {kind: counts[kind] for kind in KINDS}
+
+
+def summary(findings: Iterable[Finding]) -> str:
+    """The findings in one line: "Check: 3 likely wrong labels, 2 near duplicates"."""
+    found = {kind: number for kind, number in count_kinds(findings).items() if number}
+    words = [counted(number, *WORDS[kind][1:]) for kind, number in found.items()]  # type: ignore[index]
+    return f"Check: {', '.join(words)}" if words else "Check: nothing found"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return portable(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

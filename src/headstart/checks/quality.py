@@ -1,0 +1,129 @@
+"""Images that the network can see little in: small, extremely long, blurred, dark, bright, of one colour.
+
+A trait that a fifth of the images share is how they were taken, not a fault of single ones: that is one finding.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.checks.findings import Finding
+from headstart.checks.subject import Subject
+from headstart.core.text import counted, quoted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+COMMON = 0.2
+# Sides are enlarged to more than twice their length.
+SMALL_SHARE = 0.5
+# Of the longer to the shorter side: the square that is cut out of its middle is less than a third of the image.
+MAX_RATIO = 3.0
+# Mean luma in 0..255 below or above which little is to be seen, and how far from the set's own median that must be:
+# scans on white paper lie at 210 to 245 in all.
+DARK, BRIGHT, UNLIKE_OTHERS = 25.0, 235.0, 60.0
+# Standard deviation of the luma, in 0..127: a sheet of paper with noise has 2 to 4, fog 10 and more.
+UNIFORM = 5.0
+# Sharpness, by itself and against the contrast, as a share of what is usual among the images of the class and in all.
+# On ants-bees no photo is under both shares; blurred with a radius of 3 of 500 pixels, all but one in fifty are.
+BLUR, BLUR_TO_CONTRAST = 0.25, 0.4
+MIN_FOR_USUAL = 20  # images that tell what is usual in a class
+
+# Problem -> how it is told of one image, and of many.
+_WORDS = {
+    "small": ("is smaller than half of the network's input", "are smaller than half of the network's input"),
+    "shape": ("is extremely long or wide", "are extremely long or wide"),
+    "uniform": ("is nearly of one colour", "are nearly of one colour"),
+    "dark": ("is very dark", "are very dark"),
+    "bright": ("is very bright", "are very bright"),
+    "blur": ("looks blurred", "look blurred"),
+}
+
+
+def find(subject: Subject) -> list[Finding]:
+    """The images of doubtful quality, and one finding for each problem that many share."""
+    problems, common = _problems(subject)
+    findings = []
+    for problem, share in common.items():
+        images = round(share * len(subject))
+        findings.append(Finding(
+            "quality",
+            f"{images:,} of {counted(len(subject), 'image')} {_WORDS[problem][1]}{_more(subject, problem)}: they were "
+            "made like that. Expect less than from better ones, and the same from new images only.",
+            facts={"problems": [problem], "images": images, "share": round(share, 4)}, severity=100 + share,
+        ))  # fmt: skip
+    for place, found in sorted(problems.items()):
+        row, traits = subject.table.rows[place], subject.traits[place]
+        words = ", ".join(f"{_WORDS[problem][0]} ({said})" for problem, said in found.items())
+        findings.append(Finding(
+            "quality",
+            f"{quoted(row.path)} {words}. Look at it: keep it only if new images may look like that.",
+            (row.path,),
+            {"problems": list(found), "label": row.label, "width": traits.width, "height": traits.height,
+             "brightness": round(traits.brightness, 1), "contrast": round(traits.contrast, 1),
+             "sharpness": round(traits.sharpness, 2), "split": row.split},
+            severity=len(found) + (10 if "uniform" in found else 0),
+        ))  # fmt: skip
+    return findings
+
+
+def _problems(subject: Subject) -> tuple[dict[int, dict[str, str]], dict[str, float]]:
+    """What is wrong with each image that something is wrong with, in words; and the share of what is common."""
+    traits = subject.traits
+    width, height, light, contrast, sharpness = (
+        np.array([getattr(one, name) for one in traits], np.float64)
+        for name in ("width", "height", "brightness", "contrast", "sharpness")
+    )
+    ratio = np.maximum(width, height) / np.minimum(width, height)
+    usual_light = float(np.median(light))
+    uniform = contrast < UNIFORM
+    sharp = np.minimum(sharpness / BLUR / _usual(sharpness, subject.labels),
+                       1e9)  # fmt: skip
+    crisp = sharpness / np.maximum(contrast, UNIFORM)
+    blurred = (sharp < 1) & (crisp < BLUR_TO_CONTRAST * _usual(crisp, subject.labels)) & ~uniform
+    least = subject.input_px * SMALL_SHARE
+    flags = {
+        "small": np.minimum(width, height) < least,
+        "shape": ratio > MAX_RATIO,
+        "uniform": uniform,
+        "dark": (light < DARK) & ~uniform,
+        "bright": (light > BRIGHT) & ~uniform,
+        "blur": blurred,
+    }
+    alone = {"dark": usual_light - light > UNLIKE_OTHERS, "bright": light - usual_light > UNLIKE_OTHERS}
+    enough = len(traits) >= 1 / COMMON
+    common = {name: float(flag.mean()) for name, flag in flags.items() if enough and flag.mean() >= COMMON}
+    found: dict[int, dict[str, str]] = defaultdict(dict)
+    for name, flag in flags.items():
+        if name in common:
+            continue
+        for place in np.flatnonzero(flag & alone.get(name, True)).tolist():
+            found[place][name] = {
+                "small": f"{width[place]:.0f} x {height[place]:.0f} pixels",
+                "shape": f"{width[place]:.0f} x {height[place]:.0f} pixels",
+                "uniform": f"contrast {contrast[place]:.1f} of 127",
+                "dark": f"mean brightness {light[place]:.0f} of 255",
+                "bright": f"mean brightness {light[place]:.0f} of 255",
+                "blur": f"sharpness {sharpness[place]:.1f}",
+            }[name]
+    return found, common
+
+
+def _usual(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The median of all images, or of those of the same class where that is smaller, for each image, (N,)."""
+    result = np.full(len(values), np.median(values))
+    for label, images in zip(*np.unique(labels, return_counts=True), strict=True):
+        if images >= MIN_FOR_USUAL:
+            rows = labels == label
+            result[rows] = np.minimum(result[rows], np.median(values[rows]))
+    return np.maximum(result, 1e-9)
+
+
+def _more(subject: Subject, problem: str) -> str:
+    if problem not in {"small", "shape"}:
+        return ""
+    shorter = np.median([min(one.width, one.height) for one in subject.traits])
+    return f" (the shorter side is usually {shorter:.0f} pixels, the input {subject.input_px})"

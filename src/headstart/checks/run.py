@@ -1,0 +1,79 @@
+"""The whole data check, on what one pass over the images has told."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from headstart.checks import classes, copies, labels, outliers, quality, shortcuts
+from headstart.checks.findings import KINDS, CheckReport, Finding
+from headstart.checks.subject import Subject
+from headstart.core.text import printable, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from headstart.data.duplicates import Pairs
+    from headstart.data.table import ImageTable
+    from headstart.data.traits import Traits
+
+
+def run(
+    table: ImageTable,
+    digests: Sequence[str],
+    traits: Sequence[Traits],
+    matrix: NDArray[np.float32] | None,
+    *,
+    input_px: int,
+    near: Pairs | None = None,
+) -> CheckReport:
+    """Check the images of a table.
+
+    Args:
+        table: The images that can be read, with all that were skipped.
+        digests: SHA-256 of each, hexadecimal.
+        traits: What can be said of each without a network.
+        matrix: Embeddings, float32 (N, D); None leaves out what needs them: wrong labels and outliers.
+        input_px: Side of the square that the network takes.
+        near: Near duplicates, where they have been looked for already.
+    """
+    start = time.perf_counter()
+    if near is None:
+        from headstart.data.duplicates import near_duplicates
+
+        prints = np.frombuffer(b"".join(one.fingerprint for one in traits), np.uint8).reshape(len(traits), -1)
+        near = near_duplicates(prints, matrix)
+    subject = Subject(table, tuple(digests), tuple(traits), matrix, input_px, near.rows, near.similarity)
+    # One thread inside the matrix products: two wait for each other, and long where another program runs.
+    with threadpool_limits(1, user_api="blas"):
+        found = [
+            *_unreadable(table),
+            *copies.find(subject),
+            *labels.find(subject),
+            *shortcuts.find(subject),
+            *classes.find(subject),
+            *outliers.find(subject),
+            *quality.find(subject),
+        ]
+    place = {kind: number for number, kind in enumerate(KINDS)}
+    kept = [one for one in found if not one.paths or not table.accepted.issuperset(one.paths)]
+    kept.sort(key=lambda one: (place[one.kind], -one.severity, one.paths))
+    return CheckReport(table, tuple(digests), tuple(kept), table.notes, time.perf_counter() - start)
+
+
+def _unreadable(table: ImageTable) -> list[Finding]:
+    return [
+        Finding(
+            "unreadable",
+            f"{quoted(skip.path)} cannot be used: {printable(skip.reason)}. Mend it, or take it out.",
+            (skip.path,),
+            {"reason": skip.reason},
+        )
+        for skip in table.skipped
+        if not skip.decided
+    ]

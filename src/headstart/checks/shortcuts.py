@@ -1,0 +1,197 @@
+"""Shortcuts: classes that size, format, camera or file size alone give away, without a look at the picture.
+
+A network can learn such a trait instead of the motif (Geirhos et al. 2020), and then fails where the trait is missing:
+all photos of one class from one camera, say. A small classifier is trained on these traits alone, and judged on images
+that it has not seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.checks import outoffold
+from headstart.checks.findings import Finding
+from headstart.checks.subject import UNLABELLED, Subject
+from headstart.core.text import quoted
+from headstart.data.traits import Traits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_IMAGES = 10  # of a class, to say anything
+MAX_IMAGES = 5000  # that are looked at; more would only cost time
+BINS = 8  # into which numbers are sorted, so that sizes in the middle can be learnt too
+# A value that fewer images have cannot be learnt from.
+COMMON = 5
+STRENGTH = 1.0  # scikit-learn's default, for columns of 0 and 1
+# Mean of the shares of the class and of all others that are told right; 0.5 is chance.
+LEAST = 0.8
+# How much a file is compressed also tells how busy the picture is, so that it must tell more.
+LEAST_BY_BYTES = 0.9
+# Of the one-sided exact test of Fisher, before it is divided by the number of classes.
+LEVEL = 1e-3
+
+# Family -> the values that are compared as they are, and the numbers that are sorted into bins.
+_FAMILIES: dict[str, tuple[Sequence[Callable[[Traits], Hashable]], Sequence[Callable[[Traits], float]]]] = {
+    "format": ((lambda one: one.format,), ()),
+    "camera": ((lambda one: one.camera,), ()),
+    "size": (
+        (lambda one: (one.width, one.height),),
+        (lambda one: one.width * one.height, lambda one: one.width / one.height),
+    ),
+    "file size": ((), (lambda one: one.file_bytes, lambda one: one.file_bytes / (one.width * one.height))),
+}
+_WORDS = {
+    "format": "its file format", "camera": "its camera", "size": "its size in pixels", "file size": "its file size",
+    "together": "its size, format, camera and file size together",
+}  # fmt: skip
+
+_SHOWN: dict[str, Callable[[Traits], str]] = {
+    "format": lambda one: one.format,
+    "camera": lambda one: quoted(one.camera) if one.camera else "no camera named",
+    "size": lambda one: f"{one.width} x {one.height}",
+}
+
+
+def find(subject: Subject) -> list[Finding]:
+    """The classes that traits give away; none where there are fewer than two of `MIN_IMAGES` different images."""
+    rows, labels = _images(subject)
+    if not len(rows):
+        return []
+    traits = [subject.traits[row] for row in rows]
+    columns = {name: _columns(traits, *families) for name, families in _FAMILIES.items()}
+    columns = {name: found for name, found in columns.items() if found.shape[1]}
+    if not columns:
+        return []
+    if len(columns) > 1:
+        columns["together"] = np.concatenate(list(columns.values()), axis=1)
+    names = np.unique(labels)
+    classes = np.searchsorted(names, labels)
+    folds = outoffold.deal(subject.groups[rows], classes, [subject.digests[row] for row in rows], seed=0)
+    told = {name: _told(one, classes, folds) for name, one in columns.items()}
+    findings = []
+    for place, number in enumerate(names[: 1 if len(names) == 2 else None]):
+        chosen = _clearest({name: by_class[place] for name, by_class in told.items()}, LEVEL / len(names))
+        if chosen is None:
+            continue
+        trait, (share, p_value) = chosen
+        label = subject.classes[number]
+        rest = quoted(subject.classes[names[1]]) if len(names) == 2 else "the other classes"
+        if trait == "file size":
+            example = " (it may only be that its pictures are plainer or busier)"
+        else:
+            example = _example(traits, classes == place, trait)
+        findings.append(Finding(
+            "shortcut",
+            f"The class {quoted(label)} can be told from {rest} by {_WORDS[trait]} alone: {100 * share:.0f} % right on "
+            f"images that were not learnt from, where guessing gives 50 %{example}. A network may learn that instead "
+            "of the motif: bring all classes to the same form, or add images that break the rule.",
+            facts={"label": label, "trait": trait, "balanced_accuracy": round(share, 4), "chance": 0.5,
+                   "p_value": p_value, "images": int((classes == place).sum())},
+            severity=share,
+        ))  # fmt: skip
+    return findings
+
+
+def fisher(hits: int, named: int, members: int, total: int) -> float:
+    """Chance of at least so many hits if naming had nothing to do with membership: Fisher's exact test, one-sided.
+
+    Args:
+        hits: Members that were named.
+        named: Images that were named.
+        members: Members of the class.
+        total: All images.
+    """
+
+    def log_choose(n: int, k: int) -> float:
+        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+    everything = log_choose(total, named)
+    chances = (
+        math.exp(log_choose(members, k) + log_choose(total - members, named - k) - everything)
+        for k in range(max(hits, named + members - total), min(named, members) + 1)
+    )
+    return min(1.0, math.fsum(chances))
+
+
+def _images(subject: Subject) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """One row of each set of copies, of the classes with enough of them, and their labels; `MAX_IMAGES` at most."""
+    rows = np.unique(subject.different, return_index=True)[1]
+    rows = rows[subject.labels[rows] != UNLABELLED]
+    numbers, sizes = np.unique(subject.labels[rows], return_counts=True)
+    rows = rows[np.isin(subject.labels[rows], numbers[sizes >= MIN_IMAGES])]
+    if (sizes >= MIN_IMAGES).sum() < 2:
+        return rows[:0], rows[:0]
+    if len(rows) > MAX_IMAGES:
+        by_class = rows[np.argsort(subject.labels[rows], kind="stable")]
+        rows = np.sort(by_class[np.linspace(0, len(rows) - 1, MAX_IMAGES).astype(np.int64)])
+    return rows, subject.labels[rows]
+
+
+def _columns(
+    traits: Sequence[Traits],
+    values: Sequence[Callable[[Traits], Hashable]],
+    numbers: Sequence[Callable[[Traits], float]],
+) -> NDArray[np.float32]:
+    """Columns of 0 and 1, float32 (N, R); none where all images are alike."""
+    columns = []
+    for value in values:
+        found = [value(one) for one in traits]
+        for wanted, images in Counter(found).most_common(100):
+            if COMMON <= images < len(found):
+                columns.append(np.array([one == wanted for one in found]))
+    for number in numbers:
+        measured = np.array([number(one) for one in traits], np.float64)
+        edges = np.unique(np.quantile(measured, np.linspace(0, 1, BINS + 1)[1:-1]))
+        columns += [measured <= edge for edge in edges if not (measured <= edge).all()]
+    return np.stack(columns, 1).astype(np.float32) if columns else np.empty((len(traits), 0), np.float32)
+
+
+def _told(
+    columns: NDArray[np.float32], classes: NDArray[np.int64], folds: NDArray[np.int64]
+) -> list[tuple[float, float]]:
+    """For each class how well it is told from all others (0.5 is chance), and the chance of that by luck."""
+    count = int(classes.max()) + 1
+    images = np.bincount(classes)
+    z = columns - columns.mean(0)
+    balanced = (len(classes) / (count * images[classes])).astype(np.float32)
+    learn = np.ones(len(classes), bool)
+    probabilities = outoffold.predict(z, classes, folds, learn, classes=count, strength=STRENGTH, weights=balanced)
+    predicted = probabilities.argmax(1)
+    result = []
+    for one in range(count):
+        hits, named = int(((predicted == one) & (classes == one)).sum()), int((predicted == one).sum())
+        others = len(classes) - images[one]
+        right = (hits / images[one] + 1 - (named - hits) / others) / 2
+        result.append((float(right), fisher(hits, named, int(images[one]), len(classes))))
+    return result
+
+
+def _clearest(told: dict[str, tuple[float, float]], level: float) -> tuple[str, tuple[float, float]] | None:
+    """The simplest trait that tells nearly as much as the best one, where that is much and no luck."""
+    enough = {
+        name: (share, p_value)
+        for name, (share, p_value) in told.items()
+        if p_value <= level and share >= (LEAST_BY_BYTES if name == "file size" else LEAST)
+    }
+    if not enough:
+        return None
+    best = max(share for share, _ in enough.values())
+    return next((name, found) for name, found in enough.items() if found[0] >= best - 0.03)
+
+
+def _example(traits: Sequence[Traits], members: NDArray[np.bool_], trait: str) -> str:
+    """The most frequent value of the class, in words; empty where several traits tell it together."""
+    if trait not in _SHOWN:
+        return ""
+    values = [_SHOWN[trait](one) for one in traits]
+    inside = Counter(value for value, member in zip(values, members, strict=True) if member)
+    value, images = inside.most_common(1)[0]
+    outside = values.count(value) - images
+    share, others = images / int(members.sum()), outside / int((~members).sum())
+    return f"; {value} in {100 * share:.0f} % of it and {100 * others:.0f} % of the others"

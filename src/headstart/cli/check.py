@@ -1,0 +1,115 @@
+"""`headstart check`: what is wrong with the images, before anything is learnt from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headstart.cli import options
+from headstart.cli import training_options as settings
+from headstart.cli.messages import DONE, SOME_SKIPPED
+
+if TYPE_CHECKING:
+    from headstart.checks import CheckReport
+    from headstart.cli.output import Output
+
+MAX_SHOWN = 5  # findings of each kind; the others are in the JSON
+
+
+def check(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
+    ],
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the findings as a page with pictures.")
+    ] = None,
+    fix_list: Annotated[
+        Path | None,
+        typer.Option("--fix-list", metavar="FILE", help="Write proposals (drop, relabel, keep) as CSV, to be edited."),
+    ] = None,
+    decisions: options.Decisions = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of --html and --fix-list where they exist.")
+    ] = False,
+    backbone: settings.Backbone = None,
+    path_column: options.PathColumn = "path",
+    label_column: options.LabelColumn = "label",
+    split_column: options.SplitColumn = "split",
+    group_column: options.GroupColumn = "group",
+    root: options.Root = None,
+    workers: options.Workers = None,
+    no_cache: options.NoCache = False,
+    strict: options.Strict = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Look for duplicates, leaks, wrong labels, outliers, poor images and shortcuts; nothing is changed."""
+    from headstart import api
+    from headstart.checks import decisions as fixes
+    from headstart.cli.output import Output
+    from headstart.core.files import durable_write
+    from headstart.core.recipe import Recipe
+
+    output = Output(as_json=json, quiet=quiet)
+    for path in (html, fix_list):
+        _refuse_existing(path, overwrite=overwrite)
+    columns = options.columns(path_column, label_column, split_column, group_column, root)
+    runtime = options.runtime(output, workers=workers, strict=strict, cached=not no_cache)
+    recipe = Recipe.from_dict({} if backbone is None else {"backbone": backbone})
+    report = api.check(api.read(source, columns=columns, decisions=decisions), recipe=recipe, runtime=runtime)
+    _show(output, report)
+    written = {}
+    if html is not None:
+        durable_write(html, api.check_page(report, runtime=runtime))
+        written["html"] = html
+        output.say(f"Page: {html}")
+    if fix_list is not None:
+        durable_write(fix_list, fixes.propose(report))
+        written["fix_list"] = fix_list
+        output.say(
+            f"Proposals: {fix_list}. Look at each line and edit it, then: headstart train SOURCE --decisions FILE"
+        )
+    output.document({**report.as_dict(), **{name: str(path) for name, path in written.items()}})
+    return SOME_SKIPPED if report.table.unusable else DONE
+
+
+def _show(output: Output, report: CheckReport) -> None:
+    from headstart.checks.findings import KINDS, WORDS
+    from headstart.core.text import counted, quoted
+
+    counts = report.counts
+    output.say(
+        f"{counted(counts['images'], 'image')} of {counted(counts['classes'], 'class', 'classes')} in "
+        f"{quoted(report.table.source)}"
+    )
+    if not output.quiet:
+        rows = [[WORDS[kind][0], f"{counts[kind]:,}"] for kind in KINDS]
+        output.table(["Looked for", "Found"], rows, right=(1,))
+    for kind in KINDS:
+        findings = report.of(kind)
+        if not findings:
+            continue
+        output.say(f"\n{WORDS[kind][0]} ({len(findings):,})")
+        for finding in findings[:MAX_SHOWN]:
+            output.say(f"  {finding.message}")
+        if len(findings) > MAX_SHOWN:
+            output.say(f"  and {len(findings) - MAX_SHOWN:,} more (--html FILE shows them, --json lists all)")
+    output.say()
+    for note in report.notes:
+        output.note(note)
+
+
+def _refuse_existing(path: Path | None, *, overwrite: bool) -> None:
+    """Keep an edited list from being replaced by accident, before the work and not after it."""
+    from headstart.core.errors import StorageError
+    from headstart.core.text import quoted
+
+    if path is None:
+        return
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise StorageError(f"{quoted(str(path))} cannot be written: no such folder, or itself a folder.",
+                           "Name a file in a folder that exists.")  # fmt: skip
+    if path.exists() and not overwrite:
+        raise StorageError(f"{quoted(str(path))} exists already.", "Name another file, or replace it with --overwrite.")
