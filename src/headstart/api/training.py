@@ -119,7 +119,11 @@ def resume(
     table = (
         source
         if isinstance(source, ImageTable)
-        else read(source or before.source, columns=columns or readers.Columns.of(before.columns))
+        else read(
+            source or before.source,
+            columns=columns or readers.Columns.of(before.columns),
+            decisions=before.decisions or None,
+        )
     )
     runtime = dataclasses.replace(runtime or Runtime(), folder=path, resume=True)
     return train(table, before.recipe, own=own, runtime=runtime)
