@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headstart.api import Run, check, evaluate, load, read, resume, train
+    from headstart.api import Run, check, evaluate, load, read, report, resume, train
     from headstart.artifact.classifier import Classifier, Prediction
     from headstart.checks import CheckReport
     from headstart.core.errors import (
@@ -68,6 +68,7 @@ _PUBLIC = {
     "evaluate": "headstart.api",
     "load": "headstart.api",
     "read": "headstart.api",
+    "report": "headstart.api",
     "resume": "headstart.api",
     "train": "headstart.api",
 }
@@ -100,6 +101,7 @@ __all__ = [
     "evaluate",
     "load",
     "read",
+    "report",
     "resume",
     "train",
 ]

@@ -3,7 +3,20 @@
 from headstart.api.checking import check, check_page
 from headstart.api.evaluating import evaluate
 from headstart.api.reading import load, read
+from headstart.api.reporting import comparison_page, report
 from headstart.api.run import Run, refuse_existing
 from headstart.api.training import resume, train
 
-__all__ = ["Run", "check", "check_page", "evaluate", "load", "read", "refuse_existing", "resume", "train"]
+__all__ = [
+    "Run",
+    "check",
+    "check_page",
+    "comparison_page",
+    "evaluate",
+    "load",
+    "read",
+    "refuse_existing",
+    "report",
+    "resume",
+    "train",
+]

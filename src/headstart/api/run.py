@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from headstart.api import reporting
 from headstart.artifact.classifier import Classifier
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_write_all, folder_lock, make_folder
+from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
-from headstart.core.text import csv_label, csv_path, json_text, listed, portable, quoted
+from headstart.core.text import csv_label, csv_path, json_text, listed, portable, printable, quoted
 from headstart.data.table import Skipped
 from headstart.evaluation import Evaluation
 from headstart.strategies import unfinished
@@ -23,8 +25,9 @@ from headstart.strategies.fitted import Fitted
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.safetensors"
-# What runs of trained networks have, and others have not.
-OPTIONAL_FILES = {WEIGHTS_FILE, "history.csv", "curves.png", "lr.png"}
+REPORT_FILES = (reporting.REPORT_FILE, reporting.ANALYSIS_FILE)
+# What runs of trained networks have, and others have not; and what a run without a report has not.
+OPTIONAL_FILES = {WEIGHTS_FILE, "history.csv", "curves.png", "lr.png", *REPORT_FILES}
 RECIPE_FILE = "recipe.toml"  # the first to be put in place
 
 
@@ -84,12 +87,22 @@ class Run:
             "notes": [portable(note) for note in fitted.notes],
         }
 
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        report: bool = True,
+        runtime: Runtime | None = None,
+    ) -> Path:
         """Write the run folder. Each file is replaced whole, after all of them are on the disk, and the model last.
 
         Args:
             folder: Where to; it is created.
             overwrite: Replace the run that is there.
+            report: Write ``report.html`` too, and the data behind it. Where it cannot be made, the run is saved
+                without, and says so in its notes.
+            runtime: Its cache is asked for the pictures of the report.
 
         Returns:
             The folder.
@@ -100,26 +113,39 @@ class Run:
         path = Path(folder)
         overwrite = overwrite or path == self.fitted.folder  # its own, which was looked at before the training
         refuse_existing(path, overwrite=overwrite)
+        made, problem = self._report(path, runtime or Runtime()) if report else ({}, "")
         make_folder(path)
         with folder_lock(path):
             refuse_existing(path, overwrite=overwrite)
             metrics = {"run": portable(str(path)), **self.as_dict()}
+            if problem:
+                metrics["notes"] = [*metrics["notes"], problem]
             contents: dict[str, str | bytes] = {
                 RECIPE_FILE: self.recipe.to_toml(),
                 "splits.csv": self._splits_csv(),
                 "predictions.csv": self._predictions_csv(),
                 "metrics.json": json_text(metrics) + "\n",
+                **made,
                 **self.fitted.files,
                 MODEL_FILE: self.fitted.model,
             }
             durable_write_all({path / name: content for name, content in contents.items()})
-            self._remove_others(path)
+            self._remove_others(path, {*self.fitted.files, *made})
             unfinished.remove(path)
         return path
 
-    def _remove_others(self, folder: Path) -> None:
+    def _report(self, folder: Path, runtime: Runtime) -> tuple[dict[str, str], str]:
+        """The report's files, and a note where they could not be made: no run is lost by what is written of it."""
+        try:
+            return reporting.files(self, folder, runtime), ""
+        except Exception as error:  # noqa: BLE001  whatever it is, the training was not in vain
+            problem = f"The report could not be made ({type(error).__name__}: {printable(str(error))[:300]})."
+            runtime.progress.line(f"Note: {problem}")
+            return {}, problem
+
+    def _remove_others(self, folder: Path, written: set[str]) -> None:
         """Delete what a run that was replaced has left: its network must not be taken for that of this one."""
-        for name in OPTIONAL_FILES - set(self.fitted.files):
+        for name in OPTIONAL_FILES - written:
             with contextlib.suppress(OSError):
                 (folder / name).unlink(missing_ok=True)
         if self.fitted.folder != folder:
@@ -170,7 +196,9 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
             "Choose another folder (--out), or replace it (--overwrite, overwrite=True).",
         )
     # A run that was killed while it was put in place has its recipe; other files of these names are somebody's own.
-    own = [name for name in ("splits.csv", "predictions.csv", "metrics.json") if (folder / name).exists()]
+    own = [
+        name for name in ("splits.csv", "predictions.csv", "metrics.json", *REPORT_FILES) if (folder / name).exists()
+    ]
     if own and not (folder / RECIPE_FILE).exists():
         raise StorageError(
             f"{quoted(str(folder))} already holds {listed(own)}, which a run would replace.",

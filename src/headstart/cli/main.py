@@ -10,7 +10,20 @@ from collections.abc import Sequence
 import typer
 
 from headstart import __version__
-from headstart.cli import backbones, cache, check, demo, evaluate, messages, predict, recipes, report, signals, train, verify
+from headstart.cli import (
+    backbones,
+    cache,
+    check,
+    demo,
+    evaluate,
+    messages,
+    predict,
+    recipes,
+    report,
+    signals,
+    train,
+    verify,
+)
 
 app = typer.Typer(
     name="headstart",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,7 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
         "version": __version__,
         "versions": versions(recipe),
         "source": fitted.table.source,
+        "source_path": str(Path(fitted.table.source).absolute()),
         "columns": dict(fitted.table.columns),
         **_of_record(record),
         "recipe": recipe.as_dict(),
@@ -78,8 +80,8 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
             "preprocess": metadata.preprocess.as_dict(),
             "backbone": metadata.backbone,
             "temperature": metadata.temperature,
-            **{name: getattr(metadata, name, None) for name in ("familiarity", "conformal")},
-            "reasons": list(getattr(metadata, "reasons", ())),
+            **{name: _small(getattr(metadata, name, None)) for name in ("familiarity", "conformal")},
+            "reasons": list(metadata.reasons),
         },
         "reliability": reliability(probabilities, labels[rows]),
         "mistakes": pictures.with_evidence(chosen.mistakes, evidence),
@@ -252,6 +254,11 @@ def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures:
         "kept_neighbours": kept_neighbours(features, places),
         "classes": sorted(classes, key=lambda one: one["like_own"])[:CLASSES],
     }
+
+
+def _small(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A record without its lists, whose numbers are for programs."""
+    return {key: value for key, value in record.items() if isinstance(value, int | float | str)} if record else None
 
 
 def _paths(finding: Mapping[str, Any]) -> list[str]:

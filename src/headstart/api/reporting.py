@@ -1,0 +1,167 @@
+"""Reports: the page and the data of a run, the page drawn again, and the page of a comparison."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.core.errors import InputError, SourceError, StorageError
+from headstart.core.files import durable_write
+from headstart.core.options import Runtime
+from headstart.core.text import json_text, quoted
+from headstart.data import readers
+
+if TYPE_CHECKING:
+    from headstart.api.run import Run
+
+REPORT_FILE, ANALYSIS_FILE = "report.html", "analysis.json"
+# A run of 100,000 images and 1,000 classes has about 1 MB.
+MAX_ANALYSIS_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A report that was drawn again.
+
+    Attributes:
+        path: The page.
+        images: Images that it shows or names.
+        missing: Those of them whose pictures are not to be found.
+    """
+
+    path: Path
+    images: int
+    missing: int
+
+
+def files(run: Run, folder: Path, runtime: Runtime) -> dict[str, str]:
+    """The page and the data of a run, by the names of their files.
+
+    Args:
+        run: What was trained.
+        folder: Its run folder, which the page names in its commands.
+        runtime: Cache and progress.
+    """
+    from headstart.report.analysis import analyse
+    from headstart.report.pictures import find
+    from headstart.report.run_page import run_page
+
+    with runtime.progress.stage("Reporting", 3) as advance:
+        analysis = analyse(run.fitted, run.recipe, run.as_dict())
+        advance(1)
+        pictures = find(analysis, run.fitted.table.storage, runtime.cache)
+        advance(1)
+        page = run_page(analysis, pictures, run=str(folder))
+        advance(1)
+    return {REPORT_FILE: page, ANALYSIS_FILE: json_text(analysis, indent=None) + "\n"}
+
+
+def report(
+    folder: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    runtime: Runtime | None = None,
+) -> Drawn:
+    """Draw the report of a run again, from what it kept, with the pictures that are still to be found.
+
+    Args:
+        folder: The run folder.
+        source: Where the images are now; None for where they were.
+        out: The page to write; None for ``report.html`` in the run folder.
+        runtime: Its cache is asked for pictures first.
+
+    Raises:
+        StorageError: The run has kept nothing to draw from, or the page cannot be written.
+        SourceError: There is no such source.
+
+    Example:
+        >>> headstart.report("runs/photos").path  # doctest: +SKIP
+        PosixPath('runs/photos/report.html')
+    """
+    from headstart.report.pictures import find
+    from headstart.report.run_page import run_page
+
+    path, runtime = Path(folder), runtime or Runtime()
+    analysis = _read(path)
+    try:
+        columns = readers.Columns.of(analysis["columns"])
+        if source is not None:
+            storage = readers.read(source, columns).storage
+        else:
+            try:
+                storage = readers.read(analysis["source_path"], columns).storage
+            except InputError:  # it is gone; the cache may hold its pictures
+                storage = None
+        pictures = find(analysis, storage, runtime.cache)
+        page = run_page(analysis, pictures, run=str(path))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, SourceError):
+            raise
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    target = Path(out) if out is not None else path / REPORT_FILE
+    durable_write(target, page)
+    images = len(analysis["images"])
+    return Drawn(target, images, images - len(pictures))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The data behind the report of a run.
+
+    Raises:
+        StorageError: There is none, or it is damaged, or a newer Headstart wrote it.
+    """
+    from headstart.report.analysis import SCHEMA
+
+    path = folder / ANALYSIS_FILE
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_ANALYSIS_BYTES + 1)
+    except OSError as error:
+        if not folder.is_dir():
+            raise StorageError(
+                f"There is no run folder {quoted(str(folder))}.", "Name the folder that train wrote."
+            ) from error
+        what = "holds no" if isinstance(error, FileNotFoundError) else "has an unreadable"
+        raise StorageError(
+            f"{quoted(str(folder))} {what} {ANALYSIS_FILE}, from which a report is drawn.",
+            "Runs of before there were reports have none, and those of --no-report: train again, "
+            f"with --recipe {quoted(str(folder / 'recipe.toml'))} and --overwrite.",
+        ) from error
+    if len(content) > MAX_ANALYSIS_BYTES:
+        raise _damaged(folder, f"it has more than {MAX_ANALYSIS_BYTES:,} bytes")
+    try:
+        analysis = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(folder, "it is not JSON") from error
+    if not isinstance(analysis, dict) or type(analysis.get("schema")) is not int:
+        raise _damaged(folder, "it is no analysis")
+    if analysis["schema"] > SCHEMA:
+        raise StorageError(
+            f"{quoted(str(path))} was written by a newer Headstart.", "Upgrade: pip install --upgrade headstart"
+        )
+    return analysis
+
+
+def _damaged(folder: Path, reason: str) -> StorageError:
+    return StorageError(
+        f"{quoted(str(folder / ANALYSIS_FILE))} is damaged ({reason[:200]}).",
+        "Train again with the recipe of the run: its model and its numbers are in files of their own.",
+    )
+
+
+def comparison_page(comparison: Mapping[str, Any], runs: Mapping[str, Run], *, runtime: Runtime | None = None) -> str:
+    """The page of a comparison: the verdict, the table, the pairs, and the images that decide between them.
+
+    Args:
+        comparison: ``rows``, ``pairs`` and ``verdict``, as ``compare --json`` prints them.
+        runs: What was compared, by the names that the rows carry.
+        runtime: Its cache is asked for pictures.
+    """
+    from headstart.report.comparison_page import comparison_page as draw
+
+    return draw(comparison, {name: run.fitted for name, run in runs.items()}, (runtime or Runtime()).cache)

@@ -1,0 +1,90 @@
+"""The page of a comparison: the verdict, the numbers, and the images on which the candidates disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.features.thumbnails import Thumbnails
+from headstart.report.page import data_uri, percent, render
+from headstart.report.run_page import source_name
+from headstart.strategies.fitted import Fitted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PAIRS = 6  # whose images are shown
+IMAGES = 12  # of a pair, that one of them alone gets right
+
+
+def comparison_page(comparison: Mapping[str, Any], fitted: Mapping[str, Fitted], cache: Path | None) -> str:
+    """The page.
+
+    Args:
+        comparison: ``rows``, ``pairs`` and ``verdict``, as ``compare --json`` prints them.
+        fitted: What was compared, by name, on the same images.
+        cache: The cache folder, for pictures; None for none.
+    """
+    first = next(iter(fitted.values()), None)
+    return render(
+        "comparison.html.j2",
+        comparison=comparison,
+        name=source_name(first.table.source) if first else "",
+        disagreements=_disagreements(fitted, cache),
+    )
+
+
+def _disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dict[str, Any]]:
+    """For each pair of candidates, the held-out images that one of them alone gets right."""
+    found = []
+    for name, other in list(combinations(fitted, 2))[:PAIRS]:
+        one, two = _guesses(fitted[name]), _guesses(fitted[other])
+        both = sorted(one.keys() & two.keys())
+        sides: list[dict[str, Any]] = []
+        table, place = fitted[name].table, {row.path: i for i, row in enumerate(fitted[name].table.rows)}
+        with Thumbnails(table, fitted[name].digests, cache, _max_megapixels(fitted[name])) as thumbnails:
+            for winner, loser, mine, theirs in ((name, other, one, two), (other, name, two, one)):
+                paths = [path for path in both if mine[path][2] and not theirs[path][2]]
+                jpegs = thumbnails.all_small([place[path] for path in paths[:IMAGES]])
+                images = [
+                    {
+                        "label": mine[path][0],
+                        "src": data_uri(jpegs.get(place[path])),
+                        "alt": f"{path}: {mine[path][0]}",
+                        "words": f"{loser}: {theirs[path][0]} ({percent(theirs[path][1], 0)})",
+                    }
+                    for path in paths[:IMAGES]
+                ]
+                if paths:
+                    sides.append({"winner": winner, "count": len(paths), "images": images})
+        if sides:
+            found.append({"names": (name, other), "sides": sides, "images": len(both)})
+    return found
+
+
+def _guesses(fitted: Fitted) -> dict[str, tuple[str, float, bool]]:
+    """The predicted class of each measured image, its probability, and whether it is right, by the image's path."""
+    split = fitted.evaluation.split
+    guesses = {}
+    for row, probabilities in zip(fitted.held_out.rows.tolist(), fitted.held_out.probabilities, strict=True):
+        if split in {"cross-validation", fitted.parts[row]}:
+            best = _best(probabilities)
+            label, image = fitted.classes[best], fitted.table.rows[row]
+            guesses[image.path] = label, float(probabilities[best]), label == image.label
+    return guesses
+
+
+def _best(probabilities: NDArray[np.float64]) -> int:
+    return int(probabilities.argmax())
+
+
+def _max_megapixels(fitted: Fitted) -> int:
+    from headstart.artifact.schema import Metadata
+    from headstart.artifact.wire import metadata_text
+
+    limit: int = Metadata.from_json(metadata_text(fitted.model, "The model")).recipe["max_megapixels"]
+    return limit
