@@ -133,11 +133,12 @@ PLAIN = """
     assert described[0] == ("image", "tensor(uint8)", ["N", "H", "W", 3]), described
     assert described[1] == ("probabilities", "tensor(float)", ["N", 3]), described
     assert described[2] == ("embedding", "tensor(float)", ["N", 1280]), described
-    assert described[3] == ("feature_map", "tensor(float)", ["N", 1280, 7, 7]), described
-    names = ["probabilities", "embedding", "feature_map"]
-    probabilities, embedding, feature_map = session.run(names, {"image": numpy.load(images)})
+    assert described[3] == ("distance", "tensor(float)", ["N", 1]), described
+    assert described[4] == ("feature_map", "tensor(float)", ["N", 1280, 7, 7]), described
+    names = ["probabilities", "embedding", "distance", "feature_map"]
+    results = dict(zip(names, session.run(names, {"image": numpy.load(images)})))
     assert "headstart" not in sys.modules
-    numpy.savez(out, probabilities=probabilities, embedding=embedding, feature_map=feature_map)
+    numpy.savez(out, **results)
 """
 
 
@@ -157,6 +158,8 @@ def test_plain_runtime_gives_the_same(which: str, request: pytest.FixtureRequest
     np.testing.assert_allclose(out["probabilities"], run.classifier.predict_proba(images), atol=1e-5)
     np.testing.assert_allclose(out["embedding"], run.classifier.embed(images), atol=1e-4)
     np.testing.assert_allclose(out["feature_map"].mean((2, 3)), out["embedding"], atol=1e-5)
+    distances = [prediction.distance for prediction in run.classifier.predict(images)]
+    np.testing.assert_allclose(out["distance"][:, 0], distances, atol=1e-5)
     assert [run.classifier.classes[i] for i in out["probabilities"].argmax(1)] == ["disc", "stripes"]
 
 

@@ -213,18 +213,20 @@ def test_top(classifier: Classifier, picture: Image.Image) -> None:
         assert values == sorted(values, reverse=True)
         for label, value in prediction.top:
             assert value == float(probabilities[classifier.classes.index(label)])
-    assert prediction.familiar is None
+    assert prediction.familiar is (prediction.distance <= classifier.metadata.familiarity["threshold"])
+    assert prediction.labels is None
 
 
 def test_ties_go_to_the_first_class(classifier: Classifier) -> None:
-    prediction = classifier.prediction(np.array([0.25, 0.375, 0.375], np.float32))
+    probabilities = np.array([0.25, 0.375, 0.375], np.float32)
+    prediction = classifier.prediction(module.Result(probabilities, np.zeros(1280, np.float32)))
     assert [label for label, _ in prediction.top] == ["noise", "stripes", "disc"]
 
 
 def test_values_that_are_not_finite_are_no_answer(
     classifier: Classifier, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad = [np.array([np.nan, 0, 0], np.float32), np.zeros(1280, np.float32)]
+    bad = [np.array([np.nan, 0, 0], np.float32), np.zeros(1280, np.float32), np.zeros(1, np.float32)]
     monkeypatch.setattr(session.LazySession, "run", lambda self, image, outputs=None: bad)
     with pytest.raises(ImageError, match="not finite"):
         classifier.predict(picture)

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from headstart.artifact import golden, guard, wire
-from headstart.artifact.feature_map import FEATURE_MAP
-from headstart.artifact.golden import OUTPUTS
-from headstart.artifact.schema import Metadata
-from headstart.core.errors import ImageError, InputError
+from headstart.artifact import golden, guard, prediction_sets, wire
+from headstart.artifact.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata
+from headstart.core.errors import ImageError, InputError, OptionError
 from headstart.core.options import Runtime
 from headstart.core.text import quoted
 from headstart.data.decode import decode, from_pil
@@ -40,12 +38,17 @@ class Prediction:
         probability: Its calibrated probability, in 0..1.
         top: The most probable classes with their probabilities, from the highest.
         familiar: Whether the image is like the training images; None where the model cannot tell.
+        distance: Mean cosine distance to the nearest training images, in 0..2; None where the model has none.
+        labels: The classes of which one is the true one with the probability that was asked for (``coverage``), from
+            the most probable; see `headstart.artifact.prediction_sets`. None where nothing was asked for.
     """
 
     label: str
     probability: float
     top: tuple[tuple[str, float], ...]
     familiar: bool | None = None
+    distance: float | None = None
+    labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,14 @@ class Result:
     Attributes:
         probabilities: float32 (C,), which sum to 1.
         embedding: float32 (D,).
+        distance: Mean cosine distance to the nearest training images, in 0..2; None where the model has none.
         feature_map: float32 (h, w, D), rows from the top and columns from the left of the square that the network
             sees; its mean over h and w is the embedding. None where it was not asked for, or the network has none.
     """
 
     probabilities: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    distance: float | None = None
     feature_map: NDArray[np.float32] | None = None
 
 
@@ -100,25 +105,35 @@ class Classifier:
         return self.metadata.classes
 
     @overload
-    def predict(self, images: ImageLike, *, top: int = ...) -> Prediction: ...  # type: ignore[overload-overlap]
+    def predict(  # type: ignore[overload-overlap]
+        self, images: ImageLike, *, top: int = ..., coverage: float | None = ...
+    ) -> Prediction: ...
     @overload
-    def predict(self, images: Sequence[ImageLike], *, top: int = ...) -> list[Prediction]: ...
-    def predict(self, images: ImageLike | Sequence[ImageLike], *, top: int = 5) -> Prediction | list[Prediction]:
+    def predict(
+        self, images: Sequence[ImageLike], *, top: int = ..., coverage: float | None = ...
+    ) -> list[Prediction]: ...
+    def predict(
+        self, images: ImageLike | Sequence[ImageLike], *, top: int = 5, coverage: float | None = None
+    ) -> Prediction | list[Prediction]:
         """The class of an image, or of each image of a list.
 
         Args:
             images: A path, the bytes of an image file, a PIL image, uint8 pixels (H, W, 3), or a list of these.
             top: How many classes to name.
+            coverage: Give sets of classes, each of which holds the true class with this probability if the images are
+                like the held-out ones; above 0 and below 1, such as 0.9.
 
         Raises:
             ImageError: An image cannot be read; nothing is returned for the others.
             InputError: A value is of no such kind.
+            OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
 
         Example:
             >>> headstart.load("runs/pets/model.onnx").predict("cat.jpg").label  # doctest: +SKIP
             'cat'
         """
-        predictions = [self.prediction(result.probabilities, top) for result in self._run(images)]
+        most = self.set_limit(coverage)
+        predictions = [self.prediction(result, top, most) for result in self._run(images)]
         return predictions if _is_list(images) else predictions[0]
 
     def predict_proba(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
@@ -151,7 +166,7 @@ class Classifier:
             pixels: The image.
             feature_map: Give the feature map too, where the network has one.
         """
-        names = list(OUTPUTS)
+        names = [*OUTPUTS, DISTANCE] if self.metadata.familiarity else list(OUTPUTS)
         if feature_map and FEATURE_MAP in self._session.outputs:
             names.append(FEATURE_MAP)
         values = dict(zip(names, self._session.run(pixels, names), strict=True))
@@ -161,14 +176,47 @@ class Classifier:
         return Result(
             probabilities=values["probabilities"],
             embedding=values["embedding"],
+            distance=float(values[DISTANCE][0]) if DISTANCE in values else None,
             feature_map=None if channels_first is None else channels_first.transpose(1, 2, 0),
         )
 
-    def prediction(self, probabilities: NDArray[np.float32], top: int = 5) -> Prediction:
-        """Probabilities (C,) in words."""
+    def prediction(self, result: Result, top: int = 5, most: float | None = None) -> Prediction:
+        """What the model computed, in words.
+
+        Args:
+            result: What it computed of an image.
+            top: How many classes to name.
+            most: What `set_limit` gave.
+        """
+        probabilities, distance = result.probabilities, result.distance
         best = np.argsort(-probabilities, kind="stable")[: max(1, top)]
         named = tuple((self.classes[i], float(probabilities[i])) for i in best)
-        return Prediction(*named[0], named)
+        threshold = self.metadata.familiarity["threshold"] if self.metadata.familiarity else None
+        labels = None
+        if most is not None:
+            labels = tuple(self.classes[i] for i in prediction_sets.members(probabilities, most))
+        return Prediction(
+            *named[0],
+            named,
+            familiar=None if distance is None or threshold is None else distance <= threshold,
+            distance=distance,
+            labels=labels,
+        )
+
+    def set_limit(self, coverage: float | None) -> float | None:
+        """The largest score of a class in the sets of a coverage; infinite where the sets hold all classes.
+
+        Raises:
+            OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
+        """
+        if coverage is None:
+            return None
+        if self.metadata.conformal is None:
+            raise OptionError(
+                "The model file holds no scores of held-out images, which sets of a chosen coverage are made with.",
+                "Train it again, with images that are held out.",
+            )
+        return prediction_sets.limit(self.metadata.conformal, coverage)
 
     def _run(self, images: ImageLike | Sequence[ImageLike]) -> Iterable[Result]:
         items: list[Any] = list(images) if _is_list(images) else [images]  # type: ignore[arg-type]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.artifact.schema import FEATURE_MAP
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-FEATURE_MAP = "feature_map"
 EMBEDDING = "embedding"
 # The axes of space, of four, where channels come first, and where they come last (as in Swin).
 _SPACE_LAST, _SPACE_FIRST = {2, 3}, {1, 2}

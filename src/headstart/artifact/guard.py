@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.artifact.feature_map import FEATURE_MAP
-from headstart.artifact.schema import Metadata
+from headstart.artifact.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata
 from headstart.artifact.shapes import decides, value_shapes
 from headstart.artifact.wire import NOT_OURS, check_structure, metadata_text
 from headstart.core.errors import ModelError
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from onnx import ModelProto, NodeProto, TensorProto
 
-OUTPUTS = ["probabilities", "embedding"]
 MIN_OPSET, MAX_OPSET = 18, 26  # `antialias` of Resize needs 18
 MAX_IR_VERSION = 14
 MAX_NODES = 20_000
@@ -95,8 +93,9 @@ def _check_outside(model: ModelProto, metadata: Metadata) -> None:
     if not standard or not 0 < model.ir_version <= MAX_IR_VERSION:
         raise ModelError("The model asks for operators that Headstart never writes; refused.")
     inputs, outputs = [value.name for value in graph.input], [value.name for value in graph.output]
-    optional = [FEATURE_MAP] if metadata.schema > 1 else []
-    if inputs != ["image"] or outputs[:2] != OUTPUTS or outputs[2:] not in ([], optional):
+    required = [*OUTPUTS, DISTANCE] if metadata.familiarity else OUTPUTS
+    allowed = [required, [*required, FEATURE_MAP]] if metadata.schema > 1 else [OUTPUTS]
+    if inputs != ["image"] or outputs not in allowed:
         raise ModelError("The model's inputs and outputs are not those that Headstart writes; refused.")
     # Element types are those of TensorProto: 2 is uint8, 1 is float32. A dimension that is a symbol has the value 0.
     declared = [
@@ -115,9 +114,9 @@ def _check_names(model: ModelProto) -> None:
     graph = model.graph
     defined = ["image", *(tensor.name for tensor in graph.initializer)]
     for node in graph.node:
-        if len(node.output) != 1:
+        if len(node.output) != (2 if node.op_type == "TopK" else 1):
             raise ModelError("The model has a node without exactly one output; refused.")
-        defined.append(node.output[0])
+        defined += node.output
     used = [name for node in graph.node for name in (node.name, node.op_type, *node.input)]
     # protobuf gives bytes for a name that is not UTF-8
     if not all(isinstance(name, str) for name in (*defined, *used)):
@@ -170,6 +169,7 @@ def _check_cost(model: ModelProto, expected: Graph, metadata: Metadata) -> None:
     values = multiplications = 0
     for node in nodes:
         shape = shapes.get(node.output[0])
+        # The places that TopK gives besides its values have the same shape.
         if not shape or not all(size > 0 for size in shape) or not all(name in shapes for name in node.input if name):
             raise ModelError(f"The model computes values of unknown size in {quoted(node.name)}; refused.")
         size, read = math.prod(shape), [math.prod(shapes[name]) for name in node.input if name]
@@ -179,15 +179,17 @@ def _check_cost(model: ModelProto, expected: Graph, metadata: Metadata) -> None:
         # Shape inference takes the word of a shape that has no -1.
         if node.op_type == "Reshape" and [size] != read[:1]:
             raise ModelError(f"The model gives {quoted(node.name)} the shape of other values; refused.")
-        values += size
+        values += size * len(node.output)
         multiplications += size * _terms(node, shapes) + sum(read)
     if values > MAX_VALUES or multiplications > MAX_MULTIPLICATIONS:
         raise ModelError("One image would cost more memory or time than any model of Headstart takes; refused.")
     classes, width = len(metadata.classes), shapes["embedding"][-1] if "embedding" in shapes else 0
     declared = [[d.dim_value for d in output.type.tensor_type.shape.dim[1:]] for output in model.graph.output]
     computed = [shapes.get(output.name) for output in model.graph.output]
-    expected_dims = [[classes], [width], [width, *shapes.get(FEATURE_MAP, [])[2:]]]
-    if declared != expected_dims[: len(declared)] or computed != [[1, *dims] for dims in declared]:
+    dims = {"probabilities": [classes], "embedding": [width], DISTANCE: [1]}
+    dims[FEATURE_MAP] = [width, *shapes.get(FEATURE_MAP, [])[2:]]
+    wanted = [dims[output.name] for output in model.graph.output]
+    if declared != wanted or computed != [[1, *one] for one in wanted]:
         raise ModelError(f"The model's outputs do not fit the {classes:,} classes that it names; refused.")
     if any(len(one.probabilities) != classes or len(one.embedding) != width for one in metadata.golden):
         raise ModelError("The model's golden images do not fit its outputs; refused.")

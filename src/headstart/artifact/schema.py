@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.artifact import prediction_sets
 from headstart.core.errors import ModelError
 from headstart.core.recipe import MAX_MEGAPIXELS
 from headstart.core.text import json_text, portable
@@ -22,7 +23,9 @@ from headstart.preprocess.spec import Preprocess
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SCHEMA = 2  # 1 had neither `reasons`, nor the outputs `distance` and `feature_map`
+SCHEMA = 2  # 1 had no reasons, familiarity and conformal scores, and no outputs for them
+OUTPUTS = ["probabilities", "embedding"]  # of every model
+DISTANCE, FEATURE_MAP = "distance", "feature_map"  # of some
 FINGERPRINT_BYTES = 8  # among a million images two share one with a chance of 1 to 37 million
 MAX_CLASSES = 100_000
 MAX_GOLDEN = 16
@@ -40,11 +43,13 @@ class Golden:
         png: The image, a PNG file.
         probabilities: float32 (C,).
         embedding: float32 (D,).
+        distance: To the nearest references; None where the model has none.
     """
 
     png: bytes
     probabilities: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    distance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,10 @@ class Metadata:
         golden: Generated images with expected outputs.
         tolerance: Largest difference of a probability that `verify` accepts, and relative one of an embedding.
         reasons: Sentences that say why the strategy, the backbone and the fit are what they are.
+        familiarity: What the output ``distance`` means: ``threshold``, above which an image is unlike the training
+            images, ``false_alarm_rate`` (the share of images like those that is above it), ``neighbours``,
+            ``references``, ``calibrated_on`` (images), and ``held_out``; None where the model cannot tell.
+        conformal: Scores of held-out images for prediction sets, see `headstart.artifact.prediction_sets`; or None.
         learnt_from: First 8 bytes of the SHA-256 of each image file that was learnt from, in order.
         version: Version of Headstart that wrote the file.
         schema: Version of this document.
@@ -77,6 +86,8 @@ class Metadata:
     golden: tuple[Golden, ...] = ()
     tolerance: dict[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+    familiarity: dict[str, Any] | None = None
+    conformal: dict[str, Any] | None = None
     learnt_from: bytes = b""
     version: str = ""
     schema: int = SCHEMA
@@ -94,6 +105,7 @@ class Metadata:
                 "png": base64.b64encode(one.png).decode("ascii"),
                 "probabilities": [float(f"{value:.9g}") for value in one.probabilities],
                 "embedding": base64.b64encode(one.embedding.astype("<f4").tobytes()).decode("ascii"),
+                **({} if one.distance is None else {"distance": float(f"{one.distance:.9g}")}),
             }
             for one in self.golden
         ]
@@ -143,6 +155,8 @@ class Metadata:
             golden=_goldens(record),
             tolerance=_tolerance(record),
             reasons=_reasons(record),
+            familiarity=_familiarity(record),
+            conformal=prediction_sets.parse(record.get("conformal")),
             learnt_from=_fingerprints(record),
             version=_version(record),
             schema=schema,
@@ -194,6 +208,20 @@ def _reasons(record: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(portable(one) for one in reasons)
 
 
+def _familiarity(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    if record.get("familiarity") is None:
+        return None
+    familiarity = _mapping(record, "familiarity")
+    for key in ("threshold", "false_alarm_rate"):
+        _positive(familiarity.get(key), f"{key} of familiarity")
+    for key in ("neighbours", "references"):
+        if type(familiarity.get(key)) is not int or familiarity[key] < 1:
+            raise ModelError(f"The model's metadata has no valid {key} of familiarity.")
+    if familiarity["false_alarm_rate"] >= 1 or familiarity["neighbours"] > familiarity["references"]:
+        raise ModelError("The model's metadata has no valid familiarity.")
+    return familiarity
+
+
 def _fingerprints(record: Mapping[str, Any]) -> bytes:
     try:
         fingerprints = base64.b64decode(record.get("learnt_from", ""), validate=True)
@@ -219,7 +247,7 @@ def _positive(value: Any, name: str) -> float:
 
 def _tolerance(record: Mapping[str, Any]) -> dict[str, float]:
     tolerance = _mapping(record, "tolerance")
-    if not set(tolerance) <= {"probability", "embedding"}:
+    if not set(tolerance) <= {"probability", "embedding", "distance"}:
         raise ModelError("The model's metadata has no valid tolerance.")
     return {key: _positive(value, "tolerance") for key, value in tolerance.items()}
 
@@ -240,6 +268,9 @@ def _golden(record: Any) -> Golden:
         if not np.isfinite(embedding).all():
             raise ValueError("an embedding that is not finite")
         png = base64.b64decode(record["png"], validate=True)
+        distance = record.get("distance")
+        if distance is not None and type(distance) not in {int, float}:
+            raise ValueError("a distance that is no number")
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise ModelError(f"A golden image of the model is damaged ({str(error)[:100]}).") from error
-    return Golden(png, np.array(probabilities, np.float32), embedding)
+    return Golden(png, np.array(probabilities, np.float32), embedding, None if distance is None else float(distance))

@@ -13,23 +13,26 @@ from headstart.backbones.embedder import Embedder
 from headstart.core.graph import Graph
 from headstart.features.session import Session
 from headstart.heads import Head
+from headstart.heads.references import References
 from headstart.preprocess.nodes import add_preprocess
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 
-def write_model(embedder: Embedder, head: Head, metadata: Metadata) -> bytes:
+def write_model(embedder: Embedder, head: Head, metadata: Metadata, references: References | None = None) -> bytes:
     """The model file: ``image`` uint8 (N, H, W, 3) to ``probabilities`` (N, C) and ``embedding`` (N, D), float32.
 
-    Where the network ends in a mean over space, what it is the mean of is the output ``feature_map`` (N, D, h, w).
+    With references, the output ``distance`` (N, 1) is that of the embedding to the nearest of them. Where the network
+    ends in a mean over space, what it is the mean of is the output ``feature_map`` (N, D, h, w).
 
     Args:
         embedder: Pixels to embedding.
         head: Embedding to probabilities.
-        metadata: All but the golden images, which are made here.
+        metadata: All but the golden images, which are made here; its ``familiarity`` says what a distance means.
+        references: Embeddings to compare with.
     """
-    model = _assemble(embedder, head, len(metadata.classes))
+    model = _assemble(embedder, head, len(metadata.classes), references)
     session = Session(model.SerializeToString())
     tolerance = golden.TOLERANCES[metadata.recipe["precision"]]
     metadata = dataclasses.replace(metadata, golden=golden.make(session), tolerance=tolerance)
@@ -67,7 +70,7 @@ def _with_metadata(model: ModelProto, metadata: Metadata) -> bytes:
     return content
 
 
-def _assemble(embedder: Embedder, head: Head, classes: int) -> ModelProto:
+def _assemble(embedder: Embedder, head: Head, classes: int, references: References | None) -> ModelProto:
     import onnx
     from onnx import helper
 
@@ -76,9 +79,12 @@ def _assemble(embedder: Embedder, head: Head, classes: int) -> ModelProto:
     add_preprocess(preprocess, embedder.preprocess)
     shapes = value_shapes(model, preprocess, embedder.preprocess.size_px)
     graph = Graph()
-    name = head.add_nodes(graph, model.graph.output[0].name)
-    output = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", classes])
-    model.graph.output.insert(0, output)
+    embedding = model.graph.output[0].name
+    name = head.add_nodes(graph, embedding)
+    model.graph.output.insert(0, helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", classes]))
+    if references is not None:
+        name = references.add_nodes(graph, embedding)
+        model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 1]))
     feature_map.expose(model, len(preprocess.nodes), shapes)
     model.graph.node.extend(graph.nodes)
     model.graph.initializer.extend(graph.constants.values())

@@ -81,7 +81,7 @@ def _predict(classifier: Classifier, table: ImageTable, top: int, runtime: Runti
 
     def work(index: int) -> Prediction:
         result = classifier.run_file(table.storage.read(table.rows[index].path))
-        return classifier.prediction(result.probabilities, top)
+        return classifier.prediction(result, top)
 
     for skip in table.skipped:
         yield skip.path, ImageError(skip.reason)

@@ -17,7 +17,7 @@ IR_VERSION = 9
 
 
 class Graph:
-    """Collects nodes and constants; every node has one output, which names it."""
+    """Collects nodes and constants; every node has one output, which names it, but for `top`."""
 
     FLOAT = 1  # onnx.TensorProto.FLOAT
 
@@ -30,6 +30,15 @@ class Graph:
         from onnx import helper
 
         self.nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def top(self, values: str, count: int, output: str) -> str:
+        """Add a node for the `count` largest of each row of values (N, M); its name. Their places are not used."""
+        from onnx import helper
+
+        inputs = [values, self.ints(f"{output}.count", [count])]
+        outputs = [output, f"{output}.places"]
+        self.nodes.append(helper.make_node("TopK", inputs, outputs, name=output, axis=1))
         return output
 
     def constant(self, name: str, values: NDArray[Any] | np.generic) -> str:

@@ -31,16 +31,20 @@ class Operator:
         floats: Attributes of type FLOAT.
         constant_inputs: The inputs that must be int64 constants, as they decide shapes.
         inputs: The largest number of inputs.
+        outputs: The number of outputs.
     """
 
     ints: frozenset[str] = frozenset()
     floats: frozenset[str] = frozenset()
     constant_inputs: tuple[int, ...] = ()
     inputs: int = 6
+    outputs: int = 1
 
 
-def _of(*ints: str, floats: Sequence[str] = (), constants: tuple[int, ...] = (), inputs: int = 6) -> Operator:
-    return Operator(frozenset(ints), frozenset(floats), constants, inputs)
+def _of(
+    *ints: str, floats: Sequence[str] = (), constants: tuple[int, ...] = (), inputs: int = 6, outputs: int = 1
+) -> Operator:
+    return Operator(frozenset(ints), frozenset(floats), constants, inputs, outputs)
 
 
 _WINDOW = ("kernel_shape", "strides", "pads", "dilations")
@@ -51,6 +55,7 @@ OPERATORS: dict[str, Operator] = {
     "Add": _of(),
     "AveragePool": _of("kernel_shape", "strides", "pads", "ceil_mode", "count_include_pad"),
     "BatchNormalization": _of(floats=["epsilon"]),
+    "Cast": _of("to", inputs=1),
     "Clip": _of(),
     "Concat": _of("axis", inputs=1000),
     "Conv": _of(*_WINDOW, "group"),
@@ -89,8 +94,10 @@ OPERATORS: dict[str, Operator] = {
     "Sqrt": _of(),
     "Sub": _of(),
     "Tanh": _of(),
+    "TopK": _of("axis", "largest", "sorted", constants=(1,), inputs=2, outputs=2),
     "Transpose": _of("perm"),
 }
+_FLOAT = 1  # onnx.TensorProto.FLOAT
 _INTEGERS = {2: "i", 7: "ints"}  # onnx.AttributeProto.INT and INTS, with the fields that hold them
 # Attributes that are written even where they have their default value: the checks below need them.
 EXPLICIT = {
@@ -120,13 +127,13 @@ def complaint(node: NodeProto, integers: Mapping[str, list[int]]) -> str:
         if attribute.type == attribute.FLOAT and not math.isfinite(value):
             return "has an attribute that is not a finite number"
         values[attribute.name] = list(value) if attribute.type == attribute.INTS else value
-    if len(node.input) > operator.inputs:
-        return "has inputs that Headstart never writes"
+    if len(node.input) > operator.inputs or len(node.output) != operator.outputs:
+        return "has inputs or outputs that Headstart never writes"
     constants = [node.input[i] for i in operator.constant_inputs if i < len(node.input)]
     if operator.constant_inputs and (not constants or any(name not in integers for name in constants)):
         return "takes a size that is no constant"
     return _window_complaint(node.op_type, values) or _size_complaint(
-        node.op_type, [integers[name] for name in constants]
+        node.op_type, values, [integers[name] for name in constants]
     )
 
 
@@ -149,12 +156,16 @@ def _window_complaint(operator: str, values: dict[str, Any]) -> str:
     return ""
 
 
-def _size_complaint(operator: str, constants: list[list[int]]) -> str:
+def _size_complaint(operator: str, values: dict[str, Any], constants: list[list[int]]) -> str:
     if operator == "Pad" and not all(0 <= size <= MAX_PAD for size in constants[0]):
         return "pads by an absurd amount"
     steps = [step for part in constants[3:] for step in part] if operator == "Slice" else []
     if (operator == "Slice" and len(constants) < 3) or not all(1 <= step <= MAX_PAD for step in steps):
         return "lacks axes, or goes backwards"
+    if operator == "Cast" and values.get("to") != _FLOAT:
+        return "changes to another type than float32"
+    if operator == "TopK" and not (len(constants[0]) == 1 and 1 <= constants[0][0] <= MAX_SIZE):
+        return "takes an absurd number of values"
     if operator == "Reshape":
         fixed = [size for size in constants[0] if size != -1]
         if len(constants[0]) - len(fixed) > 1 or min(fixed, default=1) < 1 or math.prod(fixed) > MAX_SIZE:

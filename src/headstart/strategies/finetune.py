@@ -45,6 +45,7 @@ from headstart.strategies.own import OWN, Own, refuse_missing
 from headstart.strategies.parity import pictures
 from headstart.strategies.parts import Parts, count, divide
 from headstart.strategies.selection import Selection, select
+from headstart.strategies.trust import build as build_trust
 
 if TYPE_CHECKING:
     from headstart.training.network import Network
@@ -134,7 +135,11 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     return replace(
         finished,
         seconds=laps.seconds,
-        details={"validation_images": len(data.selection.choose), **(_details(trained) if trained else {})},
+        details={
+            "validation_images": len(data.selection.choose),
+            **(_details(trained) if trained else {}),
+            **finished.details,
+        },
         notes=(*finished.notes, *(trained.notes if trained else ())),
         files=files,
         folder=runtime.folder,
@@ -256,15 +261,16 @@ def _finish(
     laps.lap("evaluate")
     counts = count(parts.names, parts.labels, data.classes)
     learnt_from = [data.digests[row] for row in parts.fit]
-    model = finish.model_file(embedder, head, data.classes, recipe, counts, evaluation, learnt_from)
+    trust = build_trust(measured.matrix, data.digests, parts, held_out, choose)
+    model = finish.model_file(embedder, head, data.classes, recipe, counts, evaluation, learnt_from, trust)
     finish.prove(model, head, measured, recipe.precision)
     _prove_against_network(model, network, head.temperature, preprocess, data.table, recipe)
     return Fitted(
         table=data.table, classes=data.classes, model=model, evaluation=evaluation, held_out=held_out,
         parts=parts.names, digests=data.digests, traits=data.traits, features=measured.matrix,
-        counts=counts, seconds={}, details={},
+        counts=counts, seconds={}, details=trust.details,
         notes=(*data.table.notes, *(data.features.notes if data.features else ()), *parts.notes,
-               *data.selection.notes, *head.notes, *_sensitive(difference)),
+               *data.selection.notes, *head.notes, *_sensitive(difference), *trust.notes),
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from headstart.features.extract import Features
 from headstart.heads import Head
 from headstart.strategies.fitted import HeldOut
 from headstart.strategies.parts import Parts
+from headstart.strategies.trust import Trust
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,6 +72,7 @@ def model_file(
     counts: dict[str, dict[str, int]],
     evaluation: Evaluation,
     learnt_from: Sequence[str],
+    trust: Trust,
 ) -> bytes:
     """The model file.
 
@@ -82,6 +84,7 @@ def model_file(
         counts: Images of each part and class.
         evaluation: Numbers on held-out images.
         learnt_from: SHA-256 of each image that was learnt from.
+        trust: What it needs to doubt its own answers.
     """
     backbone: dict[str, Any] = {
         "name": recipe.backbone,
@@ -98,10 +101,12 @@ def model_file(
         temperature=head.temperature,
         counts=counts,
         evaluation=evaluation.as_dict(),
+        familiarity=trust.familiarity,
+        conformal=trust.conformal,
         learnt_from=b"".join(sorted({bytes.fromhex(digest)[:FINGERPRINT_BYTES] for digest in learnt_from})),
         version=__version__,
     )
-    return write_model(embedder, head, metadata)
+    return write_model(embedder, head, metadata, trust.references)
 
 
 def prove(model: bytes, head: Head, features: Features, precision: str) -> None:

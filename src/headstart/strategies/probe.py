@@ -22,6 +22,7 @@ from headstart.strategies import finish
 from headstart.strategies.embed import embed
 from headstart.strategies.fitted import Fitted, HeldOut
 from headstart.strategies.parts import Parts, count, divide
+from headstart.strategies.trust import build as build_trust
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +52,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     laps.lap("evaluate")
     counts = count(parts.names, parts.labels, classes)
     learnt_from = [features.digests[row] for row in parts.fit]
-    model = finish.model_file(embedder, head, classes, recipe, counts, evaluation, learnt_from)
+    trust = build_trust(features.matrix, features.digests, parts, held_out)
+    laps.lap("trust")
+    model = finish.model_file(embedder, head, classes, recipe, counts, evaluation, learnt_from, trust)
     finish.prove(model, head, features, "float32" if recipe.precision == "float32" and not engine else "int8")
     laps.lap("write")
     return Fitted(
@@ -74,8 +77,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
                 "temperature": head.temperature,
                 **({"strength": head.strength, "log_loss": head.log_loss} if isinstance(head, LinearHead) else {}),
             },
+            **trust.details,
         },
-        notes=(*features.table.notes, *features.notes, *parts.notes, *head.notes),
+        notes=(*features.table.notes, *features.notes, *parts.notes, *head.notes, *trust.notes),
     )
 
 

@@ -1,0 +1,86 @@
+"""Prediction sets: what they are calibrated with, and how they fare on held-out images.
+
+The method is that of `headstart.artifact.prediction_sets`, which the model file's user runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.artifact.prediction_sets import limit, record
+from headstart.evaluation.intervals import Interval, wilson
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+COVERAGE = 0.9  # of the sets that a run reports
+CAVEAT = (
+    "Prediction sets hold the true class as often as asked for only on images that are drawn as the held-out images "
+    "were: other cameras, places or classes void it."
+)
+
+
+@dataclass(frozen=True)
+class Sets:
+    """How the sets of a coverage fare.
+
+    Attributes:
+        coverage: What was asked for, in 0..1.
+        images: Number of images.
+        mean_size: Mean number of classes in a set.
+        empty: Share of sets without a class, in 0..1.
+        single: Share of sets of one class.
+        covered: Share of sets that hold the true class.
+        interval: 95 % Wilson interval of it.
+    """
+
+    coverage: float
+    images: int
+    mean_size: float
+    empty: float
+    single: float
+    covered: float
+    interval: Interval
+
+
+def calibrate(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """The record of a model file, from predictions on images that the model did not learn from.
+
+    Args:
+        probabilities: Calibrated, (M, C), M at least 1.
+        labels: (M,).
+    """
+    return record(scores(probabilities, labels))
+
+
+def scores(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """1 minus the probability of the true class, (M,), in 0..1."""
+    return np.clip(1 - probabilities[np.arange(len(labels)), labels], 0, 1)
+
+
+def measure(
+    conformal: dict[str, Any], probabilities: NDArray[np.float64], labels: NDArray[np.int64], coverage: float = COVERAGE
+) -> Sets:
+    """How the sets of a coverage fare on other images than they were calibrated with.
+
+    Args:
+        conformal: What `calibrate` gave.
+        probabilities: Calibrated, (M, C), M at least 1.
+        labels: (M,).
+        coverage: Above 0 and below 1.
+    """
+    inside = 1 - probabilities <= limit(conformal, coverage)
+    sizes = inside.sum(1)
+    hits = int(inside[np.arange(len(labels)), labels].sum())
+    return Sets(
+        coverage=coverage,
+        images=len(labels),
+        mean_size=float(sizes.mean()),
+        empty=float((sizes == 0).mean()),
+        single=float((sizes == 1).mean()),
+        covered=hits / len(labels),
+        interval=wilson(hits, len(labels)),
+    )
