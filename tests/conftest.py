@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from browser import browser  # noqa: F401  a fixture
 from helpers import write_images
 
 HERE = Path(__file__).parent

@@ -62,7 +62,8 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Chart:
     chart.line([(0, 0), (1, 1)], "diagonal")
     most = max((one["images"] for one in bins), default=1)
     for one in bins:
-        chart.whisker(one["confidence"], *one["interval"], "s0")
+        low, high = one["interval"]
+        chart.whisker(one["confidence"], low, high, "s0")
         words = (
             f"{counted(one['images'], 'prediction')} of {percent(one['confidence'])} on average: "
             f"{percent(one['right'])} right ({interval(one['interval'])})"
@@ -96,13 +97,15 @@ def growth(curve: Mapping[str, Any]) -> Chart | None:
     )
     chart.line([(point["images"], point["accuracy"]) for point in points], "s0")
     for point in points:
-        chart.whisker(point["images"], *point["interval"], "s0")
+        low, high = point["interval"]
+        chart.whisker(point["images"], low, high, "s0")
         words = f"{point['images']:,} images: {percent(point['accuracy'])} ({interval(point['interval'])})"
         chart.point(point["images"], point["accuracy"], "s0", words)
     chart.key.append(("s0", "measured, with 95 % interval"))
     if known:
         chart.line([(sizes[-1], points[-1]["accuracy"]), (last, curve["accuracy"])], "s1 dashed")
-        chart.whisker(last, *curve["interval"], "s1")
+        low, high = curve["interval"]
+        chart.whisker(last, low, high, "s1")
         words = f"forecast for {last:,} images: {percent(curve['accuracy'])} ({interval(curve['interval'])})"
         chart.point(last, curve["accuracy"], "s1", words)
         chart.key.append(("s1", "forecast, with 95 % interval"))
