@@ -19,7 +19,7 @@ from headstart.data.decode import Decoded
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-VERSION = 1  # raised whenever a trait of a file, or its thumbnail, changes: kept ones were measured by this code
+VERSION = 2  # raised whenever a trait of a file, or its thumbnail, changes: kept ones were measured by this code
 FINGERPRINT_PX = 32
 THUMBNAIL_PX = 96
 # About the longer side at which light and sharpness are measured: whole numbers of pixels become one, which is four
@@ -80,11 +80,15 @@ def measure(data: bytes, image: Decoded) -> tuple[Traits, bytes]:
         data: The whole file.
         image: What was decoded of it.
     """
-    picture = Image.fromarray(image.pixels)
-    picture = picture.reduce(max(1, round(max(picture.size) / LOOK_PX)))
+    whole = Image.fromarray(image.pixels)
+    factor = max(1, round(max(whole.size) / LOOK_PX))
+    picture = whole.reduce(factor)
     grey = picture.convert("L")
     luma = np.asarray(grey, np.float32)
-    small = grey.resize((FINGERPRINT_PX, FINGERPRINT_PX), Image.Resampling.BOX)
+    # Weights that rise and fall smoothly, and the exact extent, of which the last reduced pixel may be a part: so a
+    # scaled copy has the same fingerprint. Pillow's BOX takes whole pixels, and moved those of copies ten times as far.
+    extent = (0, 0, whole.width / factor, whole.height / factor)
+    small = grey.resize((FINGERPRINT_PX, FINGERPRINT_PX), Image.Resampling.BILINEAR, box=extent)
     traits = Traits(
         width=image.width,
         height=image.height,
