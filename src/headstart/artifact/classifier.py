@@ -134,17 +134,17 @@ class Classifier:
         """
         most = self.set_limit(coverage)
         predictions = [self.prediction(result, top, most) for result in self._run(images)]
-        return predictions if _is_list(images) else predictions[0]
+        return predictions if is_list(images) else predictions[0]
 
     def predict_proba(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
         """Probabilities, float32 (C,) of an image or (N, C) of a list, in the order of `classes`; see `predict`."""
         stacked = np.stack([result.probabilities for result in self._run(images)])
-        return stacked if _is_list(images) else stacked[0]
+        return stacked if is_list(images) else stacked[0]
 
     def embed(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
         """Embeddings, float32 (D,) of an image or (N, D) of a list; see `predict`."""
         stacked = np.stack([result.embedding for result in self._run(images)])
-        return stacked if _is_list(images) else stacked[0]
+        return stacked if is_list(images) else stacked[0]
 
     def verify(self) -> golden.Verification:
         """Run the golden images that travel in the model, and compare with what the training machine computed."""
@@ -156,8 +156,7 @@ class Classifier:
         Raises:
             ImageError: It cannot be decoded, or the model's answer is not a probability.
         """
-        enough = self.metadata.preprocess.enough_px
-        return self.run_pixels(decode(data, max_megapixels=self._max_megapixels, enough_px=enough).pixels)
+        return self.run_pixels(self.pixels(data))
 
     def run_pixels(self, pixels: NDArray[np.uint8], *, feature_map: bool = False) -> Result:
         """Run the model on uint8 (H, W, 3); see `run_file`.
@@ -219,12 +218,12 @@ class Classifier:
         return prediction_sets.limit(self.metadata.conformal, coverage)
 
     def _run(self, images: ImageLike | Sequence[ImageLike]) -> Iterable[Result]:
-        items: list[Any] = list(images) if _is_list(images) else [images]  # type: ignore[arg-type]
+        items: list[Any] = list(images) if is_list(images) else [images]  # type: ignore[arg-type]
         if not items:
             raise InputError("An empty list of images; expected at least one.")
 
         def work(index: int) -> Result:
-            return self._run_one(items[index])
+            return self.run_pixels(self.pixels(items[index]))
 
         results = []
         for index, result in each(len(items), work, Runtime(cache=None), "Predicting"):
@@ -235,17 +234,23 @@ class Classifier:
             results.append(result)
         return results
 
-    def _run_one(self, image: Any) -> Result:
+    def pixels(self, image: ImageLike) -> NDArray[np.uint8]:
+        """The pixels of an image that the model is run on: uint8 (H, W, 3), upright.
+
+        Raises:
+            ImageError: It cannot be read.
+            InputError: The value is of no kind that `predict` takes.
+        """
         if isinstance(image, str | os.PathLike):
-            return self.run_file(read_file(os.fspath(image)))
+            image = read_file(os.fspath(image))
         if isinstance(image, bytes | bytearray | memoryview):
-            return self.run_file(bytes(image))
+            enough = self.metadata.preprocess.enough_px
+            return decode(bytes(image), max_megapixels=self._max_megapixels, enough_px=enough).pixels
         from PIL import Image
 
         if isinstance(image, Image.Image):
             with _LOADING:
-                pixels = from_pil(image, max_megapixels=self._max_megapixels)
-            return self.run_pixels(pixels)
+                return from_pil(image, max_megapixels=self._max_megapixels)
         if isinstance(image, np.ndarray):
             shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in {3, 4})
             if image.dtype != np.uint8 or not shaped or not image.size:
@@ -254,12 +259,12 @@ class Classifier:
                     "with values 0 to 255 in RGB order.",
                     "Do not resize or normalise: the model does that itself.",
                 )
-            return self.run_pixels(from_pil(Image.fromarray(np.ascontiguousarray(image))))
+            return from_pil(Image.fromarray(np.ascontiguousarray(image)))
         raise InputError(
             f"A value of type {type(image).__name__}; expected a path, bytes, a PIL image or a uint8 array."
         )
 
 
-def _is_list(images: Any) -> bool:
+def is_list(images: Any) -> bool:
     """Whether several images were given: a list or tuple, or pixels (N, H, W, 3)."""
     return isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4)
