@@ -108,7 +108,7 @@ def test_predict_jsonl_is_a_line_an_image(trained: tuple[Path, dict]) -> None:
     by_path = {line["path"]: line for line in lines}
     assert set(by_path["photos/disc/broken.jpg"]) == {"path", "error"}
     good = by_path["photos/disc/000.png"]
-    assert set(good) == {"path", "label", "probability", "familiar", "top"}
+    assert set(good) == {"path", "label", "probability", "familiar", "distance", "top"}
     assert good["top"][0] == {"label": good["label"], "probability": good["probability"]}
     assert len(good["top"]) == 2
 

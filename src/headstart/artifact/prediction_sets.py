@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_SCORES = 1000  # so many are kept of more: a coverage is then met to a thousandth
+CAVEAT = (
+    "Sets of classes hold the true one as often as asked for only on images that are drawn as the held-out images "
+    "were: other cameras, places or classes void it."
+)
 _DIGITS = 6  # of a score that is kept
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,7 @@ from headstart.core.text import csv_label, csv_path, json_text, portable, printa
 
 if TYPE_CHECKING:
     from headstart.artifact.classifier import Classifier, Prediction
+    from headstart.cli.output import Output
     from headstart.core.errors import ImageError
     from headstart.core.options import Runtime
     from headstart.data.table import ImageTable
@@ -30,6 +33,31 @@ class Format(StrEnum):
     jsonl = "jsonl"
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of each prediction.
+
+    Attributes:
+        top: How many classes to name.
+        coverage: Probability that a set of classes holds the true one; None for no sets.
+        most: The largest score of a class in such a set.
+        abstain: Name no class where the model has reason to doubt.
+    """
+
+    top: int
+    coverage: float | None
+    most: float | None
+    abstain: bool
+
+    def reason(self, prediction: Prediction) -> str | None:
+        """Why no class is named: ``unfamiliar`` or ``ambiguous``; None where one is."""
+        if not self.abstain:
+            return None
+        if prediction.familiar is False:
+            return "unfamiliar"
+        return "ambiguous" if prediction.labels is not None and len(prediction.labels) != 1 else None
+
+
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
     paths: Annotated[
@@ -37,13 +65,24 @@ def predict(
         typer.Argument(metavar="PATH", help="Images, folders, or patterns such as 'new/*.jpg'; each file counts once."),
     ],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Give sets of classes that hold the true one this often, such as 0.9."),
+    ] = None,
+    abstain: Annotated[
+        bool,
+        typer.Option(
+            "--abstain",
+            help="Name no class for images unlike the training images; nor, with --coverage, where the set is not one.",
+        ),
+    ] = False,
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
     workers: options.Workers = None,
     strict: options.Strict = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Say which class each image belongs to, and how probable that is."""
+    """Say which class each image belongs to, how probable that is, and whether it is like the training images."""
     from headstart import api
     from headstart.cli.output import Output
     from headstart.core.errors import OptionError
@@ -54,34 +93,52 @@ def predict(
         raise OptionError(f"--json and --format {format} exclude each other.", "Choose one of them.")
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model)
+    wanted = Wanted(top, coverage, classifier.set_limit(coverage), abstain)
     table = expand(paths)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=False)
     refuse_skipped(table, runtime)
-    for note in table.notes:
+    notes = [*table.notes, *_notes(classifier, wanted)]
+    for note in notes:
         output.note(note)
-    predictions = _predict(classifier, table, top, runtime)
+    predictions = _predict(classifier, table, wanted, runtime)
     if json:
-        records = [_record(path, result) for path, result in predictions]
+        records = [_record(path, result, wanted) for path, result in predictions]
         skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
-        output.document({"predictions": records, "skipped": skipped, "notes": list(table.notes)})
+        output.document({"predictions": records, "skipped": skipped, "notes": notes})
         unread = len(skipped)
     elif format is Format.table:
-        rows = [_cells(path, result) for path, result in predictions]
-        output.table(["Image", "Class", "Probability", "Next likely"], rows, right=(2,))
-        unread = sum(row[2] == "" for row in rows)
+        unread = _table(list(predictions), wanted, classifier, output)
     else:
-        unread = _stream(predictions, format)
+        unread = _stream(predictions, wanted, format)
     return SOME_SKIPPED if unread else DONE
 
 
-def _predict(classifier: Classifier, table: ImageTable, top: int, runtime: Runtime) -> Predicted:
+def _notes(classifier: Classifier, wanted: Wanted) -> list[str]:
+    """What a person should know of a model's doubts."""
+    from headstart.artifact.prediction_sets import CAVEAT
+
+    notes = []
+    if wanted.abstain and classifier.metadata.familiarity is None:
+        notes.append("This model cannot tell which images are unlike its training images: it names a class for each.")
+    if wanted.coverage is not None:
+        notes.append(CAVEAT)
+        if wanted.most == math.inf:
+            images = (classifier.metadata.conformal or {})["images"]
+            notes.append(
+                f"{images:,} held-out images are too few for a coverage of {wanted.coverage:g}: "
+                "every set holds all classes."
+            )
+    return notes
+
+
+def _predict(classifier: Classifier, table: ImageTable, wanted: Wanted, runtime: Runtime) -> Predicted:
     from headstart.core.errors import ImageError, SourceError
     from headstart.core.text import quoted
     from headstart.features.extract import each
 
     def work(index: int) -> Prediction:
         result = classifier.run_file(table.storage.read(table.rows[index].path))
-        return classifier.prediction(result, top)
+        return classifier.prediction(result, wanted.top, wanted.most)
 
     for skip in table.skipped:
         yield skip.path, ImageError(skip.reason)
@@ -92,26 +149,59 @@ def _predict(classifier: Classifier, table: ImageTable, top: int, runtime: Runti
         yield path, result
 
 
-def _record(path: str, result: Prediction | ImageError) -> dict[str, Any]:
+def _record(path: str, result: Prediction | ImageError, wanted: Wanted) -> dict[str, Any]:
     if isinstance(result, Exception):
         return {"path": portable(path), "error": portable(str(result))}
-    return {
+    reason = wanted.reason(result)
+    record: dict[str, Any] = {
         "path": portable(path),
-        "label": portable(result.label),
-        "probability": round(result.probability, 6),
+        "label": None if reason else portable(result.label),
+        "probability": None if reason else round(result.probability, 6),
         "familiar": result.familiar,
+        "distance": None if result.distance is None else round(result.distance, 6),
         "top": [{"label": portable(label), "probability": round(value, 6)} for label, value in result.top],
     }
+    if result.labels is not None:
+        record["labels"] = [portable(label) for label in result.labels]
+    if wanted.abstain:
+        record["abstained"] = reason
+    return record
 
 
-def _cells(path: str, result: Prediction | ImageError) -> list[str]:
-    if isinstance(result, Exception):
-        return [path, "", "", f"not read: {result}"]
-    others = ", ".join(f"{label} {100 * value:.1f} %" for label, value in result.top[1:])
-    return [path, result.label, f"{100 * result.probability:.1f} %", others]
+def _table(
+    predictions: list[tuple[str, Prediction | ImageError]], wanted: Wanted, classifier: Classifier, output: Output
+) -> int:
+    """Print the table; the number of images that could not be read."""
+    from headstart.core.text import counted
+
+    results = [result for _, result in predictions if not isinstance(result, Exception)]
+    unfamiliar = sum(result.familiar is False for result in results)
+    header = ["Image", "Class", "Probability"]
+    header += ["Familiar"] if unfamiliar else []
+    header += [] if wanted.coverage is None else [f"{100 * wanted.coverage:g} % set"]
+    rows = []
+    for path, result in predictions:
+        if isinstance(result, Exception):
+            rows.append([path, *[""] * (len(header) - 1), f"not read: {result}"])
+            continue
+        named = wanted.reason(result) is None
+        cells = [path, result.label if named else "", f"{100 * result.probability:.1f} %" if named else ""]
+        cells += ["yes" if result.familiar else "NO"] if unfamiliar else []
+        cells += [] if result.labels is None else [", ".join(result.labels) or "none"]
+        first = 1 if named else 0
+        rows.append([*cells, ", ".join(f"{label} {100 * value:.1f} %" for label, value in result.top[first:])])
+    output.table([*header, "Next likely"], rows, right=(2,))
+    if unfamiliar:
+        rate = (classifier.metadata.familiarity or {})["false_alarm_rate"]
+        output.note(
+            f"{counted(unfamiliar, 'image is', 'images are')} unlike the training images (Familiar: NO); what the "
+            f"model says of such images means little. Of images like those it learnt from, about {100 * rate:.2g} % "
+            "are marked so too."
+        )
+    return len(predictions) - len(results)
 
 
-def _stream(predictions: Predicted, format: Format) -> int:
+def _stream(predictions: Predicted, wanted: Wanted, format: Format) -> int:
     """Print a line an image as it comes; the number that could not be read."""
     import csv
 
@@ -119,14 +209,27 @@ def _stream(predictions: Predicted, format: Format) -> int:
     # A file keeps every name as it is spelled; a terminal must not run what is hidden in one.
     shown = printable if sys.stdout.isatty() else str
     writer = csv.writer(sys.stdout, lineterminator="\n")
+    names = ["path", "label", "probability", "error", "familiar", "distance"]
+    names += [] if wanted.coverage is None else ["labels"]
+    names += ["abstained"] if wanted.abstain else []
     if format is Format.csv:
-        writer.writerow(["path", "label", "probability", "error"])
+        writer.writerow(names)
     for path, result in predictions:
-        record = _record(path, result)
+        record = _record(path, result, wanted)
         unread += "error" in record
         if format is Format.csv:
-            cells = csv_path(path), csv_label(record.get("label", "")), record.get("probability", "")
-            writer.writerow([shown(str(cell)) for cell in (*cells, csv_label(record.get("error", "")))])
+            writer.writerow([shown(_cell(name, record.get(name), path)) for name in names])
         else:
             print(json_text(record, indent=None))
     return unread
+
+
+def _cell(name: str, value: Any, path: str) -> str:
+    """A value of a record as the cell of a CSV file: a list as JSON, a truth as yes or no, nothing as nothing."""
+    if name == "path":
+        return csv_path(path)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return json_text(value, indent=None) if isinstance(value, list) else csv_label(str(value))

@@ -30,6 +30,8 @@ def verify(
         f"{result.probability_difference:.2g} (allowed {allowed.get('probability', 0):g}), of an embedding "
         f"{result.embedding_difference:.2g} (allowed {allowed.get('embedding', 0):g})"
     )
+    if classifier.metadata.familiarity:
+        found += f", of a distance {result.distance_difference:.2g} (allowed {allowed.get('distance', 0):g})"
     if not result.images:
         raise ModelError("The model carries no golden images: there is nothing to compare.", "Train it again.")
     if not result.passed:
@@ -44,6 +46,7 @@ def verify(
             "images": result.images,
             "probability_difference": result.probability_difference,
             "embedding_difference": result.embedding_difference,
+            "distance_difference": result.distance_difference,
             "tolerance": allowed,
         }
     )

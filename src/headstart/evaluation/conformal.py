@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.artifact.prediction_sets import limit, record
+from headstart.artifact.prediction_sets import CAVEAT, limit, record
 from headstart.evaluation.intervals import Interval, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COVERAGE = 0.9  # of the sets that a run reports
-CAVEAT = (
-    "Prediction sets hold the true class as often as asked for only on images that are drawn as the held-out images "
-    "were: other cameras, places or classes void it."
-)
+__all__ = ["CAVEAT", "COVERAGE", "Sets", "calibrate", "measure", "scores"]
 
 
 @dataclass(frozen=True)
