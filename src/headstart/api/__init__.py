@@ -2,8 +2,9 @@
 
 from headstart.api.checking import check, check_page
 from headstart.api.evaluating import evaluate
+from headstart.api.explaining import explain
 from headstart.api.reading import load, read
-from headstart.api.reporting import comparison_page, report
+from headstart.api.reporting import comparison_page, draw_report
 from headstart.api.run import Run, refuse_existing
 from headstart.api.training import resume, train
 
@@ -12,11 +13,12 @@ __all__ = [
     "check",
     "check_page",
     "comparison_page",
+    "draw_report",
     "evaluate",
+    "explain",
     "load",
     "read",
     "refuse_existing",
-    "report",
     "resume",
     "train",
 ]

@@ -60,7 +60,7 @@ def files(run: Run, folder: Path, runtime: Runtime) -> dict[str, str]:
     return {REPORT_FILE: page, ANALYSIS_FILE: json_text(analysis, indent=None) + "\n"}
 
 
-def report(
+def draw_report(
     folder: str | os.PathLike[str],
     source: str | os.PathLike[str] | None = None,
     *,
@@ -80,7 +80,7 @@ def report(
         SourceError: There is no such source.
 
     Example:
-        >>> headstart.report("runs/photos").path  # doctest: +SKIP
+        >>> headstart.draw_report("runs/photos").path  # doctest: +SKIP
         PosixPath('runs/photos/report.html')
     """
     from headstart.report.pictures import find

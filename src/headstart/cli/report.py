@@ -34,7 +34,7 @@ def report(
 
     output = Output(as_json=json, quiet=quiet)
     runtime = options.runtime(output, workers=None, strict=False, cached=not no_cache)
-    drawn = api.report(run, source, out=out, runtime=runtime)
+    drawn = api.draw_report(run, source, out=out, runtime=runtime)
     output.say(f"Report: {drawn.path}")
     if drawn.missing:
         output.note(
