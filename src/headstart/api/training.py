@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart import strategies
 from headstart.api.reading import read
@@ -21,6 +21,10 @@ from headstart.data.table import ImageTable
 from headstart.features.extract import refuse_skipped
 from headstart.strategies import unfinished
 from headstart.strategies.own import Own
+
+if TYPE_CHECKING:
+    from headstart.strategies.choices import Choices
+    from headstart.strategies.fitted import Fitted
 
 
 def train(
@@ -43,9 +47,9 @@ def train(
         images: An image table, or a source of one.
         recipe: All choices; the arguments that follow replace single ones.
         strategy: See `Recipe`, as for the next five. For all other settings give a recipe.
-        backbone: Name of the pretrained network.
+        backbone: Name of the pretrained network, or ``auto``.
         precision: ``int8`` or ``float32``.
-        fit: ``crop``, ``squash`` or ``pad``.
+        fit: ``crop``, ``squash``, ``pad`` or ``auto``.
         class_weight: ``none`` or ``balanced``.
         seed: Seeds every random choice.
         start_from: Folder of a run whose network is trained further, on other images of the same classes.
@@ -80,8 +84,35 @@ def train(
     learn = strategies.find(recipe.strategy)
     table = images if isinstance(images, ImageTable) else read(images)
     refuse_skipped(table, runtime)
+    chosen_by = _choose(table, recipe, runtime)
+    recipe = chosen_by.recipe if chosen_by else recipe
+    spent = {"choose": time.perf_counter() - start} if chosen_by else {}
     fitted = learn(table, recipe, runtime, **({"own": own} if own else {}))
-    return Run(fitted, recipe, {**fitted.seconds, "total": time.perf_counter() - start})
+    fitted = _with_reasons(fitted, chosen_by) if chosen_by else fitted
+    return Run(fitted, recipe, {**spent, **fitted.seconds, "total": time.perf_counter() - start})
+
+
+def _choose(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices | None:
+    """What the recipe leaves open, chosen from the train images; None where it leaves nothing."""
+    if not recipe.is_open:
+        return None
+    from headstart.strategies.choices import decide
+
+    return decide(table, recipe, runtime)
+
+
+def _with_reasons(fitted: Fitted, choices: Choices) -> Fitted:
+    """The result with why its recipe is what it is: in the model file, the notes and the details."""
+    from headstart.artifact import guard
+    from headstart.artifact.writer import amend
+
+    reasons = (*choices.reasons, *guard.check(fitted.model).reasons)
+    return dataclasses.replace(
+        fitted,
+        model=amend(fitted.model, reasons=reasons),
+        notes=(*choices.reasons, *fitted.notes),
+        details={**fitted.details, "choices": choices.evidence},
+    )
 
 
 def resume(

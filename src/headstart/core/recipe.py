@@ -40,7 +40,8 @@ class Recipe:
     Attributes:
         strategy: How to learn: ``probe`` fits a head on the embeddings of a frozen backbone, ``finetune`` trains the
             head and the last part of the backbone, ``scratch`` trains all from random weights.
-        backbone: Name of the network: ``lite0``, ``timm:NAME``, ``torchvision:NAME`` or ``file:PATH``.
+        backbone: Name of the network: ``lite0``, ``timm:NAME``, ``torchvision:NAME`` or ``file:PATH``; ``auto`` chooses
+            by cross-validation on the train images among those whose weights are on this computer.
         pretrained: Start from the backbone's own weights.
         weights: Path of a weights file to start from instead; empty for none.
         precision: Arithmetic of the backbone; ``int8`` exists for a probe on ``lite0``, where it is the default.
@@ -79,7 +80,7 @@ class Recipe:
         augment: ``rand`` for RandAugment, ``trivial`` for TrivialAugment, ``none``.
         crop_scale: Smallest share of the area that a random crop keeps, in (0, 1]; 1 crops as at prediction.
         crop_px: Side of the random crop, of which the centre is used; 0 for the backbone's own.
-        flip: Mirror every second image.
+        flip: Mirror every second image; ``auto`` does, unless the train images show that it is harmful.
         rotation: Largest turn in degrees to each side, in [0, 180].
         patience: Epochs without a better one after which training stops; 0 for never.
         best_by: Validation ``accuracy`` or ``loss`` that chooses the best epoch.
@@ -128,7 +129,7 @@ class Recipe:
     augment: Augment = _BY_STRATEGY
     crop_scale: float = _BY_STRATEGY
     crop_px: int = _BY_STRATEGY
-    flip: bool = _BY_STRATEGY
+    flip: bool | Literal["auto"] = _BY_STRATEGY
     rotation: float = _BY_STRATEGY
     patience: int = _BY_STRATEGY
     best_by: BestBy = _BY_STRATEGY
@@ -172,11 +173,23 @@ class Recipe:
                 object.__setattr__(self, name, defaults[name])
         if self.pretrained is None:
             object.__setattr__(self, "pretrained", self.strategy != "scratch")
-        if self.precision is None:
+        # Which arithmetic a backbone has is known when it is chosen.
+        if self.precision is None and self.backbone != "auto":
             small = self.strategy == "probe" and self.backbone == "lite0" and self.pretrained and not self.weights
             object.__setattr__(self, "precision", "int8" if small else "float32")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a choice is left to be made from the images: see `headstart.strategies.choices`."""
+        return "auto" in (self.backbone, self.fit, self.flip)
+
     def _check_together(self) -> None:
+        if self.backbone == "auto" and (self.weights or not self.pretrained):
+            raise OptionError(
+                "backbone = auto chooses among networks with their own pretrained weights, and "
+                f"{'a weights file was given' if self.weights else 'random weights were asked for'}.",
+                "Name the backbone, lite0 say.",
+            )
         if self.precision == "int8" and (self.strategy != "probe" or self.backbone != "lite0" or self.weights):
             raise OptionError(
                 f"There is no int8 form of {quoted(self.backbone)} for the strategy {quoted(self.strategy)}.",

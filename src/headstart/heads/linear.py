@@ -120,15 +120,25 @@ def fit(
         strength, loss, temperature = chosen.strength, chosen.loss, chosen.temperature()
         found = softmax.solve(z, labels, classes=classes, strength=strength, sample_weight=sample_weight)
     advance(1)
-    weights = axes @ found.weights / scale
-    return LinearHead(
-        weights.astype(np.float32),
-        (found.bias - centre @ weights).astype(np.float32),
-        temperature,
-        strength,
-        loss,
-        () if found.converged else (f"The head's fit was stopped after {softmax.MAX_ITERATIONS} iterations.",),
-    )
+    return _head(found, axes, centre, scale, temperature, strength, loss)
+
+
+def fit_as_chosen(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    classes: int,
+    strength: float,
+    temperature: float,
+    class_weight: ClassWeight = "none",
+) -> LinearHead:
+    """Fit a head whose strength and temperature are known, from `cross_validate` say; otherwise as `fit`."""
+    _check(features, labels, classes)
+    with threadpool_limits(1, user_api="blas"):
+        z, axes, centre, scale = _along_axes(features)
+        weights = _weights(labels, class_weight)
+        found = softmax.solve(z, labels, classes=classes, strength=strength, sample_weight=weights)
+    return _head(found, axes, centre, scale, temperature, strength)
 
 
 def cross_validate(
@@ -233,6 +243,27 @@ def _along_axes(
     centred = ((features - centre.astype(np.float32)) / np.float32(scale)).astype(np.float32)
     axes = softmax.principal_axes(centred)
     return centred @ axes, axes, centre, scale
+
+
+def _head(
+    found: softmax.Solution,
+    axes: NDArray[np.float32],
+    centre: NDArray[np.float64],
+    scale: float,
+    temperature: float,
+    strength: float,
+    loss: float | None = None,
+) -> LinearHead:
+    """The head of a solution along the principal axes, for embeddings as they come."""
+    weights = axes @ found.weights / scale
+    return LinearHead(
+        weights.astype(np.float32),
+        (found.bias - centre @ weights).astype(np.float32),
+        temperature,
+        strength,
+        loss,
+        () if found.converged else (f"The head's fit was stopped after {softmax.MAX_ITERATIONS} iterations.",),
+    )
 
 
 def _weights(labels: NDArray[np.int64], class_weight: ClassWeight) -> NDArray[np.float32]:

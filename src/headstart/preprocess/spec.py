@@ -76,6 +76,7 @@ class Preprocess:
             and not isinstance(size_px, bool)
             and 1 <= size_px <= MAX_SIZE_PX
             and fit in get_args(Fit)
+            and fit != "auto"  # which is chosen before an image is prepared
             and 0.1 <= crop_fraction <= 1
             and interpolation in get_args(Interpolation)
         )

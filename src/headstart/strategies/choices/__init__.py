@@ -1,0 +1,88 @@
+"""What a recipe leaves open is chosen here, from the train images alone, before a strategy runs.
+
+``backbone = auto``, ``fit = auto``, and ``flip = auto`` where a network is trained. What comes out is a recipe without
+any of them, which gives the same run again, and sentences that say why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from headstart.core.options import Runtime
+from headstart.core.recipe import Recipe
+from headstart.data.table import ImageTable
+from headstart.strategies.choices import advice, transforms
+from headstart.strategies.choices.backbone import DEFAULT, choose_backbone, with_backbone
+from headstart.strategies.choices.evidence import evidence_recipe, lay
+from headstart.strategies.choices.fit import choose_fit
+from headstart.strategies.embed import embed
+
+AUTO = "auto"
+
+__all__ = ["AUTO", "Choices", "advice", "decide", "resolve", "transforms"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A recipe in which nothing is left open.
+
+    Attributes:
+        recipe: The recipe.
+        reasons: Sentences that say why.
+        evidence: The numbers behind them, as JSON values: ``backbone``, ``fit``, ``flip``, as far as they were open.
+    """
+
+    recipe: Recipe
+    reasons: tuple[str, ...] = ()
+    evidence: dict[str, Any] | None = None
+
+
+def resolve(table: ImageTable, recipe: Recipe, runtime: Runtime) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe with what was left open, and why; see `decide`."""
+    found = decide(table, recipe, runtime)
+    return found.recipe, found.reasons
+
+
+def decide(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices:
+    """Choose what a recipe leaves open: the backbone first, then the fit with it, then the flip with both.
+
+    Args:
+        table: The images; those that will be held out choose nothing.
+        recipe: What is given stays as it is.
+        runtime: Cache, workers, progress, device.
+
+    Raises:
+        SourceError: The images cannot be learnt from.
+        HeadstartError: No backbone can be had.
+    """
+    if not recipe.is_open:
+        return Choices(recipe)
+    table.require_classes()
+    reasons: list[str] = []
+    evidence: dict[str, Any] = {}
+    known = with_backbone(recipe, DEFAULT, runtime) if recipe.backbone == AUTO else recipe
+    probe = evidence_recipe(known)
+    embedded = embed(table, probe, runtime)
+    ground = lay(embedded, known)
+    if recipe.backbone == AUTO:
+        choice = choose_backbone(ground, evidence_recipe(recipe), runtime)
+        reasons += choice.reasons
+        evidence["backbone"] = choice.as_dict()
+        known = with_backbone(recipe, choice.chosen, runtime)
+    if known.fit == AUTO:
+        choice = choose_fit(ground, evidence_recipe(known), runtime)
+        reasons += choice.reasons
+        evidence["fit"] = choice.as_dict()
+        known = replace(known, fit=choice.chosen)  # type: ignore[arg-type]  # one of `FITS`
+    if known.flip == AUTO:
+        if evidence_recipe(known) != probe:
+            probe = evidence_recipe(known)
+            embedded = embed(table, probe, runtime)
+            ground = lay(embedded, known)
+        found = transforms.judge(ground, embedded, probe, runtime, ("hflip",))
+        harmful = found["transforms"]["hflip"]["verdict"] == "harmful"
+        reasons.append(f"{'No flips' if harmful else 'Flips'} in training. {found['reason']}")
+        evidence["flip"] = found
+        known = replace(known, flip=not harmful)
+    return Choices(known, tuple(reasons), evidence)

@@ -1,0 +1,115 @@
+"""The rule of thumb of transfer learning, for the user's own images: what people would try before they measure.
+
+The rule is that of Stanford's course CS231n ("Transfer Learning", four cases: a small or a large set, similar to the
+one that the backbone was trained on or different). It names no numbers; the two here are ours, and told as such.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.backbones import lite0
+from headstart.core.recipe import Recipe
+from headstart.heads.common import to_probabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from headstart.strategies.fitted import Fitted
+
+# About as many images as ImageNet has of a class (1,281,167 of 1,000): what the rule calls a large set is like it.
+LARGE_IMAGES_PER_CLASS = 1000
+# Mean probability of the class that lite0's own ImageNet layer finds most probable. Measured: ants and bees 0.71 (both
+# are classes of ImageNet), pieces of two photos 0.22, drawn shapes 0.17 to 0.19, pure noise 0.10 to 0.12, digits 0.06
+# to 0.07; int8 and float32 differ by at most 0.02. This is the geometric mean of the nearest two.
+SIMILAR_CONFIDENCE = 0.4
+_ROWS_AT_ONCE = 4096
+RULE = "a rule of thumb (CS231n), not a measurement of your strategies"
+
+_ADVICE = {
+    ("small", "similar"): "a linear head on the frozen backbone (probe); fine-tuning would rather learn by heart",
+    ("large", "similar"): "fine-tune the whole network (finetune, unfreeze = all); there is enough to learn from",
+    ("small", "different"): "a linear head on the frozen backbone (probe), perhaps fine-tuned gently in its last "
+    "stages (finetune, unfreeze = last); what the last layers know of ImageNet may not be what matters here",
+    ("large", "different"): "train the whole network (finetune, unfreeze = all, begins better than scratch, which may "
+    "do as well)",
+    ("small", "unknown"): "begin with a linear head on the frozen backbone (probe)",
+    ("large", "unknown"): "fine-tune the whole network (finetune, unfreeze = all)",
+}  # fmt: skip
+
+
+def rule_of_thumb(images: Sequence[int], embeddings: NDArray[np.float32] | None = None) -> dict[str, Any]:
+    """What the rule says, as JSON values.
+
+    Args:
+        images: Number of train images of each class, (C,), at least one class.
+        embeddings: lite0's embeddings of them, float32 (N, 1280), int8 or float32 arithmetic; None where they are not
+            at hand, so that the similarity stays unknown.
+
+    Returns:
+        ``size``: small or large; ``similarity``: similar, different or unknown; ``images_per_class``: their mean;
+        ``imagenet_confidence``: see `imagenet_confidence`, or None; ``advice``: a sentence, which names itself a rule
+        of thumb.
+
+    Raises:
+        ModelError: The weights of lite0 are missing or damaged.
+    """
+    per_class = sum(images) / len(images)
+    size = "large" if per_class >= LARGE_IMAGES_PER_CLASS else "small"
+    confidence = imagenet_confidence(embeddings) if embeddings is not None and len(embeddings) else None
+    if confidence is None:
+        similarity, seen = "unknown", "unknown likeness to ImageNet (that is asked of lite0's embeddings)"
+    else:
+        similarity = "similar" if confidence >= SIMILAR_CONFIDENCE else "different"
+        seen = (
+            f"{'like' if similarity == 'similar' else 'unlike'} ImageNet (lite0's own 1,000 classes take them with a "
+            f"mean confidence of {confidence:.2f}; from {SIMILAR_CONFIDENCE:g} on they count as alike)"
+        )
+    return {
+        "size": size,
+        "similarity": similarity,
+        "images_per_class": round(per_class, 1),
+        "imagenet_confidence": None if confidence is None else round(confidence, 4),
+        "advice": f"A {size} set ({per_class:,.0f} images a class) {'of' if confidence is None else 'that looks'} "
+        f"{seen}: {_ADVICE[size, similarity]}. This is {RULE}.",
+    }
+
+
+def of_run(fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
+    """What the rule says of the images that a run has learnt from; only a probe on lite0 has what tells the likeness.
+
+    Args:
+        fitted: What a strategy gave.
+        recipe: What it followed.
+    """
+    learnt = [row for row, part in enumerate(fitted.parts) if part == "train" or part.startswith("fold ")]
+    labels = [fitted.table.rows[row].label for row in learnt]
+    return rule_of_thumb(
+        [labels.count(label) for label in fitted.classes],
+        fitted.features[learnt] if embeds_as_lite0(recipe) else None,
+    )
+
+
+def embeds_as_lite0(recipe: Recipe) -> bool:
+    """Whether the embeddings of a run are those of lite0 as it comes."""
+    return recipe.strategy == "probe" and recipe.backbone == "lite0" and recipe.pretrained and not recipe.weights
+
+
+def imagenet_confidence(embeddings: NDArray[np.float32]) -> float:
+    """How sure lite0's own ImageNet layer is of images on average: the mean of the largest probability, in 0..1.
+
+    The baseline of Hendrycks and Gimpel 2017 for what a network was not trained on.
+
+    Args:
+        embeddings: lite0's, float32 (N, 1280).
+    """
+    weights, bias = lite0.read_classifier()
+    total = 0.0
+    for begin in range(0, len(embeddings), _ROWS_AT_ONCE):
+        probabilities = to_probabilities(embeddings[begin : begin + _ROWS_AT_ONCE] @ weights + bias)
+        total += float(probabilities.max(1).sum())
+    return total / len(embeddings)

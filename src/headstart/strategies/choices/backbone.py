@@ -1,0 +1,152 @@
+"""``backbone = auto``: the backbones whose weights are on this computer, ranked by a cross-validated probe.
+
+Nothing is downloaded. The default, lite0, stays unless another is better beyond noise; of several that cannot be told
+apart the one with the fewest parameters is taken. Where there are more than ten, LogME on a few hundred images makes a
+shortlist first (You et al. 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from headstart.backbones import catalog
+from headstart.backbones.catalog import Row
+from headstart.core.errors import HeadstartError
+from headstart.core.options import Runtime
+from headstart.core.recipe import Recipe
+from headstart.core.text import counted, printable
+from headstart.evaluation.transferability import logme
+from headstart.strategies.choices.evidence import (
+    Choice,
+    Ground,
+    Outcome,
+    caveat,
+    choose,
+    embed_ground,
+    named,
+    numbers,
+    p_words,
+    part,
+    sample,
+    try_out,
+)
+
+DEFAULT = "lite0"
+SHORTLIST = 10  # backbones that are cross-validated
+# Enough for an order, which is all that a shortlist needs.
+LOGME_IMAGES = 500
+MAX_TOLD = 10
+
+
+def local() -> list[Row]:
+    """The backbones whose weights are on this computer: the default first, the others by their size."""
+    rows = [row for row in catalog.known() if catalog.is_local(row)]
+    return sorted(rows, key=lambda row: (row.name != DEFAULT, row.parameters, row.name))
+
+
+def choose_backbone(
+    ground: Ground, recipe: Recipe, runtime: Runtime, candidates: Sequence[str] | None = None
+) -> Choice:
+    """Try the backbones, and choose.
+
+    Args:
+        ground: The train images.
+        recipe: A probe; its backbone and its precision do not count.
+        runtime: Cache, workers, progress.
+        candidates: Names in the order of preference among equals; None for all whose weights are here.
+    """
+    rows = local() if candidates is None else [_row(name) for name in candidates]
+    skipped: list[tuple[str, str]] = []
+    notes: list[str] = []
+    if len(rows) > SHORTLIST:
+        rows, words = _shortlist(rows, ground, recipe, runtime, skipped)
+        notes.append(words)
+    outcomes: list[Outcome] = []
+    for row in rows:
+        candidate = with_backbone(recipe, row.name, runtime)
+        try:
+            features = embed_ground(ground, candidate, runtime, row.short).features
+        # Every way in which one of them cannot be had, for want of PyTorch say; the others are there.
+        except HeadstartError as error:
+            skipped.append((row.short, printable(f"{error.message} {error.hint}".strip())))
+            continue
+        facts = {"parameters": row.parameters, "licence": row.licence}
+        outcomes.append(try_out(row.short, ground, features, candidate, runtime, facts))
+    if not outcomes:
+        raise HeadstartError(f"No backbone could be tried; the first is {skipped[0][0]}: {skipped[0][1]}")
+    place, p_values = choose(outcomes)
+    reasons = (_reason(outcomes, place, p_values, ground), *notes, *_told(skipped))
+    return Choice(outcomes[place].name, tuple(outcomes), p_values, tuple(skipped), reasons)
+
+
+def with_backbone(recipe: Recipe, name: str, runtime: Runtime) -> Recipe:
+    """A recipe with another backbone, in the arithmetic that is usual for it, or that a GPU which was asked for takes.
+
+    Args:
+        recipe: Its backbone and, where that is auto, its precision are replaced.
+        name: Of the backbone.
+        runtime: Device.
+    """
+    precision = recipe.precision if recipe.backbone == "auto" else None
+    if precision is None and runtime.device.startswith("cuda"):
+        precision = "float32"
+    values: dict[str, Any] = {"backbone": name, "precision": precision}  # None: what is usual for it
+    return replace(recipe, **values)
+
+
+def _row(name: str) -> Row:
+    """The row of a name; of one that is in no listing, ``file:PATH`` say, what little is known."""
+    known = catalog.row_of(name)
+    return known or Row(name=name, parameters=0, size_px=0, embedding_size=0, licence="unknown", weights=name)
+
+
+def _shortlist(
+    rows: Sequence[Row], ground: Ground, recipe: Recipe, runtime: Runtime, skipped: list[tuple[str, str]]
+) -> tuple[list[Row], str]:
+    """The default and those with the most evidence, in the order of `rows`; and a sentence on it."""
+    small = part(ground, sample(ground.labels, ground.digests, LOGME_IMAGES))
+    scores: dict[str, float] = {}
+    for row in rows:
+        try:
+            candidate = with_backbone(recipe, row.name, runtime)
+            features = embed_ground(small, candidate, runtime, row.short).features
+        except HeadstartError as error:
+            skipped.append((row.short, printable(f"{error.message} {error.hint}".strip())))
+            continue
+        with named(runtime, row.short).progress.stage("LogME", 1) as advance:
+            scores[row.name] = logme(features.matrix, small.labels, len(small.classes))
+            advance(1)
+    best = sorted(scores, key=lambda name: (name != DEFAULT, -scores[name]))[:SHORTLIST]
+    ranked = sorted(scores, key=lambda name: -scores[name])
+    told = ", ".join(f"{name.removeprefix('torchvision:')} {scores[name]:.3f}" for name in ranked[:MAX_TOLD])
+    more = f" and {len(ranked) - MAX_TOLD} below" if len(ranked) > MAX_TOLD else ""
+    return [row for row in rows if row.name in best], (
+        f"Of {len(rows)} backbones {len(best)} were cross-validated: {DEFAULT} and those with the highest LogME on "
+        f"{counted(len(small), 'train image')} ({told}{more})."
+    )
+
+
+def _reason(outcomes: Sequence[Outcome], place: int, p_values: Sequence[float], ground: Ground) -> str:
+    chosen, default = outcomes[place], outcomes[0]
+    table = list(zip(outcomes, (None, *p_values), strict=True))
+    told = sorted(table, key=lambda row: row[0].log_loss)[:MAX_TOLD]
+    ranking = "; ".join(f"{one.name} {numbers(one, p)}" for one, p in told)
+    if len(outcomes) == 1:
+        why = "the only one whose weights are here and can be used"
+    elif place == 0:
+        why = "no other whose weights are here is better beyond noise"
+    else:
+        why = f"better than {default.name} beyond noise ({p_words(p_values[place - 1])})"
+        equal = [one.name for one in outcomes[place + 1 :] if one.log_loss < chosen.log_loss]
+        why += f", and the smallest of those that cannot be told apart (with {', '.join(equal)})" if equal else ""
+        why += f"; the licence of its weights: {printable(str(chosen.facts['licence']))}"
+    return f"Backbone {printable(chosen.name)}: {why} ({ground.words}: {printable(ranking)}).{caveat(ground)}"
+
+
+def _told(skipped: Sequence[tuple[str, str]]) -> Iterator[str]:
+    if skipped:
+        first = "; ".join(f"{printable(name)}: {reason}" for name, reason in skipped[:3])
+        more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        yield f"{counted(len(skipped), 'backbone was', 'backbones were')} not tried: {first}{more}."

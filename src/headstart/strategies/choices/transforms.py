@@ -1,0 +1,250 @@
+"""Which flips and turns leave the class of an image as it is, as far as the user's own images tell.
+
+A head that has seen images as they are is asked about the same images, mirrored or turned. What it then gets wrong that
+it got right before, a network that trains on such pictures is told wrongly: on digits each of the four does harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.core.errors import ImageError, OptionError
+from headstart.core.options import Runtime
+from headstart.core.recipe import Recipe
+from headstart.core.text import listed, nearest, quoted
+from headstart.data.decode import decode
+from headstart.data.table import ImageTable
+from headstart.evaluation.comparison import LEVEL, design_effect, holm, mcnemar, score_interval, swap_test
+from headstart.evaluation.intervals import NORMAL_95
+from headstart.evaluation.metrics import negative_log_likelihood
+from headstart.features.extract import each
+from headstart.features.session import LazySession
+from headstart.heads import linear
+from headstart.strategies.choices.evidence import Ground, evidence_recipe, lay, paired_test, sample, standard_error
+from headstart.strategies.embed import Embedded, embed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+MAX_IMAGES = 200
+# The largest loss of accuracy, with 95 % confidence, that still counts as none.
+HARMLESS_LOSS = 0.05
+# And of the log loss, in nats: the true class keeps nine tenths of its probability.
+HARMLESS_NATS = 0.1
+MIN_IMAGES = 20  # with fewer, nothing could be shown
+TRANSFORMS: dict[str, tuple[str, Callable[[Pixels], Pixels]]] = {
+    "hflip": ("mirroring left and right", lambda pixels: pixels[:, ::-1]),
+    "vflip": ("mirroring top and bottom", lambda pixels: pixels[::-1]),
+    "rot90": ("a quarter turn", lambda pixels: pixels.swapaxes(0, 1)[::-1]),
+    "rot180": ("a half turn", lambda pixels: pixels[::-1, ::-1]),
+}
+
+
+def harmless(
+    table: ImageTable, recipe: Recipe, runtime: Runtime, names: Sequence[str] = tuple(TRANSFORMS)
+) -> dict[str, Any]:
+    """Judge flips and turns on the train images of a recipe; see `judge`.
+
+    Args:
+        table: The images.
+        recipe: The one that will be followed.
+        runtime: Cache, workers, progress.
+        names: Of `TRANSFORMS`.
+
+    Raises:
+        SourceError: The images cannot be learnt from.
+        OptionError: There is no such transform.
+    """
+    probe = evidence_recipe(recipe)
+    embedded = embed(table, probe, runtime)
+    return judge(lay(embedded, recipe), embedded, probe, runtime, names)
+
+
+def judge(
+    ground: Ground, embedded: Embedded, recipe: Recipe, runtime: Runtime, names: Sequence[str] = tuple(TRANSFORMS)
+) -> dict[str, Any]:
+    """Predict a stratified sample of at most `MAX_IMAGES` train images, as they are and changed, by out-of-fold heads.
+
+    Args:
+        ground: The train images.
+        embedded: All images, of which the ground is a part.
+        recipe: The probe that embedded them.
+        runtime: Workers, progress.
+        names: Of `TRANSFORMS`.
+
+    Returns:
+        ``images``: how many; ``accuracy`` and ``log_loss`` on them as they are; ``reason``: a sentence; and
+        ``transforms``: for each name a ``verdict`` (harmless, harmful, unresolved), ``accuracy``, ``accuracy_lost``
+        with its ``interval`` of 95 %, ``log_loss``, ``log_loss_added_at_most`` (upper end of a 95 % interval) and
+        ``p_value``, corrected for the number of transforms (Holm). Harmful is what costs accuracy or log loss beyond
+        noise; harmless what with confidence costs less than `HARMLESS_LOSS` of the one and `HARMLESS_NATS` of the
+        other.
+
+    Raises:
+        OptionError: There is no such transform.
+    """
+    for name in names:
+        if name not in TRANSFORMS:
+            raise OptionError(
+                f"There is no transform {quoted(name)}.", f"{nearest(name, TRANSFORMS)}Known: {listed(TRANSFORMS)}."
+            )
+    matrix = embedded.features.matrix[ground.rows]
+    rows = _some(ground)
+    if len(ground) < MIN_IMAGES:
+        return _nothing(len(ground), names)
+    seen, changed = _embed_changed(ground, embedded, recipe, runtime, rows, names)
+    rows = rows[seen]
+    if len(rows) < MIN_IMAGES:
+        return _nothing(len(rows), names)
+    predict = _out_of_fold(ground, matrix, recipe, runtime)
+    clusters = np.unique(np.array(ground.groups)[rows], return_inverse=True)[1]
+    right, losses = _scored(predict(rows, matrix[rows]), ground.labels[rows])
+    found: dict[str, dict[str, Any]] = {}
+    for name, embeddings in zip(names, changed, strict=True):
+        right_still, higher_losses = _scored(predict(rows, embeddings[seen]), ground.labels[rows])
+        lost, added = right.astype(np.int64) - right_still, higher_losses - losses
+        effect = design_effect(lost, clusters)  # images of one group count for fewer
+        found[name] = {
+            "verdict": "",
+            "accuracy": float(right_still.mean()),
+            "accuracy_lost": float(lost.mean()),
+            "interval": [
+                float(end)
+                for end in score_interval((lost > 0).sum() / effect, (lost < 0).sum() / effect, len(lost) / effect)
+            ],
+            "log_loss": float(higher_losses.mean()),
+            "log_loss_added_at_most": float(added.mean()) + NORMAL_95 * standard_error(added, clusters),
+            "p_value": worse(lost, added, clusters),
+        }
+    for one, p_value in zip(found.values(), holm([one["p_value"] for one in found.values()]), strict=True):
+        one["p_value"] = p_value
+        one["verdict"] = _verdict(one)
+    return {
+        "images": len(rows),
+        "accuracy": float(right.mean()),
+        "log_loss": float(losses.mean()),
+        "transforms": found,
+        "reason": _reason(found, float(right.mean()), len(rows)),
+    }
+
+
+def _some(ground: Ground) -> NDArray[np.int64]:
+    """Places (S,) in the ground of a stratified sample; of more classes than images, some classes are left out."""
+    rows = sample(ground.labels, ground.digests, MAX_IMAGES, least=1)
+    first = np.argsort([ground.digests[row] for row in rows], kind="stable")[:MAX_IMAGES]
+    return np.sort(rows[first])
+
+
+def worse(lost: NDArray[np.int64], added: NDArray[np.float64], clusters: NDArray[np.int64]) -> float:
+    """P-value that predictions became worse, by accuracy or by log loss; corrected for there being two tests.
+
+    Networks that were trained with mirrored photos tell a mirrored digit nearly as often; they are less sure of it.
+
+    Args:
+        lost: 1 where an image is not told right any more, -1 where it is now, (N,).
+        added: By how much the loss of each is higher, (N,).
+        clusters: Cluster of each, int64 (N,), in 0..K-1.
+    """
+    by_accuracy = by_loss = 1.0
+    if lost.sum() > 0:
+        single = clusters.max() + 1 == len(lost)
+        by_accuracy = mcnemar(int((lost > 0).sum()), int((lost < 0).sum())) if single else (
+            swap_test(np.bincount(clusters, lost).astype(np.int64)))  # fmt: skip
+    if added.mean() > 0:
+        by_loss = paired_test(added, clusters)
+    return min(1.0, 2 * min(by_accuracy, by_loss))
+
+
+def _scored(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    return probabilities.argmax(1) == labels, negative_log_likelihood(probabilities, labels)
+
+
+def _verdict(one: dict[str, Any]) -> str:
+    if one["p_value"] < LEVEL:
+        return "harmful"
+    small = one["interval"][1] <= HARMLESS_LOSS and one["log_loss_added_at_most"] <= HARMLESS_NATS
+    return "harmless" if small else "unresolved"
+
+
+def _reason(found: dict[str, dict[str, Any]], accuracy: float, images: int) -> str:
+    words = []
+    for verdict in ("harmless", "harmful", "unresolved"):
+        told = [
+            f"{TRANSFORMS[name][0]} ({100 * one['accuracy']:.1f} %)"
+            for name, one in found.items() if one["verdict"] == verdict
+        ]  # fmt: skip
+        if told:
+            words.append(f"{verdict}: {', '.join(told)}")
+    return (
+        f"Flips and turns, on {images:,} train images that are told right in {100 * accuracy:.1f} % as they are: "
+        f"{'; '.join(words)}."
+    )
+
+
+def _nothing(images: int, names: Sequence[str]) -> dict[str, Any]:
+    """Too few images to ask."""
+    unknown: dict[str, Any] = dict.fromkeys(
+        ("accuracy", "accuracy_lost", "interval", "log_loss", "log_loss_added_at_most", "p_value")
+    )
+    return {
+        "images": images,
+        "accuracy": None,
+        "log_loss": None,
+        "transforms": {name: {"verdict": "unresolved", **unknown} for name in names},
+        "reason": f"Flips and turns: {images} train images are too few to tell which are harmless.",
+    }
+
+
+def _embed_changed(
+    ground: Ground, embedded: Embedded, recipe: Recipe, runtime: Runtime, rows: NDArray[np.int64], names: Sequence[str]
+) -> tuple[NDArray[np.int64], list[NDArray[np.float32]]]:
+    """Embeddings (S, D) of changed images, for each name; and which of the S rows could be read again."""
+    embedder = embedded.embedder
+    session = embedded.engine or LazySession(embedder.model)
+    results = [np.zeros((len(rows), embedder.width), np.float32) for _ in names]
+    seen = []
+
+    def work(index: int) -> list[NDArray[np.float32]]:
+        data = ground.table.storage.read(ground.table.rows[rows[index]].path)
+        image = decode(data, max_megapixels=recipe.max_megapixels, enough_px=embedder.preprocess.enough_px)
+        return [session.run(np.ascontiguousarray(TRANSFORMS[name][1](image.pixels)))[0] for name in names]
+
+    for index, result in each(len(rows), work, runtime, "Flips and turns"):
+        if not isinstance(result, ImageError):
+            seen.append(index)
+            for matrix, embedding in zip(results, result, strict=True):
+                matrix[index] = embedding
+    return np.array(seen, np.int64), results
+
+
+def _out_of_fold(
+    ground: Ground, matrix: NDArray[np.float32], recipe: Recipe, runtime: Runtime
+) -> Callable[[NDArray[np.int64], NDArray[np.float32]], NDArray[np.float64]]:
+    """Predicts rows of the ground by the heads that were fitted without their folds."""
+    classes = len(ground.classes)
+    found = linear.cross_validate(
+        matrix, ground.labels, ground.folds, classes=classes, class_weight=recipe.class_weight, workers=runtime.workers
+    )
+    heads = {
+        fold: linear.fit_as_chosen(
+            matrix[ground.folds != fold], ground.labels[ground.folds != fold], classes=classes,
+            strength=found.strength, temperature=found.temperature, class_weight=recipe.class_weight,
+        )
+        for fold in np.unique(ground.folds).tolist()
+    }  # fmt: skip
+
+    def predict(rows: NDArray[np.int64], embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        result = np.empty((len(rows), classes))
+        for fold, head in heads.items():
+            inside = ground.folds[rows] == fold
+            result[inside] = head.probabilities(embeddings[inside])
+        return result
+
+    return predict
