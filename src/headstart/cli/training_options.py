@@ -29,7 +29,10 @@ Strategy = Annotated[
     typer.Option(help="How to learn: probe (a head on a frozen backbone; the default), finetune or scratch."),
 ]
 Backbone = Annotated[
-    str | None, typer.Option(help="Network: lite0 (the default), torchvision:NAME, timm:NAME, file:PATH.")
+    str | None,
+    typer.Option(
+        help="Network: lite0 (the default), torchvision:NAME, timm:NAME, file:PATH; auto: the best that is here."
+    ),
 ]
 Pretrained = Annotated[
     bool | None,
@@ -37,7 +40,7 @@ Pretrained = Annotated[
 ]
 Weights = Annotated[str | None, typer.Option(metavar="PATH", help="Start from this weights file instead.")]
 Precision = Annotated[str | None, typer.Option(help="Arithmetic of the backbone: int8 or float32.")]
-Fit = Annotated[str | None, typer.Option(help="Bring images to a square: crop, squash or pad.")]
+Fit = Annotated[str | None, typer.Option(help="Bring images to a square: crop, squash, pad, or auto.")]
 Head = Annotated[str | None, typer.Option(help="linear, or mlp with one hidden layer.")]
 Hidden = Annotated[int | None, typer.Option(help="Width of the hidden layer of mlp.")]
 Dropout = Annotated[float | None, typer.Option(help="Share of the hidden layer that is dropped in training.")]
