@@ -51,7 +51,7 @@ def test_run_folder_holds_what_was_printed(trained: tuple[Path, dict]) -> None:
     folder, document = trained
     run = folder / document["run"]
     assert sorted(path.name for path in run.iterdir()) == [
-        "metrics.json", "model.onnx", "predictions.csv", "recipe.toml", "splits.csv",
+        "analysis.json", "metrics.json", "model.onnx", "predictions.csv", "recipe.toml", "report.html", "splits.csv",
     ]  # fmt: skip
     assert json.loads((run / "metrics.json").read_text()) == document
     lines = (run / "predictions.csv").read_text().splitlines()

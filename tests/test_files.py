@@ -252,7 +252,8 @@ def check_run(out: Path, source: Path) -> None:
     """All files of a run folder are whole and belong to one training."""
     import json
 
-    assert names(out) == ["metrics.json", "model.onnx", "predictions.csv", "recipe.toml", "splits.csv"]
+    tables = ["predictions.csv", "recipe.toml", "report.html", "splits.csv"]
+    assert names(out) == ["analysis.json", "metrics.json", "model.onnx", *tables]
     classifier = headstart.load(out / "model.onnx")
     assert json.loads((out / "metrics.json").read_text())["classes"] == list(classifier.classes)
     assert headstart.Recipe.from_toml((out / "recipe.toml").read_text()) == headstart.Recipe(
@@ -325,7 +326,7 @@ def test_killed_at_each_call_of_save(tmp_path: Path, kept_run: Path) -> None:
             break
         assert done.returncode == -9, done.stderr
         headstart.load(out / "model.onnx")
-    assert number >= 10  # five files, each flushed and replaced
+    assert number >= 14  # seven files, each flushed and replaced
     check_run(out, source)  # the next run succeeded, and cleared what the killed ones had left
 
 

@@ -14,8 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headstart.api import Run, check, evaluate, load, read, report, resume, train
+    from headstart.api import Run, check, draw_report, evaluate, explain, load, read, resume, train
     from headstart.artifact.classifier import Classifier, Prediction
+    from headstart.artifact.explanation import Explanation, Neighbour
     from headstart.checks import CheckReport
     from headstart.core.errors import (
         DeviceError,
@@ -47,12 +48,14 @@ _PUBLIC = {
     "Columns": "headstart.data.readers",
     "DeviceError": "headstart.core.errors",
     "Evaluation": "headstart.evaluation",
+    "Explanation": "headstart.artifact.explanation",
     "ExtraError": "headstart.core.errors",
     "HeadstartError": "headstart.core.errors",
     "ImageError": "headstart.core.errors",
     "ImageTable": "headstart.data.table",
     "InputError": "headstart.core.errors",
     "ModelError": "headstart.core.errors",
+    "Neighbour": "headstart.artifact.explanation",
     "OfflineError": "headstart.core.errors",
     "OptionError": "headstart.core.errors",
     "Own": "headstart.strategies.own",
@@ -65,10 +68,11 @@ _PUBLIC = {
     "StorageError": "headstart.core.errors",
     "TrainingError": "headstart.core.errors",
     "check": "headstart.api",
+    "draw_report": "headstart.api",
     "evaluate": "headstart.api",
+    "explain": "headstart.api",
     "load": "headstart.api",
     "read": "headstart.api",
-    "report": "headstart.api",
     "resume": "headstart.api",
     "train": "headstart.api",
 }
@@ -79,12 +83,14 @@ __all__ = [
     "Columns",
     "DeviceError",
     "Evaluation",
+    "Explanation",
     "ExtraError",
     "HeadstartError",
     "ImageError",
     "ImageTable",
     "InputError",
     "ModelError",
+    "Neighbour",
     "OfflineError",
     "OptionError",
     "Own",
@@ -98,10 +104,11 @@ __all__ = [
     "TrainingError",
     "__version__",
     "check",
+    "draw_report",
     "evaluate",
+    "explain",
     "load",
     "read",
-    "report",
     "resume",
     "train",
 ]

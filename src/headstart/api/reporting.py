@@ -83,6 +83,8 @@ def draw_report(
         >>> headstart.draw_report("runs/photos").path  # doctest: +SKIP
         PosixPath('runs/photos/report.html')
     """
+    from jinja2 import TemplateError
+
     from headstart.report.pictures import find
     from headstart.report.run_page import run_page
 
@@ -99,9 +101,9 @@ def draw_report(
                 storage = None
         pictures = find(analysis, storage, runtime.cache)
         page = run_page(analysis, pictures, run=str(path))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        if isinstance(error, SourceError):
-            raise
+    except SourceError:
+        raise
+    except (TemplateError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     target = Path(out) if out is not None else path / REPORT_FILE
     durable_write(target, page)

@@ -18,7 +18,7 @@ from headstart.evaluation.intervals import wilson
 from headstart.report.evidence import like_their_own, nearest
 from headstart.report.growth import forecast
 from headstart.report.layout import kept_neighbours, layout
-from headstart.report.selection import Selection, select
+from headstart.report.selection import MATRIX_CLASSES, Selection, select
 from headstart.strategies.fitted import Fitted
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 EVIDENCE = 4  # training images beside a mistake
-MATRIX_CLASSES = 24  # up to these, the confusion matrix is shown whole
 CLASSES = 200  # rows of the table of classes
 FINDINGS_OF_A_KIND = 12
 PATHS_OF_A_FINDING = 6

@@ -9,7 +9,7 @@ from typing import Any
 
 # Of a chart, in units of its own; at this width they are about pixels on a telephone.
 WIDTH, HEIGHT = 400, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 24, 12, 42
 
 
 @dataclass(frozen=True)

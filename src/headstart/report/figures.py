@@ -29,7 +29,7 @@ def training(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> li
         chart = empty(
             f"{name.capitalize()} over the epochs",
             (min(epochs), max(epochs)),
-            (min(0.0, *values), max(values)) if name == "loss" else (min(values), 1.0),
+            (min(0.0, *values), max(values)) if name == "loss" else (max(0.0, 1.1 * min(values) - 0.1), 1.0),
             x_label="epoch",
             y_label=name,
             x_whole=True,

@@ -68,13 +68,13 @@ def _environment() -> Environment:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """``0.954`` is ``95.4 %``; None is a dash."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
+    """``0.954`` is ``95.4 %``, on one line; None is a dash."""
+    return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
 
 
 def interval(ends: tuple[float, float] | None, digits: int = 1) -> str:
     """``(0.909, 0.978)`` is ``90.9 to 97.8 %``; None is a dash."""
-    return "–" if ends is None else f"{100 * ends[0]:.{digits}f} to {100 * ends[1]:.{digits}f} %"
+    return "–" if ends is None else f"{100 * ends[0]:.{digits}f} to {100 * ends[1]:.{digits}f}\u00a0%"
 
 
 def decimals(value: float | None, digits: int = 3) -> str:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 MISTAKES = 24
 UNCERTAIN = 12
-CELLS = 60  # cells of the confusion matrix, or pairs of classes, whose images are shown
+MATRIX_CLASSES = 24  # up to these, the confusion matrix is shown whole; above, its largest cells beside the diagonal
+CELLS = 150  # of mistakes, whose images are shown
 OF_A_CELL = 12
-OF_ALL_CELLS = 200
+OF_ALL_MISTAKES, OF_ALL_HITS = 200, 72
 ON_THE_MAP = 400
 
 
@@ -58,24 +59,29 @@ def select(
     return Selection(
         mistakes=tuple(rows[mistakes].tolist()),
         uncertain=tuple(rows[uncertain].tolist()),
-        cells=_cells(rows[surest], truth[surest], predicted[surest]),
+        cells=_cells(rows[surest], truth[surest], predicted[surest], probabilities.shape[1]),
         on_the_map=_sample(rows[wrong], labels),
     )
 
 
 def _cells(
-    rows: NDArray[np.int64], truth: NDArray[np.int64], predicted: NDArray[np.int64]
+    rows: NDArray[np.int64], truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> tuple[tuple[int, int, int, tuple[int, ...]], ...]:
     """The cells with images, mistakes first and the most frequent first; of a cell, the surest predictions."""
     found: dict[tuple[int, int], list[int]] = defaultdict(list)
     for row, pair in zip(rows.tolist(), zip(truth.tolist(), predicted.tolist(), strict=True), strict=True):
         found[pair].append(row)
-    order = sorted(found, key=lambda pair: (pair[0] == pair[1], -len(found[pair]), pair))
-    cells, room = [], OF_ALL_CELLS
-    for pair in order[:CELLS]:
-        shown = tuple(found[pair][: min(OF_A_CELL, room)])
-        room -= len(shown)
-        cells.append((*pair, len(found[pair]), shown))
+    order = sorted(found, key=lambda pair: (-len(found[pair]), pair))
+    mistakes = [pair for pair in order if pair[0] != pair[1]][: CELLS if classes <= MATRIX_CLASSES else CELLS // 3]
+    hits = [pair for pair in order if pair[0] == pair[1]] if classes <= MATRIX_CLASSES else []
+    cells = []
+    for pairs, room in ((mistakes, OF_ALL_MISTAKES), (hits, OF_ALL_HITS)):
+        images = room
+        for number, pair in enumerate(pairs):
+            share = images // (len(pairs) - number)  # what one cell leaves of its share goes to the others
+            shown = tuple(found[pair][: min(OF_A_CELL, max(1, share))])
+            images -= len(shown)
+            cells.append((*pair, len(found[pair]), shown))
     return tuple(cells)
 
 
