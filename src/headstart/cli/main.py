@@ -16,6 +16,7 @@ from headstart.cli import (
     check,
     demo,
     evaluate,
+    explain,
     messages,
     predict,
     recipes,
@@ -37,6 +38,7 @@ app.command()(train.train)
 app.command()(check.check)
 app.command()(recipes.recipes)
 app.command()(predict.predict)
+app.command()(explain.explain)
 app.command()(evaluate.evaluate)
 app.command()(verify.verify)
 app.command()(report.report)

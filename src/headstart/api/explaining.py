@@ -1,0 +1,164 @@
+"""Explain what a classifier says of images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from headstart.api.reading import read
+from headstart.artifact.classifier import Classifier, is_list
+from headstart.artifact.explanation import Explainer, Explanation, Method
+from headstart.artifact.neighbours import find_neighbours
+from headstart.core.errors import ImageError, InputError, SourceError
+from headstart.core.options import Runtime
+from headstart.core.text import csv_label, csv_path, quoted
+from headstart.data.readers import Columns
+from headstart.data.table import ImageTable, Row
+from headstart.features.extract import each
+
+if TYPE_CHECKING:
+    from headstart.artifact.classifier import ImageLike
+
+NEIGHBOURS = 5
+# What a run folder tells of where its images are.
+_ANALYSIS, _SPLITS = "analysis.json", "splits.csv"
+
+
+@overload
+def explain(  # type: ignore[overload-overlap]
+    classifier: Classifier,
+    images: ImageLike,
+    label: str | None = ...,
+    *,
+    method: Method = ...,
+    source: ImageTable | str | os.PathLike[str] | None = ...,
+    runtime: Runtime | None = ...,
+) -> Explanation: ...
+@overload
+def explain(
+    classifier: Classifier,
+    images: Sequence[ImageLike],
+    label: str | None = ...,
+    *,
+    method: Method = ...,
+    source: ImageTable | str | os.PathLike[str] | None = ...,
+    runtime: Runtime | None = ...,
+) -> list[Explanation]: ...
+def explain(
+    classifier: Classifier,
+    images: ImageLike | Sequence[ImageLike],
+    label: str | None = None,
+    *,
+    method: Method = "auto",
+    source: ImageTable | str | os.PathLike[str] | None = None,
+    runtime: Runtime | None = None,
+) -> Explanation | list[Explanation]:
+    """Where on an image, or on each image of a list, the classifier finds what speaks for a class.
+
+    Args:
+        classifier: The classifier.
+        images: As for `Classifier.predict`.
+        label: The class to be explained; None for the one that is predicted of each image.
+        method: ``cam``, the class activation map, which is exact; ``occlusion``, which works with every model and takes
+            fifty times as long; ``auto``, the first where the model allows it.
+        source: What the model was trained on: with it, the nearest training images are found.
+        runtime: Cache, workers, progress.
+
+    Raises:
+        ImageError: An image cannot be read.
+        OptionError: The model does not know the class, or does not allow the method.
+        SourceError: The source cannot be read.
+
+    Example:
+        >>> model = headstart.load("runs/photos/model.onnx")  # doctest: +SKIP
+        >>> headstart.explain(model, "cat.jpg").overlay().save("why.png")  # doctest: +SKIP
+    """
+    runtime = runtime or Runtime()
+    several = is_list(images)
+    items: list[Any] = list(images) if several else [images]  # type: ignore[arg-type]
+    if not items:
+        raise InputError("An empty list of images; expected at least one.")
+    explainer = Explainer(classifier, method)
+    if label is not None:
+        explainer.number(label)
+    workers = max(1, runtime.workers // len(items))
+    found: list[Explanation] = []
+    for index, result in each(
+        len(items),
+        lambda i: explainer.explain(classifier.pixels(items[i]), label, workers=workers),
+        runtime,
+        "Explaining",
+    ):
+        if isinstance(result, ImageError):
+            item = items[index]
+            name = quoted(os.fspath(item)) if isinstance(item, str | os.PathLike) else f"Image {index}"
+            raise ImageError(f"{name}: {result.message}.", result.hint) from result
+        found.append(result)
+    if source is not None:
+        table = source if isinstance(source, ImageTable) else read(source)
+        found = with_neighbours(classifier, found, table, NEIGHBOURS, runtime)
+    return found if several else found[0]
+
+
+def with_neighbours(
+    classifier: Classifier, explanations: Sequence[Explanation], table: ImageTable, count: int, runtime: Runtime
+) -> list[Explanation]:
+    """The same explanations, with the nearest training images of each.
+
+    Raises:
+        SourceError: The model has learnt from no image of the table.
+    """
+    embeddings = np.stack([one.embedding for one in explanations])
+    neighbours, learnt = find_neighbours(classifier, table, embeddings, count, runtime)
+    if not learnt:
+        raise SourceError(
+            f"The model has learnt from none of the images in {quoted(table.source)}.",
+            "Give the source that it was trained on.",
+        )
+    return [replace(one, neighbours=near) for one, near in zip(explanations, neighbours, strict=True)]
+
+
+def training_source(model: str | os.PathLike[str]) -> ImageTable:
+    """The source that a model in a run folder was trained on, with the labels that it was trained with.
+
+    Args:
+        model: The model file of a run.
+
+    Raises:
+        SourceError: The run folder does not tell, or the images are not there any more.
+    """
+    folder = Path(model).parent
+    try:
+        record = json.loads((folder / _ANALYSIS).read_text("utf-8"))
+        source, columns = record["source"], Columns.of(record.get("columns", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SourceError(
+            f"There is no record beside the model of what it was trained on ({quoted(str(folder / _ANALYSIS))}).",
+            "Name the source: --source SOURCE (source=...).",
+        ) from error
+    if not isinstance(source, str):
+        raise SourceError(f"{quoted(str(folder / _ANALYSIS))} is damaged.", "Name the source: --source SOURCE.")
+    table = read(source, columns=columns)
+    labels = _labels(folder / _SPLITS)
+
+    def relabelled(row: Row) -> Row:
+        label = labels.get(csv_path(row.path))
+        return row if label in {None, csv_label(row.label or "")} else replace(row, label=label)
+
+    return replace(table, rows=tuple(relabelled(row) for row in table.rows))
+
+
+def _labels(splits: Path) -> dict[str, str]:
+    """The labels of a run by the paths of its images, both as in a CSV file; empty where that is not known."""
+    try:
+        with splits.open(encoding="utf-8", newline="") as file:
+            return {row["path"]: row["label"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        return {}
