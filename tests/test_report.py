@@ -305,7 +305,8 @@ def test_a_page_of_very_many_images_stays_small(
         "details": {},
     }
     fitted.details = {}
-    analysis = json.loads(json_text(analyses.analyse(fitted, run.recipe, record)))
+    recipe = headstart.Recipe(backbone="timm:resnet18", precision="float32")
+    analysis = json.loads(json_text(analyses.analyse(fitted, recipe, record)))
     assert len(json_text(analysis, indent=None)) < 2_000_000
     noise = np.random.default_rng(0).bytes(9000)  # as large as a thumbnail of 96 px ever gets
     html = run_page(analysis, dict.fromkeys(range(len(analysis["images"])), noise))
@@ -316,6 +317,27 @@ def test_a_page_of_very_many_images_stays_small(
     if classes > analyses.CLASSES:
         assert f"the other {classes - analyses.CLASSES:,} are in metrics.json" in html
         assert "a whole matrix cannot be read" in html
+
+
+def test_findings_of_the_check_are_shown_with_their_images(run: Any, tmp_path: Path) -> None:
+    path = run.fitted.table.rows[3].path
+    found = [
+        {"kind": "label", "path": path, "message": "Looks like <noise>."},
+        *({"kind": "unreadable", "path": f"broken {number}.jpg", "message": "Ends early."} for number in range(30)),
+        {"kind": "of a newer check", "paths": [path, "gone.jpg"], "message": "Something else."},
+    ]
+    analysis = analyses.analyse(run.fitted, run.recipe, run.as_dict() | {"check": {"counts": {}, "findings": found}})
+    by_kind = {one["kind"]: one for one in analysis["findings"]}
+    assert analysis["images"][by_kind["label"]["shown"][0]["images"][0]]["path"] == path
+    assert by_kind["unreadable"]["count"] == 30
+    assert len(by_kind["unreadable"]["shown"]) == analyses.FINDINGS_OF_A_KIND
+    assert by_kind["of a newer check"]["shown"][0]["paths"] == ["gone.jpg"]
+    html = run_page(json.loads(json_text(analysis)), {})
+    assert "Likely wrong labels: 1" in html
+    assert "Looks like &lt;noise&gt;." in html
+    assert "24 more" in html
+    clean = analyses.analyse(run.fitted, run.recipe, run.as_dict() | {"check": {"counts": {}, "findings": []}})
+    assert "found nothing that a person should look at" in run_page(clean, {})
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from headstart import __version__
 from headstart.artifact.schema import Metadata
 from headstart.artifact.wire import metadata_text
+from headstart.core.errors import HeadstartError
 from headstart.core.recipe import Recipe
 from headstart.core.text import portable
 from headstart.evaluation.intervals import wilson
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 EVIDENCE = 4  # training images beside a mistake
 CLASSES = 200  # rows of the table of classes
-FINDINGS_OF_A_KIND = 12
-PATHS_OF_A_FINDING = 6
+FINDINGS_OF_A_KIND = 6
+PATHS_OF_A_FINDING = 4
 NOTES = 40
 SKIPPED = 50
 BINS = 10  # of the reliability diagram
@@ -72,7 +73,9 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
         "recipe": recipe.as_dict(),
         "evaluation": _of_evaluation(record["evaluation"]),
         "majority": _majority(labels, rows, fitted.parts),
-        "findings": findings(record.get("check")),
+        "checked": record.get("check") is not None,
+        "findings": findings(record.get("check"), pictures),
+        "advice": _advice(fitted, recipe),
         "model": {
             "bytes": len(fitted.model),
             "enough_px": metadata.preprocess.enough_px,
@@ -109,8 +112,8 @@ def versions(recipe: Recipe) -> dict[str, str]:
     return found
 
 
-def findings(check: Any) -> list[dict[str, Any]]:
-    """What the data check found, of each kind the first few, with their number; empty where there was none."""
+def findings(check: Any, pictures: _Pictures) -> list[dict[str, Any]]:
+    """What the data check found, of each kind the first few with their pictures; empty where there was none."""
     found = check.get("findings", []) if isinstance(check, Mapping) else check or []
     by_kind: dict[str, list[Any]] = {}
     for one in found:
@@ -120,8 +123,13 @@ def findings(check: Any) -> list[dict[str, Any]]:
             "kind": kind,
             "count": len(of_kind),
             "shown": [
-                {"message": str(one.get("message", "")), "paths": list(_paths(one))[:PATHS_OF_A_FINDING]}
+                {
+                    "message": str(one.get("message", "")),
+                    "paths": [path for path, place in placed if place is None],
+                    "images": [place for _, place in placed if place is not None],
+                }
                 for one in of_kind[:FINDINGS_OF_A_KIND]
+                for placed in [[(path, pictures.of_path(path)) for path in _paths(one)[:PATHS_OF_A_FINDING]]]
             ],
         }
         for kind, of_kind in by_kind.items()
@@ -151,6 +159,14 @@ class _Pictures:
         self.records: list[dict[str, Any]] = []
         self._fitted, self._predicted, self._labels = fitted, predicted, labels
         self._places: dict[int, int] = {}
+        self._rows: dict[str, int] | None = None
+
+    def of_path(self, path: str) -> int | None:
+        """Where the image of a path, as JSON shows it, is in the list; None where it is no row of the table."""
+        if self._rows is None:
+            self._rows = {portable(row.path): place for place, row in enumerate(self._fitted.table.rows)}
+        row = self._rows.get(path)
+        return None if row is None else self.place(row)
 
     def place(self, row: int) -> int:
         """Where a row of the table is in the list; it is added to it."""
@@ -210,7 +226,6 @@ def _of_record(record: Mapping[str, Any]) -> dict[str, Any]:
         "notes": record["notes"][:NOTES],
         "skipped": {"count": len(skipped), "shown": skipped[:SKIPPED]},
         "without_leaks": record.get("without_leaks"),
-        "advice": record.get("advice") or details.get("advice"),
         "comparison": record.get("comparison") or details.get("comparison"),
     }
 
@@ -225,6 +240,16 @@ def _of_evaluation(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     # Of many classes the most frequent mistakes are in `cells`.
     confusion = evaluation["confusion"] if len(evaluation["classes"]) <= MATRIX_CLASSES else None
     return {**evaluation, "classes": classes, "confusion": confusion}
+
+
+def _advice(fitted: Fitted, recipe: Recipe) -> dict[str, Any] | None:
+    """The rule of thumb for these images; None where what it needs is not here."""
+    from headstart.strategies.choices import advice
+
+    try:
+        return advice.of_run(fitted, recipe)
+    except HeadstartError:  # lite0's weights are missing or damaged
+        return None
 
 
 def _majority(labels: NDArray[np.int64], rows: NDArray[np.int64], parts: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from headstart.checks.findings import WORDS
 from headstart.core.text import counted
 from headstart.report import figures
 from headstart.report.page import percent, render
@@ -38,6 +39,7 @@ def run_page(
     sections: dict[str, Any] = {
         "summary": _summary(analysis),
         "comparison": analysis["comparison"],
+        "findings": _findings(analysis, pictures),
         "mistakes": _evidence(analysis, "mistakes", pictures),
         "uncertain": _evidence(analysis, "uncertain", pictures),
         "confusion": _confusion(analysis, pictures),
@@ -97,6 +99,20 @@ def _image(a: Mapping[str, Any], place: int, pictures: Pictures) -> dict[str, An
         shown |= {"guess": guess, "right": right, "probability": one["probability"],
                   "probability_of_label": one["probability_of_label"]}  # fmt: skip
     return shown | {"alt": words, "src": pictures.take(place)}
+
+
+def _findings(a: Mapping[str, Any], pictures: Pictures) -> list[dict[str, Any]]:
+    words: Mapping[str, tuple[str, str, str]] = WORDS  # type: ignore[assignment]  # a newer check may know more kinds
+    return [
+        {
+            "heading": words.get(kind["kind"], (kind["kind"], "", ""))[0],
+            "count": kind["count"],
+            "shown": [
+                {**one, "images": [_image(a, place, pictures) for place in one["images"]]} for one in kind["shown"]
+            ],
+        }
+        for kind in a["findings"]
+    ]
 
 
 def _evidence(a: Mapping[str, Any], name: str, pictures: Pictures) -> list[dict[str, Any]]:
