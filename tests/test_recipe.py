@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.core.errors import OptionError
-from headstart.core.recipe import _RANGES, _TRAINING, Recipe
+from headstart.core.recipe import _RANGES, TRAINING, Recipe
 
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
 HINTS = get_type_hints(Recipe)
@@ -39,7 +39,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     kind = draw(st.sampled_from(KINDS))
     # Those that exclude each other have tests of their own.
     free = [name for name in FIELDS if name not in {"strategy", "head", "precision", "pretrained", "weights", "views",
-                                                    "unfreeze", "start", "mixup", "cutmix"}]  # fmt: skip
+                                                    "unfreeze", "start", "mixup", "cutmix", "budget"}]  # fmt: skip
     names = draw(st.lists(st.sampled_from(free), unique=True))
     if kind["strategy"] == "finetune":
         names.append("weights")
@@ -70,12 +70,12 @@ def test_defaults_are_complete(kind: dict[str, Any]) -> None:
 
 def test_a_linear_probe_has_no_settings_of_training() -> None:
     recipe = Recipe()
-    assert {name for name in FIELDS if getattr(recipe, name) is None} == set(_TRAINING)
-    assert not set(_TRAINING) & set(recipe.as_dict())
+    assert {name for name in FIELDS if getattr(recipe, name) is None} == set(TRAINING)
+    assert not set(TRAINING) & set(recipe.as_dict())
     assert "null" not in recipe.to_toml()
 
 
-@pytest.mark.parametrize("name", _TRAINING)
+@pytest.mark.parametrize("name", TRAINING)
 def test_a_linear_probe_refuses_settings_of_training(name: str) -> None:
     value = getattr(Recipe(strategy="finetune"), name)
     with pytest.raises(OptionError, match=rf"{name} = .* has no meaning for the strategy 'probe'"):

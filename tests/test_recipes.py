@@ -12,7 +12,7 @@ import pytest
 
 from headstart import Recipe, recipes
 from headstart.core.errors import OptionError
-from headstart.core.recipe import _TRAINING
+from headstart.core.recipe import TRAINING
 
 # Plain training, without what the tutorials do not know.
 PLAIN = {
@@ -65,7 +65,7 @@ def test_defaults_play_no_part(name: str) -> None:
     settings = recipes.load(name)
     unused = {"momentum"} if settings["optimizer"] == "adamw" else set()
     unused |= {"step_epochs", "step_factor"} if settings["schedule"] != "step" else set()
-    assert set(_TRAINING) - set(settings) == unused
+    assert set(TRAINING) - set(settings) == unused
 
 
 @pytest.mark.parametrize("name", recipes.names())

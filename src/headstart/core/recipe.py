@@ -39,7 +39,8 @@ class Recipe:
 
     Attributes:
         strategy: How to learn: ``probe`` fits a head on the embeddings of a frozen backbone, ``finetune`` trains the
-            head and the last part of the backbone, ``scratch`` trains all from random weights.
+            head and the last part of the backbone, ``scratch`` trains all from random weights. ``auto`` begins with the
+            probe and fine-tunes only where that can pay; settings of a training are those of its fine-tuning.
         backbone: Name of the network: ``lite0``, ``timm:NAME``, ``torchvision:NAME`` or ``file:PATH``; ``auto`` chooses
             by cross-validation on the train images among those whose weights are on this computer.
         pretrained: Start from the backbone's own weights.
@@ -80,7 +81,8 @@ class Recipe:
         augment: ``rand`` for RandAugment, ``trivial`` for TrivialAugment, ``none``.
         crop_scale: Smallest share of the area that a random crop keeps, in (0, 1]; 1 crops as at prediction.
         crop_px: Side of the random crop, of which the centre is used; 0 for the backbone's own.
-        flip: Mirror every second image; ``auto`` does, unless the train images show that it is harmful.
+        flip: Mirror every second image; ``auto`` does, unless the train images show that it is harmful, and is the
+            default beside another ``auto``.
         rotation: Largest turn in degrees to each side, in [0, 180].
         patience: Epochs without a better one after which training stops; 0 for never.
         best_by: Validation ``accuracy`` or ``loss`` that chooses the best epoch.
@@ -160,7 +162,9 @@ class Recipe:
         defaults = _defaults(self.strategy, self.head, self.start)
         if self.unfreeze == "all" or self.mixup or self.cutmix:  # then there is nothing that could be kept
             defaults = defaults | ({"views": 0} if defaults else {})
-        for name in _TRAINING:
+        if "auto" in (self.backbone, self.fit) and defaults.get("flip"):  # who lets the images choose, lets them choose
+            defaults = defaults | {"flip": "auto"}
+        for name in TRAINING:
             if name not in defaults:
                 # Another strategy than the probe does not exist, which is said where the strategies are known.
                 if getattr(self, name) is not None and self.strategy == "probe":
@@ -175,7 +179,7 @@ class Recipe:
             object.__setattr__(self, "pretrained", self.strategy != "scratch")
         # Which arithmetic a backbone has is known when it is chosen.
         if self.precision is None and self.backbone != "auto":
-            small = self.strategy == "probe" and self.backbone == "lite0" and self.pretrained and not self.weights
+            small = self.strategy in _PROBING and self.backbone == "lite0" and self.pretrained and not self.weights
             object.__setattr__(self, "precision", "int8" if small else "float32")
 
     @property
@@ -190,10 +194,15 @@ class Recipe:
                 f"{'a weights file was given' if self.weights else 'random weights were asked for'}.",
                 "Name the backbone, lite0 say.",
             )
-        if self.precision == "int8" and (self.strategy != "probe" or self.backbone != "lite0" or self.weights):
+        if self.precision == "int8" and (self.strategy not in _PROBING or self.backbone != "lite0" or self.weights):
             raise OptionError(
                 f"There is no int8 form of {quoted(self.backbone)} for the strategy {quoted(self.strategy)}.",
                 "Only the probe on lite0 with its own weights has one: leave precision out.",
+            )
+        if self.budget and self.strategy != "auto":
+            raise OptionError(
+                f"budget = {self.budget:g} s was given, and the strategy {quoted(self.strategy)} takes what it takes.",
+                "Choose the strategy auto, or leave budget out.",
             )
         if self.strategy == "scratch" and (self.pretrained or self.weights):
             raise OptionError(
@@ -316,10 +325,13 @@ _MLP: dict[str, Any] = _COMMON | {
     "epochs": 60, "batch_size": 32, "lr": 1e-3, "weight_decay": 0.01, "layer_decay": 1.0, "warmup_epochs": 1.0,
     "label_smoothing": 0.0, "crop_scale": 1.0, "flip": False, "unfreeze": "head", "start": "random", "views": 1,
 }  # fmt: skip
-_TRAINING = tuple(_FINETUNE)
+TRAINING = tuple(_FINETUNE)
+_PROBING = ("probe", "auto")  # strategies with a probe, of which there is a form in int8
 
 
 def _defaults(strategy: str, head: str, start: str | None) -> dict[str, Any]:
+    if strategy == "auto":  # it takes those that are given, and leaves the others to the strategies that it tries
+        return dict.fromkeys(TRAINING)
     if strategy == "scratch":
         return _SCRATCH
     if strategy == "finetune":
