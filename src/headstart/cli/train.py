@@ -56,6 +56,8 @@ def train(
     holdout: settings.Holdout = None,
     validation: settings.Validation = None,
     folds: settings.Folds = None,
+    measure_by: settings.MeasureBy = None,
+    budget: settings.Budget = None,
     seed: settings.Seed = None,
     max_megapixels: settings.MaxMegapixels = None,
     epochs: settings.Epochs = None,

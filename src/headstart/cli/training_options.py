@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Enough that fresh crops would add little, and few enough to keep: 8 x 1,280 float32 values are 41 kB an image.
 FAST_VIEWS = 8
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def _rate(text: str) -> float | str:
@@ -21,6 +22,15 @@ def _rate(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def _seconds(text: str) -> float:
+    """Seconds of a time such as ``90s``, ``10m``, ``1.5h``; a bare number counts seconds."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    try:
+        return float(number) * _UNITS[unit]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time; expected one such as 90s, 10m or 1h.") from None
 
 
 # Choices and ranges are checked by the recipe, whose errors name the nearest one.
@@ -50,8 +60,18 @@ Validation = Annotated[
     float | None,
     typer.Option(help="Share of the train images that choose the best epoch; 0 lets the held-out ones choose."),
 ]
-Folds = Annotated[int | None, typer.Option(help="Folds of cross-validation.")]
+Folds = Annotated[int | None, typer.Option(help="Measure by cross-validation with as many folds.")]
+MeasureBy = Annotated[
+    str | None,
+    typer.Option(
+        help="Measure on images held out (holdout), by cross-validation (folds; --folds asks for it), or auto."
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
+Budget = Annotated[
+    float | None,
+    typer.Option(parser=_seconds, metavar="TIME", help="How long --strategy auto may take: 90s, 10m, 1h."),
+]
 MaxMegapixels = Annotated[int | None, typer.Option(help="Larger images are skipped.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the train images.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images of one gradient, over all processes.")]
@@ -106,7 +126,8 @@ def chosen(parameters: Mapping[str, Any]) -> dict[str, Any]:
     from headstart.core.recipe import Recipe
 
     names = [field.name for field in dataclasses.fields(Recipe)]
-    return {name: parameters[name] for name in names if parameters[name] is not None}
+    found = {name: parameters[name] for name in names if parameters[name] is not None}
+    return ({"measure_by": "folds"} if "folds" in found else {}) | found
 
 
 def make_recipe(name: str | None, options: Mapping[str, Any], *, fast: bool) -> Recipe:
