@@ -215,3 +215,45 @@ def test_no_name_is_anything_but_text_in_the_file(hostile_run: Path) -> None:
     assert "default-src 'none'" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
+
+
+@pytest.fixture(scope="module")
+def comparison_file(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a comparison of two runs that disagree on some images."""
+    import dataclasses
+
+    from headstart.api import comparison_page
+
+    run = headstart.train(shapes, runtime=headstart.Runtime(cache=None))
+    probabilities = run.fitted.held_out.probabilities.copy()
+    probabilities[:5] = probabilities[:5, ::-1]
+    held_out = dataclasses.replace(run.fitted.held_out, probabilities=probabilities)
+    other = dataclasses.replace(run, fitted=dataclasses.replace(run.fitted, held_out=held_out))
+    names = ("probe", "<script>alert(1)</script>")
+    row = {"accuracy": 0.9, "accuracy_interval": [0.8, 0.95], "log_loss": 0.3, "seconds": 2.5}
+    pair = {"a": names[0], "b": names[1], "difference": 0.1, "difference_interval": [-0.01, 0.2], "p_value": 0.06}
+    comparison = {
+        "rows": [{"strategy": name, **row} for name in names],
+        "pairs": [pair],
+        "verdict": "Use probe: it is the cheapest of both, which 36 images cannot tell apart.",
+    }
+    file = tmp_path_factory.mktemp("comparison") / "report.html"
+    runtime = headstart.Runtime(cache=None)
+    file.write_text(comparison_page(comparison, dict(zip(names, (run, other), strict=True)), runtime=runtime), "utf-8")
+    return file
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP])
+def test_the_page_of_a_comparison(comparison_file: Path, browser: Any, size: tuple[int, int]) -> None:
+    with opened(browser, comparison_file, size) as one:
+        assert one.requests == []
+        assert one.faults == []
+        assert one.overflowing() == []
+        assert one.empty_sections() == []
+        assert one.broken_pictures() == []
+        assert one.headings()[0] == 1
+        assert "it is the cheapest of both" in one.page.inner_text("#verdict")
+        assert one.count("#verdict table") == 2
+        assert 1 <= one.count("#disagreements img") <= 5
+        assert "<script>alert(1)</script>" in one.page.inner_text("#verdict")
+        assert one.violations() == []
