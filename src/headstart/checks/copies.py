@@ -23,17 +23,21 @@ def find(subject: Subject) -> list[Finding]:
     """Groups of images that are, or show, the same."""
     same = _members(np.unique(np.array(subject.digests, "S64").reshape(-1), return_inverse=True)[1].reshape(-1))
     findings = [finding for rows in same for finding in _exact(subject, rows)]
-    if not len(subject.near):
+    if not len(subject.near.rows):
         return findings
-    # One of each set of copies stands for all: those are told of above.
-    similarity: dict[int, list[float]] = defaultdict(list)
-    groups = connected(np.arange(len(subject), dtype=np.int64), subject.near)
-    for (one, _), value in zip(subject.near, subject.similarity, strict=True):
-        similarity[int(groups[one])].append(float(value))
+    least: dict[int, float] = defaultdict(lambda: 1.0)
+    turned: set[int] = set()
+    groups = connected(np.arange(len(subject), dtype=np.int64), subject.near.rows)
+    pairs = zip(subject.near.rows[:, 0].tolist(), subject.near.similarity.tolist(), subject.near.mirrored, strict=True)
+    for row, similarity, mirrored in pairs:
+        group = int(groups[row])
+        least[group] = min(least[group], similarity)
+        if mirrored:
+            turned.add(group)
     for rows in _members(groups):
-        different = list({subject.digests[row]: row for row in reversed(rows)}.values())[::-1]
-        if len(different) > 1:
-            findings.append(_near(subject, rows, similarity[int(groups[rows[0]])]))
+        if len({subject.digests[row] for row in rows}) > 1:
+            group = int(groups[rows[0]])
+            findings.append(_near(subject, rows, least[group], mirrored=group in turned))
     return findings
 
 
@@ -58,11 +62,10 @@ def _exact(subject: Subject, rows: list[int]) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _near(subject: Subject, rows: list[int], similarities: list[float]) -> Finding:
+def _near(subject: Subject, rows: list[int], least: float, *, mirrored: bool) -> Finding:
     paths, facts, splits, labels = _describe(subject, rows)
-    least = min(similarities)
-    facts |= {"exact": False, "similarity": round(least, 4), "conflict": len(labels) > 1}
-    what = f"{counted(len(rows), 'image')} show nearly the same (similarity {least:.3f} or more)"
+    facts |= {"exact": False, "similarity": round(least, 4), "mirrored": mirrored, "conflict": len(labels) > 1}
+    what = f"{counted(len(rows), 'image')} show nearly the same{' or its mirror image' * mirrored} ({least:.3f} alike)"
     if len(splits) > 1:
         return _leak(paths, facts, splits, what, least)
     if len(labels) > 1:

@@ -1,4 +1,4 @@
-"""Probabilities of each image by a model that has not seen it, fitted fast: for judging labels, not for a result.
+"""Scores of each image by a model that has not seen it, fitted fast: for judging labels, not for a result.
 
 `headstart.heads.linear` chooses the strength of its penalty anew for each set, which costs more than all that is done
 here. One strength is enough to rank labels by: on digits and photos with 2 to 20 % wrong labels, choosing it changed
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.heads import softmax
-from headstart.heads.common import to_probabilities
-from headstart.heads.linear import fit_temperature
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,12 +22,13 @@ if TYPE_CHECKING:
 # features of this variance in all, which is 1 in each of the 1,280 directions of lite0, where it was measured.
 STRENGTH = 1e-2
 VARIANCE = 1280.0
-FOLDS = 5
 # Images that one fit learns from; more do not change the ranking, they would only cost time.
 MAX_FIT = 20_000
 
 
-def deal(groups: NDArray[np.int64], labels: NDArray[np.int64], digests: Sequence[str], seed: int) -> NDArray[np.int64]:
+def deal(
+    groups: NDArray[np.int64], labels: NDArray[np.int64], digests: Sequence[str], *, folds: int, seed: int
+) -> NDArray[np.int64]:
     """A fold for each image, int64 (N,), each class as evenly as the groups allow; groups stay together.
 
     It depends on the content of the images alone, not on their order. Unlike `headstart.data.splits.deal_folds` it
@@ -39,6 +38,7 @@ def deal(groups: NDArray[np.int64], labels: NDArray[np.int64], digests: Sequence
         groups: Group number of each image, (N,).
         labels: Class index of each, (N,).
         digests: SHA-256 of each image file.
+        folds: Their number, at least 2.
         seed: Another seed is another deal.
     """
     salt = seed.to_bytes(8, "little")
@@ -47,7 +47,7 @@ def deal(groups: NDArray[np.int64], labels: NDArray[np.int64], digests: Sequence
     first = order[np.unique(groups[order], return_index=True)[1]]  # of each group the member with the smallest key
     dealt = first[np.lexsort((keys[first], labels[first]))]  # class by class, in the order of the keys
     fold_of = np.empty(groups.max() + 1, np.int64)
-    fold_of[groups[dealt]] = np.arange(len(dealt)) % FOLDS
+    fold_of[groups[dealt]] = np.arange(len(dealt)) % folds
     result: NDArray[np.int64] = fold_of[groups]
     return result
 
@@ -59,37 +59,45 @@ def centred(compressed: NDArray[np.float32]) -> NDArray[np.float32]:
     return z * np.float32(np.sqrt(VARIANCE / variance)) if variance > 1e-12 else np.zeros_like(z)
 
 
-def predict(
-    z: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    folds: NDArray[np.int64],
-    learn: NDArray[np.bool_],
-    *,
-    classes: int,
-    strength: float = STRENGTH,
-    weights: NDArray[np.float32] | None = None,
-) -> NDArray[np.float64]:
-    """Calibrated probabilities (N, C) of every image, by a model that was fitted on the other folds.
+class OutOfFold:
+    """Fits that leave a fold out, each begun where the last one ended: that saves most of the iterations.
 
     Args:
         z: Features, float32 (N, R).
         labels: Class index of each, int64 (N,).
-        folds: Fold of each, (N,).
-        learn: Who may be learnt from, bool (N,); all are predicted.
         classes: Number C of classes.
         strength: scikit-learn's C.
-        weights: Weight of each image, (N,); None for 1.
     """
-    scores = np.zeros((len(z), classes))
-    weights = np.ones(len(z), np.float32) if weights is None else weights
-    for fold in np.unique(folds):
-        inside, outside = np.flatnonzero((folds != fold) & learn), folds == fold
-        if not len(inside):
-            continue
-        if len(inside) > MAX_FIT:  # evenly over the rows, whose order within a class says nothing
-            inside = inside[np.linspace(0, len(inside) - 1, MAX_FIT).astype(np.int64)]
-        found = softmax.solve(z[inside], labels[inside], classes=classes, strength=strength,
-                              sample_weight=weights[inside])  # fmt: skip
-        scores[outside] = z[outside] @ found.weights + found.bias
-    known = learn if learn.any() else np.ones(len(z), bool)
-    return to_probabilities(scores / fit_temperature(scores[known], labels[known], weights[known]))
+
+    def __init__(
+        self, z: NDArray[np.float32], labels: NDArray[np.int64], *, classes: int, strength: float = STRENGTH
+    ) -> None:
+        self._z, self._labels, self._classes, self._strength = z, labels, classes, strength
+        self._last: softmax.Solution | None = None
+
+    def scores(
+        self, folds: NDArray[np.int64], learn: NDArray[np.bool_], weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float64]:
+        """Scores (N, C) of every image, by a model that was fitted on the other folds.
+
+        Args:
+            folds: Fold of each image, (N,).
+            learn: Who may be learnt from, bool (N,).
+            weights: Weight of each image, (N,); None for 1.
+        """
+        z, labels = self._z, self._labels
+        weights = np.ones(len(z), np.float32) if weights is None else weights
+        result = np.zeros((len(z), self._classes))
+        for fold in np.unique(folds):
+            inside, outside = np.flatnonzero((folds != fold) & learn), folds == fold
+            if not len(inside):
+                continue
+            if len(inside) > MAX_FIT:  # evenly over the rows, so that no class is left out
+                inside = inside[np.argsort(labels[inside], kind="stable")]
+                inside = inside[np.linspace(0, len(inside) - 1, MAX_FIT).astype(np.int64)]
+            self._last = softmax.solve(
+                z[inside], labels[inside], classes=self._classes, strength=self._strength,
+                sample_weight=weights[inside], start=self._last,
+            )  # fmt: skip
+            result[outside] = z[outside] @ self._last.weights + self._last.bias
+        return result

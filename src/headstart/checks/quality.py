@@ -23,8 +23,8 @@ SMALL_SHARE = 0.5
 # Of the longer to the shorter side: the square that is cut out of its middle is less than a third of the image.
 MAX_RATIO = 3.0
 # Mean luma in 0..255 below or above which little is to be seen, and how far from the set's own median that must be:
-# scans on white paper lie at 210 to 245 in all.
-DARK, BRIGHT, UNLIKE_OTHERS = 25.0, 235.0, 60.0
+# scans on white paper lie at 210 to 245 in all. A sharp motif on white or black has more than that contrast.
+DARK, BRIGHT, UNLIKE_OTHERS, FAINT = 25.0, 235.0, 60.0, 25.0
 # Standard deviation of the luma, in 0..127: a sheet of paper with noise has 2 to 4, fog 10 and more.
 UNIFORM = 5.0
 # Sharpness, by itself and against the contrast, as a share of what is usual among the images of the class and in all.
@@ -80,18 +80,18 @@ def _problems(subject: Subject) -> tuple[dict[int, dict[str, str]], dict[str, fl
     ratio = np.maximum(width, height) / np.minimum(width, height)
     usual_light = float(np.median(light))
     uniform = contrast < UNIFORM
-    sharp = np.minimum(sharpness / BLUR / _usual(sharpness, subject.labels),
-                       1e9)  # fmt: skip
     crisp = sharpness / np.maximum(contrast, UNIFORM)
-    blurred = (sharp < 1) & (crisp < BLUR_TO_CONTRAST * _usual(crisp, subject.labels)) & ~uniform
+    blurred = (sharpness < BLUR * _usual(sharpness, subject.labels)) & (
+        crisp < BLUR_TO_CONTRAST * _usual(crisp, subject.labels)
+    )
     least = subject.input_px * SMALL_SHARE
     flags = {
         "small": np.minimum(width, height) < least,
         "shape": ratio > MAX_RATIO,
         "uniform": uniform,
-        "dark": (light < DARK) & ~uniform,
-        "bright": (light > BRIGHT) & ~uniform,
-        "blur": blurred,
+        "dark": (light < DARK) & (contrast < FAINT),
+        "bright": (light > BRIGHT) & (contrast < FAINT),
+        "blur": blurred & ~uniform,
     }
     alone = {"dark": usual_light - light > UNLIKE_OTHERS, "bright": light - usual_light > UNLIKE_OTHERS}
     enough = len(traits) >= 1 / COMMON

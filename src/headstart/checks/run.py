@@ -12,13 +12,13 @@ from headstart.checks import classes, copies, labels, outliers, quality, shortcu
 from headstart.checks.findings import KINDS, CheckReport, Finding
 from headstart.checks.subject import Subject
 from headstart.core.text import printable, quoted
+from headstart.data.duplicates import Pairs, near_duplicates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from headstart.data.duplicates import Pairs
     from headstart.data.table import ImageTable
     from headstart.data.traits import Traits
 
@@ -44,11 +44,9 @@ def run(
     """
     start = time.perf_counter()
     if near is None:
-        from headstart.data.duplicates import near_duplicates
-
         prints = np.frombuffer(b"".join(one.fingerprint for one in traits), np.uint8).reshape(len(traits), -1)
         near = near_duplicates(prints, matrix)
-    subject = Subject(table, tuple(digests), tuple(traits), matrix, input_px, near.rows, near.similarity)
+    subject = Subject(table, tuple(digests), tuple(traits), matrix, input_px, near)
     # One thread inside the matrix products: two wait for each other, and long where another program runs.
     with threadpool_limits(1, user_api="blas"):
         found = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.data.duplicates import Pairs
 from headstart.data.splits import join_groups
 from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
@@ -31,8 +32,7 @@ class Subject:
         traits: What can be said of each without a network.
         matrix: Embeddings, float32 (N, D); None where there are none.
         input_px: Side of the square that the network takes.
-        near: Pairs of rows that show nearly the same, int64 (P, 2).
-        similarity: Of each pair, float (P,), in 0..1.
+        near: Pairs of rows that show nearly the same.
     """
 
     table: ImageTable
@@ -40,8 +40,7 @@ class Subject:
     traits: tuple[Traits, ...]
     matrix: NDArray[np.float32] | None
     input_px: int
-    near: NDArray[np.int64]
-    similarity: NDArray[np.float32]
+    near: Pairs
 
     def __len__(self) -> int:
         """Number N of images."""
@@ -64,12 +63,12 @@ class Subject:
     def groups(self) -> NDArray[np.int64]:
         """Group number of each image, int64 (N,): copies, near duplicates and the user's groups share one."""
         joined = join_groups(self.digests, [row.group for row in self.table.rows])
-        return connected(np.array(joined, np.int64).reshape(-1), self.near)
+        return connected(np.array(joined, np.int64).reshape(-1), self.near.rows)
 
     @cached_property
     def different(self) -> NDArray[np.int64]:
         """Number of each image's group that counts as one image, int64 (N,): copies and near duplicates share it."""
-        return connected(np.array(join_groups(self.digests, [None] * len(self)), np.int64).reshape(-1), self.near)
+        return connected(np.array(join_groups(self.digests, [None] * len(self)), np.int64).reshape(-1), self.near.rows)
 
     @cached_property
     def compressed(self) -> NDArray[np.float32]:
