@@ -64,7 +64,7 @@ Folds = Annotated[int | None, typer.Option(help="Measure by cross-validation wit
 MeasureBy = Annotated[
     str | None,
     typer.Option(
-        help="Measure on images held out (holdout), by cross-validation (folds; --folds asks for it), or auto."
+        help="Measure on held-out images (holdout), by cross-validation (folds; --folds asks for it), or auto."
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
