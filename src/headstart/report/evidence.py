@@ -12,7 +12,7 @@ from headstart.report.layout import unit_rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BLOCK = 256  # rows compared at once, which bounds the memory to that many times N
+_BLOCK = 1024  # rows that are compared at once
 
 
 def nearest(
@@ -31,23 +31,23 @@ def nearest(
     Returns:
         For each of `rows`, pairs of a row and a similarity in -1..1, the most similar first.
     """
-    part = np.array(parts)
+    part, asked = np.array(parts), np.asarray(rows, np.int64)
     folds = np.char.startswith(part, "fold ")
-    learnt = np.flatnonzero((part == "train") | folds)
-    if not len(learnt) or not len(rows):
+    learnt = (part == "train") | folds
+    if not learnt.any() or not len(asked):
         return {row: [] for row in rows}
-    lengths = np.sqrt(np.einsum("nd,nd->n", features[learnt], features[learnt], dtype=np.float64))
+    unit = unit_rows(features[asked])
+    cosines = np.empty((len(asked), len(features)), np.float32)
+    for start in range(0, len(features), _BLOCK):  # a whole copy of the features may be too much
+        block = slice(start, start + _BLOCK)
+        cosines[:, block] = unit @ unit_rows(features[block]).T
+    cosines[:, ~learnt] = -np.inf
+    cosines[np.arange(len(asked)), asked] = -np.inf
+    cosines[(part[asked][:, None] == part) & folds] = -np.inf
     found = {}
-    for start in range(0, len(rows), _BLOCK):
-        block = np.asarray(rows[start : start + _BLOCK])
-        cosines = (unit_rows(features[block]) @ features[learnt].T) / np.maximum(lengths, 1e-12)  # (B, T)
-        cosines[block[:, None] == learnt] = -np.inf
-        cosines[(part[block][:, None] == part[learnt]) & folds[learnt]] = -np.inf
-        for row, similarities in zip(block.tolist(), cosines, strict=True):
-            best = np.argsort(-similarities, kind="stable")[:count]
-            found[row] = [
-                (int(learnt[i]), float(similarities[i].clip(-1, 1))) for i in best if np.isfinite(similarities[i])
-            ]
+    for row, similarities in zip(asked.tolist(), cosines, strict=True):
+        best = np.argsort(-similarities, kind="stable")[:count]
+        found[row] = [(int(i), float(similarities[i].clip(-1, 1))) for i in best if np.isfinite(similarities[i])]
     return found
 
 

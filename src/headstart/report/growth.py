@@ -65,12 +65,13 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
 
 def _reduce(features: NDArray[np.float32], rows: NDArray[np.int64], width: int) -> NDArray[np.float32]:
     """All rows (N, D) by the principal components of some of them, scaled as the head scales them: float32 (N, R)."""
-    centre = features[rows].mean(0, dtype=np.float64).astype(np.float32)
-    scale = np.float32(np.sqrt(features[rows].var(0, dtype=np.float64).mean()))
-    some = (features[rows[:: -(-len(rows) // MAX_AXES_FROM)]] - centre) / scale
+    some = features[rows[:: -(-len(rows) // MAX_AXES_FROM)]]
+    centre = some.mean(0, dtype=np.float64).astype(np.float32)
+    scale = np.float32(np.sqrt(some.var(0, dtype=np.float64).mean()))
+    some = (some - centre) / scale
     # Eigenvectors of the products of images instead of those of dimensions: there are fewer.
     values, vectors = np.linalg.eigh((some @ some.T).astype(np.float64))
     kept = np.flatnonzero(values > values[-1] * 1e-9)[-width:]
-    axes = (some.T @ vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
-    result: NDArray[np.float32] = (features - centre) / scale @ axes
+    axes = (some.T @ vectors[:, kept] / np.sqrt(values[kept]) / scale).astype(np.float32)
+    result: NDArray[np.float32] = features @ axes - centre @ axes  # without a copy of all features
     return result
