@@ -1,9 +1,9 @@
 """Near duplicates: images that show the same, though their files differ.
 
 Two images are compared by their fingerprints, 32 x 32 luma, of which the 16 x 16 coarsest parts of the discrete cosine
-transform are kept (as perceptual hashes do: Zauner 2010), without the mean and at length 1: so brightness and contrast
-do not count. A pair must agree in all of the image (`LOOK_DISTANCE`) and in each spot of it (`SPOT_DISTANCE`), so that
-a small thing which is there in one image and not in the other tells them apart. Mirrored copies are found too.
+transform are kept (as perceptual hashes do: Zauner 2010), without the mean and at length 1. A pair must agree in all of
+the image (`LOOK_DISTANCE`); in each spot of it (`SPOT_DISTANCE`), so that a small thing which is there in one image and
+not in the other tells them apart; and in brightness and contrast. Mirrored copies are found too.
 
 Measured on the 1,797 digits of scikit-learn, of which no two are the same, and on the photos of ants and bees; of each
 image one copy, as a JPEG file of quality 30 to 95 or a PNG file, scaled to 40 to 150 % by one of four filters:
@@ -15,12 +15,14 @@ look, digits         0.0015               0.0031
 look, photos         0.0010               0.16
 spot, digits         0.37                 0.52
 spot, photos         0.33                 1.7
+brightness, both     1.2 levels
+contrast, both       3 %
 ===================  ===================  ===================
 
-What is not found so: crops by more than a hundredth of the side, turns, texts laid over a photo, brightening that
-bleaches part of it. With embeddings most of these are found among photos (of 80 each: cropped on all sides by 2 % 79,
-by 5 % 69, by 10 % 23; turned by 2 degrees 78; with a white bar 75; brightened by a fifth 77), and hardly any among
-digits, whose neighbours are too much alike. Images of almost no contrast say too little for a comparison of looks.
+What is not found so: crops by more than a hundredth of the side, turns, texts laid over a photo, brightening. With
+embeddings most of these are found among photos (of 80 each: cropped on all sides by 2 % 79, by 5 % 69, by 10 % 23;
+turned by 2 degrees 78; with a white bar 75; brightened by a fifth 77), and hardly any among digits, whose neighbours
+are too much alike. Images of almost no contrast say too little for a comparison of looks.
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ WAVES = 16  # half waves that are kept, along each side
 LOOK_DISTANCE = 0.0025
 # The largest difference in one spot, in standard deviations of the image.
 SPOT_DISTANCE = 0.44
+# The largest difference of the mean, in levels of 0..255, and the largest ratio of the standard deviations.
+BRIGHTNESS_LEVELS = 3.0
+CONTRAST_RATIO = 1.06
 # Standard deviation of a look, in levels of 0..255. Below it the steps of JPEG are as large as what is shown.
 LEAST_CONTRAST = 4.0
 
@@ -104,13 +109,13 @@ def near_duplicates(fingerprints: NDArray[np.uint8], embeddings: NDArray[np.floa
         >>> near_duplicates(np.stack([a, b, a]))  # doctest: +SKIP
         Pairs(rows=array([[0, 2]]), similarity=array([1.], dtype=float32), mirrored=array([False]))
     """
-    looks, contrast = _looks(fingerprints)
-    found = _Found(len(looks))
-    told = np.flatnonzero(contrast >= LEAST_CONTRAST)
-    _compare(looks, told, found)
-    if embeddings is not None and len(told) >= LEAST_IMAGES and len(looks) <= MOST_EMBEDDED:
+    looks = _look(fingerprints)
+    found = _Found(looks)
+    told = np.flatnonzero(looks.contrast >= LEAST_CONTRAST)
+    _compare(looks.parts, told, found)
+    if embeddings is not None and len(told) >= LEAST_IMAGES and len(fingerprints) <= MOST_EMBEDDED:
         one, other = _by_embedding(embeddings[told])
-        found.add_agreeing(looks, told[one], told[other])
+        found.add_agreeing(told[one], told[other])
     return found.pairs()
 
 
@@ -120,8 +125,23 @@ def alike(traits: Sequence[Traits]) -> Pairs:
     return near_duplicates(fingerprints.reshape(len(traits), FINGERPRINT_PX**2))
 
 
-def _looks(fingerprints: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The coarse parts at length 1, float32 (N, 16 * 16), even horizontal waves first; their standard deviation."""
+@dataclass(frozen=True)
+class _Looks:
+    """What is compared.
+
+    Attributes:
+        parts: The coarse parts at length 1, float32 (N, 16 * 16): a vertical wave after another, of each the even
+            horizontal ones first.
+        brightness: Mean, in levels of 0..255, (N,).
+        contrast: Standard deviation of what the coarse parts show, in levels, (N,).
+    """
+
+    parts: NDArray[np.float32]
+    brightness: NDArray[np.float32]
+    contrast: NDArray[np.float32]
+
+
+def _look(fingerprints: NDArray[np.uint8]) -> _Looks:
     waves = _cosines(FINGERPRINT_PX)[:WAVES]
     looks = np.empty((len(fingerprints), WAVES * WAVES), np.float32)
     for start in range(0, len(looks), BLOCK):  # in float32, a block takes four times the memory of its fingerprints
@@ -129,11 +149,11 @@ def _looks(fingerprints: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArra
         parts = waves @ block @ waves.T  # (n, vertical, horizontal)
         parts = np.concatenate([parts[:, :, 0::2], parts[:, :, 1::2]], axis=2)
         looks[start : start + BLOCK] = parts.reshape(-1, WAVES * WAVES)
-    looks[:, 0] = 0.0  # the mean
+    brightness = looks[:, 0] / np.float32(FINGERPRINT_PX)
+    looks[:, 0] = 0.0
     lengths = np.linalg.norm(looks, axis=1)
     looks /= np.maximum(lengths, 1e-6)[:, None]
-    contrast: NDArray[np.float32] = lengths / FINGERPRINT_PX
-    return looks, contrast
+    return _Looks(looks, brightness, lengths / np.float32(FINGERPRINT_PX))
 
 
 def _cosines(count: int) -> NDArray[np.float32]:
@@ -169,7 +189,7 @@ def _compare(looks: NDArray[np.float32], rows: NDArray[np.int64], found: _Found)
             similarity = plain + np.abs(turned)
             near = (similarity >= 1 - LOOK_DISTANCE) & found.wanted(rows[start:stop], rows[left:right])
             i, j = np.nonzero(np.triu(near, 1) if left == start else near)
-            found.add(looks, rows[start + i], rows[left + j], similarity[i, j], turned[i, j] < 0)
+            found.add(rows[start + i], rows[left + j], similarity[i, j], turned[i, j] < 0)
 
 
 def _spot_distance(looks: NDArray[np.float32], one: NDArray[np.int64], other: NDArray[np.int64],
@@ -210,8 +230,9 @@ def _by_embedding(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.int64], N
 class _Found:
     """The pairs that were found, and which images they join."""
 
-    def __init__(self, count: int) -> None:
-        self.joined = np.arange(count)
+    def __init__(self, looks: _Looks) -> None:
+        self._looks = looks
+        self.joined = np.arange(len(looks.parts))
         self.rows: list[NDArray[np.int64]] = []
         self.similarity: list[NDArray[np.float32]] = []
         self.mirrored: list[NDArray[np.bool_]] = []
@@ -222,19 +243,24 @@ class _Found:
         apart: NDArray[np.bool_] = self.joined[one][:, None] != self.joined[other]
         return apart | (self.count < MOST_PAIRS)
 
-    def add(self, looks: NDArray[np.float32], one: NDArray[np.int64], other: NDArray[np.int64],
+    def add(self, one: NDArray[np.int64], other: NDArray[np.int64],
             similarity: NDArray[np.float32], mirrored: NDArray[np.bool_]) -> None:  # fmt: skip
-        """Keep those pairs that are alike in each spot."""
+        """Keep those pairs that are alike in brightness, in contrast, and in each spot."""
+        light, contrast = self._looks.brightness, self._looks.contrast
+        kept = np.abs(light[one] - light[other]) <= BRIGHTNESS_LEVELS
+        high, low = np.maximum(contrast[one], contrast[other]), np.minimum(contrast[one], contrast[other])
+        kept &= high <= CONTRAST_RATIO * low
+        one, other, similarity, mirrored = one[kept], other[kept], similarity[kept], mirrored[kept]
         for start in range(0, len(one), _CHUNK):
             part = np.arange(start, min(start + _CHUNK, len(one)))
             if self.count >= MOST_PAIRS:
                 part = part[self.joined[one[part]] != self.joined[other[part]]]
-            part = part[_spot_distance(looks, one[part], other[part], mirrored[part]) <= SPOT_DISTANCE]
+            part = part[_spot_distance(self._looks.parts, one[part], other[part], mirrored[part]) <= SPOT_DISTANCE]
             self._keep(one[part], other[part], similarity[part], mirrored[part])
 
-    def add_agreeing(self, looks: NDArray[np.float32], one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
+    def add_agreeing(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
         """Keep those pairs whose looks are not too unlike, plain or mirrored."""
-        products = looks[one] * looks[other]
+        products = self._looks.parts[one] * self._looks.parts[other]
         plain, turned = products[:, ~_ODD].sum(axis=1), products[:, _ODD].sum(axis=1)
         similarity, mirrored = plain + np.abs(turned), turned < 0
         kept = similarity >= 1 - AGREEING_LOOK_DISTANCE
