@@ -13,6 +13,7 @@ from typing import Any
 
 from headstart.api import reporting
 from headstart.artifact.classifier import Classifier
+from headstart.checks.findings import count_kinds
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_write_all, folder_lock, make_folder
 from headstart.core.options import Runtime
@@ -81,6 +82,10 @@ class Run:
                 **{part: {portable(k): n for k, n in by_class.items()} for part, by_class in fitted.counts.items()},
             },
             "evaluation": self.evaluation.as_dict(),
+            "check": {
+                "counts": count_kinds(fitted.findings),
+                "findings": [finding.as_dict() for finding in fitted.findings],
+            },
             "details": fitted.details,
             "seconds": {stage: round(time, 3) for stage, time in self.seconds.items()},
             "skipped": [skip.as_dict() for skip in self.skipped],

@@ -40,6 +40,7 @@ from headstart.heads import linear
 from headstart.preprocess.spec import Preprocess
 from headstart.strategies import finish, unfinished
 from headstart.strategies.embed import embed
+from headstart.strategies.examine import examine
 from headstart.strategies.fitted import Fitted, HeldOut
 from headstart.strategies.own import OWN, Own, refuse_missing
 from headstart.strategies.parity import pictures
@@ -111,6 +112,11 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     preprocess = replace(loaded.preprocess, fit=recipe.fit)
     data = _read(table, recipe, loaded, preprocess, runtime)
     laps.lap("embed" if data.features else "read")
+    findings = examine(
+        data.table, data.digests, data.traits, data.features.matrix if data.features else None,
+        input_px=preprocess.size_px, runtime=runtime,
+    )  # fmt: skip
+    laps.lap("check")
     network = _network(loaded, data, recipe, runtime, own)
     with _unfinished(data, recipe, runtime, loaded.weights):
         trained = (own.loop or train)(Task(
@@ -134,6 +140,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     laps.lap("write")
     return replace(
         finished,
+        findings=findings,
         seconds=laps.seconds,
         details={
             "validation_images": len(data.selection.choose),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from headstart.checks import Finding
     from headstart.data.table import ImageTable
     from headstart.data.traits import Traits
     from headstart.evaluation import Evaluation
@@ -48,6 +49,7 @@ class Fitted:
         notes: Sentences that a person should read.
         files: What else belongs in the run folder, by name.
         folder: The run folder, where the strategy has kept checkpoints in it.
+        findings: What the data check found before the training.
     """
 
     table: ImageTable
@@ -65,3 +67,4 @@ class Fitted:
     notes: tuple[str, ...]
     files: dict[str, bytes | str] = field(default_factory=dict, repr=False)
     folder: Path | None = None
+    findings: tuple[Finding, ...] = field(default=(), repr=False)

@@ -20,6 +20,7 @@ from headstart.heads import Head, linear
 from headstart.heads.linear import LinearHead
 from headstart.strategies import finish
 from headstart.strategies.embed import embed
+from headstart.strategies.examine import examine
 from headstart.strategies.fitted import Fitted, HeldOut
 from headstart.strategies.parts import Parts, count, divide
 from headstart.strategies.trust import build as build_trust
@@ -45,6 +46,11 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     laps.lap("embed")
     solver.join()
     parts = divide(features.table, features.digests, classes, recipe)
+    findings = examine(
+        features.table, features.digests, features.traits, features.matrix,
+        input_px=embedder.preprocess.size_px, runtime=runtime,
+    )  # fmt: skip
+    laps.lap("check")
     head = _fit_head(features, parts, parts.fit, parts.folds, classes, recipe, runtime)
     laps.lap("fit")
     held_out, temperatures = _predict_held_out(features, parts, head, classes, recipe, runtime)
@@ -68,6 +74,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         traits=features.traits,
         features=features.matrix,
         counts=counts,
+        findings=findings,
         seconds=laps.seconds,
         details={
             "embedded": len(features.table) - features.cached,
