@@ -14,7 +14,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headstart.api import Run, check, draw_report, evaluate, explain, load, read, resume, train
+    from headstart.api import (
+        Comparison,
+        Run,
+        check,
+        compare,
+        draw_report,
+        evaluate,
+        explain,
+        load,
+        read,
+        resume,
+        train,
+    )
     from headstart.artifact.classifier import Classifier, Prediction
     from headstart.artifact.explanation import Explanation, Neighbour
     from headstart.checks import CheckReport
@@ -46,6 +58,7 @@ _PUBLIC = {
     "CheckReport": "headstart.checks",
     "Classifier": "headstart.artifact.classifier",
     "Columns": "headstart.data.readers",
+    "Comparison": "headstart.api",
     "DeviceError": "headstart.core.errors",
     "Evaluation": "headstart.evaluation",
     "Explanation": "headstart.artifact.explanation",
@@ -68,6 +81,7 @@ _PUBLIC = {
     "StorageError": "headstart.core.errors",
     "TrainingError": "headstart.core.errors",
     "check": "headstart.api",
+    "compare": "headstart.api",
     "draw_report": "headstart.api",
     "evaluate": "headstart.api",
     "explain": "headstart.api",
@@ -81,6 +95,7 @@ __all__ = [
     "CheckReport",
     "Classifier",
     "Columns",
+    "Comparison",
     "DeviceError",
     "Evaluation",
     "Explanation",
@@ -104,6 +119,7 @@ __all__ = [
     "TrainingError",
     "__version__",
     "check",
+    "compare",
     "draw_report",
     "evaluate",
     "explain",

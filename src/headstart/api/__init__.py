@@ -1,6 +1,7 @@
 """The verbs: one file each, and `run`, what a training gives."""
 
 from headstart.api.checking import check, check_page
+from headstart.api.comparing import Comparison, compare
 from headstart.api.evaluating import evaluate
 from headstart.api.explaining import explain
 from headstart.api.reading import load, read
@@ -9,9 +10,11 @@ from headstart.api.run import Run, refuse_existing
 from headstart.api.training import resume, train
 
 __all__ = [
+    "Comparison",
     "Run",
     "check",
     "check_page",
+    "compare",
     "comparison_page",
     "draw_report",
     "evaluate",

@@ -14,6 +14,7 @@ from headstart.cli import (
     backbones,
     cache,
     check,
+    compare,
     demo,
     evaluate,
     explain,
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.command()(train.train)
 app.command()(check.check)
+app.command()(compare.compare)
 app.command()(recipes.recipes)
 app.command()(predict.predict)
 app.command()(explain.explain)

@@ -347,7 +347,7 @@ def images_needed(only_first: float, only_second: float, *, level: float = LEVEL
 
     # Connor 1987, for the test by the normal distribution, and what the exact one needs on top of it (measured).
     differ, apart = only_first + only_second, abs(only_first - only_second)
-    asked = -ndtri(level / 2) * math.sqrt(differ) + ndtri(POWER) * math.sqrt(differ - apart**2)
+    asked = float(-ndtri(level / 2) * math.sqrt(differ) + ndtri(POWER) * math.sqrt(differ - apart**2))
     low, high = 1, math.ceil((asked / apart) ** 2 + 2 / apart)
     if high > MAX_IMAGES:
         return None
