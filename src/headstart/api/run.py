@@ -82,6 +82,7 @@ class Run:
                 **{part: {portable(k): n for k, n in by_class.items()} for part, by_class in fitted.counts.items()},
             },
             "evaluation": self.evaluation.as_dict(),
+            "evaluation_without_leaks": fitted.without_leaks.as_dict() if fitted.without_leaks else None,
             "check": {
                 "counts": count_kinds(fitted.findings),
                 "findings": [finding.as_dict() for finding in fitted.findings],

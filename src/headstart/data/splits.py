@@ -1,14 +1,19 @@
 """Which images are held out. Stratified by class, seeded, and whole groups stay on one side.
 
 The order in which groups are dealt out is that of a seeded hash of their content. So the result depends neither on the
-order nor on the names of the files, and images that are added leave most others where they were (groups of several
-images excepted: large ones are dealt first, to even out).
+order nor on the names of the files, and images that are added leave most others where they were. An image changes its
+side only where
+
+- an added image comes before it in that order and takes its place, or its class may give one more: with `n` added
+  images of a class, at most about `n` others of it move, and usually fewer;
+- an added image joins its group, or two groups, as a copy or near duplicate does: the group is then dealt out anew;
+- it is dealt into folds in a group of several: large groups are dealt first, to even out, whoever was there before.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -23,12 +28,13 @@ if TYPE_CHECKING:
 GROUPS_TO_LEARN_FROM = 2
 
 
-def join_groups(digests: Sequence[str], groups: Sequence[str | None]) -> list[int]:
-    """One group number a row, shared by rows of the same file or named group, over any number of steps.
+def join_groups(digests: Sequence[str], groups: Sequence[str | None], pairs: Iterable[Sequence[int]] = ()) -> list[int]:
+    """One group number a row, shared by rows of the same file, named group or pair, over any number of steps.
 
     Args:
         digests: Content digest of each image.
         groups: The user's group of each image, or None.
+        pairs: Two rows each that belong together, such as near duplicates.
     """
     parent = list(range(len(digests)))
 
@@ -38,12 +44,17 @@ def join_groups(digests: Sequence[str], groups: Sequence[str | None]) -> list[in
             row = parent[row]
         return row
 
+    def join(one: int, other: int) -> None:
+        a, b = root(one), root(other)
+        parent[max(a, b)] = min(a, b)
+
     first: dict[Hashable, int] = {}
     for row, (digest, group) in enumerate(zip(digests, groups, strict=True)):
         for key in (("file", digest), ("group", group)):
             if key[1] is not None:
-                a, b = root(first.setdefault(key, row)), root(row)
-                parent[max(a, b)] = min(a, b)
+                join(first.setdefault(key, row), row)
+    for one, other in pairs:
+        join(one, other)
     return [root(row) for row in range(len(digests))]
 
 

@@ -188,7 +188,7 @@ def _read(table: ImageTable, recipe: Recipe, loaded: sources.Loaded, preprocess:
         table, found, seen = scan(table, runtime, max_megapixels=recipe.max_megapixels, enough_px=preprocess.enough_px)
         digests, traits = tuple(found), tuple(seen)
     classes = table.require_classes()  # unreadable images may have taken a class away
-    parts = divide(table, digests, classes, recipe, cross_validate=False)
+    parts = divide(table, digests, classes, recipe, traits=traits, cross_validate=False)
     return _Data(table, digests, traits, classes, parts, select(parts, digests, recipe), features)
 
 

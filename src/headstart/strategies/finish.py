@@ -64,6 +64,19 @@ def measure(held_out: HeldOut, temperatures: NDArray[np.float64], parts: Parts, 
     )
 
 
+def measure_without_leaks(
+    held_out: HeldOut, temperatures: NDArray[np.float64], parts: Parts, classes: tuple[str, ...]
+) -> Evaluation | None:
+    """The same without the images of which there is another in train; None where there is none, or nothing else."""
+    clean = ~parts.leaked[held_out.rows]
+    if clean.all() or not clean.any():
+        return None
+    part = HeldOut(held_out.rows[clean], held_out.probabilities[clean])
+    if not (parts.cross_validated or (np.array(parts.names)[part.rows] == parts.split).any()):
+        return None
+    return measure(part, temperatures[clean], parts, classes)
+
+
 def model_file(
     embedder: Embedder,
     head: Head,

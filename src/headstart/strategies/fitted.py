@@ -38,6 +38,8 @@ class Fitted:
         classes: Names in the order of the probabilities.
         model: The model file.
         evaluation: Numbers on the held-out images.
+        without_leaks: The same without those of which there is another in train: a copy, a near duplicate, or one of
+            the same group; None where there is none.
         held_out: The predictions behind them.
         parts: The part of each row, (N,): ``train``, ``val``, ``test``, or ``fold 1`` and so on.
         digests: SHA-256 of each image file, (N,).
@@ -65,6 +67,7 @@ class Fitted:
     seconds: dict[str, float]
     details: dict[str, Any]
     notes: tuple[str, ...]
+    without_leaks: Evaluation | None = None
     files: dict[str, bytes | str] = field(default_factory=dict, repr=False)
     folder: Path | None = None
     findings: tuple[Finding, ...] = field(default=(), repr=False)

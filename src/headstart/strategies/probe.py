@@ -45,7 +45,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     classes = features.table.require_classes()  # unreadable images may have taken a class away
     laps.lap("embed")
     solver.join()
-    parts = divide(features.table, features.digests, classes, recipe)
+    parts = divide(features.table, features.digests, classes, recipe, traits=features.traits)
     findings = examine(
         features.table, features.digests, features.traits, features.matrix,
         input_px=embedder.preprocess.size_px, runtime=runtime,
@@ -68,6 +68,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         classes=classes,
         model=model,
         evaluation=evaluation,
+        without_leaks=finish.measure_without_leaks(held_out, temperatures, parts, classes),
         held_out=held_out,
         parts=parts.names,
         digests=features.digests,
