@@ -54,7 +54,7 @@ def decide(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices:
 
     Raises:
         SourceError: The images cannot be learnt from.
-        HeadstartError: No backbone can be had.
+        HeadstartError: The backbone cannot be had; see `headstart.strategies.embed.embed`.
     """
     if not recipe.is_open:
         return Choices(recipe)

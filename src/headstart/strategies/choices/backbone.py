@@ -13,10 +13,11 @@ from typing import Any
 
 from headstart.backbones import catalog
 from headstart.backbones.catalog import Row
-from headstart.core.errors import HeadstartError
+from headstart.core.errors import HeadstartError, ModelError
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
 from headstart.core.text import counted, printable
+from headstart.evaluation.comparison import LEVEL
 from headstart.evaluation.transferability import logme
 from headstart.strategies.choices.evidence import (
     Choice,
@@ -47,7 +48,11 @@ def local() -> list[Row]:
 
 
 def choose_backbone(
-    ground: Ground, recipe: Recipe, runtime: Runtime, candidates: Sequence[str] | None = None
+    ground: Ground,
+    recipe: Recipe,
+    runtime: Runtime,
+    candidates: Sequence[str] | None = None,
+    shortlist: int = SHORTLIST,
 ) -> Choice:
     """Try the backbones, and choose.
 
@@ -56,12 +61,16 @@ def choose_backbone(
         recipe: A probe; its backbone and its precision do not count.
         runtime: Cache, workers, progress.
         candidates: Names in the order of preference among equals; None for all whose weights are here.
+        shortlist: How many are cross-validated; LogME chooses them.
+
+    Raises:
+        ModelError: None of them can be had.
     """
     rows = local() if candidates is None else [_row(name) for name in candidates]
     skipped: list[tuple[str, str]] = []
     notes: list[str] = []
-    if len(rows) > SHORTLIST:
-        rows, words = _shortlist(rows, ground, recipe, runtime, skipped)
+    if len(rows) > shortlist:
+        rows, words = _shortlist(rows, shortlist, ground, recipe, runtime, skipped)
         notes.append(words)
     outcomes: list[Outcome] = []
     for row in rows:
@@ -75,7 +84,7 @@ def choose_backbone(
         facts = {"parameters": row.parameters, "licence": row.licence}
         outcomes.append(try_out(row.short, ground, features, candidate, runtime, facts))
     if not outcomes:
-        raise HeadstartError(f"No backbone could be tried; the first is {skipped[0][0]}: {skipped[0][1]}")
+        raise ModelError(f"No backbone could be tried; the first is {skipped[0][0]}: {skipped[0][1]}")
     place, p_values = choose(outcomes)
     reasons = (_reason(outcomes, place, p_values, ground), *notes, *_told(skipped))
     return Choice(outcomes[place].name, tuple(outcomes), p_values, tuple(skipped), reasons)
@@ -103,9 +112,9 @@ def _row(name: str) -> Row:
 
 
 def _shortlist(
-    rows: Sequence[Row], ground: Ground, recipe: Recipe, runtime: Runtime, skipped: list[tuple[str, str]]
+    rows: Sequence[Row], length: int, ground: Ground, recipe: Recipe, runtime: Runtime, skipped: list[tuple[str, str]]
 ) -> tuple[list[Row], str]:
-    """The default and those with the most evidence, in the order of `rows`; and a sentence on it."""
+    """The first and those with the most evidence, in the order of `rows`; and a sentence on it."""
     small = part(ground, sample(ground.labels, ground.digests, LOGME_IMAGES))
     scores: dict[str, float] = {}
     for row in rows:
@@ -118,13 +127,13 @@ def _shortlist(
         with named(runtime, row.short).progress.stage("LogME", 1) as advance:
             scores[row.name] = logme(features.matrix, small.labels, len(small.classes))
             advance(1)
-    best = sorted(scores, key=lambda name: (name != DEFAULT, -scores[name]))[:SHORTLIST]
+    best = sorted(scores, key=lambda name: (name != rows[0].name, -scores[name]))[:length]
     ranked = sorted(scores, key=lambda name: -scores[name])
     told = ", ".join(f"{name.removeprefix('torchvision:')} {scores[name]:.3f}" for name in ranked[:MAX_TOLD])
     more = f" and {len(ranked) - MAX_TOLD} below" if len(ranked) > MAX_TOLD else ""
     return [row for row in rows if row.name in best], (
-        f"Of {len(rows)} backbones {len(best)} were cross-validated: {DEFAULT} and those with the highest LogME on "
-        f"{counted(len(small), 'train image')} ({told}{more})."
+        f"Of {len(rows)} backbones {len(best)} were cross-validated: {printable(rows[0].short)} and those with the "
+        f"highest LogME on {counted(len(small), 'train image')} ({printable(told)}{more})."
     )
 
 
@@ -139,7 +148,8 @@ def _reason(outcomes: Sequence[Outcome], place: int, p_values: Sequence[float], 
         why = "no other whose weights are here is better beyond noise"
     else:
         why = f"better than {default.name} beyond noise ({p_words(p_values[place - 1])})"
-        equal = [one.name for one in outcomes[place + 1 :] if one.log_loss < chosen.log_loss]
+        others = zip(outcomes[place + 1 :], p_values[place:], strict=True)
+        equal = [one.name for one, p in others if p < LEVEL]
         why += f", and the smallest of those that cannot be told apart (with {', '.join(equal)})" if equal else ""
         why += f"; the licence of its weights: {printable(str(chosen.facts['licence']))}"
     return f"Backbone {printable(chosen.name)}: {why} ({ground.words}: {printable(ranking)}).{caveat(ground)}"

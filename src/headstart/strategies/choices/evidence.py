@@ -165,7 +165,10 @@ def lay(embedded: Embedded, recipe: Recipe) -> Ground:
     """
     features = embedded.features
     classes = features.table.require_classes()
-    parts = divide(features.table, features.digests, classes, recipe, cross_validate=recipe.strategy == "probe")
+    parts = divide(
+        features.table, features.digests, classes, recipe,
+        traits=features.traits, cross_validate=recipe.strategy == "probe",
+    )  # fmt: skip
     rows, folds = parts.fit, parts.folds
     sampled = sample(parts.labels[rows], [features.digests[row] for row in rows])
     if len(sampled) < len(rows):
@@ -266,22 +269,25 @@ def try_out(
 
 
 def choose(outcomes: Sequence[Outcome]) -> tuple[int, tuple[float, ...]]:
-    """The first candidate that no other is better than beyond noise, and the p-value of each other against the first.
+    """The place of the candidate to take, and the p-value of each other against the first.
 
-    Better is what has at least the accuracy and at most the log loss, and more than chance would give in one of them
-    at the 5 % level, corrected (Bonferroni) for the number of candidates and measures. So the first is replaced
+    The first stays, unless others are better than it beyond noise; then the first of those that none of them is better
+    than. Better is what has at least the accuracy and at most the log loss, and in one of them more than chance would
+    give at the 5 % level, corrected (Bonferroni) for the number of candidates and measures. So the first is replaced
     without need in about 5 % of cases.
 
     Args:
         outcomes: On the same images, in the order of preference among equals.
     """
     tests = MEASURES * max(len(outcomes) - 1, 1)
-    chosen = next(
+    p_values = tuple(min(1.0, better(other, outcomes[0]) * tests) for other in outcomes[1:])
+    winners = [place for place, p in enumerate(p_values, 1) if p < LEVEL]
+    best = (
         place
-        for place, one in enumerate(outcomes)
-        if all(better(other, one) * tests >= LEVEL for other in outcomes if other is not one)
+        for place in winners
+        if all(better(outcomes[other], outcomes[place]) * tests >= LEVEL for other in winners)
     )
-    return chosen, tuple(min(1.0, better(other, outcomes[0]) * tests) for other in outcomes[1:])
+    return next(best, 0), p_values
 
 
 def better(one: Outcome, other: Outcome) -> float:
@@ -327,9 +333,9 @@ def standard_error(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> 
 
 
 def numbers(outcome: Outcome, p_value: float | None = None) -> str:
-    """A candidate for a sentence."""
+    """A candidate for a sentence, with the p-value that it is better than the first, where it looks so."""
     words = f"{100 * outcome.accuracy:.1f} %, log loss {outcome.log_loss:.3f}"
-    return words if p_value is None else f"{words}, {p_words(p_value)}"
+    return words if p_value is None or p_value == 1 else f"{words}, {p_words(p_value)}"
 
 
 def p_words(p_value: float) -> str:
