@@ -27,6 +27,7 @@ from headstart.core.graph import IR_VERSION, OPSET, Graph
 from headstart.core.options import Runtime
 from headstart.data.decode import decode
 from headstart.heads.linear import LinearHead
+from headstart.heads.mlp import MlpHead
 from headstart.preprocess.frame import frame
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
@@ -184,7 +185,7 @@ def corner(shape: tuple[int, int], place: tuple[float, float]) -> tuple[int, int
 
 
 @functools.cache
-def red_or_blue(fit: Any) -> Classifier:
+def red_or_blue(fit: Any, kind: str = "linear") -> Classifier:
     """A network whose feature map is how red and how blue each seventh of the square is, so that the truth is known."""
     graph = Graph()
     record = spec(fit)
@@ -199,8 +200,10 @@ def red_or_blue(fit: Any) -> Classifier:
     pool = graph.node("GlobalAveragePool", [graph.node("Relu", [cells], "colours")], "pool")
     model = graph.model({graph.node("Flatten", [pool], "embedding", axis=1): ("N", 3)}).SerializeToString()
     embedder = Embedder("colours", record, 3, "0" * 64, model, "", "")
-    weights = np.array([[-60, 60], [0, 0], [60, -60]], np.float32)
-    head = LinearHead(weights, np.zeros(2, np.float32), temperature=1.5)
+    weights, none = np.array([[-60, 60], [0, 0], [60, -60]], np.float32), np.zeros(2, np.float32)
+    head: Any = LinearHead(weights, none, temperature=1.5)
+    if kind == "mlp":
+        head = MlpHead(weights, none, np.eye(2, dtype=np.float32), none, temperature=1.5)
     recipe = headstart.Recipe(precision="float32", fit=fit).as_dict()
     backbone = {"name": "colours", "embedder": "0" * 64, "weights": "", "embedding_size": 3, "licence": ""}
     metadata = Metadata(("blue", "red"), record, recipe, backbone, head.temperature, {}, None)
@@ -231,6 +234,16 @@ def test_the_hot_spot_lies_on_the_only_thing_there_is(fit: str, method: Any, sha
         assert distance_in_cells(one, fit, shape, at) < 0.75  # type: ignore[arg-type]
 
 
+def test_a_head_that_is_not_linear_is_explained_by_occlusion() -> None:
+    classifier = red_or_blue("squash", "mlp")
+    pixels = scene((240, 240), (0.5, 0.5), "red", 99)
+    one = headstart.explain(classifier, pixels)
+    assert (one.label, one.method) == ("red", "occlusion")
+    assert distance_in_cells(one, "squash", (240, 240), (0.5, 0.5)) < 0.75
+    with pytest.raises(OptionError, match="needs a linear head"):
+        headstart.explain(classifier, pixels, method="cam")
+
+
 @pytest.fixture(scope="module")
 def patches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Classifier]:
     """A classifier for each fit, which has learnt the colour of a patch that lies anywhere."""
@@ -245,6 +258,7 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Classifier]:
     return {fit: headstart.train(folder, recipe=headstart.Recipe(fit=fit), runtime=runtime).classifier for fit in FITS}  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("shape", [(240, 240), (200, 330), (330, 200), (1200, 1900)])
 def test_a_trained_model_looks_at_the_patch(patches: dict[str, Classifier], fit: str, shape: tuple[int, int]) -> None:
@@ -257,30 +271,30 @@ def test_a_trained_model_looks_at_the_patch(patches: dict[str, Classifier], fit:
         assert distance_in_cells(one, fit, shape, at) < 1.5  # type: ignore[arg-type]
 
 
-def test_an_image_on_its_side_is_explained_as_it_is_seen(patches: dict[str, Classifier], tmp_path: Path) -> None:
+def test_an_image_on_its_side_is_explained_as_it_is_seen(tmp_path: Path) -> None:
     pixels = scene((220, 330), (0.4, 0.6), "red", 5)
     upright, turned = tmp_path / "upright.png", tmp_path / "turned.png"
     Image.fromarray(pixels).save(upright)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter to the right
     Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(turned, exif=exif)
-    one, other = headstart.explain(patches["crop"], [str(upright), str(turned)])
+    one, other = headstart.explain(red_or_blue("crop"), [str(upright), str(turned)])
     np.testing.assert_array_equal(one.pixels, other.pixels)
     np.testing.assert_array_equal(one.map, other.map)
 
 
-def test_all_that_predict_takes_is_explained(patches: dict[str, Classifier], tmp_path: Path) -> None:
+def test_all_that_predict_takes_is_explained(tmp_path: Path) -> None:
     pixels = scene((220, 330), (0.4, 0.6), "red", 5)
     path = tmp_path / "a.png"
     Image.fromarray(pixels).save(path)
     forms = [path, str(path), path.read_bytes(), Image.open(path), pixels]
-    explanations = headstart.explain(patches["squash"], forms)
+    explanations = headstart.explain(red_or_blue("squash"), forms)
     assert len({one.grid.tobytes() for one in explanations}) == 1
-    assert isinstance(headstart.explain(patches["squash"], path), headstart.Explanation)
+    assert isinstance(headstart.explain(red_or_blue("squash"), path), headstart.Explanation)
     with pytest.raises(ImageError, match=r"b\.png"):
-        headstart.explain(patches["squash"], [str(path), str(tmp_path / "b.png")])
+        headstart.explain(red_or_blue("squash"), [str(path), str(tmp_path / "b.png")])
     with pytest.raises(headstart.InputError, match="empty list"):
-        headstart.explain(patches["squash"], [])
+        headstart.explain(red_or_blue("squash"), [])
 
 
 def test_a_model_without_a_map_is_explained_by_occlusion() -> None:
@@ -445,7 +459,7 @@ def test_the_command(run: Path, tmp_path: Path) -> None:
         "--method", "occlusion", "--neighbours", "0", cwd=tmp_path,
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert "Open 'page.html'" in done.out
+    assert "1 picture in 'other'; open 'page.html'" in done.out
     assert "explained is" in " ".join(Page((tmp_path / "page.html").read_text("utf-8")).text.split())
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["001-a.png"]
     done = headstart_cli("explain", run / "model.onnx", new / "a.png", "--class", "nois", cwd=tmp_path)

@@ -106,11 +106,13 @@ def explain(
         "notes": [portable(note) for note in notes],
     })  # fmt: skip
     output.table(
-        ["Image", "Class", "Probability", "Most like", "Picture"], [_cells(one) for one in explained], right=(2,)
+        ["Image", "Class", "Probability", "Next likely", "Most like"], [_cells(one) for one in explained], right=(2,)
     )
     output.skipped(skipped)
     if explained:
-        output.say(f"Open {quoted(str(page))} in a browser.")
+        output.say(
+            f"{counted(len(explained), 'picture')} in {quoted(str(out))}; open {quoted(str(page))} in a browser."
+        )
     return SOME_SKIPPED if skipped else DONE
 
 
@@ -276,11 +278,12 @@ def _record(one: _Explained) -> dict[str, Any]:
 def _cells(one: _Explained) -> list[str]:
     explanation = one.explanation
     near = explanation.neighbours[0] if explanation.neighbours else None
+    others = [pair for pair in explanation.prediction.top if pair[0] != explanation.label]
     familiar = " (unlike the training images)" if explanation.prediction.familiar is False else ""
     return [
         one.path,
         f"{explanation.label}{familiar}",
         f"{100 * explanation.probability:.1f} %",
-        f"{near.label} {near.similarity:.2f} {near.path}" if near else "",
-        str(one.image),
+        ", ".join(f"{label} {100 * value:.1f} %" for label, value in others),
+        f"{near.label} ({near.similarity:.2f})" if near else "",
     ]

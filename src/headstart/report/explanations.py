@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -49,6 +50,11 @@ class Entry:
     overlay: bytes
     neighbours: tuple[Neighbour, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return PurePath(self.path).name
+
 
 def entry(path: str, explanation: Explanation, overlay: Image.Image) -> Entry:
     """What the page shows of an explanation, whose overlay was painted already."""
@@ -93,7 +99,6 @@ def explanations_page(
         skipped=skipped,
         notes=notes,
         methods=sorted({one.method for one in entries}),
-        picture_px=PICTURE_PX,
         address=data_uri,
         pictures=pictures,
     )
