@@ -89,7 +89,7 @@ def train(
     spent = {"choose": time.perf_counter() - start} if chosen_by else {}
     fitted = learn(table, recipe, runtime, **({"own": own} if own else {}))
     fitted = _with_reasons(fitted, chosen_by) if chosen_by else fitted
-    return Run(fitted, recipe, {**spent, **fitted.seconds, "total": time.perf_counter() - start})
+    return Run(fitted, fitted.recipe or recipe, {**spent, **fitted.seconds, "total": time.perf_counter() - start})
 
 
 def _choose(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices | None:

@@ -109,6 +109,7 @@ def train(
     """Train a classifier, measure it on images it has not seen, and write a run folder with model.onnx."""
     from headstart import api
     from headstart.cli.output import Output
+    from headstart.core.errors import OptionError
     from headstart.data.readers import Columns
     from headstart.strategies import unfinished
 
@@ -141,7 +142,9 @@ def train(
         if not helper:  # the first process may have begun to write there already
             api.refuse_existing(folder, overwrite=overwrite)  # before the work, not after it
             _refuse_unwritable(folder)
-        if made.strategy != "probe":
+        if made.strategy == "auto" and _environment_number("WORLD_SIZE") > 1:
+            raise OptionError("Several processes train together, and the strategy auto is for one.", "Name a strategy.")
+        if made.strategy not in {"probe", "auto"}:
             runtime = dataclasses.replace(runtime, folder=folder)
             _hint_at_resuming(folder)
         table = api.read(source, columns=columns, decisions=decisions)

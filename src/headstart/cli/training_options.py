@@ -36,7 +36,10 @@ def _seconds(text: str) -> float:
 # Choices and ranges are checked by the recipe, whose errors name the nearest one.
 Strategy = Annotated[
     str | None,
-    typer.Option(help="How to learn: probe (a head on a frozen backbone; the default), finetune or scratch."),
+    typer.Option(
+        help="How to learn: probe (a head on a frozen backbone; the default), finetune, scratch, or auto, which begins "
+        "with the probe and fine-tunes where that can pay."
+    ),
 ]
 Backbone = Annotated[
     str | None,

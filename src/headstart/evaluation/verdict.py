@@ -41,13 +41,16 @@ class Verdict:
     sentence: str
 
 
-def judge(candidates: Sequence[Candidate], pairs: Sequence[Pair], images: str) -> Verdict:
+def judge(
+    candidates: Sequence[Candidate], pairs: Sequence[Pair], images: str, more: str = "more held-out image"
+) -> Verdict:
     """Choose the cheapest of those that no other is shown to be better than.
 
     Args:
         candidates: All that were compared, at least one.
         pairs: Each pair of them, by their places in `candidates`.
         images: What they were compared on, such as ``153 held-out images``.
+        more: What to call one more of them.
     """
     better = {_loser_last(pair): pair.p_corrected for pair in pairs if pair.resolved}  # (better, worse)
     beaten = {worse for _, worse in better}
@@ -72,15 +75,15 @@ def judge(candidates: Sequence[Candidate], pairs: Sequence[Pair], images: str) -
         sentence += f"; {candidates[i].name} is worse than {candidates[winner].name} ({_p(p)})"
     if beaten and len(pairs) > 1:
         sentence += f" (p-values corrected for {len(pairs)} pairs)"
-    more = _more(candidates, pairs, chosen, alike)
-    return Verdict(chosen, alike, f"{sentence}.{f' {more}' if more else ''}")
+    wanted = _more(candidates, pairs, chosen, alike, more)
+    return Verdict(chosen, alike, f"{sentence}.{f' {wanted}' if wanted else ''}")
 
 
 def _loser_last(pair: Pair) -> tuple[int, int]:
     return (pair.first, pair.second) if pair.difference > 0 else (pair.second, pair.first)
 
 
-def _more(candidates: Sequence[Candidate], pairs: Sequence[Pair], chosen: int, alike: Sequence[int]) -> str:
+def _more(candidates: Sequence[Candidate], pairs: Sequence[Pair], chosen: int, alike: Sequence[int], more: str) -> str:
     """What would tell the chosen one from the best of those that it cannot be told from."""
     if len(alike) < 2:
         return ""
@@ -95,7 +98,7 @@ def _more(candidates: Sequence[Candidate], pairs: Sequence[Pair], chosen: int, a
         return f"More than {MAX_IMAGES:,} images would be needed to show a difference as small as that between them."
     return (
         f"If {names[0]} is as much better than {names[1]} as it was here ({100 * abs(pair.difference):.1f} points), "
-        f"about {counted(_round(pair.more_images), 'more held-out image')} would show it."
+        f"about {counted(_round(pair.more_images), more)} would show it."
     )
 
 

@@ -18,6 +18,7 @@ STRATEGIES = {
     "probe": "headstart.strategies.probe:fit",
     "finetune": "headstart.strategies.finetune:fit",
     "scratch": "headstart.strategies.finetune:fit",
+    "auto": "headstart.strategies.auto:fit",
 }
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.checks import Finding
+    from headstart.core.recipe import Recipe
     from headstart.data.table import ImageTable
     from headstart.data.traits import Traits
     from headstart.evaluation import Evaluation
@@ -52,6 +53,9 @@ class Fitted:
         files: What else belongs in the run folder, by name.
         folder: The run folder, where the strategy has kept checkpoints in it.
         findings: What the data check found before the training.
+        choosing: Predictions on the images that chose the epoch, which the network did not learn from; None where no
+            image did.
+        recipe: What was followed, where the strategy chose that itself.
     """
 
     table: ImageTable
@@ -71,3 +75,5 @@ class Fitted:
     files: dict[str, bytes | str] = field(default_factory=dict, repr=False)
     folder: Path | None = None
     findings: tuple[Finding, ...] = field(default=(), repr=False)
+    choosing: HeldOut | None = field(default=None, repr=False)
+    recipe: Recipe | None = None

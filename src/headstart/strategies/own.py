@@ -47,8 +47,11 @@ class Own:
 
     def named(self, recipe: Recipe) -> Recipe:
         """The recipe, which says what is not Headstart's."""
-        if recipe.strategy == "probe":
-            raise OptionError("The probe trains no network of one's own.", "Choose the strategy finetune or scratch.")
+        if recipe.strategy in {"probe", "auto"}:
+            raise OptionError(
+                f"The strategy {recipe.strategy} trains no network of one's own.",
+                "Choose the strategy finetune or scratch.",
+            )
         if self.backbone is not None:
             recipe = replace(recipe, backbone=OWN)
         if self.head is not None and recipe.head != OWN:
