@@ -27,6 +27,26 @@ class Progress(Protocol):
         ...
 
 
+class Within:
+    """Shows the progress of a part of the work, under the name of that part.
+
+    Args:
+        progress: Where it is shown.
+        name: Of the part: ``fold 2 of 5``.
+    """
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress, self._name = progress, name
+
+    def stage(self, name: str, total: int) -> AbstractContextManager[Advance]:
+        """Begin a stage of it."""
+        return self._progress.stage(f"{name}, {self._name}", total)
+
+    def line(self, text: str) -> None:
+        """Show a line on it."""
+        self._progress.line(f"{self._name[:1].upper()}{self._name[1:]}: {text}")
+
+
 class Silent:
     """Shows nothing: the default of the Python interface."""
 

@@ -7,6 +7,7 @@ the backbone's weights are not spoilt by a random one; training from scratch beg
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,48 +15,37 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.artifact.classifier import Classifier
 from headstart.backbones import sources
-from headstart.core.errors import (
-    DeviceError,
-    HeadstartError,
-    ImageError,
-    OptionError,
-    StorageError,
-    TrainingError,
-)
+from headstart.core.errors import DeviceError, OptionError, StorageError, TrainingError
 from headstart.core.extras import require
 from headstart.core.files import folder_lock, make_folder
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
-from headstart.core.text import quoted
-from headstart.data.decode import decode
 from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
 from headstart.features.extract import Features, extract
 from headstart.features.parity import PARITY as EMBEDDING_PARITY
-from headstart.features.pixels import PixelSession
 from headstart.features.scan import scan
 from headstart.heads import linear
 from headstart.preprocess.spec import Preprocess
 from headstart.strategies import finish, unfinished
+from headstart.strategies.crossval import predict_by_folds
 from headstart.strategies.embed import embed
 from headstart.strategies.examine import examine
 from headstart.strategies.fitted import Fitted, HeldOut
 from headstart.strategies.own import OWN, Own, refuse_missing
 from headstart.strategies.parity import pictures
 from headstart.strategies.parts import Parts, count, divide
+from headstart.strategies.proof import prove_against_network
 from headstart.strategies.selection import Selection, select
 from headstart.strategies.trust import build as build_trust
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from headstart.training.images import Images
     from headstart.training.network import Network
     from headstart.training.task import Trained
-
-# Images on which the finished model is compared with the network itself.
-PROOF_IMAGES = 8
-# Of a probability: both compute in float32, in another order.
-PARITY = 1e-3
 
 
 @dataclass(frozen=True)
@@ -100,8 +90,6 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     require("torch", "torch", f"The strategy {recipe.strategy}")
     from headstart.training.devices import check
     from headstart.training.images import Images
-    from headstart.training.loop import fit as train
-    from headstart.training.task import Task
 
     own = own or Own()
     refuse_missing(recipe, own)
@@ -117,15 +105,17 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
         input_px=preprocess.size_px, runtime=runtime,
     )  # fmt: skip
     laps.lap("check")
+    images = Images(data.table, recipe, preprocess)
+    begin = copy.deepcopy(loaded.module) if data.parts.cross_validated else None
     network = _network(loaded, data, recipe, runtime, own)
     with _unfinished(data, recipe, runtime, loaded.weights):
-        trained = (own.loop or train)(Task(
-            network=network, images=Images(data.table, recipe, preprocess), labels=data.parts.labels,
-            classes=len(data.classes), train=data.selection.learn, validation=data.selection.choose, recipe=recipe,
-        ), runtime)  # fmt: skip
-        network.to("cpu").eval()
+        trained = _train(network, images, data, recipe, runtime, own)
         laps.lap("train")
-        finished = _finish(network, loaded, preprocess, data, recipe, runtime, laps)
+        by_folds = None
+        if begin is not None:
+            by_folds = _predict_by_folds(replace(loaded, module=begin), images, data, recipe, runtime, own)
+            laps.lap("folds")
+        finished = _finish(network, loaded, preprocess, data, recipe, runtime, laps, by_folds)
     from headstart.training.curves import curves_png, history_csv, range_png
     from headstart.training.export import weights_file
 
@@ -213,6 +203,48 @@ def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runti
     return Network(loaded.module, head)
 
 
+def _train(network: Network, images: Images, data: _Data, recipe: Recipe, runtime: Runtime, own: Own) -> Trained | None:
+    """Train a network in place; it ends on the CPU, in evaluation mode."""
+    from headstart.training.loop import fit as train
+    from headstart.training.task import Task
+
+    trained = (own.loop or train)(Task(
+        network=network, images=images, labels=data.parts.labels, classes=len(data.classes),
+        train=data.selection.learn, validation=data.selection.choose, recipe=recipe,
+    ), runtime)  # fmt: skip
+    network.to("cpu").eval()
+    return trained
+
+
+def _predict_by_folds(
+    begin: sources.Loaded, images: Images, data: _Data, recipe: Recipe, runtime: Runtime, own: Own
+) -> tuple[HeldOut, NDArray[np.float64]]:
+    """Train a network for each fold, without it, from the same beginning; and predict the fold.
+
+    Args:
+        begin: The backbone as it begins, which stays so.
+        images: All images.
+        data: What is known of them.
+        recipe: All choices.
+        runtime: How to run.
+        own: Parts that are not Headstart's.
+    """
+    from headstart.heads.common import to_probabilities
+    from headstart.training.scores import scores
+
+    def learn(parts: Parts, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
+        fold = replace(data, parts=parts, selection=select(parts, data.digests, recipe))
+        network = _network(replace(begin, module=copy.deepcopy(begin.module)), fold, recipe, runtime, own)
+        _train(network, images, fold, recipe, runtime, own)
+        choose = fold.selection.choose
+        rows = np.concatenate([choose, parts.held_out])
+        inside, outside = np.split(scores(network, images, rows, recipe, runtime), [len(choose)])
+        temperature = linear.fit_temperature(inside, parts.labels[choose])
+        return to_probabilities(outside / temperature), temperature
+
+    return predict_by_folds(data.parts, data.digests, len(data.classes), recipe, runtime, learn)
+
+
 @contextlib.contextmanager
 def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime, weights: str) -> Iterator[None]:
     """Hold the run folder, and keep what is needed to go on in it."""
@@ -245,12 +277,13 @@ def _finish(
     recipe: Recipe,
     runtime: Runtime,
     laps: finish.Laps,
+    by_folds: tuple[HeldOut, NDArray[np.float64]] | None,
 ) -> Fitted:
     """Export, calibrate, evaluate once, write the model file, and prove it.
 
-    All images pass the exported network, which is what the model file holds.
+    All images pass the exported network, which is what the model file holds. It is also what is measured, unless the
+    networks of the folds were (`by_folds`: their predictions, and the temperature of each).
     """
-    from headstart.heads.linear import fit_temperature
     from headstart.training.export import export
     from headstart.training.network import head_record
 
@@ -262,20 +295,25 @@ def _finish(
     )  # fmt: skip
     record = partial(head_record, network.head, kind=recipe.head, width=loaded.embedding_size)
     inside = record(temperature=1.0).scores(measured.matrix[choose])
-    head = record(temperature=fit_temperature(inside, parts.labels[choose]))
-    held_out = HeldOut(parts.held_out, head.probabilities(measured.matrix[parts.held_out]))
-    evaluation = finish.measure(held_out, np.full(len(parts.held_out), head.temperature), parts, data.classes)
+    head = record(temperature=linear.fit_temperature(inside, parts.labels[choose]))
+    held_out, temperatures = by_folds or (
+        HeldOut(parts.held_out, head.probabilities(measured.matrix[parts.held_out])),
+        np.full(len(parts.held_out), head.temperature),
+    )
+    evaluation = finish.measure(held_out, temperatures, parts, data.classes)
     laps.lap("evaluate")
     counts = count(parts.names, parts.labels, data.classes)
     learnt_from = [data.digests[row] for row in parts.fit]
     trust = build_trust(measured.matrix, data.digests, parts, held_out, choose)
     model = finish.model_file(embedder, head, data.classes, recipe, counts, evaluation, learnt_from, trust)
     finish.prove(model, head, measured, recipe.precision)
-    _prove_against_network(model, network, head.temperature, preprocess, data.table, recipe)
+    prove_against_network(model, network, head.temperature, preprocess, data.table, recipe)
     return Fitted(
         table=data.table, classes=data.classes, model=model, evaluation=evaluation, held_out=held_out,
+        without_leaks=finish.measure_without_leaks(held_out, temperatures, parts, data.classes),
         parts=parts.names, digests=data.digests, traits=data.traits, features=measured.matrix,
         counts=counts, seconds={}, details=trust.details,
+        choosing=HeldOut(choose, head.probabilities(measured.matrix[choose])),
         notes=(*data.table.notes, *(data.features.notes if data.features else ()), *parts.notes,
                *data.selection.notes, *head.notes, *_sensitive(difference), *trust.notes),
     )  # fmt: skip
@@ -289,31 +327,3 @@ def _sensitive(difference: float) -> tuple[str, ...]:
         f"The model file's embeddings differ from PyTorch's by {100 * difference:.1f} % of their length, and its "
         "probabilities agree: after so few steps the network is sensitive to rounding.",
     )
-
-
-def _prove_against_network(
-    model: bytes, network: Network, temperature: float, preprocess: Preprocess, table: ImageTable, recipe: Recipe
-) -> None:
-    """Compare the finished model file, from the bytes of image files, with the network that was trained.
-
-    Raises:
-        HeadstartError: They differ; the model is not handed out.
-    """
-    from headstart.training.export import probabilities
-
-    classifier, session = Classifier(model), PixelSession(preprocess)
-    for row in range(0, len(table), max(1, len(table) // PROOF_IMAGES)):
-        try:
-            file = table.storage.read(table.rows[row].path)
-            image = decode(file, max_megapixels=recipe.max_megapixels, enough_px=preprocess.enough_px)
-            got = classifier.run_file(file).probabilities
-        except ImageError:  # it has vanished since it was read
-            continue
-        expected = probabilities(network, session.run(image.pixels)[None], temperature)[0]
-        difference = float(np.abs(got - expected).max())
-        if not difference <= PARITY:
-            raise HeadstartError(
-                f"The finished model differs from the trained network by {difference:.1e} of a probability for "
-                f"{quoted(table.rows[row].path)}; at most {PARITY:.0e} is accepted, and it was not saved.",
-                "Please report the backbone.",
-            )

@@ -13,12 +13,12 @@ from headstart.core.extras import require
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
-from headstart.data.splits import deal_folds
 from headstart.data.table import ImageTable
 from headstart.features.extract import Features
 from headstart.heads import Head, linear
 from headstart.heads.linear import LinearHead
 from headstart.strategies import finish
+from headstart.strategies.crossval import predict_by_folds
 from headstart.strategies.embed import embed
 from headstart.strategies.examine import examine
 from headstart.strategies.fitted import Fitted, HeldOut
@@ -51,7 +51,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         input_px=embedder.preprocess.size_px, runtime=runtime,
     )  # fmt: skip
     laps.lap("check")
-    head = _fit_head(features, parts, parts.fit, parts.folds, classes, recipe, runtime)
+    head = fit_head(features, parts, parts.fit, parts.folds, classes, recipe, runtime)
     laps.lap("fit")
     held_out, temperatures = _predict_held_out(features, parts, head, classes, recipe, runtime)
     evaluation = finish.measure(held_out, temperatures, parts, classes)
@@ -91,7 +91,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     )
 
 
-def _fit_head(
+def fit_head(
     features: Features,
     parts: Parts,
     rows: NDArray[np.int64],
@@ -100,6 +100,7 @@ def _fit_head(
     recipe: Recipe,
     runtime: Runtime,
 ) -> Head:
+    """Fit the recipe's head on some rows, whose folds (F,) choose its strength."""
     if recipe.head != "linear":  # what has no closed solution is trained by gradients, with PyTorch
         require("torch", "torch", f"The head {quoted(recipe.head)}")
         train_head: Callable[..., Head] = importlib.import_module("headstart.training.head").fit
@@ -131,18 +132,9 @@ def _predict_held_out(
     if not parts.cross_validated:
         probabilities = head.probabilities(features.matrix[parts.held_out])
         return HeldOut(parts.held_out, probabilities), np.full(len(parts.held_out), head.temperature)
-    probabilities = np.empty((len(parts.fit), len(classes)))
-    temperatures = np.empty(len(parts.fit))
-    for fold in np.unique(parts.folds):
-        inside, outside = parts.fit[parts.folds != fold], parts.fit[parts.folds == fold]
-        inner = deal_folds(
-            parts.labels[inside],
-            [parts.groups[i] for i in inside],
-            [features.digests[i] for i in inside],
-            folds=recipe.folds,
-            seed=recipe.seed,
-        )
-        one = _fit_head(features, parts, inside, inner, classes, recipe, runtime)
-        probabilities[parts.folds == fold] = one.probabilities(features.matrix[outside])
-        temperatures[parts.folds == fold] = one.temperature
-    return HeldOut(parts.fit, probabilities), temperatures
+
+    def learn(inside: Parts, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
+        one = fit_head(features, inside, inside.fit, inside.folds, classes, recipe, runtime)
+        return one.probabilities(features.matrix[inside.held_out]), one.temperature
+
+    return predict_by_folds(parts, features.digests, len(classes), recipe, runtime, learn)
