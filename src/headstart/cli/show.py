@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headstart.core.text import quoted
+from headstart.core.text import counted, quoted
 
 if TYPE_CHECKING:
     from headstart.cli.output import Output
@@ -15,8 +15,17 @@ MAX_CONFUSIONS_SHOWN = 5
 MAX_MATRIX_CLASSES = 12
 
 
-def show_evaluation(output: Output, evaluation: Evaluation, where: str) -> None:
-    """Print the headline, the numbers behind it, the classes and the confusions."""
+def show_evaluation(
+    output: Output, evaluation: Evaluation, where: str, without_leaks: Evaluation | None = None
+) -> None:
+    """Print the headline, the numbers behind it, the classes and the confusions.
+
+    Args:
+        output: Where to.
+        evaluation: What is shown.
+        where: What was measured, in words.
+        without_leaks: The same without images of which there is another among those that were learnt from.
+    """
     if output.quiet:
         return
     low, high = evaluation.accuracy_interval
@@ -24,6 +33,13 @@ def show_evaluation(output: Output, evaluation: Evaluation, where: str) -> None:
         f"Accuracy {_percent(evaluation.accuracy)} (95 % interval {_percent(low)} to {_percent(high)}): "
         f"{evaluation.correct:,} of {evaluation.n:,} {where} right"
     )
+    if without_leaks is not None:
+        low, high = without_leaks.accuracy_interval
+        output.say(
+            f"Go by this: {_percent(without_leaks.accuracy)} (95 % interval {_percent(low)} to {_percent(high)}), "
+            f"without {counted(evaluation.n - without_leaks.n, 'leaked image')}, of which the model has learnt from a "
+            "copy, a near duplicate, or one of the same group"
+        )
     balanced = evaluation.balanced_accuracy_interval
     output.say(
         f"Balanced accuracy {_percent(evaluation.balanced_accuracy)} ({_range(balanced)}), "

@@ -254,11 +254,11 @@ def _show(output: Output, run: Run, folder: Path, source: str) -> None:
         output.say(line)
     output.say()
     if run.evaluation.split == "cross-validation":
-        folds = len(set(fitted.parts))
+        folds = len({part for part in fitted.parts if part.startswith("fold ")})
         where = f"images, each by a model that had not seen it ({folds}-fold cross-validation),"
     else:
         where = f"{run.evaluation.split} images"
-    show_evaluation(output, run.evaluation, where)
+    show_evaluation(output, run.evaluation, where, fitted.without_leaks)
     for note in fitted.notes:
         output.note(note)
     output.skipped(run.skipped)

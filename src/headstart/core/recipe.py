@@ -230,6 +230,12 @@ class Recipe:
             )
         if self.views and (self.mixup or self.cutmix):
             raise OptionError("mixup and cutmix mix fresh pixels; with views the kept outputs are used: choose one.")
+        if self.measure_by == "folds" and self.validation == 0 and self.strategy != "probe":
+            raise OptionError(
+                "validation = 0 lets the held-out images choose the best epoch, and measure_by = folds holds none out "
+                "from all.",
+                "Choose validation = 0.2, or measure_by = holdout.",
+            )
         if self.weights and not self.pretrained:
             raise OptionError("A weights file was given together with pretrained = false: choose one.")
 

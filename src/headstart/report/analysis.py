@@ -225,7 +225,7 @@ def _of_record(record: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": record["seconds"],
         "notes": record["notes"][:NOTES],
         "skipped": {"count": len(skipped), "shown": skipped[:SKIPPED]},
-        "without_leaks": record.get("without_leaks"),
+        "without_leaks": record.get("evaluation_without_leaks"),
         "comparison": record.get("comparison") or details.get("comparison"),
     }
 
