@@ -11,7 +11,14 @@ import numpy as np
 
 from headstart.core.text import portable
 from headstart.evaluation import metrics
-from headstart.evaluation.intervals import Interval, bootstrap_mean, percentiles, resampled_counts, wilson
+from headstart.evaluation.calibration import Bin, calibration_error, expected_calibration_error, reliability
+from headstart.evaluation.intervals import (
+    Interval,
+    balanced_accuracy_interval,
+    macro_f1_interval,
+    mean_interval,
+    wilson,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,12 +56,14 @@ class Evaluation:
         n: Number of images.
         correct: Number predicted right.
         accuracy: Share predicted right, with Wilson's interval.
-        balanced_accuracy: Mean recall over the classes, with a bootstrap interval, like the next two.
+        balanced_accuracy: Mean recall over the classes.
         macro_f1: Mean F1 over the classes.
         log_loss: Mean negative log likelihood.
         log_loss_uncalibrated: The same before the temperature.
         calibration_error: Expected calibration error after the temperature.
+        calibration_error_by_chance: What it would be with so many images, were all probabilities true.
         calibration_error_uncalibrated: The same before the temperature.
+        reliability: The bars of the reliability diagram, after the temperature.
         classes: Results of each class.
         confusion: True class, predicted class (both as places in `classes`) and images of each pair that occurs.
     """
@@ -72,7 +81,10 @@ class Evaluation:
     log_loss_interval: Interval
     log_loss_uncalibrated: float
     calibration_error: float
+    calibration_error_interval: Interval
+    calibration_error_by_chance: float
     calibration_error_uncalibrated: float
+    reliability: tuple[Bin, ...]
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, int, int], ...]
 
@@ -80,6 +92,7 @@ class Evaluation:
         """The evaluation as JSON values."""
         record = {
             **self.__dict__,
+            "reliability": [one.__dict__ for one in self.reliability],
             "classes": [one.__dict__ | {"label": portable(one.label)} for one in self.classes],
         }
         return {key: _plain(value) for key, value in record.items()}
@@ -111,7 +124,8 @@ def evaluate(
     uncalibrated = metrics.sharpen(probabilities, power)  # type: ignore[arg-type]
     predicted = probabilities.argmax(1)
     confusion = metrics.Confusion.of(labels, predicted, len(classes))
-    counts, resampled = metrics.Counts.of(confusion), resampled_counts(confusion)
+    counts = metrics.Counts.of(confusion)
+    calibrated = calibration_error(probabilities, labels)
     losses = metrics.negative_log_likelihood(probabilities, labels)
     correct = int(counts.hits.sum())
     return Evaluation(
@@ -121,14 +135,17 @@ def evaluate(
         accuracy=correct / len(labels),
         accuracy_interval=wilson(correct, len(labels)),
         balanced_accuracy=float(counts.balanced_accuracy()),
-        balanced_accuracy_interval=percentiles(resampled.balanced_accuracy()),
+        balanced_accuracy_interval=balanced_accuracy_interval(counts),
         macro_f1=float(counts.macro_f1()),
-        macro_f1_interval=percentiles(resampled.macro_f1()),
+        macro_f1_interval=macro_f1_interval(confusion),
         log_loss=float(losses.mean()),
-        log_loss_interval=bootstrap_mean(losses),
+        log_loss_interval=mean_interval(losses, 0.0),
         log_loss_uncalibrated=float(metrics.negative_log_likelihood(uncalibrated, labels).mean()),
-        calibration_error=metrics.calibration_error(probabilities, labels),
-        calibration_error_uncalibrated=metrics.calibration_error(uncalibrated, labels),
+        calibration_error=calibrated.error,
+        calibration_error_interval=calibrated.interval,
+        calibration_error_by_chance=calibrated.by_chance,
+        calibration_error_uncalibrated=expected_calibration_error(uncalibrated, labels),
+        reliability=reliability(probabilities, labels),
         classes=_class_results(counts, classes),
         confusion=tuple(zip(*(column.tolist() for column in confusion[:3]), strict=True)),
     )

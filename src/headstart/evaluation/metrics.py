@@ -86,19 +86,6 @@ def negative_log_likelihood(probabilities: NDArray[np.float64], labels: NDArray[
     return result
 
 
-def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Expected calibration error in 0..1 (Naeini et al. 2015; Guo et al. 2017), with 15 bins of equal width.
-
-    The mean distance between the probability of the predicted class and the share of such predictions that are
-    right, over bins of the probability, weighted by their size.
-    """
-    confidence = probabilities.max(1)
-    correct = probabilities.argmax(1) == labels
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - correct, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
-
-
 def sharpen(probabilities: NDArray[np.float64], power: float) -> NDArray[np.float64]:
     """Probabilities (N, C) raised to a power and normalised: the power T takes a temperature of T back."""
     logs = np.log(np.maximum(probabilities, 1e-300)) * power
