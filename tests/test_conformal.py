@@ -1,0 +1,296 @@
+"""Prediction sets: the quantile by hand, coverage by simulation and on real digits, and what predict makes of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import headstart
+from headstart.artifact import prediction_sets
+from headstart.artifact.classifier import Classifier
+from headstart.artifact.prediction_sets import CAVEAT, MAX_SCORES, limit, members, parse, record
+from headstart.artifact.writer import amend
+from headstart.core.errors import ModelError, OptionError
+from headstart.core.progress import Silent
+from headstart.data.demo import write_digits
+from headstart.evaluation.conformal import calibrate, measure, scores
+from helpers import draw, headstart_cli
+
+STORED = Path(__file__).parent / "golden" / "model-1.onnx"
+
+
+def drawn(count: int, classes: int, apart: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (N, C) of a classifier that is too sure of itself, and labels (N,)."""
+    labels = rng.integers(0, classes, count)
+    logits = rng.normal(size=(count, classes))
+    logits[np.arange(count), labels] += apart
+    powers = np.exp(logits * apart * 1.5)
+    return powers / powers.sum(1, keepdims=True), labels
+
+
+# --- the quantile --------------------------------------------------------------------------------------------------
+
+
+def test_by_hand() -> None:
+    kept = record(np.array([0.5, 0.1, 0.3, 0.2, 0.4, 0.9, 0.7, 0.6, 0.8]))
+    assert kept == {"images": 9, "scores": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]}
+    # Of ten equally likely places of a new score among nine, it is below the k-th in k of them.
+    assert limit(kept, 0.9) == 0.9
+    assert limit(kept, 0.8) == 0.8
+    assert limit(kept, 0.81) == 0.9
+    assert limit(kept, 0.1) == 0.1
+    assert limit(kept, 0.05) == 0.1
+    assert limit(kept, 0.91) == math.inf
+    assert members(np.array([0.2, 0.5, 0.3], np.float32), 0.7).tolist() == [1, 2]
+    assert members(np.array([0.2, 0.5, 0.3]), 0.4).tolist() == []
+    assert members(np.array([0.2, 0.5, 0.3]), math.inf).tolist() == [1, 2, 0]
+
+
+@given(st.integers(1, 4000), st.floats(0.01, 0.99))
+def test_bounded_scores_lose_next_to_nothing(count: int, coverage: float) -> None:
+    """Never less than asked for, and at most a thousandth more."""
+    values = np.random.default_rng(count).permutation(count) / count
+    kept = record(values)
+    assert len(kept["scores"]) == min(count, MAX_SCORES)
+    found, rank = limit(kept, coverage), math.ceil(coverage * (count + 1) - 1e-9)
+    if rank > count:
+        assert found == math.inf
+    else:
+        exact = (rank - 1) / count
+        assert exact - 1e-5 <= found <= exact + 1 / MAX_SCORES + 1e-5
+
+
+@pytest.mark.parametrize("coverage", [0, 1, -0.1, 1.5, math.nan, math.inf])
+def test_no_coverage(coverage: float) -> None:
+    with pytest.raises(OptionError, match="coverage"):
+        limit({"images": 1, "scores": [0.5]}, coverage)
+
+
+# --- coverage ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("images", "classes", "apart"), [(50, 3, 1.5), (153, 2, 2.5), (153, 10, 2.0), (3000, 5, 1.5)])
+def test_coverage_is_what_was_asked_for(images: int, classes: int, apart: float) -> None:
+    """88 to 93 % of 90 % sets, and likewise at other levels; also where more than 90 % of the images are told right."""
+    rng, found = np.random.default_rng(images), {0.8: [], 0.9: [], 0.95: []}
+    for _ in range(200):
+        kept = calibrate(*drawn(images, classes, apart, rng))
+        new, labels = drawn(200, classes, apart, rng)
+        for coverage, shares in found.items():
+            shares.append(measure(kept, new, labels, coverage).covered)
+    assert 0.88 <= np.mean(found[0.9]) <= 0.93
+    for coverage, shares in found.items():
+        # On average it is between what was asked for and 1 / (n + 1) more; 40,000 images show it to half a point.
+        assert coverage - 0.01 <= np.mean(shares) <= coverage + 1 / (images + 1) + 0.01
+
+
+def test_measured_by_hand() -> None:
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [0.05, 0.05, 0.9], [0.34, 0.33, 0.33]])
+    labels = np.array([0, 1, 0, 2])
+    assert scores(probabilities, labels) == pytest.approx([0.3, 0.65, 0.95, 0.67])
+    found = measure({"images": 9, "scores": [0.0] * 8 + [0.65]}, probabilities, labels, 0.9)
+    assert (found.mean_size, found.empty, found.single, found.covered) == (pytest.approx(1.0), 0.25, 0.5, 0.5)
+    assert found.interval[0] < 0.5 < found.interval[1]
+
+
+@pytest.mark.slow
+def test_digits(tmp_path: Path) -> None:
+    """Real held-out digits: calibrated on one half of them, measured on the other, over many halves."""
+    write_digits(tmp_path / "digits", Silent())
+    run = headstart.train(tmp_path / "digits", runtime=headstart.Runtime(cache=None))
+    held_out = run.fitted.held_out
+    index = {label: i for i, label in enumerate(run.fitted.classes)}
+    labels = np.array([index[run.fitted.table.rows[row].label] for row in held_out.rows])
+    rng, covered = np.random.default_rng(0), []
+    for _ in range(100):
+        order = rng.permutation(len(labels))
+        one, other = order[::2], order[1::2]
+        kept = calibrate(held_out.probabilities[one], labels[one])
+        covered.append(measure(kept, held_out.probabilities[other], labels[other]).covered)
+    assert len(labels) == 360
+    assert 0.88 <= np.mean(covered) <= 0.93
+    # The model file itself, on the images that it was calibrated on, from their bytes.
+    files = [tmp_path / "digits" / run.fitted.table.rows[row].path for row in held_out.rows]
+    for coverage in (0.9, 0.99):
+        sets = [one.labels for one in run.classifier.predict(files, coverage=coverage)]
+        assert np.mean([run.fitted.classes[label] in one for label, one in zip(labels, sets, strict=True)]) == (
+            pytest.approx(coverage, abs=0.012)
+        )
+
+
+# --- in the model file ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def classifier(model: Path) -> Classifier:
+    return Classifier.load(model)
+
+
+@pytest.fixture(scope="module")
+def unsure(model: Path) -> Classifier:
+    """The model with the scores of one that is right in 70 of 99 cases."""
+    values = [round(0.001 * i, 3) for i in range(70)] + [0.999] * 29
+    return Classifier(amend(model.read_bytes(), conformal={"images": 99, "scores": values}))
+
+
+def test_model_holds_the_scores_of_held_out_images(model: Path, classifier: Classifier) -> None:
+    conformal = classifier.metadata.conformal
+    assert conformal is not None
+    assert conformal["images"] == len(conformal["scores"]) == 36
+    assert conformal["scores"] == sorted(conformal["scores"])
+
+
+def test_sets_of_predictions(classifier: Classifier, unsure: Classifier) -> None:
+    picture = draw("stripes", 77)
+    assert classifier.predict(picture).labels is None
+    probabilities = classifier.predict_proba(picture)
+    for one in (classifier, unsure):
+        sizes = []
+        for coverage in (0.2, 0.5, 0.7, 0.9, 0.95, 0.999):
+            prediction = one.predict(picture, coverage=coverage)
+            most = one.set_limit(coverage)
+            assert most is not None
+            expected = [name for name, p in zip(one.classes, probabilities, strict=True) if 1 - float(p) <= most]
+            assert prediction.labels is not None
+            assert set(prediction.labels) == set(expected)
+            assert list(prediction.labels) == sorted(
+                prediction.labels, key=lambda name: -probabilities[one.classes.index(name)]
+            )
+            sizes.append(len(prediction.labels))
+        assert sizes == sorted(sizes)
+        assert sizes[-1] == 3  # more is asked for than the scores can show: every class
+    assert [one.labels for one in unsure.predict([picture, picture], coverage=0.9)] == [prediction.labels] * 2
+
+
+def test_old_models_have_none() -> None:
+    old = headstart.load(STORED)
+    assert old.metadata.conformal is None
+    assert old.predict(draw("disc", 3)).labels is None
+    with pytest.raises(OptionError, match=r"held-out.*Train it again"):
+        old.predict(draw("disc", 3), coverage=0.9)
+    with pytest.raises(OptionError, match="coverage"):
+        old.predict(draw("disc", 3), coverage=0.0)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [], "x", 1, {}, {"images": 2}, {"images": 2, "scores": []}, {"images": 2, "scores": [0.1]},
+        {"images": 0, "scores": []}, {"images": 2, "scores": [0.2, 0.1]}, {"images": 2, "scores": [0.1, 1.1]},
+        {"images": 2, "scores": [-0.1, 0.1]}, {"images": 2, "scores": [0.1, "0"]}, {"images": 2, "scores": [0.1, None]},
+        {"images": True, "scores": [0.1]}, {"images": 2.0, "scores": [0.1, 0.2]}, {"images": 2, "scores": {"0": 1}},
+        {"images": 5000, "scores": [0.5] * 5000}, {"images": 5000, "scores": [0.5] * 999},
+        {"images": 2, "scores": [[0.1], [0.2]]}, {"images": 2, "scores": [False, True]},
+    ],
+)  # fmt: skip
+def test_damaged_scores_are_refused(value: object) -> None:
+    with pytest.raises(ModelError, match="conformal"):
+        parse(value)
+
+
+def test_sound_scores() -> None:
+    assert parse(None) is None
+    kept = parse({"images": 3, "scores": [0, 0.5, 1], "split": "val"})
+    assert kept == {"images": 3, "scores": [0.0, 0.5, 1.0], "split": "val"}
+
+
+# --- the program ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: Path, unsure: Classifier) -> Path:
+    (tmp_path / "new").mkdir()
+    draw("stripes", 70).save(tmp_path / "new" / "=a.png")
+    draw("disc", 70).save(tmp_path / "new" / "b.png")
+    (tmp_path / "new" / "c.png").write_bytes(b"no image")
+    (tmp_path / "model.onnx").write_bytes(model.read_bytes())
+    (tmp_path / "unsure.onnx").write_bytes(unsure.content)
+    return tmp_path
+
+
+def test_program_prints_sets(folder: Path) -> None:
+    arguments = ["predict", "unsure.onnx", "new", "--coverage", "0.9"]
+    done = headstart_cli(*arguments, "--json", cwd=folder)
+    assert done.code == 3
+    assert CAVEAT in done.json["notes"]
+    records = [one for one in done.json["predictions"] if "error" not in one]
+    assert [len(one["labels"]) for one in records] == [3, 3]
+    assert [one["labels"][0] for one in records] == [one["label"] for one in records] == ["stripes", "disc"]
+    assert "abstained" not in records[0]
+    table = headstart_cli(*arguments, cwd=folder)
+    assert "90 % set" in table.out
+    assert "hold the true one" in table.err
+    assert "not read" in table.out
+    lines = list(csv.DictReader(io.StringIO(headstart_cli(*arguments, "--format", "csv", cwd=folder).out)))
+    assert [json.loads(one["labels"] or "[]") for one in lines] == [*(one["labels"] for one in records), []]
+    assert lines[0]["familiar"] in {"yes", "no"}
+    assert float(lines[0]["distance"]) == records[0]["distance"]
+    assert lines[2]["error"]
+    none = headstart_cli("predict", "unsure.onnx", "new/b.png", "--coverage", "0.01", cwd=folder)
+    assert "none" in none.out
+
+
+def test_program_abstains(folder: Path) -> None:
+    """By what is unfamiliar alone; and, where sets are asked for, by those that are not one class."""
+    arguments = ["predict", "unsure.onnx", "new/b.png", "--abstain"]
+    (named,) = headstart_cli(*arguments, "--json", cwd=folder).json["predictions"]
+    assert (named["label"], named["abstained"]) == ("disc", None)
+    (unnamed,) = headstart_cli(*arguments, "--coverage", "0.9", "--json", cwd=folder).json["predictions"]
+    assert (unnamed["label"], unnamed["probability"], unnamed["abstained"]) == (None, None, "ambiguous")
+    assert unnamed["top"][0] == {"label": "disc", "probability": named["probability"]}
+    (line,) = csv.DictReader(
+        io.StringIO(headstart_cli(*arguments, "--coverage", "0.9", "--format", "csv", cwd=folder).out)
+    )
+    assert (line["label"], line["probability"], line["abstained"]) == ("", "", "ambiguous")
+    blank = np.full((64, 64, 3), 255, np.uint8)
+    from PIL import Image
+
+    Image.fromarray(blank).save(folder / "new" / "blank.png")
+    arguments = ["predict", "model.onnx", "new/blank.png", "new/b.png"]
+    done = headstart_cli(*arguments, "--abstain", "--json", cwd=folder)
+    strange, known = sorted(done.json["predictions"], key=lambda one: bool(one["familiar"]))
+    assert (strange["label"], strange["familiar"], strange["abstained"]) == (None, False, "unfamiliar")
+    assert (known["label"], known["familiar"], known["abstained"]) == ("disc", True, None)
+    assert strange["distance"] > known["distance"]
+    table = headstart_cli(*arguments, cwd=folder)
+    assert "NO" in table.out
+    assert "1 image is unlike the training images" in table.err
+    assert "Familiar" not in headstart_cli("predict", "model.onnx", "new/b.png", cwd=folder).out
+
+
+def test_program_with_an_old_model(folder: Path) -> None:
+    done = headstart_cli("predict", STORED, "new/b.png", "--coverage", "0.9", cwd=folder)
+    assert done.code == 2
+    assert "Train it again" in done.err
+    done = headstart_cli("predict", "model.onnx", "new/b.png", "--coverage", "1.5", cwd=folder)
+    assert done.code == 2
+    assert "above 0 and below 1" in done.err
+    done = headstart_cli("predict", STORED, "new/b.png", "--abstain", "--json", cwd=folder)
+    assert done.code == 0
+    assert any("cannot tell" in note for note in done.json["notes"])
+    done = headstart_cli("predict", "model.onnx", "new/b.png", "--coverage", "0.99", "--json", cwd=folder)
+    assert any("too few for a coverage of 0.99" in note for note in done.json["notes"])
+    assert len(done.json["predictions"][0]["labels"]) == 3
+
+
+def test_class_names_in_sets_are_escaped(model: Path, tmp_path: Path) -> None:
+    names = {"classes": ("=1+1", 'a"\x1b[31m,', "b]")}
+    classifier = Classifier(model.read_bytes())
+    scores_of_all = {"images": 10, "scores": [1.0] * 10}
+    (tmp_path / "x.onnx").write_bytes(amend(classifier.content, conformal=scores_of_all, **names))
+    draw("disc", 3).save(tmp_path / "a.png")
+    arguments = ["predict", "x.onnx", "a.png", "--coverage", "0.5", "--format"]
+    lines = headstart_cli(*arguments, "csv", cwd=tmp_path).out
+    assert "\x1b" not in lines
+    (line,) = csv.DictReader(io.StringIO(lines))
+    assert set(json.loads(line["labels"])) == set(names["classes"])
+    assert "\x1b" not in headstart_cli(*arguments, "table", cwd=tmp_path).out
+    assert prediction_sets.MAX_SCORES == 1000
