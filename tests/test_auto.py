@@ -1,0 +1,278 @@
+"""The strategy `auto`: when it goes a step further, by which images it chooses, and what it says of that."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import headstart as hs
+from headstart.core.errors import OptionError
+from headstart.core.recipe import TRAINING
+from headstart.strategies import auto
+from headstart.strategies.selection import Selection
+from helpers import headstart_cli, write_images
+
+RUNTIME = hs.Runtime(cache=None, device="cpu")
+# A network of random weights, which has to learn before it tells much.
+SETTINGS: dict[str, Any] = {
+    "strategy": "auto", "backbone": "timm:test_resnet", "pretrained": False, "start": "random", "lr": 0.01,
+    "batch_norm": "train", "batch_size": 16, "crop_scale": 1.0, "unfreeze": "all", "epochs": 5,
+}  # fmt: skip
+
+
+def write_stripes(folder: Path, images: int, height: float, seed: int = 0, px: int = 48) -> Path:
+    """Faint stripes across or down in noise: a random network's averages tell them badly, a trained one well."""
+    rng = np.random.default_rng(seed)
+    for label in ("across", "down"):
+        (folder / label).mkdir(parents=True)
+        for number in range(images):
+            wave = height * np.sin(np.arange(px) * 2 * np.pi / 8 + rng.uniform(0, 6))
+            pattern = wave[:, None] if label == "across" else wave[None, :]
+            noise = rng.normal(0, 45, (px, px, 1)) + rng.normal(0, 10, (px, px, 3)) + rng.uniform(-25, 25, 3)
+            pixels = np.clip(128 + pattern[..., None] + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_stripes(tmp_path_factory.mktemp("faint") / "images", 160, 12)
+
+
+@pytest.fixture(scope="module")
+def easy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("easy"), {"disc": 140, "stripes": 140})
+
+
+# The recipe
+
+
+def test_settings_that_are_left_out_stay_open() -> None:
+    recipe = hs.Recipe(strategy="auto", budget=600, epochs=3)
+    assert recipe.precision == "int8"
+    assert {name for name in TRAINING if getattr(recipe, name) is not None} == {"epochs"}
+    assert hs.Recipe.from_toml(recipe.to_toml()) == recipe
+
+
+def test_rungs_are_the_plain_strategies_with_what_the_user_chose() -> None:
+    recipe = hs.Recipe(strategy="auto", budget=600, epochs=3, seed=5, fit="pad", class_weight="balanced")
+    assert auto.of_probe(recipe) == hs.Recipe(seed=5, fit="pad", class_weight="balanced")
+    assert auto.of_finetune(recipe, "last") == hs.Recipe(
+        strategy="finetune", epochs=3, seed=5, fit="pad", class_weight="balanced", flip="auto", measure_by="holdout"
+    )
+    chosen = auto.of_finetune(dataclasses.replace(recipe, flip=True, unfreeze="half"), "last")
+    assert (chosen.flip, chosen.unfreeze) == (True, "half")
+    assert auto.of_finetune(recipe, "all").views == 0
+
+
+def test_a_budget_is_for_auto_alone() -> None:
+    with pytest.raises(OptionError, match="budget = 60 s was given"):
+        hs.Recipe(strategy="finetune", budget=60)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"measure_by": "folds"}, "repeat in each fold"), ({"validation": 0.0}, "that it is measured on")],
+    ids=str,
+)
+def test_nothing_is_chosen_by_what_is_measured(easy: Path, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        hs.train(easy, hs.Recipe(strategy="auto", **settings), runtime=RUNTIME)
+
+
+def test_own_parts_need_a_strategy(easy: Path) -> None:
+    with pytest.raises(OptionError, match="The strategy auto trains no network of one's own"):
+        hs.train(easy, hs.Recipe(strategy="auto"), own=hs.Own(loop=lambda task, runtime: None), runtime=RUNTIME)
+
+
+# Whether a further step can pay, and what is chosen
+
+
+def ground_of(images: int, groups: tuple[int, ...] | None = None) -> Any:
+    labels = np.zeros(images, np.int64)
+    rows = np.arange(images)
+    parts = SimpleNamespace(labels=labels, names=("train",) * images)
+    selection = Selection(rows, rows, ())
+    return auto._Ground(parts, selection, groups or tuple(range(images)))  # type: ignore[arg-type]
+
+
+def rung_of(name: str, right: np.ndarray, seconds: float = 1.0) -> Any:
+    probabilities = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
+    recipe = hs.Recipe() if name == "the probe" else hs.Recipe(strategy="finetune")
+    return auto._Rung(name, recipe, None, seconds, probabilities)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("wrong", "pays"), [(0, False), (5, False), (6, True), (20, True)])
+def test_it_stops_where_even_a_perfect_network_would_not_be_told_apart(wrong: int, pays: bool) -> None:
+    """By McNemar's exact test five mistakes mended are p = 0.0625, and six p = 0.03125."""
+    rung = rung_of("the probe", np.arange(100) >= wrong)
+    why = auto._cannot_pay(rung, ground_of(100), tests=1)
+    assert (why == "") == pays
+    if not pays:
+        assert f"gets {100 - wrong} of the 100 train images that chose right" in why
+        assert f"p = {2 * 0.5**wrong:.2g}" in why or wrong == 0
+
+
+def test_mistakes_in_one_group_are_one_chance() -> None:
+    rung = rung_of("the probe", np.arange(100) >= 12)
+    assert auto._cannot_pay(rung, ground_of(100), tests=1) == ""
+    assert auto._cannot_pay(rung, ground_of(100, tuple(i // 6 for i in range(100))), tests=1)
+
+
+def test_the_cheapest_of_those_that_cannot_be_told_apart_is_kept() -> None:
+    first = np.arange(100) >= 20
+    little, much = first.copy(), first.copy()
+    little[:4] = True
+    much[:18] = True
+    rungs = [rung_of("the probe", first), rung_of("fine-tuning the last stage", little)]
+    place, words = auto._choose(rungs, ground_of(100))
+    assert place == 0
+    assert "cannot tell apart" in words
+    assert "more such images would show it" in words
+    assert "the probe 80.0 %, fine-tuning the last stage 84.0 %" in words
+    place, words = auto._choose([*rungs, rung_of("fine-tuning all layers", much)], ground_of(100))
+    assert place == 2
+    assert words.startswith("Use fine-tuning all layers: it is better than the probe (p < 0.001)")
+
+
+def test_with_no_time_left_nothing_is_begun() -> None:
+    first: Any = SimpleNamespace(
+        table=range(1000), details={"embedded": 1000}, seconds={"embed": 10.0}
+    )  # fmt: skip
+    assert auto._no_time(first, float("inf")) == ""
+    assert auto._no_time(first, time.perf_counter() + 60) == ""
+    assert "needs 20 s for its images alone, and 5 s of the budget are left" in auto._no_time(
+        first, time.perf_counter() + 5.2
+    )
+    cached: Any = SimpleNamespace(table=range(1000), details={"embedded": 0}, seconds={"embed": 0.1})
+    assert auto._no_time(cached, time.perf_counter() + 1) == ""
+    assert "0 s of the budget are left" in auto._no_time(cached, time.perf_counter() - 1)
+
+
+# From end to end
+
+
+def test_where_the_probe_is_good_it_is_all(easy: Path, tmp_path: Path) -> None:
+    run = hs.train(easy, hs.Recipe(strategy="auto", budget=600, epochs=3), runtime=RUNTIME)
+    plain = hs.train(easy, runtime=RUNTIME)
+    assert run.recipe == plain.recipe
+    assert run.evaluation == plain.evaluation
+    assert [one["name"] for one in run.fitted.details["auto"]["tried"]] == ["the probe"]
+    reasons = run.classifier.metadata.reasons
+    assert reasons[0].startswith("The strategy was chosen step by step (auto); it is the probe")
+    assert "even a network without a mistake could not be told from it" in reasons[1]
+    assert list(reasons) == run.fitted.details["auto"]["reasons"]
+    assert set(reasons) <= set(run.fitted.notes)
+    folder = run.save(tmp_path / "run")
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    assert metrics["strategy"] == "probe"
+    assert metrics["details"]["auto"]["reasons"] == list(reasons)
+    assert hs.Recipe.from_toml((folder / "recipe.toml").read_text("utf-8")) == plain.recipe
+
+
+def test_few_images_are_measured_by_cross_validation_and_choose_nothing(shapes: Path) -> None:
+    run = hs.train(shapes, strategy="auto", runtime=RUNTIME)
+    assert run.evaluation.split == "cross-validation"
+    assert "none can be spared" in run.classifier.metadata.reasons[0]
+
+
+def test_without_pytorch_it_is_the_probe_and_says_why(easy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("torch", "timm", "accelerate"):
+        monkeypatch.setitem(sys.modules, module, None)
+    run = hs.train(easy, strategy="auto", runtime=RUNTIME)
+    assert run.recipe.strategy == "probe"
+    assert run.classifier.metadata.reasons == (
+        "The strategy is the probe: fine-tuning needs PyTorch, pip install 'headstart[torch]'.",
+    )
+
+
+def test_command_line(easy: Path, tmp_path: Path) -> None:
+    done = headstart_cli(
+        "train", easy, "--strategy", "auto", "--budget", "10m", "--out", tmp_path / "run", "--json"
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.json["strategy"] == "probe"
+    assert "It stopped at the probe" in done.err
+    assert done.json["details"]["auto"]["reasons"][0].startswith("The strategy was chosen step by step")
+    wrong = headstart_cli("train", easy, "--budget", "10m", "--out", tmp_path / "other")
+    assert wrong.code == 2
+    assert "Choose the strategy auto" in wrong.err
+    assert not (tmp_path / "other").exists()
+    several = headstart_cli("train", easy, "--strategy", "auto", "--out", tmp_path / "other", WORLD_SIZE="2")
+    assert several.code == 2
+    assert "is for one" in several.err
+
+
+@pytest.mark.slow
+def test_where_training_pays_it_is_chosen_and_the_held_out_images_have_no_say(faint: Path, tmp_path: Path) -> None:
+    """The network wins on images of the train part; other held-out images change the numbers and nothing else."""
+    run = hs.train(faint, hs.Recipe(**SETTINGS), runtime=RUNTIME)
+    assert run.recipe.strategy == "finetune"
+    found = run.fitted.details["auto"]
+    probe, tuned = found["tried"]
+    assert (probe["strategy"], tuned["strategy"]) == ("probe", "finetune")
+    assert probe["accuracy"] < 0.9 < tuned["accuracy"]
+    assert probe["images"] == tuned["images"] == run.fitted.details["validation_images"]
+    assert any("better than the probe (p" in reason for reason in run.classifier.metadata.reasons)
+    assert "weights.safetensors" in run.fitted.files
+    assert run.classifier.metadata.recipe["strategy"] == "finetune"
+    assert run.classifier.verify().passed
+
+    # As splits: train as it was, and of the val images the pictures turned, so that every prediction of them is wrong.
+    turned = tmp_path / "turned"
+    for row, part in zip(run.fitted.table.rows, run.fitted.parts, strict=True):
+        target = turned / part / row.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if part == "train":
+            shutil.copy(faint / row.path, target)
+        else:
+            Image.open(faint / row.path).rotate(90).save(target)
+    other = hs.train(turned, hs.Recipe(**SETTINGS), runtime=RUNTIME)
+    assert other.recipe == run.recipe
+    strip = [{key: value for key, value in one.items() if key != "seconds"} for one in found["tried"]]
+    again = [{k: v for k, v in one.items() if k != "seconds"} for one in other.fitted.details["auto"]["tried"]]
+    assert again == strip
+    assert other.evaluation.accuracy < 0.5 < run.evaluation.accuracy
+
+
+@pytest.mark.slow
+def test_what_would_take_too_long_is_not_begun(faint: Path) -> None:
+    run = hs.train(faint, hs.Recipe(**SETTINGS | {"epochs": 5000, "budget": 300}), runtime=RUNTIME)
+    assert run.recipe.strategy == "probe"
+    assert run.seconds["total"] < 300
+    told = next(one for one in run.classifier.metadata.reasons if "would take about" in one)
+    assert "by 2 batches that were tried" in told
+    assert "of the budget are left: it was not begun" in told
+
+
+@pytest.mark.slow
+def test_what_fails_on_the_way_leaves_the_probe(faint: Path) -> None:
+    run = hs.train(faint, hs.Recipe(**SETTINGS | {"lr": 100.0, "optimizer": "sgd", "epochs": 2}), runtime=RUNTIME)
+    assert run.recipe.strategy == "probe"
+    assert any("failed, and what is below it counts: The loss is no number" in one
+               for one in run.classifier.metadata.reasons)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_estimate_is_of_the_size_of_what_it_takes(faint: Path) -> None:
+    """Within a factor of four, on a machine that does other things too; and the network is left as it is."""
+    from headstart.training import loop
+    from tiny import recipe, state, task
+
+    one = task(faint, recipe(epochs=8, batch_size=16))
+    before = state(one)
+    expected = auto.estimate(one, RUNTIME) - auto.EXPORT_SECONDS
+    assert all((value == before[name]).all() for name, value in state(one).items())
+    begun = time.perf_counter()
+    loop.fit(one, RUNTIME)
+    assert 0.25 < expected / (time.perf_counter() - begun) < 4
