@@ -1,17 +1,27 @@
-"""Splits as properties: stratified, undivided groups, no dependence on order, few moves, and linear time."""
+"""Splits as properties: stratified, undivided groups, no dependence on order, few moves, and linear time.
+
+And the parts that they make of a table: near duplicates on one side, leaks of the source's own splits counted.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from headstart.core.errors import SourceError
+from headstart.core.recipe import Recipe
 from headstart.data.splits import deal_folds, holdout, join_groups
+from headstart.data.table import ImageTable, Row
+from headstart.data.traits import Traits
+from headstart.strategies.parts import Parts, divide
 
 
 def digest(name: object) -> str:
@@ -112,11 +122,21 @@ def test_an_added_image_moves_few_others(size: int) -> None:
     assert (folds[:size] != before["folds"]).mean() < 0.12  # dealing in turns would move four fifths
 
 
-@given(st.lists(st.tuples(st.integers(0, 8), st.one_of(st.none(), st.integers(0, 5).map(str))), max_size=30))
-def test_join_groups_is_the_smallest_equivalence(rows: list[tuple[int, str | None]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.one_of(st.none(), st.integers(0, 5).map(str))), max_size=30),
+    st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=8),
+)
+def test_join_groups_is_the_smallest_equivalence(
+    rows: list[tuple[int, str | None]], pairs: list[tuple[int, int]]
+) -> None:
     files, named = [digest(one) for one, _ in rows], [group for _, group in rows]
-    got = join_groups(files, named)
-    # Independent: flood each component over rows that share a file or a group.
+    pairs = [pair for pair in pairs if max(pair) < len(rows)]
+    beside: dict[int, set[int]] = {row: set() for row in range(len(rows))}
+    for one, other in pairs:
+        beside[one].add(other)
+        beside[other].add(one)
+    got = join_groups(files, named, pairs)
+    # Independent: flood each component over rows that share a file or a group, or are a pair.
     seen: dict[int, int] = {}
     for start in range(len(rows)):
         todo = [] if start in seen else [start]
@@ -126,6 +146,7 @@ def test_join_groups_is_the_smallest_equivalence(rows: list[tuple[int, str | Non
                 continue
             seen[row] = start
             todo += [i for i in range(len(rows)) if files[i] == files[row] or (named[row] and named[i] == named[row])]
+            todo += beside[row]
     assert [got[i] == got[j] for i in range(len(rows)) for j in range(i)] == [
         seen[i] == seen[j] for i in range(len(rows)) for j in range(i)
     ]
@@ -156,3 +177,211 @@ def test_a_hundred_thousand_images_are_dealt_in_seconds(classes: int) -> None:
     assert time.perf_counter() - start < 10
     assert held.sum() == 20_000
     assert np.bincount(folds).min() == 20_000
+
+
+@given(sizes, seeds, st.integers(1, 30), st.randoms(use_true_random=False))
+def test_added_images_move_at_most_as_many_others_of_their_class(
+    sizes: list[int], seed: int, added: int, random
+) -> None:
+    """A larger class also gives more, but never takes back an image for any other reason than the order."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    more = np.array([random.randrange(len(sizes)) for _ in range(added)])
+    before = holdout(labels, range(len(labels)), digests(len(labels)), share=0.2, seed=seed)
+    every = np.concatenate([labels, more])
+    after = holdout(every, range(len(every)), digests(len(every)), share=0.2, seed=seed)[: len(labels)]
+    for label, number in enumerate(sizes):
+        new = int((more == label).sum())
+        assert (before != after)[labels == label].sum() <= new
+        if not new:
+            assert np.array_equal(before[labels == label], after[labels == label])
+        assert number
+
+
+# --- the parts of a table -------------------------------------------------------------------------------------------
+
+
+def blotches(seed: int) -> np.ndarray:
+    """A picture that no other seed's is like, uint8 (48, 48)."""
+    small = np.random.default_rng(seed).integers(0, 256, (8, 8), np.uint8)
+    return np.asarray(Image.fromarray(small).resize((48, 48), Image.Resampling.BICUBIC))
+
+
+def trait(pixels: np.ndarray, seed: int = 0) -> Traits:
+    """The traits of a picture, which is written anew with other noise for each seed."""
+    noise = np.random.default_rng(seed).normal(0, 1.5, pixels.shape) if seed else 0
+    image = Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8)).resize(
+        (32, 32), Image.Resampling.BILINEAR
+    )
+    return Traits(48, 48, "PNG", 1, "", 0.0, 0.0, 0.0, image.tobytes())
+
+
+Given = list[tuple[str, int, str | None]]  # class, which picture it shows, split; a minus for a mirrored one
+
+
+def parts_of(images: Given, groups: list[str | None] | None = None, **settings: Any) -> Parts:
+    """Divide a table whose images are all other files; those of the same picture are near duplicates."""
+    rows = tuple(
+        Row(f"{number}.png", label, split, groups[number] if groups else None)
+        for number, (label, _, split) in enumerate(images)
+    )
+    table = ImageTable("photos", None, rows)
+    traits = [trait(blotches(abs(picture))[:, :: 1 if picture >= 0 else -1], number + 1)
+              for number, (_, picture, _) in enumerate(images)]  # fmt: skip
+    return divide(table, [digest(row.path) for row in rows], table.classes, Recipe(**settings), traits=traits)
+
+
+def sides(parts: Parts, images: Given) -> dict[int, set[str]]:
+    """The parts in which each picture is."""
+    found: dict[int, set[str]] = {}
+    for (_, picture, _), name in zip(images, parts.names, strict=True):
+        found.setdefault(abs(picture), set()).add(name)
+    return found
+
+
+TRIPLES: Given = [
+    ("ab"[number % 2], number * (-1 if way == 2 else 1), None) for way in range(3) for number in range(1, 91)
+]
+
+
+@pytest.mark.parametrize("measure_by", ["holdout", "folds"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_near_duplicates_stay_on_one_side(measure_by: Any, seed: int) -> None:
+    """Each picture in three files, one of them mirrored."""
+    parts = parts_of(TRIPLES, measure_by=measure_by, seed=seed)
+    assert len(sides(parts, TRIPLES)) == 90
+    assert all(len(one) == 1 for one in sides(parts, TRIPLES).values())
+    assert not parts.leaked.any()
+    assert "270 images are near duplicates" in "\n".join(parts.notes)
+    folds = {(abs(TRIPLES[row][1]), fold) for row, fold in zip(parts.fit, parts.folds, strict=True)}
+    assert len(folds) == len({picture for picture, _ in folds})
+
+
+def test_the_draw_of_near_duplicates_knows_no_order() -> None:
+    order = np.random.default_rng(5).permutation(len(TRIPLES))
+    rows = [Row(f"{number}.png", label) for number, (label, _, _) in enumerate(TRIPLES)]
+    traits = [trait(blotches(abs(picture)), number + 1) for number, (_, picture, _) in enumerate(TRIPLES)]
+    names = []
+    for places in (range(len(rows)), order):
+        table = ImageTable("photos", None, tuple(rows[i] for i in places))
+        got = divide(table, [digest(row.path) for row in table.rows], table.classes, Recipe(),
+                     traits=[traits[i] for i in places])  # fmt: skip
+        names.append(dict(zip((row.path for row in table.rows), got.names, strict=True)))
+    assert names[0] == names[1]
+
+
+def test_an_added_near_duplicate_joins_the_side_of_its_group() -> None:
+    images: Given = [("ab"[number % 2], number, None) for number in range(300)]
+    before = parts_of(images)
+    more = [*images, ("a", 4, None), ("b", 7, None), ("b", 1000, None)]
+    after = parts_of(more)
+    assert (np.array(before.names) != np.array(after.names)[:300]).sum() <= 5
+    assert all(len(one) == 1 for one in sides(after, more).values())
+
+
+def test_near_duplicates_join_the_groups_of_the_user() -> None:
+    """A chain: a group, of which one image is a near duplicate of one of another group."""
+    images: Given = [("ab"[number % 2], number // 2, None) for number in range(240)]
+    groups = [f"{number % 2} {number // 6}" for number in range(240)]
+    parts = parts_of(images, groups)
+    joined: dict[str, set[str]] = {}
+    for group, name in zip(groups, parts.names, strict=True):
+        joined.setdefault(group, set()).add(name)
+    assert all(len(one) == 1 for one in joined.values())
+    assert all(len(one) == 1 for one in sides(parts, images).values())
+
+
+def test_a_video_of_a_class_is_told_and_not_divided() -> None:
+    """Of one class most images are frames of one scene: they are one group, and only the others are held out."""
+    images: Given = [("a", 1, None)] * 80 + [("a", number, None) for number in range(100, 140)]
+    images += [("b", number, None) for number in range(200, 320)]
+    parts = parts_of(images, measure_by="holdout", holdout=0.4)
+    names = np.array(parts.names)
+    assert set(names[:80]) == {"train"}
+    assert 30 <= (names[80:120] == "val").sum() < 40
+    assert any("80 of the 120 images of 'a' belong together" in note for note in parts.notes)
+    by_folds = parts_of(images, measure_by="folds")
+    assert len(set(by_folds.names[:80])) == 1
+
+
+@pytest.mark.parametrize("measure_by", ["auto", "folds"])
+def test_a_class_that_is_one_video_is_divided_all_the_same(measure_by: Any) -> None:
+    """Else nothing could be learnt. It is said, and the images whose like was learnt from are known."""
+    images: Given = [("a", 1, None)] * 100 + [("b", number, None) for number in range(2, 202)]
+    parts = parts_of(images, measure_by=measure_by)
+    measured = np.array(parts.names) != "train"
+    assert measured[:100].any()
+    assert np.array_equal(parts.leaked, measured & (np.arange(300) < 100))
+    assert any("The images of 'a' are near duplicates of one another" in note for note in parts.notes)
+    assert not any("images of 'b' are near" in note for note in parts.notes)
+
+
+def test_classes_that_near_duplicates_mix_are_divided_all_the_same() -> None:
+    """A still camera: all images of both classes look alike to the fingerprint."""
+    images: Given = [("ab"[number % 2], 1, None) for number in range(300)]
+    parts = parts_of(images)
+    assert (parts.split, len(parts.held_out)) == ("val", 60)
+    assert parts.leaked[parts.held_out].all()
+    assert any("their numbers may be far too good" in note for note in parts.notes)
+
+
+def split_by_hand(copied: int, mirrored: int = 0) -> Given:
+    """100 train images and 40 val images, of which some show what train images do."""
+    images: Given = [("ab"[number % 2], number, "train") for number in range(100)]
+    shown = [*range(2, 2 + copied), *range(-50, -50 + mirrored)]
+    return images + [
+        ("ab"[number % 2], shown[number] if number < len(shown) else 500 + number, "val") for number in range(40)
+    ]
+
+
+def test_leaks_of_given_splits_are_known() -> None:
+    images = split_by_hand(6, mirrored=4)
+    parts = parts_of(images)
+    assert np.flatnonzero(parts.leaked).tolist() == list(range(100, 110))
+    assert any(note.startswith("10 val images are also in train (the same file or group, or a near duplicate)")
+               for note in parts.notes)  # fmt: skip
+    assert not parts_of(split_by_hand(0)).leaked.any()
+
+
+def test_groups_of_the_user_leak_too() -> None:
+    groups: list[str | None] = [None] * 140
+    groups[3] = groups[120] = groups[121] = "the same nest"
+    parts = parts_of(split_by_hand(0), groups)
+    assert np.flatnonzero(parts.leaked).tolist() == [120, 121]
+    assert any("2 val images are also in train (the same file or group):" in note for note in parts.notes)
+
+
+def test_where_all_leaks_nothing_is_measured() -> None:
+    with pytest.raises(SourceError, match="All 40 val images are also in train"):
+        parts_of(split_by_hand(40))
+
+
+def test_val_images_that_leak_do_not_count_where_test_images_are_measured() -> None:
+    images = [*split_by_hand(40), *(("ab"[number % 2], 700 + number, "test") for number in range(20))]
+    parts = parts_of(images)
+    assert parts.split == "test"
+    assert not any("also in train" in note for note in parts.notes)
+    assert np.flatnonzero(parts.leaked).tolist() == list(range(100, 140))
+
+
+def test_folds_pool_train_and_val_and_leave_test_alone() -> None:
+    images = [*split_by_hand(0), *(("ab"[number % 2], 700 + number, "test") for number in range(20))]
+    parts = parts_of(images, measure_by="folds", folds=4)
+    assert parts.cross_validated
+    assert np.array_equal(parts.fit, np.arange(140))
+    assert set(parts.names[140:]) == {"test"}
+    assert Counter(parts.names[:140]) == {f"fold {number}": 35 for number in range(1, 5)}
+    assert not len(parts.held_out)
+    notes = "\n".join(parts.notes)
+    assert "train and val are pooled" in notes
+    assert "test images were neither learnt from nor measured" in notes
+
+
+def test_holdout_is_held_out_however_few_there_are() -> None:
+    images: Given = [("ab"[number % 2], number, None) for number in range(20)]
+    assert parts_of(images).cross_validated  # the probe's own choice
+    parts = parts_of(images, measure_by="holdout")
+    assert (parts.split, len(parts.held_out)) == ("val", 4)
+    pairs: Given = [("ab"[number % 2], number // 4, None) for number in range(12)]
+    groups = [f"{number // 4} {number % 2}" for number in range(12)]
+    with pytest.raises(SourceError, match="Of 12 images none can be held out"):
+        parts_of(pairs, groups, measure_by="holdout")
