@@ -449,19 +449,6 @@ def test_the_sample_of_the_map_has_every_class_and_the_mistakes() -> None:
     assert set(labels[list(chosen.on_the_map)]) == set(range(10))
 
 
-def test_reliability_bins_hold_every_prediction() -> None:
-    rng = np.random.default_rng(0)
-    probabilities = rng.dirichlet(np.ones(4), 500)
-    truth = np.array([rng.choice(4, p=row) for row in probabilities])
-    bins = analyses.reliability(probabilities, truth)
-    assert sum(one["images"] for one in bins) == 500
-    right = sum(one["images"] * one["right"] for one in bins)
-    assert right == pytest.approx((probabilities.argmax(1) == truth).sum())
-    for one in bins:
-        assert one["low"] <= one["confidence"] <= one["high"]
-        assert one["interval"][0] <= one["right"] <= one["interval"][1]
-
-
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.37), (91, 98.4), (1e-6, 2e-6), (0, 12345), (-3, 3)])
 def test_ticks_are_round_and_inside(low: float, high: float) -> None:
     values = charts.ticks(low, high)

@@ -25,7 +25,7 @@ SHORT = (*SMALL, "--epochs", "3", "--tracker", "none")
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 ENDS_WITHIN = 2.0  # seconds
 RUN = {"model.onnx", "weights.safetensors", "recipe.toml", "splits.csv", "predictions.csv", "metrics.json",
-       "history.csv", "curves.png"}  # fmt: skip
+       "history.csv", "curves.png", "report.html", "analysis.json"}  # fmt: skip
 
 
 def cli(*arguments: str | Path, cwd: Path | None = None) -> Result:

@@ -72,7 +72,7 @@ def test_a_zip_trains_in_place(tmp_path: Path, prefix: str) -> None:
     assert done.json["counts"]["images"] == 12
     assert not list((tmp_path / "work").iterdir())  # nothing was extracted
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "metrics.json", "model.onnx", "predictions.csv", "recipe.toml", "splits.csv",
+        "analysis.json", "metrics.json", "model.onnx", "predictions.csv", "recipe.toml", "report.html", "splits.csv",
     ]  # fmt: skip
 
 

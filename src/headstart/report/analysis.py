@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from headstart.artifact.wire import metadata_text
 from headstart.core.errors import HeadstartError
 from headstart.core.recipe import Recipe
 from headstart.core.text import portable
-from headstart.evaluation.intervals import wilson
+from headstart.evaluation.calibration import reliability
 from headstart.report.evidence import like_their_own, nearest
 from headstart.report.growth import forecast
 from headstart.report.layout import kept_neighbours, layout
@@ -32,7 +33,6 @@ FINDINGS_OF_A_KIND = 6
 PATHS_OF_A_FINDING = 4
 NOTES = 40
 SKIPPED = 50
-BINS = 10  # of the reliability diagram
 PACKAGES = ("numpy", "scipy", "onnx", "onnxruntime", "pillow")
 TRAINING_PACKAGES = ("torch", "torchvision", "timm")
 
@@ -85,7 +85,7 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
             **{name: _small(getattr(metadata, name, None)) for name in ("familiarity", "conformal")},
             "reasons": list(metadata.reasons),
         },
-        "reliability": reliability(probabilities, labels[rows]),
+        "reliability": [dataclasses.asdict(one) for one in reliability(probabilities, labels[rows])],
         "mistakes": pictures.with_evidence(chosen.mistakes, evidence),
         "uncertain": pictures.with_evidence(chosen.uncertain, evidence),
         "cells": [
@@ -134,22 +134,6 @@ def findings(check: Any, pictures: _Pictures) -> list[dict[str, Any]]:
         }
         for kind, of_kind in by_kind.items()
     ]
-
-
-def reliability(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Bins of equal width of the probability of the predicted class, with the share that is right and its interval."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
-    bins = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
-    found = []
-    for place in np.unique(bins):
-        inside = bins == place
-        images, correct = int(inside.sum()), int(right[inside].sum())
-        found.append({
-            "low": place / BINS, "high": (place + 1) / BINS, "images": images,
-            "confidence": float(confidence[inside].mean()), "right": correct / images,
-            "interval": list(wilson(correct, images)),
-        })  # fmt: skip
-    return found
 
 
 class _Pictures:
@@ -214,7 +198,7 @@ def _measured(fitted: Fitted) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 def _of_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the page needs of ``metrics.json``, bounded."""
-    skipped = record["skipped"]
+    skipped, leakless = record["skipped"], record.get("evaluation_without_leaks")
     details = {key: value for key, value in record["details"].items() if key != "check"}
     return {
         "strategy": record["strategy"],
@@ -225,7 +209,7 @@ def _of_record(record: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": record["seconds"],
         "notes": record["notes"][:NOTES],
         "skipped": {"count": len(skipped), "shown": skipped[:SKIPPED]},
-        "without_leaks": record.get("evaluation_without_leaks"),
+        "without_leaks": leakless and {key: leakless[key] for key in ("n", "accuracy", "accuracy_interval")},
         "comparison": record.get("comparison") or details.get("comparison"),
     }
 
@@ -239,7 +223,7 @@ def _of_evaluation(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     classes = [{**evaluation["classes"][i], "place": i} for i in places]
     # Of many classes the most frequent mistakes are in `cells`.
     confusion = evaluation["confusion"] if len(evaluation["classes"]) <= MATRIX_CLASSES else None
-    return {**evaluation, "classes": classes, "confusion": confusion}
+    return {**evaluation, "classes": classes, "confusion": confusion, "reliability": None}  # that is beside it
 
 
 def _advice(fitted: Fitted, recipe: Recipe) -> dict[str, Any] | None:

@@ -62,13 +62,13 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Chart:
     chart.line([(0, 0), (1, 1)], "diagonal")
     most = max((one["images"] for one in bins), default=1)
     for one in bins:
-        low, high = one["interval"]
+        low, high = one["accuracy_interval"]
         chart.whisker(one["confidence"], low, high, "s0")
         words = (
             f"{counted(one['images'], 'prediction')} of {percent(one['confidence'])} on average: "
-            f"{percent(one['right'])} right ({interval(one['interval'])})"
+            f"{percent(one['accuracy'])} right ({interval(one['accuracy_interval'])})"
         )
-        chart.point(one["confidence"], one["right"], "s0", words, radius=3 + 4 * (one["images"] / most) ** 0.5)
+        chart.point(one["confidence"], one["accuracy"], "s0", words, radius=3 + 4 * (one["images"] / most) ** 0.5)
     chart.key = [
         ("diagonal", "probabilities that can be taken at their word"),
         ("s0", "predictions, with 95 % interval"),
