@@ -100,7 +100,10 @@ Cutmix = Annotated[float | None, typer.Option(help="Alpha of CutMix; 0 for none.
 Augment = Annotated[str | None, typer.Option(help="none, rand (RandAugment) or trivial (TrivialAugment).")]
 CropScale = Annotated[float | None, typer.Option(help="Smallest share of the area that a random crop keeps; 1: none.")]
 CropPx = Annotated[int | None, typer.Option(help="Side of the random crop, of which the centre is used; 0: as usual.")]
-Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror every second image.")]
+Flip = Annotated[
+    bool | None,
+    typer.Option("--flip/--no-flip", help="Mirror every second image; without either, another auto lets them decide."),
+]
 Rotation = Annotated[float | None, typer.Option(help="Largest turn in degrees to each side.")]
 Patience = Annotated[int | None, typer.Option(help="Stop after as many epochs without a better one; 0: never.")]
 BestBy = Annotated[str | None, typer.Option(help="Validation accuracy or loss chooses the best epoch.")]
