@@ -500,12 +500,21 @@ def test_verdicts() -> None:
     assert transforms.worse(-lost, added, clusters) == pytest.approx(2 * ttest_1samp(added, 0).pvalue)
 
 
-@pytest.mark.slow
-def test_a_network_is_trained_without_flips_where_they_harm(digits: Path, cache: Path) -> None:
-    found = choices.decide(hs.read(digits), Recipe(strategy="finetune", flip="auto"), runtime(cache))
-    assert found.recipe.flip is False
-    assert found.reasons[0].startswith("No flips in training. Flips and turns, on 200 train images")
+def test_a_network_is_trained_without_flips_where_they_harm(tmp_path: Path, cache: Path) -> None:
+    """Which side is red is the class: mirrored, each picture is one of the other class."""
+    rng = np.random.default_rng(0)
+    for label in ("left", "right"):
+        (tmp_path / label).mkdir()
+        for number in range(30):
+            pixels = rng.uniform(0, 120, (6, 6, 3)).repeat(16, 0).repeat(16, 1)
+            pixels[:, slice(0, 48) if label == "left" else slice(48, 96), 0] += 130
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / label / f"{number}.png")
+    found = choices.decide(hs.read(tmp_path), Recipe(strategy="finetune", flip="auto"), runtime(cache))
     assert found.recipe == Recipe(strategy="finetune", flip=False)
+    assert found.reasons[0].startswith("No flips in training. Flips and turns, on 48 train images")
+    # What is given is kept, and nothing is asked.
+    given = Recipe(strategy="finetune", flip=True)
+    assert choices.decide(hs.read(tmp_path), given, runtime(cache)) == choices.Choices(given)
 
 
 @pytest.mark.slow
