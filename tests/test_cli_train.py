@@ -113,11 +113,12 @@ from headstart import api
 from headstart.cli import signals
 from headstart.cli.main import run
 from headstart.core.errors import OptionError
+from headstart.core.recipe import Recipe
 
 def told(verb):
     def tell(*values, **named):
         runtime = named.pop("runtime")
-        recipe = [one.as_dict() for one in values if isinstance(one, api.Recipe)]
+        recipe = [one.as_dict() for one in values if isinstance(one, Recipe)]
         print(json.dumps({
             "verb": verb, "values": [str(one) for one in values], "named": {k: v and str(v) for k, v in named.items()},
             "choices": named.get("choices"), "recipe": recipe[0] if recipe else None,
