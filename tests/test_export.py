@@ -31,6 +31,7 @@ from headstart.features.parity import check  # noqa: E402
 from headstart.features.pixels import PixelSession  # noqa: E402
 from headstart.features.session import Session, _import_silently  # noqa: E402
 from headstart.heads.linear import LinearHead  # noqa: E402
+from headstart.heads.references import References  # noqa: E402
 from headstart.preprocess.nodes import add_preprocess  # noqa: E402
 from headstart.preprocess.spec import Preprocess  # noqa: E402
 from helpers import draw  # noqa: E402
@@ -255,6 +256,9 @@ def zoo() -> Embedder:
 def test_what_is_exported_is_what_is_accepted(zoo: Embedder) -> None:
     """One list for both: each operator on it is written by someone, and nothing else is."""
     head = {"Gemm", "Div", "Softmax"}
+    graph = Graph()
+    References.of(np.eye(6, 8, dtype=np.float32), 5).add_nodes(graph, "embedding")
+    head |= {one.op_type for one in graph.nodes}
     ours = [load_embedder(Recipe(precision=precision), None) for precision in ("float32", "int8")]
     written = {node.op_type for embedder in (zoo, *ours) for node in network_nodes(embedder)}
     assert written | head == set(OPERATORS)

@@ -331,6 +331,14 @@ def pooled(change: dict[str, Any]) -> Callable[[bytes], bytes]:
     return lambda s: spliced(s, node("MaxPool", IN, **(POOL | change)))
 
 
+def top_node(count: str, *outputs: str, **attributes: int) -> NodeProto:
+    return helper.make_node("TopK", [*IN, count], outputs or ["spliced", "a"], name="bomb", **attributes)
+
+
+def top(count: np.ndarray[Any, Any]) -> Callable[[bytes], bytes]:
+    return lambda s: spliced(s, top_node("n"), n=count)
+
+
 # Each with what the message says.
 SIZES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "Pad of 2^31": (after("Pad", "n", n=ints(0, 0, 0, 0, 0, 0, 0, 1 << 31)), "pads"),
@@ -455,6 +463,27 @@ SIZES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda s: spliced(s, node("LayerNormalization", [*IN, "w"], axis=99), w=np.ones(224, F32)), "absurd axis"
     ),
     "Relu of integers": (lambda s: spliced(s, node("Sigmoid", ["n"]), n=ints(1, 2)), "fit together"),
+    "TopK of 2^62": (top(ints(1 << 62)), "absurd number"),
+    "TopK of none": (top(ints(0)), "absurd number"),
+    "TopK of less than none": (top(ints(-1)), "absurd number"),
+    "TopK of several numbers": (top(ints(1, 2)), "absurd number"),
+    "TopK of more than there are": (top(ints(225)), "fit together"),
+    "TopK of what the image says": (lambda s: spliced(s, top_node("pre.batch")), "no constant"),
+    "TopK of an absent axis": (lambda s: spliced(s, top_node("n", axis=9), n=ints(1)), ""),
+    "TopK of one output": (lambda s: spliced(s, node("TopK", [*IN, "n"]), n=ints(1)), "one output"),
+    "TopK of three outputs": (
+        lambda s: spliced(s, helper.make_node("TopK", [*IN, "n"], ["spliced", "a", "b"]), n=ints(1)), "one output"
+    ),
+    "TopK whose places go on": (
+        lambda s: spliced(s, top_node("n", "a", "spliced"), n=ints(1)), "fit together"
+    ),
+    "TopK of integers": (
+        lambda s: spliced(s, helper.make_node("TopK", ["m", "n"], ["spliced", "a"]), m=ints(1, 2), n=ints(1)), ""
+    ),
+    "Cast to integers": (lambda s: spliced(s, node("Cast", IN, to=TensorProto.INT64)), "another type"),
+    "Cast to double precision": (lambda s: spliced(s, node("Cast", IN, to=TensorProto.DOUBLE)), "another type"),
+    "Cast to text": (lambda s: spliced(s, node("Cast", IN, to=TensorProto.STRING)), "another type"),
+    "Cast to nothing": (lambda s: spliced(s, node("Cast", IN)), "another type"),
     "a value before the pixels": (lambda s: spliced(s, node("Relu", ["pre.scaled"])), "fit together"),
 }  # fmt: skip
 
@@ -474,6 +503,8 @@ def test_sound_nodes_pass(sound: bytes) -> None:
         spliced(sound, node("LeakyRelu", IN, alpha=0.1)),
         spliced(sound, node("MaxPool", IN, **(POOL | {"strides": [1, 1], "pads": [0, 0, 1, 1]}))),
         spliced(sound, node("MatMul", [*IN, "w"]), w=np.zeros((224, 224), F32)),
+        spliced(sound, top_node("n", axis=2, largest=0, sorted=0), n=ints(224)),
+        spliced(sound, node("Cast", ["w"], "x", to=1), node("Mul", [*IN, "x"]), w=np.ones(1, np.int8)),
     ]  # fmt: skip
     for content in sounds:
         assert guard.check(content) is not None
@@ -695,6 +726,22 @@ def other_type(value: Any, kind: int) -> None:
     value.type.tensor_type.elem_type = kind
 
 
+def renamed(model: ModelProto, old: str, new: str) -> None:
+    for one in model.graph.node:
+        one.input[:] = [new if name == old else name for name in one.input]
+        one.output[:] = [new if name == old else name for name in one.output]
+
+
+def distance_is(model: ModelProto, value: str) -> None:
+    renamed(model, "distance", "other")
+    renamed(model, value, "distance")
+
+
+def map_is(model: ModelProto, value: str) -> None:
+    renamed(model, "feature_map", "other")
+    renamed(model, value, "feature_map")
+
+
 OUTSIDE: dict[str, Callable[[ModelProto], object]] = {
     "second input": lambda m: m.graph.input.add(name="more"),
     "input by another name": lambda m: setattr(m.graph.input[0], "name", "pixels"),
@@ -707,6 +754,25 @@ OUTSIDE: dict[str, Callable[[ModelProto], object]] = {
     "outputs swapped": lambda m: m.graph.output.append(m.graph.output[0]) or m.graph.output.__delitem__(0),
     "output missing": lambda m: m.graph.output.__delitem__(1),
     "output more": lambda m: m.graph.output.add(name="pool"),
+    "distance missing": lambda m: m.graph.output.__delitem__(2),
+    "distance missing, map in its place": lambda m: m.graph.output[2].CopyFrom(m.graph.output[3]),
+    "distance twice": lambda m: m.graph.output.append(m.graph.output[2]),
+    "map twice": lambda m: m.graph.output.append(m.graph.output[3]),
+    "distance after the map": lambda m: m.graph.output.append(m.graph.output[2]) or m.graph.output.__delitem__(2),
+    "distance of every reference": lambda m: setattr(
+        m.graph.output[2].type.tensor_type.shape.dim[1], "dim_value", 5
+    ),
+    "distance that is not computed": lambda m: m.graph.node.__delitem__(-1),
+    "distance of the similarities": lambda m: distance_is(m, "novelty.cosines"),
+    "map of one size": lambda m: setattr(m.graph.output[3].type.tensor_type.shape.dim[2], "dim_value", 8),
+    "map of any size": lambda m: m.graph.output[3].type.tensor_type.shape.dim[2].ClearField("dim_value"),
+    "map of other channels": lambda m: setattr(
+        m.graph.output[3].type.tensor_type.shape.dim[1], "dim_value", 1281
+    ),
+    "map of another rank": lambda m: m.graph.output[3].type.tensor_type.shape.dim.__delitem__(3),
+    "map of another type": lambda m: other_type(m.graph.output[3], TensorProto.UINT8),
+    "map of one image": lambda m: setattr(m.graph.output[3].type.tensor_type.shape.dim[0], "dim_value", 1),
+    "map of an early layer": lambda m: map_is(m, "_conv_stem.out"),
     "output of another type": lambda m: other_type(m.graph.output[0], TensorProto.INT64),
     "output of another rank": outputs_of_rank_one,
     "value_info": lambda m: m.graph.value_info.add(name="pool"),
@@ -771,6 +837,52 @@ def test_absurd_preprocessing(sound: bytes, record: dict[str, Any]) -> None:
 def test_no_metadata(sound: bytes) -> None:
     refused(changed(sound, lambda m: m.ClearField("metadata_props")), "is not a model of Headstart")
     refused(changed(sound, lambda m: setattr(m.metadata_props[0], "key", "other")), "is not a model of Headstart")
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"schema": 1}, "not those that Headstart writes"),
+        ({"familiarity": None}, "not those that Headstart writes"),
+        ({"familiarity": []}, "familiarity"), ({"familiarity": "x"}, "familiarity"), ({"familiarity": {}}, "threshold"),
+        ({"familiarity.threshold": None}, "threshold"), ({"familiarity.threshold": 0}, "threshold"),
+        ({"familiarity.threshold": "1"}, "threshold"), ({"familiarity.threshold": True}, "threshold"),
+        ({"familiarity.false_alarm_rate": 1}, "familiarity"), ({"familiarity.false_alarm_rate": -0.1}, "false_alarm"),
+        ({"familiarity.neighbours": 0}, "neighbours"), ({"familiarity.neighbours": 37}, "familiarity"),
+        ({"familiarity.neighbours": 5.0}, "neighbours"), ({"familiarity.references": [1]}, "references"),
+        ({"conformal": {}}, "conformal"), ({"conformal": {"images": 1, "scores": [2]}}, "conformal"),
+        ({"conformal": [0.5]}, "conformal"),
+        ({"reasons": "because"}, "reasons"), ({"reasons": {"a": 1}}, "reasons"), ({"reasons": [1]}, "reasons"),
+        ({"reasons": None}, "reasons"), ({"reasons": ["x"] * 101}, "reasons"),
+        ({"tolerance": {"distance": 0}}, "tolerance"), ({"tolerance": {"more": 1}}, "tolerance"),
+    ],
+)  # fmt: skip
+def test_damaged_doubts(sound: bytes, record: dict[str, Any], words: str) -> None:
+    def change(document: dict[str, Any]) -> None:
+        for key, value in record.items():
+            *outer, name = key.split(".")
+            (document[outer[0]] if outer else document)[name] = value
+
+    refused(with_metadata(sound, change), words)
+
+
+def test_damaged_distance_of_a_golden_image(sound: bytes) -> None:
+    for value in ("0.5", [0.5], True):
+        refused(with_metadata(sound, lambda r, value=value: r["golden"][0].update(distance=value)), "golden image")
+
+
+def test_without_a_doubt(sound: bytes) -> None:
+    """A model may have neither a distance nor a feature map, nor anything in the record of them."""
+
+    def plain(model: ModelProto) -> None:
+        del model.graph.output[2:]
+        record = json.loads(model.metadata_props[0].value)
+        for key in ("familiarity", "conformal", "reasons"):
+            del record[key]
+        model.metadata_props[0].value = json.dumps(record)
+
+    metadata = guard.check(changed(sound, plain))
+    assert (metadata.familiarity, metadata.conformal, metadata.reasons) == (None, None, ())
 
 
 def test_duplicated_metadata(sound: bytes) -> None:

@@ -43,7 +43,7 @@ def record(scores: NDArray[np.float64]) -> dict[str, Any]:
     count = len(scores)
     kept = min(count, MAX_SCORES)
     ordered = np.sort(scores)
-    ranks = [_rank(number, count, kept) for number in range(1, kept + 1)]
+    ranks = [-(-number * count // kept) for number in range(1, kept + 1)]
     return {"images": count, "scores": [float(f"{ordered[rank - 1]:.{_DIGITS}g}") for rank in ranks]}
 
 
@@ -61,8 +61,8 @@ def limit(conformal: Mapping[str, Any], coverage: float) -> float:
         raise OptionError(f"A coverage of {coverage:g}; expected a number above 0 and below 1, such as 0.9.")
     images, scores = conformal["images"], conformal["scores"]
     needed = math.ceil(coverage * (images + 1) - 1e-9)  # of a product that is whole but for rounding
-    found = (score for number, score in enumerate(scores, 1) if _rank(number, images, len(scores)) >= needed)
-    return float(next(found, math.inf))
+    # The first that is kept of this rank or above.
+    return float(scores[(needed - 1) * len(scores) // images]) if needed <= images else math.inf
 
 
 def members(probabilities: NDArray[Any], most: float) -> NDArray[np.int64]:
@@ -92,7 +92,3 @@ def parse(value: Any) -> dict[str, Any] | None:
     if type(images) is not int or not 1 <= len(scores) == min(images, MAX_SCORES) or sorted(scores) != scores:
         raise ModelError("The model's metadata has conformal scores that are not in order, or not all there.")
     return {**value, "scores": [float(one) for one in scores]}
-
-
-def _rank(number: int, count: int, kept: int) -> int:
-    return -(-number * count // kept)

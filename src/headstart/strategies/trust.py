@@ -125,5 +125,4 @@ def _measured(parts: Parts) -> NDArray[np.int64]:
 
 
 def _leaked(parts: Parts) -> NDArray[np.int64]:
-    leaked = getattr(parts, "leaked", None)
-    return np.flatnonzero(leaked) if leaked is not None else np.empty(0, np.int64)
+    return np.flatnonzero(parts.leaked)
