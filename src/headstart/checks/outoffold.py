@@ -47,7 +47,10 @@ def deal(
     first = order[np.unique(groups[order], return_index=True)[1]]  # of each group the member with the smallest key
     dealt = first[np.lexsort((keys[first], labels[first]))]  # class by class, in the order of the keys
     fold_of = np.empty(groups.max() + 1, np.int64)
-    fold_of[groups[dealt]] = np.arange(len(dealt)) % folds
+    for members in np.split(dealt, np.flatnonzero(np.diff(labels[dealt])) + 1):
+        # Each class begins with a fold of its own, which does not hang on the names of the classes.
+        begin = int(digests[members[0]][:8], 16)
+        fold_of[groups[members]] = (begin + np.arange(len(members))) % folds
     result: NDArray[np.int64] = fold_of[groups]
     return result
 

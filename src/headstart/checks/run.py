@@ -43,12 +43,12 @@ def run(
         near: Near duplicates, where they have been looked for already.
     """
     start = time.perf_counter()
-    if near is None:
-        prints = np.frombuffer(b"".join(one.fingerprint for one in traits), np.uint8).reshape(len(traits), -1)
-        near = near_duplicates(prints, matrix)
-    subject = Subject(table, tuple(digests), tuple(traits), matrix, input_px, near)
     # One thread inside the matrix products: two wait for each other, and long where another program runs.
     with threadpool_limits(1, user_api="blas"):
+        if near is None:
+            prints = np.frombuffer(b"".join(one.fingerprint for one in traits), np.uint8).reshape(len(traits), -1)
+            near = near_duplicates(prints, matrix)
+        subject = Subject(table, tuple(digests), tuple(traits), matrix, input_px, near)
         found = [
             *_unreadable(table),
             *copies.find(subject),
