@@ -449,3 +449,17 @@ def test_ten_thousand_images_take_less_than_twenty_seconds() -> None:
     )  # fmt: skip
     assert time.process_time() - start < 30
     assert report.counts["images"] == count
+
+
+def test_what_is_unlike_everything_is_not_given_another_class() -> None:
+    from headstart.checks import Finding
+    from headstart.data.table import ImageTable, Row
+
+    suggested = {"suggested": "b"}
+    findings = [Finding("label", "...", ("a/1",), suggested), Finding("label", "...", ("a/2",), suggested)]
+    table = ImageTable("made up", None, (Row("a/1", "a"), Row("a/2", "a"), Row("b/1", "b")))  # type: ignore[arg-type]
+    report = CheckReport(table, ("0",) * 3, (*findings, Finding("outlier", "...", ("a/1",))))
+    rows = list(csv.DictReader(io.StringIO(propose(report))))
+    assert [(row["path"], row["decision"], row["new_label"]) for row in rows] == [
+        ("a/1", "drop", ""), ("a/2", "relabel", "b"),
+    ]  # fmt: skip

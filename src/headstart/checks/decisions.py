@@ -131,10 +131,11 @@ def propose(report: CheckReport) -> str:
     before = read(report.table.decisions) if report.table.decisions else ()
     known = {one.path for one in before}
     labels = {row.path: row.label or "" for row in report.table.rows}
-    suspect = {finding.paths[0] for finding in report.findings if finding.kind == "label"}
+    suspect = {finding.paths[0] for finding in report.of("label")}
+    strange = {finding.paths[0] for finding in report.of("outlier")}
     proposals: dict[str, Decision] = {}
     for finding in report.findings:
-        for path, choice, new_label in _proposals(finding, suspect):
+        for path, choice, new_label in _proposals(finding, suspect, strange):
             one = Decision(path, labels.get(path, ""), choice, new_label, finding.kind, finding.message)
             kept = proposals.get(path)
             # The first finding spoils most; but what leaves an image out, or renames it, goes before what keeps it.
@@ -247,16 +248,19 @@ def _dropped(path: str, one: Decision) -> Skipped:
     return Skipped(path, f"left out by a decision (line {one.line}){f', {why}' if why else ''}", decided=True)
 
 
-def _proposals(finding: Finding, suspect: set[str]) -> Iterable[tuple[str, Choice, str]]:
+def _proposals(finding: Finding, suspect: set[str], strange: set[str]) -> Iterable[tuple[str, Choice, str]]:
     """Path, decision and new label for each image of a finding.
 
     Args:
         finding: The finding.
         suspect: Paths of all images whose label is likely wrong.
+        strange: Paths of all outliers.
     """
     facts = finding.facts
     if finding.kind == "unreadable":
         yield from ((path, "drop", "") for path in finding.paths)
+    elif finding.kind == "label" and finding.paths[0] in strange:  # of no class, it seems
+        yield finding.paths[0], "drop", ""
     elif finding.kind == "label":
         yield finding.paths[0], "relabel", str(facts["suggested"])
     elif finding.kind == "leak":  # what is measured on stays, and what would be learnt from it goes

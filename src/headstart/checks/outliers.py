@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 10
 MIN_IMAGES = 30  # with fewer there is no usual distance
-# Robust standard deviations above what is usual. On ants-bees its placeholder picture has 5.2 and the next photo 3.7; on
-# 1,797 digits one has 4.9 and the next 3.7. A single digit among the photos has 4.1 to 4.7, one of three 3.5 to 4.5;
-# photos among the digits have more than 30.
+# Robust standard deviations above what is usual. On ants-bees its placeholder picture has 5.2 and the next photo 3.7;
+# on 1,797 digits one has 4.9 and the next 3.7. A single digit among the photos has 4.1 to 4.7, one of three 3.5 to
+# 4.5; photos among the digits have more than 30.
 THRESHOLD = 4.0
 # Images that each is compared with; more would only cost time.
 MAX_REFERENCES = 20_000
