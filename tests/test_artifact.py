@@ -33,6 +33,7 @@ from headstart.strategies import finish
 from helpers import draw, headstart_cli
 
 STORED = Path(__file__).parent / "golden" / "model-1.onnx"
+STORED_2 = STORED.with_name("model-2.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -352,6 +353,52 @@ def test_stored_model_of_schema_1() -> None:
     pictures = [draw(label, seed) for seed in (70, 80, 90) for label in classifier.classes]
     assert [one.label for one in classifier.predict(pictures)] == list(classifier.classes) * 3
     assert STORED.stat().st_size < 4_000_000
+
+
+def test_stored_model_of_schema_1_has_no_doubts() -> None:
+    """It answers as before, without what came later."""
+    classifier = headstart.load(STORED)
+    metadata = classifier.metadata
+    assert (metadata.familiarity, metadata.conformal, metadata.reasons) == (None, None, ())
+    prediction = classifier.predict(draw("disc", 70))
+    assert (prediction.familiar, prediction.distance, prediction.labels) == (None, None, None)
+    result = classifier.run_pixels(np.asarray(draw("disc", 70)), feature_map=True)
+    assert (result.distance, result.feature_map) == (None, None)
+    expected = np.array([0.948, 0.020, 0.032])
+    assert classifier.classes[result.probabilities.argmax()] == "disc"
+    assert result.probabilities == pytest.approx(expected, abs=0.05)
+
+
+def test_stored_model_of_schema_2() -> None:
+    """It loads, verifies, predicts and doubts with every later version; never write it anew."""
+    classifier = headstart.load(STORED_2)
+    metadata = classifier.metadata
+    assert (metadata.schema, metadata.version) == (2, "0.1.0")
+    assert metadata.reasons == ("Probe: the quickest strategy, and no other was asked for.",)
+    assert metadata.familiarity is not None
+    assert metadata.familiarity["threshold"] == pytest.approx(0.27608, abs=1e-5)
+    assert classifier.verify().passed
+    pictures = [draw(label, seed) for seed in (70, 80, 90) for label in classifier.classes]
+    predictions = classifier.predict(pictures, coverage=0.9)
+    assert [one.label for one in predictions] == list(classifier.classes) * 3
+    assert all(one.familiar for one in predictions)
+    distances = [0.146, 0.031, 0.177, 0.148, 0.046, 0.179, 0.119, 0.024, 0.112]
+    assert [one.distance for one in predictions] == pytest.approx(distances, abs=0.02)
+    assert [one.labels for one in predictions[1:]] == [(one.label,) for one in predictions[1:]]
+    blank = classifier.predict(np.full((64, 64, 3), 255, np.uint8))
+    assert (blank.familiar, blank.distance) == (False, pytest.approx(0.5576, abs=0.02))
+    result = classifier.run_pixels(np.asarray(pictures[0]), feature_map=True)
+    assert result.feature_map is not None
+    assert result.feature_map.shape == (7, 7, 1280)
+    assert STORED_2.stat().st_size < 4_000_000
+
+
+def test_a_poisoned_reference_is_noticed() -> None:
+    content = poisoned(STORED_2.read_bytes(), "novelty.scales", 0.5)
+    result = Classifier(content).verify()
+    assert not result.passed
+    assert result.distance_difference > 0.05
+    assert result.probability_difference < 0.03
 
 
 def test_stored_model_in_the_program(tmp_path: Path) -> None:

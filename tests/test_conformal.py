@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +170,18 @@ def test_sets_of_predictions(classifier: Classifier, unsure: Classifier) -> None
         assert sizes == sorted(sizes)
         assert sizes[-1] == 3  # more is asked for than the scores can show: every class
     assert [one.labels for one in unsure.predict([picture, picture], coverage=0.9)] == [prediction.labels] * 2
+
+
+def test_sets_elsewhere(model: Path, unsure: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The few lines of the page on the model file give the same sets."""
+    page = (Path(__file__).parent.parent / "docs" / "model-file.md").read_text("utf-8")
+    (code,) = re.findall(r"^```py\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    picture = draw("disc", 41)
+    for classifier in (Classifier.load(model), unsure):
+        about = json.loads(classifier.metadata.to_json())
+        exec(code, {"about": about, "probabilities": classifier.predict_proba([picture])})
+        expected = classifier.predict(picture, coverage=0.9).labels
+        assert set(ast.literal_eval(capsys.readouterr().out)) == set(expected or ())
 
 
 def test_old_models_have_none() -> None:
