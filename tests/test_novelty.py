@@ -291,6 +291,27 @@ def test_twelve_images(tmp_path: Path) -> None:
     assert familiarity["held_out"] is None or familiarity["held_out"]["images"] == 12
 
 
+@pytest.mark.slow
+def test_threshold_of_a_trained_network_is_that_of_images_it_did_not_learn_from(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    source = write_images(tmp_path / "shapes", {"disc": 50, "stripes": 50, "noise": 50})
+    recipe = headstart.Recipe(strategy="finetune", epochs=1)
+    run = headstart.train(source, recipe, runtime=headstart.Runtime(cache=tmp_path / "cache"))
+    familiarity, chose = run.classifier.metadata.familiarity, run.fitted.details["validation_images"]
+    learnt = sum(part == "train" for part in run.fitted.parts) - chose
+    assert familiarity is not None
+    assert familiarity["calibrated_on"] == chose
+    assert familiarity["references"] == learnt
+    assert familiarity["false_alarm_rate"] == pytest.approx(max(0.04, 1 / (chose + 1)))
+    assert run.fitted.details["familiarity"] == familiarity
+    # What is in the graph is the final network's, not the one it began with.
+    rows = [i for i, part in enumerate(run.fitted.parts) if part != "train"]
+    predictions = run.classifier.predict([source / run.fitted.table.rows[row].path for row in rows])
+    assert familiarity["held_out"] is None or familiarity["held_out"]["images"] == len(rows)
+    if familiarity["held_out"]:
+        assert sum(one.familiar is False for one in predictions) == familiarity["held_out"]["flagged"]
+
+
 def test_session_gives_the_distance(model: Path) -> None:
     classifier = Classifier.load(model)
     session = Session(model.read_bytes())

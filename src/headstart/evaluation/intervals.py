@@ -30,7 +30,7 @@ def wilson(successes: int, trials: int) -> Interval:
 
 def wilson_of_share(share: float, trials: float) -> Interval:
     """Wilson's interval of a share in 0..1 that is as certain as that of so many trials, a whole number or not."""
-    z2 = NORMAL_95**2
+    share, trials, z2 = float(share), float(trials), NORMAL_95**2
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = NORMAL_95 / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
     return max(0.0, centre - half), min(1.0, centre + half)
