@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -22,7 +23,20 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
-COMMANDS = [line for block in blocks("README.md", "sh") for line in block.splitlines() if line.startswith("headstart ")]
+COMMAND_NAMES = (
+    "train", "predict", "evaluate", "demo", "cache", "backbones", "recipes", "check", "compare", "report", "explain",
+)  # fmt: skip
+
+
+def commands(page: str) -> list[str]:
+    """The commands of a page, in their order."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    return [line.split(" #")[0] for line in lines if line.startswith("headstart ")]
+
+
+PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
+# What these speak of is there before: `photos`, `new`, and a run of them.
+RUN_PAGES = [f"docs/{name}.md" for name in ("checking", "choosing", "comparing", "explaining", "report")]
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +50,41 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_commands_of_the_readme(desk: Path) -> None:
-    assert [command.split()[1] for command in COMMANDS[:4]] == ["train", "predict", "evaluate", "verify"]
-    for command in COMMANDS:
-        done = headstart_cli(*shlex.split(command)[1:], cwd=desk, HEADSTART_CACHE=str(desk / "cache"))
+def run_commands(page: str, desk: Path) -> None:
+    for command in commands(page):
+        done = headstart_cli(*shlex.split(command)[1:], cwd=desk, timeout=300, HEADSTART_CACHE=str(desk / "cache"))
         assert done.code == 0, f"{command}\n{done.err}"
-        assert done.out
+        assert done.out, command
+
+
+def test_commands_of_the_readme(desk: Path) -> None:
+    assert [command.split()[1] for command in commands("README.md")[:4]] == ["train", "predict", "evaluate", "verify"]
+    run_commands("README.md", desk)
+
+
+@pytest.fixture
+def used_desk(desk: Path, tmp_path: Path) -> Path:
+    """A desk of one's own, with a run in `runs/photos`."""
+    for name in ("photos", "new"):
+        shutil.copytree(desk / name, tmp_path / name)
+    cache = str(tmp_path / "cache")
+    done = headstart_cli("train", "photos", "--out", "runs/photos", "-q", cwd=tmp_path, HEADSTART_CACHE=cache)
+    assert done.code == 0, done.err
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN_PAGES)
+def test_commands_and_python_of_the_docs(used_desk: Path, page: str) -> None:
+    if any("--out runs/photos" in command for command in commands(page)):
+        shutil.rmtree(used_desk / "runs")
+    run_commands(page, used_desk)
+    for code in blocks(page, "python"):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=used_desk, check=False,
+            env=os.environ | {"HEADSTART_CACHE": str(used_desk / "cache")},
+        )  # fmt: skip
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +104,7 @@ def test_python_of_the_docs(desk: Path, page: str, number: int, says: str) -> No
 
 def test_every_python_block_is_run() -> None:
     assert [len(blocks(page, "python")) for page in ("README.md", "docs/training.md")] == [2, 1]
+    assert set(PAGES) == {*RUN_PAGES, "docs/training.md", "docs/model-file.md"}
 
 
 def test_reader_of_the_model_file_page(model: Path, shapes: Path, tmp_path: Path) -> None:
@@ -94,20 +138,18 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
 
 
 def test_nothing_is_left_to_fill_in() -> None:
-    assert not re.search(r"@[A-Z_]+@", (ROOT / "README.md").read_text("utf-8"))
+    for page in ("README.md", "CHANGELOG.md", *PAGES):
+        assert not re.search(r"@[A-Z_]+@|^FIGURES$", (ROOT / page).read_text("utf-8"), re.MULTILINE), page
 
 
 def test_links_lead_somewhere() -> None:
-    for page in ("README.md", "CONTRIBUTING.md", "docs/training.md"):
+    for page in ("README.md", "CONTRIBUTING.md", *PAGES):
         for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / page).read_text("utf-8")):
-            assert (ROOT / target).exists(), f"{page}: {target}"
+            assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
 
 
 def test_every_option_of_the_readme_exists() -> None:
-    text = "".join((ROOT / page).read_text("utf-8") for page in ("README.md", "docs/training.md"))
-    known = "".join(
-        headstart_cli(*command, "--help").out
-        for command in (["train"], ["predict"], ["evaluate"], ["demo"], ["cache"], ["backbones"], ["recipes"], [])
-    )
+    text = "".join((ROOT / page).read_text("utf-8") for page in ("README.md", *PAGES))
+    known = "".join(headstart_cli(*command, "--help").out for command in ([], *([name] for name in COMMAND_NAMES)))
     for option in set(re.findall(r"`(--[a-z-]+)`", text)):
         assert option in known, option
