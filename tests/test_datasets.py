@@ -97,7 +97,7 @@ def test_all_images_identical(tmp_path: Path) -> None:
 
 def test_one_embedding_for_all_is_refused(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Different files, and the network sees no difference."""
-    monkeypatch.setattr(Session, "run", lambda self, image: [np.ones(1280, np.float32)])
+    monkeypatch.setattr(Session, "run", lambda self, image, outputs=None: [np.ones(1280, np.float32)])
     with pytest.raises(SourceError, match="same embedding"):
         headstart.train(shapes, runtime=UNCACHED)
 
@@ -108,7 +108,7 @@ def test_features_that_are_no_numbers_name_the_first_file(
 ) -> None:
     run = Session.run
 
-    def broken(self: Session, image: np.ndarray) -> list[np.ndarray]:
+    def broken(self: Session, image: np.ndarray, outputs: object = None) -> list[np.ndarray]:
         (embedding,) = run(self, image)
         if np.array_equal(image, np.asarray(draw("noise", 3))):
             embedding[7] = value
