@@ -40,7 +40,7 @@ def check(
 
     Raises:
         SourceError: There is no such source, no image can be read, or the decisions do not fit it.
-        OptionError: Decisions were given beside a table.
+        OptionError: Decisions were given beside a table; or the recipe leaves the backbone or the fit open.
 
     Example:
         >>> headstart.check("photos/").counts["label"]  # doctest: +SKIP
@@ -49,6 +49,8 @@ def check(
     from headstart.core.errors import OptionError
 
     recipe, runtime = recipe or Recipe(), runtime or Runtime()
+    if recipe.is_open:
+        raise OptionError("The check looks with one network in one way, and auto was asked for.", "Name a backbone.")
     if isinstance(images, ImageTable):
         if decisions is not None:
             raise OptionError(

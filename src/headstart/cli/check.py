@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headstart.cli import options
-from headstart.cli import training_options as settings
 from headstart.cli.messages import DONE, SOME_SKIPPED
 
 if TYPE_CHECKING:
@@ -33,7 +32,9 @@ def check(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the files of --html and --fix-list where they exist.")
     ] = False,
-    backbone: settings.Backbone = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Network: lite0 (the default), torchvision:NAME, timm:NAME, file:PATH.")
+    ] = None,
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = "label",
     split_column: options.SplitColumn = "split",
