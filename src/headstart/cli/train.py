@@ -298,4 +298,6 @@ def _training(run: Run) -> str:
         words += f", best was {best}"
     if details.get("stopped") == "patience":
         words += f", stopped after {counted(run.recipe.patience, 'epoch')} without a better one"
+    if "folds" in seconds:
+        words += f"; a network for each fold in {seconds['folds']:.1f} s"
     return words
