@@ -17,6 +17,7 @@ import headstart as hs
 from headstart import recipes as kept
 from headstart.api.comparing import folders_of
 from headstart.core.errors import ExtraError, HeadstartError, OptionError, SourceError, StorageError
+from headstart.core.progress import Silent
 from headstart.strategies import compare as comparing
 from helpers import draw, headstart_cli, write_images
 
@@ -207,6 +208,29 @@ def test_a_comparison_is_not_replaced_by_accident(
     assert (again / "comparison.json").is_file()
     assert (again / "exact" / "model.onnx").read_bytes() == (folder / "exact" / "model.onnx").read_bytes()
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+class Interrupted(Silent):
+    """Stops the work where the second training would begin."""
+
+    def line(self, text: str) -> None:
+        if text.startswith("2 of 2"):
+            raise KeyboardInterrupt
+
+
+def test_an_interruption_keeps_what_is_finished(hard: Path, variants: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        hs.compare(
+            hard, recipes=names_of(variants, "small", "exact"), folder=folder,
+            runtime=hs.Runtime(cache=None, progress=Interrupted()),
+        )  # fmt: skip
+    assert hs.load(folder / "small" / "model.onnx").verify().passed
+    assert not (folder / "comparison.json").exists()
+    again = hs.compare(
+        hard, recipes=names_of(variants, "small", "exact"), folder=folder, overwrite=True, runtime=RUNTIME
+    )
+    assert list(again.runs) == ["small", "exact"]
 
 
 def test_all_failed(hard: Path, variants: dict[str, Path]) -> None:
