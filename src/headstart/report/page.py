@@ -72,9 +72,9 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
 
 
-def interval(ends: tuple[float, float] | None, digits: int = 1) -> str:
+def interval(ends: tuple[float, float] | None, digits: int = 1, unit: str = "%") -> str:
     """``(0.909, 0.978)`` is ``90.9 to 97.8 %``; None is a dash."""
-    return "–" if ends is None else f"{100 * ends[0]:.{digits}f} to {100 * ends[1]:.{digits}f}\u00a0%"
+    return "–" if ends is None else f"{100 * ends[0]:.{digits}f} to {100 * ends[1]:.{digits}f}\u00a0{unit}"
 
 
 def decimals(value: float | None, digits: int = 3) -> str:

@@ -167,7 +167,7 @@ def lay(embedded: Embedded, recipe: Recipe) -> Ground:
     classes = features.table.require_classes()
     parts = divide(
         features.table, features.digests, classes, recipe,
-        traits=features.traits, cross_validate=recipe.strategy == "probe",
+        traits=features.traits, cross_validate=recipe.strategy in {"probe", "auto"},
     )  # fmt: skip
     rows, folds = parts.fit, parts.folds
     sampled = sample(parts.labels[rows], [features.digests[row] for row in rows])
