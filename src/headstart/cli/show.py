@@ -46,8 +46,8 @@ def show_evaluation(
         f"macro F1 {evaluation.macro_f1:.3f}, log loss {evaluation.log_loss:.3f}"
     )
     output.say(
-        f"Calibration error {_percent(evaluation.calibration_error)} "
-        f"(before temperature {_percent(evaluation.calibration_error_uncalibrated)})"
+        f"Calibration error {_percent(evaluation.calibration_error)} ({_range(evaluation.calibration_error_interval)}; "
+        f"before temperature {_percent(evaluation.calibration_error_uncalibrated)})"
     )
     output.say()
     _show_classes(output, evaluation)
