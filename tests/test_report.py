@@ -16,6 +16,7 @@ import pytest
 import headstart
 from headstart.core.errors import SourceError, StorageError
 from headstart.core.text import json_text
+from headstart.core.vectors import unit_rows
 from headstart.data import readers
 from headstart.features.extract import traits_key
 from headstart.features.thumbnails import LITE0_ENOUGH_PX, Thumbnails
@@ -354,7 +355,7 @@ def test_the_map_keeps_neighbours_as_scikit_learn_does() -> None:
     assert places.shape == (300, 2)
     assert places.min() >= 0
     assert places.max() == pytest.approx(1)
-    unit = layout.unit_rows(features)
+    unit = unit_rows(features)
     with threadpool_limits(1):
         theirs = TSNE(init="pca", perplexity=30, max_iter=500, random_state=0).fit_transform(unit)
     assert trustworthiness(unit, places, n_neighbors=10) > trustworthiness(unit, theirs, n_neighbors=10) - 0.01

@@ -13,6 +13,7 @@ from headstart.artifact.explanation import Neighbour
 from headstart.core.digest import digest_bytes, digest_record
 from headstart.core.errors import ImageError
 from headstart.core.options import Runtime
+from headstart.core.vectors import unit_rows
 from headstart.data import decode as decoder
 from headstart.data.table import ImageTable
 from headstart.features.cache import FeatureCache
@@ -50,13 +51,13 @@ def find_neighbours(
     Returns:
         For each image, the most similar first; and how many training images there were in the table.
     """
-    asked = _unit(embeddings)
+    asked = unit_rows(embeddings)
     best: list[list[Neighbour]] = [[] for _ in asked]
     block: list[_Learnt] = []
     found = 0
 
     def compare() -> None:
-        cosines = asked @ _unit(np.stack([one.embedding for one in block])).T  # (Q, B)
+        cosines = asked @ unit_rows(np.stack([one.embedding for one in block])).T  # (Q, B)
         for place, row in enumerate(cosines):
             nearest = np.argsort(-row, kind="stable")[:count]
             candidates = [replace(block[i].neighbour, similarity=float(row[i])) for i in nearest]
@@ -95,9 +96,3 @@ def find_neighbours(
         if block:
             compare()
     return [tuple(one) for one in best], found
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    result: NDArray[np.float32] = rows / np.maximum(lengths, np.float32(1e-12))
-    return result

@@ -12,6 +12,7 @@ import numpy as np
 from headstart.checks.findings import Finding
 from headstart.checks.subject import Subject
 from headstart.core.text import quoted
+from headstart.core.vectors import unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,8 +70,7 @@ def neighbour_distances(
         groups: Group number of each, (N,): copies of an image are no neighbours of it.
         neighbours: The k of each image, (N,), at least 1; it is lowered where there are fewer images.
     """
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    unit = (features / np.maximum(lengths, np.float32(1e-12))).astype(np.float32)
+    unit = unit_rows(features)
     some = np.arange(len(unit))
     if len(some) > MAX_REFERENCES:
         some = np.linspace(0, len(unit) - 1, MAX_REFERENCES).astype(np.int64)

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.core.vectors import unit_rows
 from headstart.data.traits import FINGERPRINT_PX
 
 if TYPE_CHECKING:
@@ -209,12 +210,11 @@ def _spot_distance(looks: NDArray[np.float32], one: NDArray[np.int64], other: ND
 
 def _by_embedding(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs that are far nearer by cosine than the fifth neighbour of either, a ratio test as that of Lowe 2004."""
-    lengths = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    unit = (embeddings / lengths).astype(np.float32)
+    unit = unit_rows(embeddings)
     coarse = unit
     if len(unit) > EXACT_IMAGES and unit.shape[1] > 2 * COARSE_PARTS:
-        coarse = unit @ np.random.default_rng(0).normal(size=(unit.shape[1], COARSE_PARTS)).astype(np.float32)
-        coarse /= np.maximum(np.linalg.norm(coarse, axis=1, keepdims=True), 1e-12)
+        directions = np.random.default_rng(0).normal(size=(unit.shape[1], COARSE_PARTS)).astype(np.float32)
+        coarse = unit_rows(unit @ directions)
     near = np.empty((len(unit), CANDIDATES), np.int64)
     distance = np.empty((len(unit), CANDIDATES), np.float32)
     for start in range(0, len(unit), BLOCK):

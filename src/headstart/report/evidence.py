@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.report.layout import unit_rows
+from headstart.core.vectors import unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

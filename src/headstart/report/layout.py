@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.core.vectors import unit_rows
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -46,13 +48,6 @@ def layout(features: NDArray[np.float32]) -> NDArray[np.float64]:
     places = _descend(affinities, components[:, :2] / components[:, 0].std() * 1e-4)
     places -= places.min(0)
     return places / max(float(places.max()), 1e-12)
-
-
-def unit_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows (N, D) scaled to length 1; rows of zeros stay."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64)).astype(np.float32)
-    result: NDArray[np.float32] = features / np.maximum(lengths, np.float32(1e-12))[:, None]
-    return result
 
 
 def kept_neighbours(features: NDArray[np.float32], places: NDArray[np.float64], neighbours: int = 10) -> float:
