@@ -419,3 +419,21 @@ def test_verdict_seldom_calls_one_better_where_all_are_alike() -> None:
         sentence = judge(candidates, compare(right, np.zeros(right.shape)), "150 images").sentence
         claims += "better than" in sentence.split(" If ")[0] or "worse" in sentence
     assert claims / SETS <= 0.05 + NOISE
+
+
+@pytest.mark.parametrize(("signs", "expected"), [([1, 1, 1, 1], 2 / 16), ([1] * 6, 2 / 64), ([1, -1], 1.0)])
+def test_sign_flips_of_equal_differences_are_coin_throws(signs: list[int], expected: float) -> None:
+    """Beside any number of images on which there is no difference."""
+    differences = np.array([*signs, *[0] * 3], float)
+    assert comparison.sign_flip_test(differences, np.arange(len(differences))) == pytest.approx(expected)
+
+
+def test_sign_flips_keep_their_level_and_clusters_flip_together() -> None:
+    """Of 200 sets without a difference about 5 % are called different; copies of an image are no evidence."""
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(200, 12)) * rng.exponential(size=(200, 12))
+    called = np.mean([comparison.sign_flip_test(one, np.arange(12)) < 0.05 for one in draws])
+    assert 0.02 < called < 0.09
+    alone = comparison.sign_flip_test(draws[0], np.arange(12))
+    copied = comparison.sign_flip_test(np.repeat(draws[0], 4), np.repeat(np.arange(12), 4))
+    assert copied == pytest.approx(alone)

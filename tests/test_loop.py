@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pickle
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,11 @@ import torch
 import headstart as hs
 from headstart.core.errors import DeviceError, OptionError, TrainingError
 from headstart.core.progress import Silent
-from headstart.training.checkpoint import found
+from headstart.training.checkpoint import Position, found
 from headstart.training.freezing import stages, trained
 from headstart.training.images import PLAIN, Key
 from headstart.training.loop import fit
+from headstart.training.session import Session
 from headstart.training.task import Trained
 from helpers import write_images
 from tiny import RUNTIME, recipe, state, task, tiny
@@ -215,6 +218,87 @@ def test_the_process_is_left_as_it_was(pictures: Path) -> None:
 def test_the_same_seed_gives_the_same_weights(pictures: Path) -> None:
     first, second = train(pictures, views=0, head="mlp")[0], train(pictures, views=0, head="mlp")[0]
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+# --- how far it goes ------------------------------------------------------------------------------------------------
+
+TOO_FAR: dict[str, Any] = {
+    "start": "probe", "lr": 0.01, "retries": 1, "epochs": 3, "views": 0, "unfreeze": "all", "batch_norm": "frozen",
+    "best_by": "calibrated", "warmup_epochs": 0.0,
+}  # fmt: skip
+
+
+def test_a_rate_that_spoils_the_start_is_tried_once_and_then_a_tenth_of_it(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse = itertools.chain([0.1], itertools.count(1.0))  # the start is never reached again
+
+    def validate(session: Any, advance: Any) -> dict[str, float]:
+        session.losses = np.full(len(session.task.validation), next(worse))
+        return {"validation_loss": 1.0, "validation_accuracy": 0.5, "validation_calibrated": float(session.losses[0])}
+
+    monkeypatch.setattr("headstart.training.loop.validate", validate)
+    one = task(pictures, recipe(**TOO_FAR | {"schedule": "constant"}))
+    before = state(one)
+    told = fit(one, RUNTIME)
+    assert [row["lr"] for row in told.history] == pytest.approx([None, *[0.01] * 3, *[0.001] * 3])
+    assert told.best_epoch == 0
+    assert all(torch.equal(value, state(one)[name]) for name, value in before.items())
+    assert "No epoch at a learning rate of up to 0.01 was better than the start" in told.notes[-1]
+    assert told.lr == pytest.approx(0.001)
+
+
+def test_it_does_not_begin_again_where_an_epoch_was_better(pictures: Path) -> None:
+    told = train(pictures, **TOO_FAR | {"lr": 0.003, "best_by": "loss", "epochs": 4})[1]
+    assert told.best_epoch > 0
+    assert len(told.history) == 5
+
+
+def test_beginning_again_is_resumed_to_the_bit(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted before the second try, and in it."""
+    monkeypatch.setattr("headstart.training.session.Session._is_best", lambda self, _: self.position.epoch in {0, 5})
+    settings = TOO_FAR | {"ema": 0.5}
+    whole, told = train(pictures, **settings)
+    assert told.best_epoch == 5
+    run = tmp_path / "run"
+    stop(pictures, run, 3, **settings)
+    stop(pictures, run, 4, resume=True, **settings)
+    resumed, again = train(pictures, dataclasses.replace(RUNTIME, folder=run, resume=True), **settings)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert again.notes == told.notes
+    assert [{**one, "seconds": 0} for one in again.history] == [{**one, "seconds": 0} for one in told.history]
+
+
+def test_small_squares_first_and_the_own_size_in_the_last_third(pictures: Path) -> None:
+    """What is validated, and what comes out, is of the backbone's own size throughout."""
+    one = task(pictures, recipe(train_px=16, epochs=3, views=0, unfreeze="all"))
+    seen: list[tuple[bool, int]] = []
+    one.network.register_forward_pre_hook(
+        lambda module, values: seen.append((module.head.training, values[0].shape[-1]))
+    )
+    fit(one, RUNTIME)
+    sides = [side for training, side in seen if training]
+    steps = len(sides) // 3
+    assert sides == [16] * (2 * steps) + [32] * steps
+    assert {side for training, side in seen if not training} == {32}
+
+
+def test_the_start_is_given_up_for_more_than_a_standard_error() -> None:
+    """Of 100 images one gains 1 and one loses 0.5: the mean gains 0.005, and its standard error is 0.011."""
+
+    def best(losses: np.ndarray, best_epoch: int = 0) -> bool:
+        start = np.full(100, 0.5)
+        position = Position(epoch=1, best_epoch=best_epoch, best_value=0.5, start_losses=start.tolist())
+        session: Any = SimpleNamespace(position=position, recipe=recipe(best_by="calibrated"), losses=losses)
+        return Session._is_best(session, float(losses.mean()))
+
+    better = np.full(100, 0.5)
+    better[:2] += -1, 0.5
+    assert not best(better)
+    assert best(better, best_epoch=1)  # among epochs the better one counts
+    better[1:4] -= 1
+    assert best(better)
+    assert not best(np.full(100, 0.5))
 
 
 # --- interruptions --------------------------------------------------------------------------------------------------

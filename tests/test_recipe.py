@@ -40,7 +40,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     # Those that exclude each other have tests of their own.
     free = [name for name in FIELDS if name not in {"strategy", "head", "precision", "pretrained", "weights", "views",
                                                     "unfreeze", "start", "mixup", "cutmix", "budget",
-                                                    "measure_by"}]  # fmt: skip
+                                                    "measure_by", "train_px"}]  # fmt: skip
     names = draw(st.lists(st.sampled_from(free), unique=True))
     if kind["strategy"] == "finetune":
         names.append("weights")
@@ -139,6 +139,8 @@ def test_whole_numbers_are_numbers() -> None:
         ({"strategy": "scratch", "start": "probe"}, "start is random"),
         ({"strategy": "finetune", "unfreeze": "all", "views": 4}, "nothing is frozen"),
         ({"strategy": "finetune", "mixup": 0.2, "views": 4}, "choose one"),
+        ({"strategy": "finetune", "views": 4, "train_px": 160}, "own size"),
+        ({"strategy": "scratch", "budget": 60}, "takes what it takes"),
         ({"strategy": "finetune", "pretrained": False, "weights": "w.pth"}, "choose one"),
         ({"strategy": "finetune", "head": "mlp", "start": "probe"}, "hidden layer"),
         ({"head": "mlp", "unfreeze": "last"}, "trains the head alone"),
@@ -153,7 +155,8 @@ def test_settings_that_exclude_each_other(settings: dict[str, Any], words: str) 
 
 @pytest.mark.parametrize("settings", [{"unfreeze": "all"}, {"mixup": 0.2}, {"cutmix": 1.0}], ids=str)
 def test_nothing_is_kept_where_nothing_can_be(settings: dict[str, Any]) -> None:
-    assert Recipe(strategy="finetune").views > 0
+    assert Recipe(strategy="finetune", unfreeze="last").views > 0
+    assert Recipe(strategy="finetune", views=2).unfreeze == "last"
     assert Recipe(strategy="finetune", **settings).views == 0
 
 
@@ -169,7 +172,7 @@ def test_defaults_that_follow_from_others() -> None:
 
 def test_differences_name_what_differs() -> None:
     one, two = Recipe(strategy="finetune", epochs=3), Recipe(strategy="finetune", epochs=5, flip=False)
-    assert one.differences(two) == ["epochs: 3, then 5", "flip: True, then False"]
+    assert one.differences(two) == ["epochs: 3, then 5", "flip: 'auto', then False"]
     assert "strategy: 'probe', then 'finetune'" in Recipe().differences(one)
     assert "epochs: None, then 3" in Recipe().differences(one)
     assert "epochs: 3, then None" in one.differences(Recipe())

@@ -18,6 +18,7 @@ from headstart.core.recipe import TRAINING
 PLAIN = {
     "accumulate": 1, "layer_decay": 1.0, "warmup_epochs": 0.0, "label_smoothing": 0.0, "ema": 0.0, "mixup": 0.0,
     "cutmix": 0.0, "augment": "none", "patience": 0, "weight_decay": 0.0, "start": "random", "views": 0,
+    "train_px": 0, "retries": 0,
     "precision": "float32", "class_weight": "none", "fit": "crop", "weights": "",
 }  # fmt: skip
 TUTORIAL = PLAIN | {

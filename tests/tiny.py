@@ -49,7 +49,16 @@ def tiny(seed: int = 0) -> Tiny:
 
 def recipe(**settings: Any) -> hs.Recipe:
     """A short fine-tuning from a random head."""
-    given = {"strategy": "finetune", "epochs": 2, "start": "random", "batch_size": 8, "lr": 0.01}
+    given = {
+        "strategy": "finetune",
+        "epochs": 2,
+        "start": "random",
+        "batch_size": 8,
+        "lr": 0.01,
+        "train_px": 0,
+        "best_by": "loss",
+        "flip": True,
+    }
     return hs.Recipe(**(given | settings))
 
 

@@ -80,7 +80,7 @@ def train(
     # Settings without a value are those of the strategy, so that they are filled in after the choices.
     recipe = dataclasses.replace(recipe, **chosen) if recipe else Recipe.from_dict(chosen)
     recipe = own.named(recipe) if own else recipe
-    runtime = runtime or Runtime()
+    runtime = dataclasses.replace(runtime or Runtime(), began=start)
     learn = strategies.find(recipe.strategy)
     table = images if isinstance(images, ImageTable) else read(images)
     refuse_skipped(table, runtime)

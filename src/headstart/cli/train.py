@@ -81,6 +81,8 @@ def train(
     crop_px: settings.CropPx = None,
     flip: settings.Flip = None,
     rotation: settings.Rotation = None,
+    train_px: settings.TrainPx = None,
+    retries: settings.Retries = None,
     patience: settings.Patience = None,
     best_by: settings.BestBy = None,
     unfreeze: settings.Unfreeze = None,
@@ -144,6 +146,11 @@ def train(
             _refuse_unwritable(folder)
         if made.strategy == "auto" and _environment_number("WORLD_SIZE") > 1:
             raise OptionError("Several processes train together, and the strategy auto is for one.", "Name a strategy.")
+        if made.budget and _environment_number("WORLD_SIZE") > 1:
+            raise OptionError(
+                "Several processes train together, and each would time itself to keep within the budget.",
+                "Give --epochs instead of --budget.",
+            )
         if made.strategy not in {"probe", "auto"}:
             runtime = dataclasses.replace(runtime, folder=folder)
             _hint_at_resuming(folder)

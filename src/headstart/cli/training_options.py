@@ -24,6 +24,14 @@ def _rate(text: str) -> float | str:
         return text
 
 
+def _count(text: str) -> int | str:
+    """A whole number where it is one; what else it may be, the recipe says."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 def _seconds(text: str) -> float:
     """Seconds of a time such as ``90s``, ``10m``, ``1.5h``; a bare number counts seconds."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
@@ -73,10 +81,15 @@ MeasureBy = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
 Budget = Annotated[
     float | None,
-    typer.Option(parser=_seconds, metavar="TIME", help="How long --strategy auto may take: 90s, 10m, 1h."),
+    typer.Option(parser=_seconds, metavar="TIME", help="How long --strategy finetune or auto may take: 90s, 10m, 1h."),
 ]
 MaxMegapixels = Annotated[int | None, typer.Option(help="Larger images are skipped.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the train images.")]
+Epochs = Annotated[
+    str | None,
+    typer.Option(
+        parser=_count, metavar="N|auto", help="Passes over the train images; auto: by their number and budget."
+    ),
+]
 BatchSize = Annotated[int | None, typer.Option(help="Images of one gradient, over all processes.")]
 Accumulate = Annotated[int | None, typer.Option(help="Gradients that are added up before a step.")]
 Optimizer = Annotated[str | None, typer.Option(help="adamw or sgd.")]
@@ -105,8 +118,22 @@ Flip = Annotated[
     typer.Option("--flip/--no-flip", help="Mirror every second image; without either, another auto lets them decide."),
 ]
 Rotation = Annotated[float | None, typer.Option(help="Largest turn in degrees to each side.")]
+TrainPx = Annotated[
+    str | None,
+    typer.Option(
+        parser=_count,
+        metavar="PX|auto",
+        help="Side of the images in the first two thirds of the epochs; 0: as predicted.",
+    ),
+]
+Retries = Annotated[
+    int | None,
+    typer.Option(help="Times to begin again at a tenth of the rate where no epoch was better than the start."),
+]
 Patience = Annotated[int | None, typer.Option(help="Stop after as many epochs without a better one; 0: never.")]
-BestBy = Annotated[str | None, typer.Option(help="Validation accuracy or loss chooses the best epoch.")]
+BestBy = Annotated[
+    str | None, typer.Option(help="What chooses the best epoch on the validation images: accuracy, loss, calibrated.")
+]
 Unfreeze = Annotated[str | None, typer.Option(help="What is trained: head, last stage, half of the stages, or all.")]
 Start = Annotated[str | None, typer.Option(help="What the head begins as: as the probe, random, or as in the weights.")]
 BatchNorm = Annotated[str | None, typer.Option(help="train: on the batch's statistics; frozen: keep those they have.")]

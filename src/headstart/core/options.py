@@ -53,6 +53,7 @@ class Runtime:
         folder: The run folder, where a training that may be interrupted keeps its checkpoints; None keeps none.
         resume: Go on from the last checkpoint in `folder`.
         main_process: Whether this process writes and tells; of several that train together, one does.
+        began: When the work began that a budget counts from, as `time.perf_counter` tells; None for when it is asked.
         tracker: Who is told the numbers of each epoch: ``tensorboard``, ``mlflow``, ``wandb`` or ``none``.
     """
 
@@ -64,6 +65,7 @@ class Runtime:
     folder: Path | None = None
     resume: bool = False
     main_process: bool = True
+    began: float | None = None
     tracker: str = "none"
 
     def __post_init__(self) -> None:

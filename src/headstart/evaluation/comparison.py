@@ -173,6 +173,28 @@ def swap_test(gains: NDArray[np.int64]) -> float:
     return min(1.0, float(chances[np.abs(sums) >= abs(int(gains.sum()))].sum()))
 
 
+def sign_flip_test(differences: NDArray[np.float64], clusters: NDArray[np.int64]) -> float:
+    """How often chance alone makes a mean difference this large, two-sided: the p-value of Fisher's permutation test.
+
+    Which of two candidates is better on a cluster would be a coin's throw, so that its sum keeps its size and takes
+    either sign. Exact for few clusters, else by 9,999 draws of a fixed seed (`scipy.stats.permutation_test`).
+
+    Args:
+        differences: Of paired values, float64 (N,).
+        clusters: Cluster of each, (N,); images of one cluster flip together.
+    """
+    from scipy.stats import permutation_test
+
+    sums = np.bincount(np.unique(clusters, return_inverse=True)[1], differences)
+    if len(sums) < 2 or not sums.any():
+        return 1.0
+    found = permutation_test(
+        (sums,), lambda values, axis: values.mean(axis=axis), permutation_type="samples", vectorized=True,
+        n_resamples=9999, batch=1000, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    return float(found.pvalue)
+
+
 def fold_test(values: NDArray[np.float64], folds: NDArray[np.int64]) -> tuple[float, Interval]:
     """P-value and 95 % interval of a mean difference over the folds of a cross-validation (Nadeau and Bengio 2003).
 

@@ -11,7 +11,6 @@ Girshick and Dollár 2019, "Rethinking ImageNet Pre-training"), and takes the lo
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import importlib.util
 import time
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from headstart.artifact import guard
 from headstart.artifact.writer import amend
 from headstart.core.errors import HeadstartError, OptionError, SourceError, StorageError
 from headstart.core.options import Runtime
-from headstart.core.progress import Silent
 from headstart.core.recipe import TRAINING, Recipe
 from headstart.core.text import counted
 from headstart.data.table import ImageTable
@@ -36,21 +34,12 @@ from headstart.features.extract import Features
 from headstart.strategies import probe
 from headstart.strategies.choices import decide
 from headstart.strategies.fitted import Fitted
-from headstart.strategies.own import Own
 from headstart.strategies.parts import Parts, divide
+from headstart.strategies.plan import TooLong
 from headstart.strategies.selection import Selection, select
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from headstart.training.task import Task, Trained
-
-# What is trained on each rung of fine-tuning, unless the user says.
-UNFREEZE = ("last", "all")
-# The export of a trained network takes about as long as it takes to embed as many images, and some seconds at least.
-EXPORT_IMAGES = 300
-EXPORT_SECONDS = 15.0
-PILOT_BATCHES = 2
 
 
 @dataclass(frozen=True)
@@ -72,14 +61,6 @@ class _Rung:
     probabilities: NDArray[np.float64]
 
 
-class _TooLong(Exception):  # noqa: N818  no error: the reason why a rung is not climbed
-    """A training was not begun, since it would take longer than there is time."""
-
-    def __init__(self, seconds: float, left: float) -> None:
-        super().__init__()
-        self.seconds, self.left = seconds, left
-
-
 def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     """Climb the ladder, and give what was chosen, with the reasons in its model file.
 
@@ -87,11 +68,11 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         SourceError: The images cannot be learnt from.
         OptionError: The recipe names something that does not exist, or would choose by what is measured.
     """
-    begun = time.perf_counter()
+    begun = runtime.began or time.perf_counter()
     _refuse(recipe)
     table.require_classes()
     # A training that goes on would go on without the others: nothing is kept for that.
-    runtime = dataclasses.replace(runtime, folder=None, resume=False)
+    runtime = dataclasses.replace(runtime, folder=None, resume=False, began=begun)
     below = of_probe(recipe)
     first = probe.fit(table, below, runtime)
     taken = time.perf_counter() - begun
@@ -106,21 +87,18 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         reasons.append("The strategy is the probe: fine-tuning needs PyTorch, pip install 'headstart[torch]'.")
         return _chosen(first, below, reasons, [])
     try:
-        ground = _Ground.of(first, of_finetune(recipe, UNFREEZE[0]))
+        ground = _Ground.of(first, of_finetune(recipe))
     except SourceError as error:
         reasons.append(f"The strategy is the probe: there is nothing to choose another by. {error.message}")
         return _chosen(first, below, reasons, [])
     rungs = [_Rung("the probe", below, first, taken, ground.of_probe(first, below, runtime))]
     deadline = begun + recipe.budget if recipe.budget else float("inf")
-    for name, above in _above(recipe):
-        best = rungs[_choose(rungs, ground)[0]]
-        if why := _cannot_pay(best, ground, tests=len(rungs)) or _no_time(first, deadline):
-            reasons.append(why)
-            break
-        climbed, why = _climb(name, above, table, ground, deadline, runtime)
-        if climbed is None:
-            reasons.append(why)
-            break
+    climbed = None
+    if not (why := _cannot_pay(rungs[0], ground) or _no_time(first, deadline)):
+        climbed, why = _climb("fine-tuning", of_finetune(recipe), table, ground, runtime)
+    if climbed is None:
+        reasons.append(why)
+    else:
         rungs.append(climbed)
     place, sentence = _choose(rungs, ground)
     if len(rungs) > 1:
@@ -136,20 +114,10 @@ def of_probe(recipe: Recipe) -> Recipe:
     return Recipe.from_dict(values | {"strategy": "probe"})
 
 
-def of_finetune(recipe: Recipe, unfreeze: str) -> Recipe:
-    """The fine-tuning of an `auto`, with the settings that were given; the images say whether flips are harmless."""
-    values = {name: value for name, value in recipe.as_dict().items() if name not in {"budget", "precision"}}
-    usual = {"unfreeze": unfreeze, "flip": "auto"}
-    return Recipe.from_dict(usual | values | {"strategy": "finetune", "measure_by": "holdout"})
-
-
-def _above(recipe: Recipe) -> list[tuple[str, Recipe]]:
-    """The rungs above the probe."""
-    parts = UNFREEZE if recipe.unfreeze is None else (recipe.unfreeze,)
-    if recipe.views and recipe.unfreeze is None:
-        parts = UNFREEZE[:1]  # kept views are of what is frozen
-    words = {"head": "the head", "last": "the last stage", "half": "half of the stages", "all": "all layers"}
-    return [(f"fine-tuning {words[part]}", of_finetune(recipe, part)) for part in parts]
+def of_finetune(recipe: Recipe) -> Recipe:
+    """The fine-tuning of an `auto`, with the settings that were given; how far it goes, it finds within the budget."""
+    values = {name: value for name, value in recipe.as_dict().items() if name != "precision"}
+    return Recipe.from_dict(values | {"strategy": "finetune", "measure_by": "holdout"})
 
 
 def _refuse(recipe: Recipe) -> None:
@@ -230,13 +198,13 @@ class _Ground:
         }  # fmt: skip
 
 
-def _cannot_pay(best: _Rung, ground: _Ground, *, tests: int) -> str:
+def _cannot_pay(best: _Rung, ground: _Ground) -> str:
     """Why no other could be shown to be better than this one, whatever it did; empty where one could."""
     right = ground.right(best.probabilities)
     wrong, n = int((~right).sum()), len(right)
     # The best that can come: it mends all mistakes and makes none. Groups are swapped whole, as in the test itself.
     gains = np.bincount(np.unique(ground.groups, return_inverse=True)[1], ~right).astype(np.int64)
-    p_value = min(1.0, comparison.swap_test(gains) * tests)
+    p_value = comparison.swap_test(gains)
     if p_value < LEVEL:
         return ""
     low, high = wilson(n - wrong, n)
@@ -258,22 +226,16 @@ def _no_time(first: Fitted, deadline: float) -> str:
     return f"Fine-tuning {need} {_time(max(left, 0))} of the budget are left: it was not begun."
 
 
-def _climb(
-    name: str, recipe: Recipe, table: ImageTable, ground: _Ground, deadline: float, runtime: Runtime
-) -> tuple[_Rung | None, str]:
+def _climb(name: str, recipe: Recipe, table: ImageTable, ground: _Ground, runtime: Runtime) -> tuple[_Rung | None, str]:
     """Train one rung; or why it was not, or came to nothing."""
     from headstart.strategies import finetune
 
     begun = time.perf_counter()
     try:
         choices = decide(table, recipe, runtime)
-        own = Own(loop=_timed(deadline)) if deadline < float("inf") else None
-        fitted = finetune.fit(table, choices.recipe, runtime, own)
-    except _TooLong as stop:
-        return None, (
-            f"{name.capitalize()} would take about {_time(stop.seconds)}, by {PILOT_BATCHES} batches that were tried, "
-            f"and {_time(max(stop.left, 0))} of the budget are left: it was not begun."
-        )
+        fitted = finetune.fit(table, choices.recipe, runtime)
+    except TooLong as stop:
+        return None, f"{stop.message} It was not begun."
     except StorageError:
         raise
     except HeadstartError as error:
@@ -285,57 +247,15 @@ def _climb(
         )
     fitted = _with_reasons(fitted, choices.reasons)
     probabilities = fitted.choosing.probabilities if fitted.choosing else np.empty(0)
-    return _Rung(name, choices.recipe, fitted, time.perf_counter() - begun, probabilities), ""
-
-
-def _timed(deadline: float) -> Any:
-    """A training loop that begins only where it would end in time."""
-
-    def loop(task: Task, runtime: Runtime) -> Trained:
-        seconds, left = estimate(task, runtime), deadline - time.perf_counter()
-        if seconds > left:
-            raise _TooLong(seconds, left)
-        trained: Trained = importlib.import_module("headstart.training.loop").fit(task, runtime)
-        return trained
-
-    return loop
-
-
-def estimate(task: Task, runtime: Runtime) -> float:
-    """Seconds that a training will take, with the export and the evaluation after it.
-
-    A copy of the network is trained on a few batches for two epochs: where outputs of the frozen part are kept, the
-    first computes them, and the second shows what an epoch takes without.
-
-    Args:
-        task: What is to be trained; it is left as it is.
-        runtime: Cache, device.
-    """
-    import copy
-
-    recipe, rows = task.recipe, task.train[: PILOT_BATCHES * task.recipe.batch_size]
-    pilot = dataclasses.replace(
-        task, network=copy.deepcopy(task.network), train=rows, validation=task.validation[: len(rows)],
-        recipe=dataclasses.replace(
-            recipe, epochs=2, views=min(recipe.views, 1), lr=1e-5 if recipe.lr == "auto" else recipe.lr, patience=0
-        ),
-    )  # fmt: skip
-    quiet = dataclasses.replace(runtime, folder=None, resume=False, tracker="none", progress=Silent())
-    trained = importlib.import_module("headstart.training.loop").fit(pilot, quiet)
-    seconds = {one["epoch"]: one["seconds"] for one in trained.history}
-    images = len(rows) + len(pilot.validation)
-    each = seconds[2] / images
-    # Of one image by the whole network forward; where nothing is kept it is about a third of a step.
-    forward = max((seconds[1] - seconds[2]) / images, 0.0) if recipe.views else each / 3
-    every = len(task.train) + len(task.validation)
-    epochs = recipe.epochs + (recipe.lr == "auto")
-    kept = forward * (min(recipe.views, recipe.epochs) * len(task.train) + len(task.validation))
-    after = max(EXPORT_SECONDS, EXPORT_IMAGES * forward) + len(task.labels) * forward
-    return float(epochs * every * each + kept + after)
+    return _Rung(name, fitted.recipe or choices.recipe, fitted, time.perf_counter() - begun, probabilities), ""
 
 
 def _choose(rungs: list[_Rung], ground: _Ground) -> tuple[int, str]:
-    """The place of the cheapest of those that cannot be told apart, and the sentence that says so."""
+    """The place of the cheapest of those that cannot be told apart, and the sentence that says so.
+
+    Few images choose, and where both are mostly right a handful of mistakes cannot show what all probabilities together
+    do: what is no less accurate counts as better too where its log loss is shown to be lower.
+    """
     right = np.array([ground.right(rung.probabilities) for rung in rungs])
     losses = np.array([negative_log_likelihood(rung.probabilities, ground.labels) for rung in rungs])
     pairs = comparison.compare(right, losses, groups=ground.groups)
@@ -347,6 +267,14 @@ def _choose(rungs: list[_Rung], ground: _Ground) -> tuple[int, str]:
     shares = ", ".join(
         f"{rung.name} {100 * one.mean():.1f} %" for rung, one in zip(rungs, right, strict=True)
     )  # fmt: skip
+    if len(rungs) == 2 and not pairs[0].resolved and (right[1].sum() >= right[0].sum()):
+        p_value = comparison.sign_flip_test(losses[0] - losses[1], np.array(ground.groups))
+        if p_value < LEVEL and losses[1].mean() < losses[0].mean():
+            return 1, (
+                f"Use {rungs[1].name}: on {ground.words} its log loss is {losses[1].mean():.3f}, that of "
+                f"{rungs[0].name} {losses[0].mean():.3f} (p = {p_value:.2g}), "
+                f"and its accuracy is no lower. Right were: {shares}."
+            )
     return verdict.chosen, f"{verdict.sentence} Right were: {shares}."
 
 

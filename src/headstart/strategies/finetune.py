@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from headstart.core.errors import DeviceError, OptionError, StorageError, Traini
 from headstart.core.extras import require
 from headstart.core.files import folder_lock, make_folder
 from headstart.core.options import Runtime
-from headstart.core.recipe import Recipe
+from headstart.core.recipe import OWN, Recipe
 from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
 from headstart.features.extract import Features, extract
@@ -33,9 +34,10 @@ from headstart.strategies.crossval import predict_by_folds
 from headstart.strategies.embed import embed
 from headstart.strategies.examine import examine
 from headstart.strategies.fitted import Fitted, HeldOut
-from headstart.strategies.own import OWN, Own, refuse_missing
+from headstart.strategies.own import Own, refuse_missing
 from headstart.strategies.parity import pictures
 from headstart.strategies.parts import Parts, count, divide
+from headstart.strategies.plan import plan
 from headstart.strategies.proof import prove_against_network
 from headstart.strategies.selection import Selection, select
 from headstart.strategies.trust import build as build_trust
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
     from headstart.training.images import Images
     from headstart.training.network import Network
-    from headstart.training.task import Trained
+    from headstart.training.task import Task, Trained
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     require("torch", "torch", f"The strategy {recipe.strategy}")
     from headstart.training.devices import check
     from headstart.training.images import Images
+    from headstart.training.task import Task
 
+    began = runtime.began or time.perf_counter()
     own = own or Own()
     refuse_missing(recipe, own)
     check(recipe, runtime)
@@ -108,8 +112,13 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     images = Images(data.table, recipe, preprocess)
     begin = copy.deepcopy(loaded.module) if data.parts.cross_validated else None
     network = _network(loaded, data, recipe, runtime, own)
+    task = partial(Task, network=network, images=images, labels=data.parts.labels, classes=len(data.classes),
+                   train=data.selection.learn, validation=data.selection.choose)  # fmt: skip
+    planned = plan(task(recipe=recipe), runtime, _left(recipe, data, began))
+    recipe = planned.recipe
+    laps.lap("plan")
     with _unfinished(data, recipe, runtime, loaded.weights):
-        trained = _train(network, images, data, recipe, runtime, own)
+        trained = _train(task(recipe=recipe), runtime, own)
         laps.lap("train")
         by_folds = None
         if begin is not None:
@@ -137,8 +146,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
             **(_details(trained) if trained else {}),
             **finished.details,
         },
-        notes=(*finished.notes, *(trained.notes if trained else ())),
+        notes=(*finished.notes, *planned.notes, *(trained.notes if trained else ())),
         files=files,
+        recipe=recipe,
         folder=runtime.folder,
     )
 
@@ -203,16 +213,20 @@ def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runti
     return Network(loaded.module, head)
 
 
-def _train(network: Network, images: Images, data: _Data, recipe: Recipe, runtime: Runtime, own: Own) -> Trained | None:
+def _left(recipe: Recipe, data: _Data, began: float) -> float | None:
+    """Seconds of the budget for each network that is trained; None where there is no budget."""
+    if not recipe.budget:
+        return None
+    networks = 1 + (recipe.folds if data.parts.cross_validated else 0)
+    return (recipe.budget - (time.perf_counter() - began)) / networks
+
+
+def _train(task: Task, runtime: Runtime, own: Own) -> Trained | None:
     """Train a network in place; it ends on the CPU, in evaluation mode."""
     from headstart.training.loop import fit as train
-    from headstart.training.task import Task
 
-    trained = (own.loop or train)(Task(
-        network=network, images=images, labels=data.parts.labels, classes=len(data.classes),
-        train=data.selection.learn, validation=data.selection.choose, recipe=recipe,
-    ), runtime)  # fmt: skip
-    network.to("cpu").eval()
+    trained = (own.loop or train)(task, runtime)
+    task.network.to("cpu").eval()
     return trained
 
 
@@ -231,11 +245,15 @@ def _predict_by_folds(
     """
     from headstart.heads.common import to_probabilities
     from headstart.training.scores import scores
+    from headstart.training.task import Task
 
     def learn(parts: Parts, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
         fold = replace(data, parts=parts, selection=select(parts, data.digests, recipe))
         network = _network(replace(begin, module=copy.deepcopy(begin.module)), fold, recipe, runtime, own)
-        _train(network, images, fold, recipe, runtime, own)
+        _train(Task(
+            network=network, images=images, labels=parts.labels, classes=len(fold.classes),
+            train=fold.selection.learn, validation=fold.selection.choose, recipe=recipe,
+        ), runtime, own)  # fmt: skip
         choose = fold.selection.choose
         rows = np.concatenate([choose, parts.held_out])
         inside, outside = np.split(scores(network, images, rows, recipe, runtime), [len(choose)])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from headstart.core.errors import OptionError
-from headstart.core.recipe import Recipe
+from headstart.core.recipe import OWN, Recipe
 from headstart.preprocess.spec import Preprocess
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from headstart.core.options import Runtime
     from headstart.training.task import Task, Trained
-
-OWN = "own"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,20 +40,26 @@ class Position:
     Attributes:
         epoch: Epochs that are done.
         lr: Learning rate of the head.
+        retry: How often training began again.
+        before: Epochs that were done before it began again; 0 where it did not.
         history: Numbers of each epoch.
         best_epoch: The best epoch so far; 0 is the start.
         best_value: Its validation accuracy or loss; None before the first.
         worse: Epochs since then.
         seconds: Time that the epochs took.
+        start_losses: Loss of each validation image at the start, in nats, where they choose by calibrated loss.
     """
 
     epoch: int = 0
     lr: float = 0.0
+    retry: int = 0
+    before: int = 0
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best_epoch: int = 0
     best_value: float | None = None
     worse: int = 0
     seconds: float = 0.0
+    start_losses: list[float] = field(default_factory=list)
 
 
 def save(accelerator: Accelerator, run: Path, position: Position, best: Weights, average: Weights | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -37,10 +37,12 @@ class Key(NamedTuple):
     Attributes:
         row: Row of the table.
         view: Number of the augmented view, or `PLAIN`.
+        side_px: Side S of the square; 0 for the backbone's own.
     """
 
     row: int
     view: int
+    side_px: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,23 +72,34 @@ class Images(Dataset[torch.Tensor]):
         self.recipe = recipe
         self.preprocess = preprocess
         self.augment = Augment(recipe, preprocess)
+        self._smaller: dict[int, tuple[Preprocess, Augment]] = {}
         self._kept: dict[int, NDArray[np.uint8]] = {}
         self._bytes = 0
         self._local = _Local(table)
 
-    def __getitem__(self, key: tuple[int, int]) -> torch.Tensor:
+    def __getitem__(self, key: tuple[int, int] | Key) -> torch.Tensor:
         """Normalised pixels, float32 (3, S, S), of a row in a view; see `Key`.
 
         Raises:
             SourceError: The image cannot be read any more.
         """
-        row, view = key
+        row, view, side_px = Key(*key)
         image = self.decoded(row)
+        preprocess, augment = self._at(side_px)
 
         def plain() -> torch.Tensor:
-            return torch.from_numpy(self._local.session(self.preprocess).run(image))
+            return torch.from_numpy(self._local.session(preprocess).run(image))
 
-        return plain() if view == PLAIN else self.augment(image, plain, [self.recipe.seed, view, row])
+        return plain() if view == PLAIN else augment(image, plain, [self.recipe.seed, view, row])
+
+    def _at(self, side_px: int) -> tuple[Preprocess, Augment]:
+        """How images are prepared and changed for a side of the square."""
+        if not side_px:
+            return self.preprocess, self.augment
+        if side_px not in self._smaller:
+            preprocess = replace(self.preprocess, size_px=side_px)
+            self._smaller[side_px] = (preprocess, Augment(self.recipe, preprocess))
+        return self._smaller[side_px]
 
     def decoded(self, row: int) -> NDArray[np.uint8]:
         """Decoded pixels, uint8 (H, W, 3)."""
@@ -114,19 +127,19 @@ class _Local:
         self._table = table
         self._lock = threading.Lock()
         self._process = os.getpid()
-        self._session: PixelSession | None = None
+        self._sessions: dict[Preprocess, PixelSession] = {}
         self.storage = table.storage
 
     def session(self, preprocess: Preprocess) -> PixelSession:
         with self._lock:
-            if self._session is None:
-                self._session = PixelSession(preprocess)
-        return self._session
+            if preprocess not in self._sessions:
+                self._sessions[preprocess] = PixelSession(preprocess)
+            return self._sessions[preprocess]
 
     def renew(self) -> None:
         """Open anew what a forked process shares with its parent."""
         if os.getpid() != self._process:
-            self._lock, self._session = threading.Lock(), None
+            self._lock, self._sessions = threading.Lock(), {}
             self.storage = self._table.storage.reopened()
 
 
@@ -152,8 +165,8 @@ class Feed(Protocol):
         """Do now what must be done once for these rows in this view."""
         ...
 
-    def __call__(self, shares: Sequence[NDArray[np.int64]], view: int) -> Iterator[Batch]:
-        """The batches of these rows (none of which is empty) in one view."""
+    def __call__(self, shares: Sequence[NDArray[np.int64]], view: int, side_px: int = 0) -> Iterator[Batch]:
+        """The batches of these rows (none of which is empty) in one view; see `Key`."""
         ...
 
 
@@ -187,9 +200,9 @@ class PixelFeed:
     def prepare(self, rows: NDArray[np.int64], view: int) -> None:
         """See `Feed`: pixels are made when they are asked for."""
 
-    def __call__(self, shares: Sequence[NDArray[np.int64]], view: int) -> Iterator[Batch]:
+    def __call__(self, shares: Sequence[NDArray[np.int64]], view: int, side_px: int = 0) -> Iterator[Batch]:
         """See `Feed`."""
-        self._keys.lists = [[Key(int(row), view) for row in rows] for rows in shares]
+        self._keys.lists = [[Key(int(row), view, side_px) for row in rows] for rows in shares]
         for rows, pixels in zip(shares, self._loader, strict=True):
             moved = pixels.to(self._device, memory_format=torch.channels_last, non_blocking=True)
             yield Batch((moved,), self._labels[torch.from_numpy(rows)].to(self._device))
@@ -212,8 +225,8 @@ class ArrayFeed:
     def prepare(self, rows: NDArray[np.int64], view: int) -> None:
         """See `Feed`: all is there."""
 
-    def __call__(self, shares: Sequence[NDArray[np.int64]], view: int) -> Iterator[Batch]:
-        """See `Feed`; there is one view."""
+    def __call__(self, shares: Sequence[NDArray[np.int64]], view: int, side_px: int = 0) -> Iterator[Batch]:
+        """See `Feed`; there is one view, and embeddings have no size."""
         for rows in map(torch.from_numpy, shares):
             yield Batch((self._features[rows].to(self._device),), self._labels[rows].to(self._device))
 

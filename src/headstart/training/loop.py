@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import nn
 from torch.nn import functional
 
@@ -18,14 +19,16 @@ from headstart.core.errors import OptionError, TrainingError
 from headstart.core.options import Runtime
 from headstart.core.progress import Advance
 from headstart.core.recipe import Recipe
+from headstart.heads.linear import fit_temperature
 from headstart.training import rates
 from headstart.training.batch_norm import count_batch
+from headstart.training.checkpoint import Position
 from headstart.training.devices import accelerator
 from headstart.training.images import PLAIN, Batch, batches, order, share
 from headstart.training.memory import keeping_memory, memory_guard
 from headstart.training.network import train_mode
 from headstart.training.range_test import range_test
-from headstart.training.session import Session
+from headstart.training.session import RETRY_SHARE, Session
 from headstart.training.task import Task, Trained
 
 if TYPE_CHECKING:
@@ -55,25 +58,15 @@ def fit(task: Task, runtime: Runtime) -> Trained:
             # The start is a candidate too: what fine-tuning makes worse is not kept.
             begun = time.perf_counter()
             with runtime.progress.stage("Validating", len(task.validation)) as advance:
-                loss, accuracy = validate(session, advance)
+                validated = validate(session, advance)
             session.finish_epoch({
-                "epoch": 0, "train_loss": None, "train_accuracy": None, "validation_loss": loss,
-                "validation_accuracy": accuracy, "lr": None, "seconds": time.perf_counter() - begun,
+                "epoch": 0, "train_loss": None, "train_accuracy": None, **validated,
+                "lr": None, "seconds": time.perf_counter() - begun,
             })  # fmt: skip
-        total = (recipe.epochs - position.epoch) * (len(task.train) + len(task.validation))
-        stopped = False
-        with runtime.progress.stage("Training", total) as advance:
-            for epoch in range(position.epoch + 1, recipe.epochs + 1):
-                if stopped := bool(recipe.patience and position.worse >= recipe.patience):
-                    break
-                begun = time.perf_counter()
-                train_loss, train_accuracy, rate = train_epoch(session, epoch, advance)
-                loss, accuracy = validate(session, advance)
-                seconds = time.perf_counter() - begun
-                session.finish_epoch({
-                    "epoch": epoch, "train_loss": train_loss, "train_accuracy": train_accuracy,
-                    "validation_loss": loss, "validation_accuracy": accuracy, "lr": rate, "seconds": seconds,
-                })  # fmt: skip
+        stopped = train_epochs(session)
+        while not position.best_epoch and position.retry < recipe.retries:
+            session.begin_again()
+            stopped = train_epochs(session)
         session.end()
         images = len(task.train) * sum(1 for one in position.history if one["epoch"])
         return Trained(
@@ -86,26 +79,50 @@ def fit(task: Task, runtime: Runtime) -> Trained:
             images_per_second=images / max(position.seconds, 1e-9),
             stopped_early=stopped,
             range_test=session.range_test,
-            notes=tuple(session.notes),
+            notes=(*session.notes, *_retried(position)),
         )
+
+
+def train_epochs(session: Session) -> bool:
+    """Train until the epochs or the patience are at an end; whether it was the patience.
+
+    Where the training goes on from a checkpoint, the epochs that it holds are not repeated.
+    """
+    task, recipe, position = session.task, session.recipe, session.position
+    last = position.before + int(recipe.epochs)
+    total = (last - position.epoch) * (len(task.train) + len(task.validation))
+    with session.runtime.progress.stage("Training", total) as advance:
+        for epoch in range(position.epoch + 1, last + 1):
+            if recipe.patience and position.worse >= recipe.patience:
+                return True
+            begun = time.perf_counter()
+            train_loss, train_accuracy, rate = train_epoch(session, epoch, advance)
+            validated = validate(session, advance)
+            session.finish_epoch({
+                "epoch": epoch, "train_loss": train_loss, "train_accuracy": train_accuracy, **validated,
+                "lr": rate, "seconds": time.perf_counter() - begun,
+            })  # fmt: skip
+    return False
 
 
 def train_epoch(session: Session, epoch: int, advance: Advance) -> tuple[float, float, float]:
     """Train for one epoch; its mean loss, its accuracy, and the last learning rate."""
     task, recipe, accelerate = session.task, session.recipe, session.accelerate
     view = epoch - 1
-    advance(0, f"epoch {epoch}/{recipe.epochs}")
+    since = epoch - session.position.before  # its number since the training began, or began again
+    epochs = session.position.before + int(recipe.epochs)
+    advance(0, f"epoch {epoch}/{epochs}")
     session.feed.prepare(task.train, view)
     train_mode(session.network, session.stages, batch_norm=recipe.batch_norm)
     rows = task.train[order(len(task.train), recipe.seed, epoch)]
     parts = batches(rows, recipe.batch_size)
     own = [_not_empty(share(part, accelerate.process_index, accelerate.num_processes), part) for part in parts]
     losses, right, seen = 0.0, 0, 0
-    for number, batch in enumerate(session.feed([rows for rows, _ in own], view)):
+    for number, batch in enumerate(session.feed([rows for rows, _ in own], view, rates.side_px(recipe, since))):
         first = number - number % recipe.accumulate
         group = parts[first : first + recipe.accumulate]
         last = number == first + len(group) - 1
-        step = (epoch - 1) * session.steps_per_epoch + number // recipe.accumulate
+        step = (since - 1) * session.steps_per_epoch + number // recipe.accumulate
         rates.set_rate(session.optimizer, rates.factor(recipe, step, session.steps_per_epoch))
         # The loss is a sum over this process's images, divided by the weight of all images of the step: so the
         # gradient is the same however a batch is divided over processes and over accumulated parts.
@@ -126,13 +143,19 @@ def train_epoch(session: Session, epoch: int, advance: Advance) -> tuple[float, 
         count = len(own[number][0]) if own[number][1] else 0
         hits = int((scores.argmax(1) == batch.labels).sum()) if count else 0
         losses, right, seen = losses + value, right + hits, seen + count
-        advance(len(parts[number]), _words(epoch, recipe.epochs, losses / max(seen, 1), right / max(seen, 1)))
+        advance(len(parts[number]), _words(epoch, epochs, losses / max(seen, 1), right / max(seen, 1)))
     losses, right = session.summed(losses, right)
     return losses / session.weight(rows), right / len(rows), float(session.optimizer.param_groups[0]["lr"])
 
 
-def validate(session: Session, advance: Advance) -> tuple[float, float]:
-    """Mean loss and accuracy on the validation images, by the averaged weights where there are some."""
+def validate(session: Session, advance: Advance) -> dict[str, float]:
+    """Numbers of the validation images, by the averaged weights where there are some.
+
+    Returns:
+        ``validation_loss`` and ``validation_accuracy``; and where that chooses the epoch ``validation_calibrated``, the
+        mean loss after the temperature (Guo et al. 2017) that makes it least. The losses of the images themselves
+        are then in the session's `losses`.
+    """
     rows, accelerate = session.task.validation, session.accelerate
     session.network.eval()
     model = session.module if session.average is None else session.average.eval()
@@ -142,15 +165,33 @@ def validate(session: Session, advance: Advance) -> tuple[float, float]:
         if len(own := share(part, accelerate.process_index, accelerate.num_processes))
     ]  # fmt: skip
     losses, right = 0.0, 0
+    found: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
+    calibrated = session.recipe.best_by == "calibrated"
     with torch.no_grad():
         for batch in session.feed(parts, PLAIN):
             with accelerate.autocast():
                 scores = model(*batch.values).float()
             losses += float(functional.cross_entropy(scores, batch.labels, reduction="sum"))
             right += int((scores.argmax(1) == batch.labels).sum())
+            if calibrated:
+                found.append((scores.cpu().numpy(), batch.labels.cpu().numpy()))
             advance(len(batch.labels) * accelerate.num_processes)
     losses, right = session.summed(losses, right)
-    return losses / len(rows), right / len(rows)
+    numbers = {"validation_loss": losses / len(rows), "validation_accuracy": right / len(rows)}
+    if calibrated:
+        session.losses = _calibrated(gather_object(found))
+        numbers["validation_calibrated"] = float(session.losses.mean())
+    return numbers
+
+
+def _calibrated(batches_: list[tuple[NDArray[np.float32], NDArray[np.int64]]]) -> NDArray[np.float64]:
+    """The loss of each image in nats, (V,), after the temperature that makes their mean least."""
+    scores, labels = (np.concatenate(values) for values in zip(*batches_, strict=True))
+    calibrated = torch.from_numpy(scores.astype(np.float64) / fit_temperature(scores, labels))
+    losses: NDArray[np.float64] = functional.cross_entropy(
+        calibrated, torch.from_numpy(labels), reduction="none"
+    ).numpy()
+    return losses
 
 
 def _loss(session: Session, batch: Batch, epoch: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -204,6 +245,17 @@ def _check_batch(task: Task) -> None:
             f"batch_size = {task.recipe.batch_size} is larger than the {len(task.train):,} images to learn from.",
             f"Choose --batch-size {max(1, min(len(task.train) // 4, 32))} or so.",
         )
+
+
+def _retried(position: Position) -> tuple[str, ...]:
+    """The note on a training that began again."""
+    if not position.retry:
+        return ()
+    first = position.lr / RETRY_SHARE**position.retry
+    return (
+        f"No epoch at a learning rate of up to {first:.2g} was better than the start on the images that choose the "
+        f"epoch: training began again from there, at {position.lr:.2g}.",
+    )
 
 
 def _not_empty(own: NDArray[np.int64], part: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:

@@ -28,6 +28,9 @@ from headstart.training.views import ViewFeed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# Where a rate was too high for the start, the next one is clearly lower.
+RETRY_SHARE = 0.1
+
 
 class Session:
     """The moving parts of one training: network, batches, optimiser, averages, and where it stands.
@@ -42,6 +45,7 @@ class Session:
         average: The running average of the weights, where there is one.
         position: Where the training stands.
         best: The best weights of `module` so far, on the CPU.
+        losses: Loss of each validation image in the last validation, (V,), where they choose by calibrated loss.
 
     Args:
         task: What is to be trained.
@@ -55,6 +59,7 @@ class Session:
         self.notes: list[str] = []
         self.range_test: tuple[tuple[float, float], ...] = ()
         self.position = Position()
+        self.losses: NDArray[np.float64] | None = None
         network = self.network.to(accelerate.device, memory_format=torch.channels_last)
         every = stages(network.backbone)
         self.stages = trained(every, self.recipe.unfreeze)
@@ -109,6 +114,15 @@ class Session:
                 self.average.load_state_dict(average)
         return self.position
 
+    def begin_again(self) -> None:
+        """Go back to the start, which no epoch was better than, and learn at a tenth of the rate from there."""
+        position = self.position
+        self.module.load_state_dict(self.best)
+        self.average = _average(self.module, self.recipe)
+        rates.lower(self.optimizer, RETRY_SHARE)
+        position.lr *= RETRY_SHARE
+        position.retry, position.before, position.worse = position.retry + 1, position.epoch, 0
+
     def finish_epoch(self, numbers: dict[str, Any]) -> None:
         """Keep the best weights, write a checkpoint, and tell the numbers."""
         position, recipe = self.position, self.recipe
@@ -116,9 +130,7 @@ class Session:
         position.history.append(numbers)
         position.seconds += numbers["seconds"]
         value = numbers[f"validation_{recipe.best_by}"]
-        if position.best_value is None or (
-            value > position.best_value if recipe.best_by == "accuracy" else value < position.best_value
-        ):
+        if self._is_best(value):
             position.best_epoch, position.best_value, position.worse = numbers["epoch"], value, 0
             self.best = _weights(self.module if self.average is None else self.average.module)
         else:
@@ -129,7 +141,26 @@ class Session:
         told = {key: number for key, number in numbers.items() if number is not None and key != "epoch"}
         self.accelerate.log(told, step=numbers["epoch"])
         if self.accelerate.is_main_process:
-            self.runtime.progress.line(_line(numbers, recipe.epochs))
+            self.runtime.progress.line(_line(numbers, position.before + int(recipe.epochs)))
+
+    def _is_best(self, value: float) -> bool:
+        """Whether the epoch that was just validated is the best so far.
+
+        By the calibrated loss the start is only given up for an epoch that is better by more than the standard error
+        of the difference (Breiman et al. 1984, the one-standard-error rule): of many epochs one is always better on
+        these few images.
+        """
+        position = self.position
+        if position.best_value is None:
+            position.start_losses = [] if self.losses is None or position.epoch else self.losses.tolist()
+            return True
+        if self.recipe.best_by == "accuracy":
+            return value > position.best_value
+        margin = 0.0
+        if position.start_losses and not position.best_epoch and self.losses is not None:
+            differences = np.array(position.start_losses) - self.losses
+            margin = float(differences.std() / math.sqrt(len(differences)))
+        return value < position.best_value - margin
 
     def end(self) -> None:
         """Load the best weights back, and put the network on the CPU."""

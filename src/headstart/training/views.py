@@ -83,8 +83,8 @@ class ViewFeed:
             kept.places[row] = (len(kept.blocks), place)
         kept.blocks.append(block)
 
-    def __call__(self, shares: Sequence[NDArray[np.int64]], view: int) -> Iterator[Batch]:
-        """The batches of these rows in one view, which was prepared for them."""
+    def __call__(self, shares: Sequence[NDArray[np.int64]], view: int, side_px: int = 0) -> Iterator[Batch]:
+        """The batches of these rows in one view, which was prepared for them; kept outputs have the size they have."""
         kept = self._kept[self._number(view)]
         for rows in shares:
             labels = self._labels[torch.from_numpy(rows)].to(self._device)

@@ -17,7 +17,7 @@ import numpy as np
 from headstart.core.errors import SourceError
 from headstart.core.options import Runtime
 from headstart.core.progress import Advance, Progress
-from headstart.core.recipe import Recipe
+from headstart.core.recipe import OWN, Recipe
 from headstart.core.text import counted, quoted
 from headstart.data.splits import deal_folds
 from headstart.data.table import ImageTable
@@ -27,7 +27,6 @@ from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.features.extract import Features
 from headstart.heads import linear
 from headstart.strategies.embed import Embedded, embed
-from headstart.strategies.own import OWN
 from headstart.strategies.parts import divide
 
 if TYPE_CHECKING:
