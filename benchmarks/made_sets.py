@@ -42,7 +42,7 @@ def textures(rng: np.random.Generator, label: str) -> Image.Image:
 def dots(rng: np.random.Generator, label: str) -> Image.Image:
     """As many dots as the class says, of any size and colour, none on another, on a cloudy ground."""
     clouds = Image.fromarray(rng.integers(60, 200, (7, 7, 3), np.uint8)).resize((SIZE_PX, SIZE_PX), 3)
-    pixels = np.asarray(clouds, np.float64)
+    pixels = np.array(clouds, np.float64)
     y, x = np.mgrid[:SIZE_PX, :SIZE_PX]
     placed: list[tuple[float, float, float]] = []
     while len(placed) < int(label):
@@ -50,9 +50,8 @@ def dots(rng: np.random.Generator, label: str) -> Image.Image:
         row, column = rng.uniform(radius + 2, SIZE_PX - radius - 2, 2)
         if all(np.hypot(row - r, column - c) > radius + other + 4 for r, c, other in placed):
             placed.append((row, column, radius))
-            inside = np.hypot(y - row, x - column) < radius
             colour = rng.choice([rng.uniform(0, 50, 3), rng.uniform(215, 255, 3)])
-            pixels = np.where(inside[..., None], colour, pixels)
+            pixels[np.hypot(y - row, x - column) < radius] = colour
     return _image(pixels + rng.normal(0, 8, pixels.shape))
 
 

@@ -31,7 +31,7 @@ class Row:
     Attributes:
         title: For the table.
         choices: Arguments of `headstart train`.
-        epochs: As its recipe says; 0 for none.
+        epochs: As its recipe says; what `finetune` plans for 200 images; 0 for none.
         share: Of the work of an epoch that trains all layers, for the estimate.
     """
 
@@ -48,7 +48,7 @@ ROWS = {
         "recipe `tutorial-feature-extraction`", ("--recipe", "tutorial-feature-extraction"), 25, FORWARD_SHARE
     ),
     "probe": Row("`probe` (the default)", ("--strategy", "probe"), 0, FORWARD_SHARE),
-    "finetune": Row("`finetune`", ("--strategy", "finetune"), 10, FORWARD_SHARE),
+    "finetune": Row("`finetune`", ("--strategy", "finetune"), 8, 1),
 }
 
 

@@ -98,11 +98,12 @@ def test_rows_follow_the_recipes():
     import strategies
     from headstart import recipes
     from headstart.core.recipe import Recipe
+    from headstart.strategies.plan import usual_epochs
 
     for name in ("tutorial-finetune", "tutorial-feature-extraction"):
         assert strategies.ROWS[name].epochs == recipes.load(name)["epochs"]
-    for name in ("scratch", "finetune"):
-        assert strategies.ROWS[name].epochs == Recipe(strategy=name).epochs
+    assert strategies.ROWS["scratch"].epochs == Recipe(strategy="scratch").epochs
+    assert strategies.ROWS["finetune"].epochs == usual_epochs(200)
 
 
 def test_rows_can_be_shortened_but_the_probe_has_no_epochs():
@@ -112,7 +113,7 @@ def test_rows_can_be_shortened_but_the_probe_has_no_epochs():
         return " ".join(strategies.command_of(strategies.ROWS[name], Path("photos"), Path("run"), epochs))
 
     assert "--epochs 2" in words("scratch", 2)
-    assert "--epochs 10" in words("finetune", 30)  # at most
+    assert "--epochs 8" in words("finetune", 30)  # at most
     assert "--epochs" not in words("finetune", None)
     assert "--epochs" not in words("probe", 2)
     row = {"scratch": strategies.ROWS["scratch"]}

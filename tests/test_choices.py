@@ -417,7 +417,10 @@ def test_recipes_that_leave_the_backbone_open() -> None:
 
 
 def test_the_flip_is_open_where_something_else_is_and_it_was_not_given() -> None:
-    assert Recipe(strategy="finetune").flip is True
+    assert Recipe(strategy="finetune").flip == "auto"
+    assert Recipe(strategy="finetune", backbone="own").flip is True  # its embeddings are not there to ask
+    assert Recipe(strategy="scratch").flip is True
+    assert Recipe(strategy="scratch", fit="auto").flip == "auto"
     assert Recipe(strategy="finetune", fit="auto").flip == "auto"
     assert Recipe(strategy="finetune", fit="auto", flip=True).flip is True
     assert Recipe(strategy="finetune", backbone="auto", flip=False).flip is False

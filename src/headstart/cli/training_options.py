@@ -115,7 +115,9 @@ CropScale = Annotated[float | None, typer.Option(help="Smallest share of the are
 CropPx = Annotated[int | None, typer.Option(help="Side of the random crop, of which the centre is used; 0: as usual.")]
 Flip = Annotated[
     bool | None,
-    typer.Option("--flip/--no-flip", help="Mirror every second image; without either, another auto lets them decide."),
+    typer.Option(
+        "--flip/--no-flip", help="Mirror every second image; finetune lets the train images decide without either."
+    ),
 ]
 Rotation = Annotated[float | None, typer.Option(help="Largest turn in degrees to each side.")]
 TrainPx = Annotated[
@@ -134,7 +136,9 @@ Patience = Annotated[int | None, typer.Option(help="Stop after as many epochs wi
 BestBy = Annotated[
     str | None, typer.Option(help="What chooses the best epoch on the validation images: accuracy, loss, calibrated.")
 ]
-Unfreeze = Annotated[str | None, typer.Option(help="What is trained: head, last stage, half of the stages, or all.")]
+Unfreeze = Annotated[
+    str | None, typer.Option(help="What is trained: head, last stage, half of the stages, or all (the default).")
+]
 Start = Annotated[str | None, typer.Option(help="What the head begins as: as the probe, random, or as in the weights.")]
 BatchNorm = Annotated[str | None, typer.Option(help="train: on the batch's statistics; frozen: keep those they have.")]
 Views = Annotated[
@@ -182,7 +186,7 @@ def make_recipe(name: str | None, options: Mapping[str, Any], *, fast: bool) -> 
     recipe = Recipe.from_dict(settings)
     if not fast:
         return recipe
-    if recipe.unfreeze == "all":
+    if recipe.unfreeze == "all" and ("unfreeze" in settings or recipe.strategy != "finetune"):
         raise OptionError(
             "--fast keeps the outputs of the frozen part, and with unfreeze = all nothing is frozen.",
             "Choose --unfreeze last, or leave --fast out.",

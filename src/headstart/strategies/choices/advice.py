@@ -1,7 +1,9 @@
 """The rule of thumb of transfer learning, for the user's own images: what people would try before they measure.
 
 The rule is that of Stanford's course CS231n ("Transfer Learning", four cases: a small or a large set, similar to the
-one that the backbone was trained on or different). It names no numbers; the two here are ours, and told as such.
+one that the backbone was trained on or different). It names no numbers; the two here are ours, and told as such. For a
+small and different set the course advises a linear classifier on earlier layers; measured here, fine-tuning all layers
+won by far on such sets (letters in many fonts: 98.5 against 62.8 %; stripes of two periods: 94 against 78 %).
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ _ROWS_AT_ONCE = 4096
 RULE = "a rule of thumb (CS231n), not a measurement of your strategies"
 
 _ADVICE = {
-    ("small", "similar"): "a linear head on the frozen backbone (probe); fine-tuning would rather learn by heart",
+    ("small", "similar"): "a linear head on the frozen backbone (probe); fine-tuning would rather overfit",
     ("large", "similar"): "fine-tune the whole network (finetune, unfreeze = all); there is enough to learn from",
-    ("small", "different"): "a linear head on the frozen backbone (probe), perhaps fine-tuned gently in its last "
-    "stages (finetune, unfreeze = last); what the last layers know of ImageNet may not be what matters here",
+    ("small", "different"): "fine-tune the whole network (finetune), which begins with the probe's solution and "
+    "keeps it where nothing is better; what the last layers know of ImageNet may not be what matters here",
     ("large", "different"): "train the whole network (finetune, unfreeze = all, begins better than scratch, which may "
     "do as well)",
     ("small", "unknown"): "begin with a linear head on the frozen backbone (probe)",
