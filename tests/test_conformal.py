@@ -18,15 +18,25 @@ from hypothesis import strategies as st
 import headstart
 from headstart.artifact import prediction_sets
 from headstart.artifact.classifier import Classifier
-from headstart.artifact.prediction_sets import CAVEAT, MAX_SCORES, limit, members, parse, record
+from headstart.artifact.prediction_sets import (
+    CAVEAT,
+    MAX_SCORES,
+    limit,
+    measured,
+    members,
+    parse,
+    record,
+    record_measured,
+)
 from headstart.artifact.writer import amend
 from headstart.core.errors import ModelError, OptionError
 from headstart.core.progress import Silent
 from headstart.data.demo import write_digits
-from headstart.evaluation.conformal import calibrate, measure, scores
+from headstart.evaluation.conformal import calibrate, held_out, measure, scores
 from helpers import draw, headstart_cli
 
 STORED = Path(__file__).parent / "golden" / "model-1.onnx"
+STORED_2 = STORED.with_name("model-2.onnx")
 
 
 def drawn(count: int, classes: int, apart: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +62,10 @@ def test_by_hand() -> None:
     assert limit(kept, 0.05) == 0.1
     assert limit(kept, 0.91) == math.inf
     assert members(np.array([0.2, 0.5, 0.3], np.float32), 0.7).tolist() == [1, 2]
-    assert members(np.array([0.2, 0.5, 0.3]), 0.4).tolist() == []
+    assert members(np.array([0.2, 0.5, 0.3]), 0.4).tolist() == [1]
+    assert members(np.array([0.4, 0.4, 0.2]), 0.4).tolist() == [0]  # the first of equals, which is the label
+    assert members(np.array([0.2, 0.5, 0.3]), 0.4, allow_empty=True).tolist() == []
+    assert members(np.array([0.2, 0.5, 0.3]), 0.7, allow_empty=True).tolist() == [1, 2]
     assert members(np.array([0.2, 0.5, 0.3]), math.inf).tolist() == [1, 2, 0]
 
 
@@ -87,18 +100,127 @@ def test_coverage_is_what_was_asked_for(images: int, classes: int, apart: float)
         kept = calibrate(*drawn(images, classes, apart, rng))
         new, labels = drawn(200, classes, apart, rng)
         for coverage, shares in found.items():
-            shares.append(measure(kept, new, labels, coverage).covered)
+            shares.append(measure(kept, new, labels, coverage, allow_empty=True).covered)
     assert 0.88 <= np.mean(found[0.9]) <= 0.93
     for coverage, shares in found.items():
         # On average it is between what was asked for and 1 / (n + 1) more; 40,000 images show it to half a point.
         assert coverage - 0.01 <= np.mean(shares) <= coverage + 1 / (images + 1) + 0.01
 
 
+def truth(kept: dict, probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> float:
+    """Share of sets that hold the true class, from `members` alone."""
+    most = limit(kept, coverage)
+    return float(np.mean([label in members(one, most) for one, label in zip(probabilities, labels, strict=True)]))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(
+    ("images", "classes", "apart_by", "accuracy"),
+    [(60, 3, 1.5, 0.75), (153, 5, 2.5, 0.89), (150, 2, 3.0, 0.98), (400, 10, 3.9, 0.98), (3000, 5, 1.5, 0.63)],
+)
+def test_told_coverage_is_the_true_one(
+    images: int, classes: int, apart_by: float, accuracy: float, apart: bool
+) -> None:
+    """Unbiased, and within the interval that is told about as often as that claims; coverage as asked for holds too."""
+    rng = np.random.default_rng(images + apart)
+    fresh, fresh_labels = drawn(20_000, classes, apart_by, rng)
+    right = fresh.argmax(1) == fresh_labels
+    assert right.mean() == pytest.approx(accuracy, abs=0.02)
+    for coverage in (0.8, 0.9, 0.95):
+        told, true, inside = [], [], 0
+        for _ in range(300):
+            probabilities, labels = drawn(images, classes, apart_by, rng)
+            kept = calibrate(probabilities, labels)
+            if apart:
+                probabilities, labels = drawn(images, classes, apart_by, rng)
+            kept["measured"] = held_out(probabilities, labels, "val", apart=apart)
+            found = measured(parse(json.loads(json.dumps(kept))) or {}, coverage)
+            true.append(measure(kept, fresh, fresh_labels, coverage).covered)
+            told.append(found.coverage)
+            inside += found.interval[0] <= true[-1] <= found.interval[1]
+            assert not found.at_least
+        noise = np.std(np.subtract(told, true)) / math.sqrt(len(told))
+        assert np.mean(told) == pytest.approx(np.mean(true), abs=4 * noise + 1 / images)
+        assert np.mean(true) >= max(coverage, right.mean()) - 0.01
+        assert inside / len(told) >= 0.9
+
+
+def test_told_coverage_is_that_of_leaving_one_out() -> None:
+    """Counted image by image, with the quantile of the others."""
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        probabilities, labels = drawn(40, 4, 1.6, rng)
+        kept = calibrate(probabilities, labels) | {"measured": held_out(probabilities, labels, "val", apart=False)}
+        for coverage in (0.5, 0.8, 0.9):
+            hits = 0
+            for one in range(40):
+                others = np.arange(40) != one
+                most = limit(calibrate(probabilities[others], labels[others]), coverage)
+                hits += labels[one] in members(probabilities[one], most)
+            assert measured(kept, coverage).coverage == pytest.approx(hits / 40)
+            # Others than these are counted as they are.
+            apart = kept | {"measured": kept["measured"] | {"apart": True}}
+            assert measured(apart, coverage).coverage == pytest.approx(truth(kept, probabilities, labels, coverage))
+
+
+def test_no_set_is_empty_at_an_accuracy_of_98() -> None:
+    rng = np.random.default_rng(1)
+    kept = calibrate(*drawn(1000, 10, 3.9, rng))
+    new, labels = drawn(5000, 10, 3.9, rng)
+    before, now = measure(kept, new, labels, allow_empty=True), measure(kept, new, labels)
+    assert (new.argmax(1) == labels).mean() == pytest.approx(0.98, abs=0.01)
+    assert 0.06 <= before.empty <= 0.12
+    assert now.empty == 0
+    assert now.covered == pytest.approx(truth(kept, new, labels, 0.9))
+    assert now.covered >= 0.97
+
+
+def test_told_of_old_files_is_a_lower_bound() -> None:
+    rng = np.random.default_rng(2)
+    for classes, apart_by in ((2, 1.5), (2, 3.0), (6, 1.5), (6, 2.5)):
+        probabilities, labels = drawn(300, classes, apart_by, rng)
+        old = calibrate(probabilities, labels) | {"split": "val"}
+        new = old | {"measured": held_out(probabilities, labels, "val", apart=False)}
+        for coverage in (0.5, 0.8, 0.9):
+            bound, exact = measured(old, coverage), measured(new, coverage)
+            assert (bound.at_least, bound.interval[1], bound.images, bound.split) == (True, 1.0, 300, "val")
+            assert coverage <= bound.coverage <= exact.coverage
+            if classes == 2:
+                assert bound.coverage == exact.coverage
+
+
+def test_told_of_many_mistakes_is_no_more_than_is_so() -> None:
+    probabilities, labels = drawn(20_000, 5, 1.0, np.random.default_rng(5))
+    kept = calibrate(probabilities, labels) | {"measured": held_out(probabilities, labels, "test", apart=True)}
+    assert kept["measured"]["mistakes"] > len(kept["measured"]["scores"]) == MAX_SCORES
+    for coverage in (0.5, 0.8, 0.9):
+        exact = measure(kept, probabilities, labels, coverage).covered
+        assert exact - 1 / MAX_SCORES <= measured(kept, coverage).coverage <= exact
+
+
+def test_told_where_sets_hold_all_classes_or_nothing_is_wrong() -> None:
+    few = record(np.array([0.1, 0.9])) | {
+        "measured": {"images": 2, "mistakes": 1, "scores": [0.9], "split": "test", "apart": False}
+    }
+    assert (measured(few, 0.9).coverage, measured(few, 0.9).interval) == (1.0, (1.0, 1.0))
+    none = record(np.full(20, 0.1)) | {
+        "measured": record_measured(np.full(20, 0.1), np.zeros(20, bool), "val", apart=False)
+    }
+    found = measured(none, 0.5)
+    assert (found.coverage, found.images, found.interval[1]) == (1.0, 20, 1.0)
+    assert 0.8 < found.interval[0] < 0.9
+    with pytest.raises(OptionError, match="coverage"):
+        measured(none, 1.0)
+
+
 def test_measured_by_hand() -> None:
     probabilities = np.array([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [0.05, 0.05, 0.9], [0.34, 0.33, 0.33]])
     labels = np.array([0, 1, 0, 2])
     assert scores(probabilities, labels) == pytest.approx([0.3, 0.65, 0.95, 0.67])
-    found = measure({"images": 9, "scores": [0.0] * 8 + [0.65]}, probabilities, labels, 0.9)
+    kept = {"images": 9, "scores": [0.0] * 8 + [0.65]}
+    filled = measure(kept, probabilities, labels, 0.9)
+    assert (filled.mean_size, filled.empty, filled.single, filled.covered) == (1.25, 0, 0.75, 0.5)
+    found = measure(kept, probabilities, labels, 0.9, allow_empty=True)
     assert (found.mean_size, found.empty, found.single, found.covered) == (pytest.approx(1.0), 0.25, 0.5, 0.5)
     assert found.interval[0] < 0.5 < found.interval[1]
 
@@ -108,21 +230,25 @@ def test_digits(tmp_path: Path) -> None:
     """Real held-out digits: calibrated on one half of them, measured on the other, over many halves."""
     write_digits(tmp_path / "digits", Silent())
     run = headstart.train(tmp_path / "digits", runtime=headstart.Runtime(cache=None))
-    held_out = run.fitted.held_out
+    unseen = run.fitted.held_out
     index = {label: i for i, label in enumerate(run.fitted.classes)}
-    labels = np.array([index[run.fitted.table.rows[row].label] for row in held_out.rows])
+    labels = np.array([index[run.fitted.table.rows[row].label] for row in unseen.rows])
     rng, covered = np.random.default_rng(0), []
     for _ in range(100):
         order = rng.permutation(len(labels))
         one, other = order[::2], order[1::2]
-        kept = calibrate(held_out.probabilities[one], labels[one])
-        covered.append(measure(kept, held_out.probabilities[other], labels[other]).covered)
+        kept = calibrate(unseen.probabilities[one], labels[one])
+        covered.append(measure(kept, unseen.probabilities[other], labels[other], allow_empty=True).covered)
     assert len(labels) == 360
     assert 0.88 <= np.mean(covered) <= 0.93
     # The model file itself, on the images that it was calibrated on, from their bytes.
-    files = [tmp_path / "digits" / run.fitted.table.rows[row].path for row in held_out.rows]
+    files = [tmp_path / "digits" / run.fitted.table.rows[row].path for row in unseen.rows]
     for coverage in (0.9, 0.99):
-        sets = [one.labels for one in run.classifier.predict(files, coverage=coverage)]
+        filled = [one.labels for one in run.classifier.predict(files, coverage=coverage)]
+        right = np.mean([run.fitted.classes[label] in one for label, one in zip(labels, filled, strict=True)])
+        assert all(filled)
+        assert right == pytest.approx(run.classifier.measured_coverage(coverage).coverage, abs=0.01)
+        sets = [one.labels for one in run.classifier.predict(files, coverage=coverage, allow_empty=True)]
         assert np.mean([run.fitted.classes[label] in one for label, one in zip(labels, sets, strict=True)]) == (
             pytest.approx(coverage, abs=0.012)
         )
@@ -148,6 +274,13 @@ def test_model_holds_the_scores_of_held_out_images(model: Path, classifier: Clas
     assert conformal is not None
     assert conformal["images"] == len(conformal["scores"]) == 36
     assert conformal["scores"] == sorted(conformal["scores"])
+    told = conformal["measured"]
+    evaluation = classifier.metadata.evaluation
+    assert evaluation is not None
+    assert (told["images"], told["apart"]) == (36, False)
+    assert told["mistakes"] == len(told["scores"]) == round(36 * (1 - evaluation["accuracy"]))
+    assert set(told["scores"]) <= set(conformal["scores"])
+    assert classifier.measured_coverage(0.5).coverage >= evaluation["accuracy"]
 
 
 def test_sets_of_predictions(classifier: Classifier, unsure: Classifier) -> None:
@@ -157,7 +290,9 @@ def test_sets_of_predictions(classifier: Classifier, unsure: Classifier) -> None
     for one in (classifier, unsure):
         sizes = []
         for coverage in (0.2, 0.5, 0.7, 0.9, 0.95, 0.999):
-            prediction = one.predict(picture, coverage=coverage)
+            prediction = one.predict(picture, coverage=coverage, allow_empty=True)
+            filled = one.predict(picture, coverage=coverage)
+            assert filled.labels == (prediction.labels or (filled.label,))
             most = one.set_limit(coverage)
             assert most is not None
             expected = [name for name, p in zip(one.classes, probabilities, strict=True) if 1 - float(p) <= most]
@@ -192,6 +327,16 @@ def test_old_models_have_none() -> None:
         old.predict(draw("disc", 3), coverage=0.9)
     with pytest.raises(OptionError, match="coverage"):
         old.predict(draw("disc", 3), coverage=0.0)
+    with pytest.raises(OptionError, match="held-out"):
+        old.measured_coverage(0.9)
+    with pytest.raises(OptionError, match="no sets are asked for"):
+        old.predict(draw("disc", 3), allow_empty=True)
+
+
+def test_a_model_of_before_the_mistakes_were_stored() -> None:
+    found = headstart.load(STORED_2).measured_coverage(0.9)
+    assert (found.at_least, found.images) == (True, 36)
+    assert 0.9 <= found.coverage <= 1
 
 
 @pytest.mark.parametrize(
@@ -212,6 +357,20 @@ def test_damaged_scores_are_refused(value: object) -> None:
 
 def test_sound_scores() -> None:
     assert parse(None) is None
+    told = {"images": 3, "mistakes": 1, "scores": [1], "split": "val", "apart": False}
+    assert parse({"images": 3, "scores": [0, 0.5, 1], "measured": told}) == {
+        "images": 3, "scores": [0.0, 0.5, 1.0], "measured": told | {"scores": [1.0]},
+    }  # fmt: skip
+    for damage in (
+        {"images": 2}, {"images": 0}, {"images": True}, {"mistakes": 0}, {"mistakes": 2}, {"mistakes": None},
+        {"mistakes": 4, "scores": [0.1, 0.2, 0.3, 0.4]}, {"mistakes": -1}, {"mistakes": True}, {"scores": [2]},
+        {"scores": "x"}, {"split": None}, {"apart": None}, {"apart": 1},
+    ):  # fmt: skip
+        with pytest.raises(ModelError, match="conformal"):
+            parse({"images": 3, "scores": [0, 0.5, 1], "measured": told | damage})
+    for value in ([], "x", 1, {}):
+        with pytest.raises(ModelError, match="conformal"):
+            parse({"images": 3, "scores": [0, 0.5, 1], "measured": value})
     kept = parse({"images": 3, "scores": [0, 0.5, 1], "split": "val"})
     assert kept == {"images": 3, "scores": [0.0, 0.5, 1.0], "split": "val"}
 
@@ -248,8 +407,34 @@ def test_program_prints_sets(folder: Path) -> None:
     assert lines[0]["familiar"] in {"yes", "no"}
     assert float(lines[0]["distance"]) == records[0]["distance"]
     assert lines[2]["error"]
-    none = headstart_cli("predict", "unsure.onnx", "new/b.png", "--coverage", "0.01", cwd=folder)
-    assert "none" in none.out
+
+
+def test_program_fills_sets_and_tells_their_coverage(folder: Path) -> None:
+    arguments = ["predict", "unsure.onnx", "new/b.png", "--coverage", "0.01"]
+    done = headstart_cli(*arguments, "--json", cwd=folder)
+    assert done.json["predictions"][0]["labels"] == ["disc"]
+    told = done.json["sets"]
+    assert (told["coverage"], told["allow_empty"]) == (0.01, False)
+    assert (told["measured"]["images"], told["measured"]["at_least"]) == (99, True)
+    assert told["measured"]["coverage"] == pytest.approx(70 / 99, abs=1e-6)
+    assert sum("A coverage of 1 % was asked for" in note for note in done.json["notes"]) == 1
+    table = headstart_cli(*arguments, cwd=folder)
+    assert "none" not in table.out
+    assert table.err.count("of 99 held-out images, at least 70.7 % have their true class") == 1
+    empty = headstart_cli(*arguments, "--allow-empty", cwd=folder)
+    assert "none" in empty.out
+    assert "was asked for" not in empty.err
+    done = headstart_cli(*arguments, "--allow-empty", "--json", cwd=folder)
+    assert done.json["predictions"][0]["labels"] == []
+    assert done.json["sets"] == {"coverage": 0.01, "allow_empty": True, "measured": None}
+    alone = headstart_cli("predict", "unsure.onnx", "new/b.png", "--allow-empty", cwd=folder)
+    assert alone.code == 2
+    assert "--coverage" in alone.err
+    assert "sets" not in headstart_cli("predict", "unsure.onnx", "new/b.png", "--json", cwd=folder).json
+    # A file of today tells what is so, rather than a bound.
+    done = headstart_cli("predict", "model.onnx", "new/b.png", "--coverage", "0.5", "--json", cwd=folder)
+    assert done.json["sets"]["measured"]["at_least"] is False
+    assert not any("at least" in note for note in done.json["notes"] if "asked for;" in note)
 
 
 def test_program_abstains(folder: Path) -> None:

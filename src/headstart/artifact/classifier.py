@@ -40,7 +40,8 @@ class Prediction:
         familiar: Whether the image is like the training images; None where the model cannot tell.
         distance: Mean cosine distance to the nearest training images, in 0..2; None where the model has none.
         labels: The classes of which one is the true one with the probability that was asked for (``coverage``), from
-            the most probable; see `headstart.artifact.prediction_sets`. None where nothing was asked for.
+            the most probable, which is always one of them unless empty sets are allowed; see
+            `headstart.artifact.prediction_sets`. None where nothing was asked for.
     """
 
     label: str
@@ -106,14 +107,19 @@ class Classifier:
 
     @overload
     def predict(  # type: ignore[overload-overlap]
-        self, images: ImageLike, *, top: int = ..., coverage: float | None = ...
+        self, images: ImageLike, *, top: int = ..., coverage: float | None = ..., allow_empty: bool = ...
     ) -> Prediction: ...
     @overload
     def predict(
-        self, images: Sequence[ImageLike], *, top: int = ..., coverage: float | None = ...
+        self, images: Sequence[ImageLike], *, top: int = ..., coverage: float | None = ..., allow_empty: bool = ...
     ) -> list[Prediction]: ...
     def predict(
-        self, images: ImageLike | Sequence[ImageLike], *, top: int = 5, coverage: float | None = None
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        *,
+        top: int = 5,
+        coverage: float | None = None,
+        allow_empty: bool = False,
     ) -> Prediction | list[Prediction]:
         """The class of an image, or of each image of a list.
 
@@ -121,19 +127,24 @@ class Classifier:
             images: A path, the bytes of an image file, a PIL image, uint8 pixels (H, W, 3), or a list of these.
             top: How many classes to name.
             coverage: Give sets of classes, each of which holds the true class with this probability if the images are
-                like the held-out ones; above 0 and below 1, such as 0.9.
+                like the held-out ones; above 0 and below 1, such as 0.9. `measured_coverage` tells how often they did.
+            allow_empty: Leave out the most probable class too where it is too uncertain, so that some sets have none
+                and no more coverage is given than asked for.
 
         Raises:
             ImageError: An image cannot be read; nothing is returned for the others.
             InputError: A value is of no such kind.
-            OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
+            OptionError: The model file holds nothing to make such sets with, there is no such coverage, or empty sets
+                are allowed where none were asked for.
 
         Example:
             >>> headstart.load("runs/pets/model.onnx").predict("cat.jpg").label  # doctest: +SKIP
             'cat'
         """
+        if allow_empty and coverage is None:
+            raise OptionError("Empty sets are allowed, but no sets are asked for.", "Give a coverage too, such as 0.9.")
         most = self.set_limit(coverage)
-        predictions = [self.prediction(result, top, most) for result in self._run(images)]
+        predictions = [self.prediction(result, top, most, allow_empty=allow_empty) for result in self._run(images)]
         return predictions if is_list(images) else predictions[0]
 
     def predict_proba(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
@@ -179,13 +190,16 @@ class Classifier:
             feature_map=None if channels_first is None else channels_first.transpose(1, 2, 0),
         )
 
-    def prediction(self, result: Result, top: int = 5, most: float | None = None) -> Prediction:
+    def prediction(
+        self, result: Result, top: int = 5, most: float | None = None, *, allow_empty: bool = False
+    ) -> Prediction:
         """What the model computed, in words.
 
         Args:
             result: What it computed of an image.
             top: How many classes to name.
             most: What `set_limit` gave.
+            allow_empty: See `predict`.
         """
         probabilities, distance = result.probabilities, result.distance
         best = np.argsort(-probabilities, kind="stable")[: max(1, top)]
@@ -193,7 +207,8 @@ class Classifier:
         threshold = self.metadata.familiarity["threshold"] if self.metadata.familiarity else None
         labels = None
         if most is not None:
-            labels = tuple(self.classes[i] for i in prediction_sets.members(probabilities, most))
+            inside = prediction_sets.members(probabilities, most, allow_empty=allow_empty)
+            labels = tuple(self.classes[i] for i in inside)
         return Prediction(
             *named[0],
             named,
@@ -208,14 +223,26 @@ class Classifier:
         Raises:
             OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
         """
-        if coverage is None:
-            return None
+        return None if coverage is None else prediction_sets.limit(self._conformal(), coverage)
+
+    def measured_coverage(self, coverage: float) -> prediction_sets.Measured:
+        """How often sets of a coverage held the true class of held-out images, where empty ones are not allowed.
+
+        Args:
+            coverage: What is asked for, above 0 and below 1.
+
+        Raises:
+            OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
+        """
+        return prediction_sets.measured(self._conformal(), coverage)
+
+    def _conformal(self) -> dict[str, Any]:
         if self.metadata.conformal is None:
             raise OptionError(
                 "The model file holds no scores of held-out images, which sets of a chosen coverage are made with.",
                 "Train it again, with images that are held out.",
             )
-        return prediction_sets.limit(self.metadata.conformal, coverage)
+        return self.metadata.conformal
 
     def _run(self, images: ImageLike | Sequence[ImageLike]) -> Iterable[Result]:
         items: list[Any] = list(images) if is_list(images) else [images]  # type: ignore[arg-type]

@@ -5,19 +5,25 @@ ambiguous set-valued classifiers with bounded error levels"). A set holds every 
 of the scores that held-out images had with their true classes (Vovk et al. 2005; Angelopoulos and Bates 2023). If the
 image is drawn as those were (exchangeable), the set holds its true class with at least the probability asked for.
 
-A set can be empty: where the model is right more often than is asked for, those images go without a class that are less
-certain than nearly all held-out ones were. More coverage fills them.
+Such a set can be empty: where the model is right more often than is asked for, those images go without a class that
+are less certain than nearly all held-out ones were. So the most probable class always belongs, unless empty sets are
+allowed. That only adds classes: sets then hold the true one at least as often, and no less often than the most probable
+class is the true one. How often follows from the held-out images whose most probable class is another (mistakes): a set
+misses the true class exactly where such an image has a score above the quantile.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.core.errors import ModelError, OptionError
+from headstart.core.proportions import Interval, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +34,27 @@ CAVEAT = (
     "were: other cameras, places or classes void it."
 )
 _DIGITS = 6  # of a score that is kept
+# A true class of a larger probability than one half is the most probable one; below it, to the digits that are kept.
+_SURELY_RIGHT = 0.4999999
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How often sets that are never empty held the true class of held-out images.
+
+    Attributes:
+        coverage: Share of the sets that held it, in 0..1.
+        interval: 95 % interval of it: Wilson's, as wide as its noise about the truth is in simulations.
+        images: Number of images.
+        split: Which images they are; empty where the file does not say.
+        at_least: The share is a lower bound, since the file is of a Headstart that did not store the mistakes.
+    """
+
+    coverage: float
+    interval: Interval
+    images: int
+    split: str
+    at_least: bool
 
 
 def record(scores: NDArray[np.float64]) -> dict[str, Any]:
@@ -40,11 +67,34 @@ def record(scores: NDArray[np.float64]) -> dict[str, Any]:
         ``images``, M, and ``scores``, at most `MAX_SCORES` of them in ascending order: the j-th of m is the one of rank
         ceil(j * M / m) among all.
     """
+    return {"images": len(scores), "scores": _kept(scores)}
+
+
+def record_measured(
+    scores: NDArray[np.float64], mistaken: NDArray[np.bool_], split: str, *, apart: bool
+) -> dict[str, Any]:
+    """What a model file keeps to tell the coverage of sets that are never empty.
+
+    Args:
+        scores: 1 minus the probability of the true class, (M,), in 0..1, M at least 1.
+        mistaken: Whether the most probable class is another, (M,).
+        split: Which images they are.
+        apart: They are others than those that `record` was given; else they must be the same.
+
+    Returns:
+        ``images``, M; ``mistakes``, the number of the mistaken; ``scores`` of these, kept as in `record`; ``split`` and
+        ``apart``.
+    """
+    wrong = scores[mistaken]
+    return {"images": len(scores), "mistakes": len(wrong), "scores": _kept(wrong), "split": split, "apart": apart}
+
+
+def _kept(scores: NDArray[np.float64]) -> list[float]:
     count = len(scores)
     kept = min(count, MAX_SCORES)
     ordered = np.sort(scores)
     ranks = [-(-number * count // kept) for number in range(1, kept + 1)]
-    return {"images": count, "scores": [float(f"{ordered[rank - 1]:.{_DIGITS}g}") for rank in ranks]}
+    return [float(f"{ordered[rank - 1]:.{_DIGITS}g}") for rank in ranks]
 
 
 def limit(conformal: Mapping[str, Any], coverage: float) -> float:
@@ -59,22 +109,70 @@ def limit(conformal: Mapping[str, Any], coverage: float) -> float:
     """
     if not 0 < coverage < 1:
         raise OptionError(f"A coverage of {coverage:g}; expected a number above 0 and below 1, such as 0.9.")
-    images, scores = conformal["images"], conformal["scores"]
-    needed = math.ceil(coverage * (images + 1) - 1e-9)  # of a product that is whole but for rounding
-    # The first that is kept of this rank or above.
-    return float(scores[(needed - 1) * len(scores) // images]) if needed <= images else math.inf
+    images = conformal["images"]
+    needed = _rank(coverage, images)
+    return _of_rank(conformal, needed) if needed <= images else math.inf
 
 
-def members(probabilities: NDArray[Any], most: float) -> NDArray[np.int64]:
+def _rank(coverage: float, images: int) -> int:
+    """The rank of the quantile among the scores of so many images; above their number where they are too few."""
+    return math.ceil(coverage * (images + 1) - 1e-9)  # of a product that is whole but for rounding
+
+
+def _of_rank(conformal: Mapping[str, Any], rank: int) -> float:
+    """The first score that is kept of this rank or above."""
+    return float(conformal["scores"][(rank - 1) * len(conformal["scores"]) // conformal["images"]])
+
+
+def measured(conformal: Mapping[str, Any], coverage: float) -> Measured:
+    """How often sets that are never empty held the true class of held-out images.
+
+    Images that the quantile was not chosen with are counted as they are. Of those that it was chosen with, each is
+    counted with the quantile of the others (leave-one-out), so that the share is not flattered by its own score: an
+    image beyond the rank that the others call for finds the score of just that rank as its quantile, and an image up to
+    it is inside.
+
+    Args:
+        conformal: What a model file holds.
+        coverage: What was asked for, above 0 and below 1.
+
+    Raises:
+        OptionError: The coverage is no such number.
+    """
+    most, images = limit(conformal, coverage), conformal["images"]
+    kept = conformal.get("measured")
+    if kept is None:  # what is certain of the scores alone
+        kept = {"images": images, "mistakes": images, "scores": conformal["scores"]}
+        kept |= {"split": conformal.get("split", ""), "apart": False}
+        at_least = True
+    else:
+        at_least = False
+    count, split = kept["images"], str(kept["split"])
+    if most == math.inf:  # sets of all classes
+        return Measured(1.0, (1.0, 1.0), count, split, at_least=False)
+    if not kept["apart"]:
+        most = _of_rank(conformal, _rank(coverage, images - 1))
+    missed = _above(kept["scores"], kept["mistakes"], max(most, _SURELY_RIGHT) if at_least else most)
+    low, high = wilson(count - missed, count)
+    return Measured((count - missed) / count, (low, 1.0 if at_least else high), count, split, at_least)
+
+
+def _above(kept: Sequence[float], count: int, most: float) -> int:
+    """How many of so many scores are above; of more than are kept, a few too many rather than too few."""
+    return count - -(-bisect_right(kept, most) * count // len(kept)) if kept else 0
+
+
+def members(probabilities: NDArray[Any], most: float, *, allow_empty: bool = False) -> NDArray[np.int64]:
     """The classes of one image's set, from the most probable.
 
     Args:
         probabilities: (C,).
         most: What `limit` gave.
+        allow_empty: Leave out the most probable class too, where its score is above.
     """
-    order = np.argsort(-probabilities, kind="stable")
-    inside: NDArray[np.int64] = order[1 - probabilities[order].astype(np.float64) <= most]
-    return inside
+    order: NDArray[np.int64] = np.argsort(-probabilities, kind="stable")
+    size = int((1 - probabilities.astype(np.float64) <= most).sum())
+    return order[: size if allow_empty else max(size, 1)]
 
 
 def parse(value: Any) -> dict[str, Any] | None:
@@ -85,10 +183,30 @@ def parse(value: Any) -> dict[str, Any] | None:
     """
     if value is None:
         return None
+    images = value.get("images") if isinstance(value, dict) else None
+    scores = _parse_scores(value, images)
+    if type(images) is not int or images < 1:
+        raise ModelError("The model's metadata has no valid number of images of the conformal scores.")
+    if value.get("measured") is None:
+        return {**value, "scores": scores}
+    return {**value, "scores": scores, "measured": _parse_measured(value["measured"], images)}
+
+
+def _parse_measured(value: Any, calibrated_on: int) -> dict[str, Any]:
+    mistakes = value.get("mistakes") if isinstance(value, dict) else None
+    scores = _parse_scores(value, mistakes)
+    images, apart = value.get("images"), value.get("apart")
+    valid = type(images) is int and images >= max(1, int(mistakes or 0)) and isinstance(value.get("split"), str)
+    if not valid or not isinstance(apart, bool) or not (apart or images == calibrated_on):
+        raise ModelError("The model's metadata has no valid record of how conformal sets fared.")
+    return {**value, "scores": scores}
+
+
+def _parse_scores(value: Any, count: Any) -> list[float]:
+    """The list under ``scores``, of which there were so many before at most `MAX_SCORES` were kept."""
     scores = value.get("scores") if isinstance(value, dict) else None
     if not isinstance(scores, list) or not all(type(one) in {int, float} and 0 <= one <= 1 for one in scores):
         raise ModelError("The model's metadata has no valid conformal scores.")
-    images = value.get("images")
-    if type(images) is not int or not 1 <= len(scores) == min(images, MAX_SCORES) or sorted(scores) != scores:
+    if type(count) is not int or len(scores) != min(count, MAX_SCORES) or sorted(scores) != scores:
         raise ModelError("The model's metadata has conformal scores that are not in order, or not all there.")
-    return {**value, "scores": [float(one) for one in scores]}
+    return [float(one) for one in scores]

@@ -17,6 +17,7 @@ from headstart.core.text import csv_label, csv_path, json_text, portable, printa
 
 if TYPE_CHECKING:
     from headstart.artifact.classifier import Classifier, Prediction
+    from headstart.artifact.prediction_sets import Measured
     from headstart.cli.output import Output
     from headstart.core.errors import ImageError
     from headstart.core.options import Runtime
@@ -41,12 +42,14 @@ class Wanted:
         top: How many classes to name.
         coverage: Probability that a set of classes holds the true one; None for no sets.
         most: The largest score of a class in such a set.
+        allow_empty: Such a set may lack even the most probable class.
         abstain: Name no class where the model has reason to doubt.
     """
 
     top: int
     coverage: float | None
     most: float | None
+    allow_empty: bool
     abstain: bool
 
     def reason(self, prediction: Prediction) -> str | None:
@@ -69,6 +72,13 @@ def predict(
         float | None,
         typer.Option(metavar="SHARE", help="Give sets of classes that hold the true one this often, such as 0.9."),
     ] = None,
+    allow_empty: Annotated[
+        bool,
+        typer.Option(
+            "--allow-empty",
+            help="Leave a set of --coverage empty where even the most probable class is too uncertain to belong.",
+        ),
+    ] = False,
     abstain: Annotated[
         bool,
         typer.Option(
@@ -91,9 +101,11 @@ def predict(
 
     if json and format is not Format.table:
         raise OptionError(f"--json and --format {format} exclude each other.", "Choose one of them.")
+    if allow_empty and coverage is None:
+        raise OptionError("--allow-empty is about sets, and none are asked for.", "Give --coverage too, such as 0.9.")
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model)
-    wanted = Wanted(top, coverage, classifier.set_limit(coverage), abstain)
+    wanted = Wanted(top, coverage, classifier.set_limit(coverage), allow_empty, abstain)
     table = expand(paths)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=False)
     refuse_skipped(table, runtime)
@@ -104,7 +116,8 @@ def predict(
     if json:
         records = [_record(path, result, wanted) for path, result in predictions]
         skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
-        output.document({"predictions": records, "skipped": skipped, "notes": notes})
+        sets = {} if coverage is None else {"sets": _sets(classifier, coverage, allow_empty=allow_empty)}
+        output.document({"predictions": records, "skipped": skipped, "notes": notes, **sets})
         unread = len(skipped)
     elif format is Format.table:
         unread = _table(list(predictions), wanted, classifier, output)
@@ -128,7 +141,36 @@ def _notes(classifier: Classifier, wanted: Wanted) -> list[str]:
                 f"{images:,} held-out images are too few for a coverage of {wanted.coverage:g}: "
                 "every set holds all classes."
             )
+        elif not wanted.allow_empty:
+            notes.append(_measured(classifier.measured_coverage(wanted.coverage), wanted.coverage))
     return notes
+
+
+def _measured(found: Measured, coverage: float) -> str:
+    """How often sets that are never empty held the true class, beside how often that was asked for."""
+    from headstart.core.text import counted
+
+    low, high = (f"{100 * end:.1f}" for end in found.interval)
+    share, within = f"{100 * found.coverage:.1f} %", f"95 % interval {low} to {high} %"
+    if found.at_least:  # as it was written by a Headstart that did not store the mistakes
+        share, within = f"at least {share}", f"95 % interval from {low} % on"
+    return (
+        f"A coverage of {100 * coverage:g} % was asked for; of {counted(found.images, 'held-out image')}, {share} have "
+        f"their true class in such a set ({within}). No set is empty: the most probable class always belongs."
+    )
+
+
+def _sets(classifier: Classifier, coverage: float, *, allow_empty: bool) -> dict[str, Any]:
+    """The coverage that was asked for, and the one that was measured; null of sets that may be empty."""
+    found = None if allow_empty else classifier.measured_coverage(coverage)
+    measured = found and {
+        "coverage": round(found.coverage, 6),
+        "interval": [round(end, 6) for end in found.interval],
+        "images": found.images,
+        "split": portable(found.split),
+        "at_least": found.at_least,
+    }
+    return {"coverage": coverage, "allow_empty": allow_empty, "measured": measured}
 
 
 def _predict(classifier: Classifier, table: ImageTable, wanted: Wanted, runtime: Runtime) -> Predicted:
@@ -138,7 +180,7 @@ def _predict(classifier: Classifier, table: ImageTable, wanted: Wanted, runtime:
 
     def work(index: int) -> Prediction:
         result = classifier.run_file(table.storage.read(table.rows[index].path))
-        return classifier.prediction(result, wanted.top, wanted.most)
+        return classifier.prediction(result, wanted.top, wanted.most, allow_empty=wanted.allow_empty)
 
     for skip in table.skipped:
         yield skip.path, ImageError(skip.reason)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.artifact.prediction_sets import CAVEAT, limit, record
+from headstart.artifact.prediction_sets import CAVEAT, Measured, limit, measured, record, record_measured
 from headstart.evaluation.intervals import Interval, wilson
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COVERAGE = 0.9  # of the sets that a run reports
-__all__ = ["CAVEAT", "COVERAGE", "Sets", "calibrate", "measure", "scores"]
+__all__ = ["CAVEAT", "COVERAGE", "Measured", "Sets", "calibrate", "held_out", "limit", "measure", "measured", "scores"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Sets:
         coverage: What was asked for, in 0..1.
         images: Number of images.
         mean_size: Mean number of classes in a set.
-        empty: Share of sets without a class, in 0..1.
+        empty: Share of sets without a class, in 0..1; 0 where none may be.
         single: Share of sets of one class.
         covered: Share of sets that hold the true class.
         interval: 95 % Wilson interval of it.
@@ -53,13 +53,32 @@ def calibrate(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     return record(scores(probabilities, labels))
 
 
+def held_out(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], split: str, *, apart: bool
+) -> dict[str, Any]:
+    """What the record of a model file keeps under ``measured``, to tell the coverage of any level.
+
+    Args:
+        probabilities: Calibrated, (M, C), M at least 1.
+        labels: (M,).
+        split: Which images they are.
+        apart: They are others than those that were calibrated with; else they must be the same.
+    """
+    return record_measured(scores(probabilities, labels), probabilities.argmax(1) != labels, split, apart=apart)
+
+
 def scores(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """1 minus the probability of the true class, (M,), in 0..1."""
     return np.clip(1 - probabilities[np.arange(len(labels)), labels], 0, 1)
 
 
 def measure(
-    conformal: dict[str, Any], probabilities: NDArray[np.float64], labels: NDArray[np.int64], coverage: float = COVERAGE
+    conformal: dict[str, Any],
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    coverage: float = COVERAGE,
+    *,
+    allow_empty: bool = False,
 ) -> Sets:
     """How the sets of a coverage fare on other images than they were calibrated with.
 
@@ -68,8 +87,11 @@ def measure(
         probabilities: Calibrated, (M, C), M at least 1.
         labels: (M,).
         coverage: Above 0 and below 1.
+        allow_empty: Leave sets empty, rather than with the most probable class.
     """
     inside = 1 - probabilities <= limit(conformal, coverage)
+    if not allow_empty:
+        inside[np.arange(len(labels)), probabilities.argmax(1)] = True
     sizes = inside.sum(1)
     hits = int(inside[np.arange(len(labels)), labels].sum())
     return Sets(

@@ -7,33 +7,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.core.proportions import NORMAL_95, Interval, wilson, wilson_of_share
 from headstart.evaluation.metrics import Confusion, Counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Interval = tuple[float, float]
-NORMAL_95 = 1.959963984540054  # the 97.5 % point of the standard normal distribution
+__all__ = [
+    "NORMAL_95",
+    "RESAMPLES",
+    "Interval",
+    "balanced_accuracy_interval",
+    "macro_f1_interval",
+    "mean_interval",
+    "percentiles",
+    "resampled_counts",
+    "wilson",
+    "wilson_of_share",
+]
 RESAMPLES = 1000
 BIAS_RESAMPLES = 200  # a bias is seen with fewer
-
-
-def wilson(successes: int, trials: int) -> Interval:
-    """Wilson's score interval of a proportion (Wilson 1927; Brown, Cai and DasGupta 2001 recommend it).
-
-    Args:
-        successes: In 0..trials.
-        trials: At least 1.
-    """
-    return wilson_of_share(successes / trials, trials)
-
-
-def wilson_of_share(share: float, trials: float) -> Interval:
-    """Wilson's interval of a share in 0..1 that is as certain as that of so many trials, a whole number or not."""
-    share, trials, z2 = float(share), float(trials), NORMAL_95**2
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = NORMAL_95 / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def balanced_accuracy_interval(counts: Counts) -> Interval:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from headstart.core.errors import HeadstartError
 from headstart.core.recipe import Recipe
 from headstart.core.text import portable
 from headstart.evaluation.calibration import reliability
+from headstart.evaluation.conformal import COVERAGE, limit, measured
 from headstart.report.evidence import like_their_own, nearest
 from headstart.report.growth import forecast
 from headstart.report.layout import kept_neighbours, layout
@@ -82,7 +84,8 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
             "preprocess": metadata.preprocess.as_dict(),
             "backbone": metadata.backbone,
             "temperature": metadata.temperature,
-            **{name: _small(getattr(metadata, name, None)) for name in ("familiarity", "conformal")},
+            "familiarity": _small(metadata.familiarity),
+            "conformal": _conformal(metadata.conformal),
             "reasons": list(metadata.reasons),
         },
         "reliability": [dataclasses.asdict(one) for one in reliability(probabilities, labels[rows])],
@@ -262,6 +265,17 @@ def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures:
         "kept_neighbours": kept_neighbours(features, places),
         "classes": sorted(classes, key=lambda one: one["like_own"])[:CLASSES],
     }
+
+
+def _conformal(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What there is of prediction sets, and how those of one coverage fared."""
+    if record is None:
+        return None
+    told = None  # where the images are too few for it, sets hold all classes
+    if limit(record, COVERAGE) < math.inf:
+        told = dataclasses.asdict(measured(record, COVERAGE))
+        told["interval"] = list(told["interval"])
+    return {**(_small(record) or {}), "asked": COVERAGE, "measured": told}
 
 
 def _small(record: Mapping[str, Any] | None) -> dict[str, Any] | None:

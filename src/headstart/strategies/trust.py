@@ -103,7 +103,7 @@ def _prediction_sets(
     sound = ~np.isin(held_out.rows, _leaked(parts))
     measured = np.isin(held_out.rows, _measured(parts)) if not parts.cross_validated else sound
     others = sound & ~measured & ~np.isin(held_out.rows, chose if chose is not None else [])
-    # Images that are not measured on leave the others to show the coverage; without them it follows from the method.
+    # Images that are not measured on leave the others to show the coverage; without them each is held against the rest.
     apart = others.sum() >= MIN_CALIBRATION and measured.any()
     used = others if apart else sound & (measured | others)
     if not used.any():
@@ -111,10 +111,11 @@ def _prediction_sets(
     labels = parts.labels[held_out.rows]
     record = conformal.calibrate(held_out.probabilities[used], labels[used])
     shown = measured if apart else used
-    sets = asdict(conformal.measure(record, held_out.probabilities[shown], labels[shown]))
-    if not apart:  # on the images that it was chosen with, it is what was asked for, whatever the model
-        sets |= {"covered": None, "interval": None}
+    arrays = held_out.probabilities[shown], labels[shown]
     record |= {"split": "val" if apart else parts.split}
+    record |= {"measured": conformal.held_out(*arrays, parts.split, apart=bool(apart))}
+    sets, told = asdict(conformal.measure(record, *arrays)), conformal.measured(record, conformal.COVERAGE)
+    sets |= {"covered": told.coverage, "interval": told.interval}  # not flattered by their own scores
     return record, {**sets, "calibrated_on": int(used.sum()), "caveat": conformal.CAVEAT}, []
 
 
