@@ -43,15 +43,15 @@ PROGRAM = r"""
             return run(self, *inputs)
         session.Session.run = marking
     if stage in {"fitting", "solving"}:
-        from headstart.heads import linear
-        name = "fit" if stage == "fitting" else "fit_temperature"
-        plain = getattr(linear, name)
+        from headstart.heads import linear, strength
+        module, name = (linear, "fit") if stage == "fitting" else (strength, "fit_temperature")
+        plain = getattr(module, name)
         def marking(*values, **named):
             mark()
             while stage == "fitting":  # a fit that would take long
                 plain(*values, **named)
             return plain(*values, **named)
-        setattr(linear, name, marking)
+        setattr(module, name, marking)
     if stage == "stuck":  # work that cannot be interrupted
         from headstart.features import session
         def marking(self, *inputs):

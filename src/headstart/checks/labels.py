@@ -23,7 +23,7 @@ from headstart.checks.findings import Finding
 from headstart.checks.subject import UNLABELLED, Subject
 from headstart.core.text import quoted
 from headstart.heads.common import to_probabilities
-from headstart.heads.linear import fit_temperature
+from headstart.heads.temperature import fit_temperature
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,15 +1,15 @@
 """The head `linear`: multinomial logistic regression with an L2 penalty, calibrated by a temperature.
 
-The strength of the penalty is the one with the smallest cross-validated log loss (not accuracy: a handful of images
-decides that), and the temperature (Guo et al. 2017) is fitted on the same out-of-fold predictions.
+The strength of the penalty is chosen by the cross-validated log loss (not accuracy: a handful of images decides that);
+see `headstart.heads.strength`. The temperature (Guo et al. 2017) is fitted on the same out-of-fold predictions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -18,34 +18,31 @@ from headstart.core.errors import SourceError
 from headstart.core.recipe import ClassWeight
 from headstart.heads import softmax
 from headstart.heads.common import add_probabilities, to_probabilities
+from headstart.heads.strength import ATTEMPTS, choose, whitening_factors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.core.graph import Graph
 
-# Powers of ten of the strength, which is scikit-learn's C. The best one is near the first for most sets, so that the
-# search, which assumes one valley, ends after five.
-FIRST_POWER = -1.0
-MAX_POWER_STEPS = 4
-MAX_STEPS = 2 + MAX_POWER_STEPS + 2 + 1
-# More images than this change the chosen strength no more; they would only cost time.
-SELECTION_LIMIT = 10_000
+MAX_STEPS = ATTEMPTS + 1  # of `fit` and `cross_validate`
 
 
 class OutOfFold(NamedTuple):
     """Predictions on rows, each by a head that was fitted on the other folds.
 
     Attributes:
-        rows: Which rows, (M,), rising; all but where there are more than `SELECTION_LIMIT`.
+        rows: Which rows, (M,), rising; all but where there are more than ``strength.SELECTION_LIMIT``.
         probabilities: Calibrated, float64 (M, C).
         strength: The strength that all these heads have; see `LinearHead`.
+        whitening: Their whitening, likewise.
         temperature: What the scores were divided by.
     """
 
     rows: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     strength: float
+    whitening: float
     temperature: float
 
 
@@ -59,8 +56,9 @@ class LinearHead:
         temperature: Scores are divided by it before the softmax.
         strength: The chosen C of scikit-learn's LogisticRegression, for features of variance 1; None where `fit` did
             not find the weights.
-        log_loss: Its cross-validated log loss, before the temperature; see `smoothed_log_loss`. None likewise.
+        log_loss: Its cross-validated log loss, after the temperature; see `smoothed_losses`. None likewise.
         notes: Sentences that a person should read.
+        whitening: How far the axes of the features were made alike before the fit, in 0..1; see `whitening_factors`.
     """
 
     weights: NDArray[np.float32]
@@ -69,6 +67,7 @@ class LinearHead:
     strength: float | None = None
     log_loss: float | None = None
     notes: tuple[str, ...] = ()
+    whitening: float = 0.0
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class scores (N, C) of embeddings (N, D), before temperature and softmax."""
@@ -116,11 +115,15 @@ def fit(
     # they wait long (on two cores 3 s became 14 to 68 s).
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         z, axes, centre, scale = _along_axes(features)
-        chosen = _choose(z, labels, folds, classes, sample_weight, pool, advance)
-        strength, loss, temperature = chosen.strength, chosen.loss, chosen.temperature()
-        found = softmax.solve(z, labels, classes=classes, strength=strength, sample_weight=sample_weight)
+        chosen = choose(z, labels, folds, classes=classes, weights=sample_weight, pool=pool, advance=advance)
+        factors = whitening_factors(z, chosen.whitening)
+        found = softmax.solve(
+            z * factors, labels, classes=classes, strength=chosen.strength, sample_weight=sample_weight,
+            start=chosen.start,
+        )  # fmt: skip
     advance(1)
-    return _head(found, axes, centre, scale, temperature, strength, loss)
+    head = _head(found, axes * factors, centre, scale, chosen.temperature, chosen.strength)
+    return replace(head, log_loss=chosen.loss, whitening=chosen.whitening)
 
 
 def fit_as_chosen(
@@ -130,15 +133,16 @@ def fit_as_chosen(
     classes: int,
     strength: float,
     temperature: float,
+    whitening: float = 0.0,
     class_weight: ClassWeight = "none",
 ) -> LinearHead:
-    """Fit a head whose strength and temperature are known, from `cross_validate` say; otherwise as `fit`."""
+    """Fit a head whose strength, whitening and temperature are known, from `cross_validate` say; otherwise as `fit`."""
     _check(features, labels, classes)
     with threadpool_limits(1, user_api="blas"):
         z, axes, centre, scale = _along_axes(features)
-        weights = _weights(labels, class_weight)
-        found = softmax.solve(z, labels, classes=classes, strength=strength, sample_weight=weights)
-    return _head(found, axes, centre, scale, temperature, strength)
+        weights, factors = _weights(labels, class_weight), whitening_factors(z, whitening)
+        found = softmax.solve(z * factors, labels, classes=classes, strength=strength, sample_weight=weights)
+    return replace(_head(found, axes * factors, centre, scale, temperature, strength), whitening=whitening)
 
 
 def cross_validate(
@@ -159,50 +163,11 @@ def cross_validate(
     _check(features, labels, classes)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         z = _along_axes(features)[0]
-        chosen = _choose(z, labels, folds, classes, _weights(labels, class_weight), pool, advance)
+        weights = _weights(labels, class_weight)
+        chosen = choose(z, labels, folds, classes=classes, weights=weights, pool=pool, advance=advance)
     advance(1)
-    temperature = chosen.temperature()
-    return OutOfFold(chosen.rows, to_probabilities(chosen.scores / temperature), chosen.strength, temperature)
-
-
-def smoothed_log_loss(
-    scores: NDArray[Any], labels: NDArray[np.int64], weights: NDArray[np.float32] | None = None
-) -> float:
-    """Mean negative log likelihood of scores (N, C), in nats, where one imagined image more is of any class.
-
-    Labels count as certain to (N + 1) / (N + 2) only (Platt 1999). Without that, a few images that are all told right
-    would ask for boundless scores.
-
-    Args:
-        scores: (N, C).
-        labels: Class index of each row, (N,).
-        weights: Weight of each row, (N,); None for 1.
-    """
-    scores = scores.astype(np.float64)
-    top = scores.max(1)
-    normaliser = top + np.log(np.exp(scores - top[:, None]).sum(1))
-    count, classes = scores.shape
-    doubt = 1 / (count + 2) * classes / (classes - 1)  # of the label, spread evenly over all classes
-    expected = (1 - doubt) * scores[np.arange(count), labels] + doubt * scores.mean(1)
-    return float(np.average(normaliser - expected, weights=weights))
-
-
-def fit_temperature(
-    scores: NDArray[Any], labels: NDArray[np.int64], weights: NDArray[np.float32] | None = None
-) -> float:
-    """The temperature, in 0.05..20, by which scores must be divided for the smallest log loss (Guo et al. 2017).
-
-    The arguments are those of `smoothed_log_loss`.
-    """
-    from scipy.optimize import minimize_scalar
-
-    limit = float(np.log(20))
-    result = minimize_scalar(
-        lambda power: smoothed_log_loss(scores / np.exp(power), labels, weights),
-        bounds=(-limit, limit),
-        method="bounded",
-    )
-    return float(np.exp(result.x))
+    probabilities = to_probabilities(chosen.scores / chosen.temperature)
+    return OutOfFold(chosen.rows, probabilities, chosen.strength, chosen.whitening, chosen.temperature)
 
 
 def _check(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> None:
@@ -216,20 +181,6 @@ def _check(features: NDArray[np.float32], labels: NDArray[np.int64], classes: in
             "All images have the same embedding: there is nothing to tell the classes apart by.",
             "Look at the images: are they all the same picture?",
         )
-
-
-class _Chosen(NamedTuple):
-    """The strength with the smallest log loss, and the out-of-fold scores (M, C) that it gave on some rows."""
-
-    strength: float
-    loss: float
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    weights: NDArray[np.float32]
-
-    def temperature(self) -> float:
-        return fit_temperature(self.scores, self.labels, self.weights)
 
 
 def _along_axes(
@@ -252,7 +203,6 @@ def _head(
     scale: float,
     temperature: float,
     strength: float,
-    loss: float | None = None,
 ) -> LinearHead:
     """The head of a solution along the principal axes, for embeddings as they come."""
     weights = axes @ found.weights / scale
@@ -261,7 +211,7 @@ def _head(
         (found.bias - centre @ weights).astype(np.float32),
         temperature,
         strength,
-        loss,
+        None,
         () if found.converged else (f"The head's fit was stopped after {softmax.MAX_ITERATIONS} iterations.",),
     )
 
@@ -274,53 +224,3 @@ def _balanced(labels: NDArray[np.int64]) -> NDArray[np.float32]:
     """Weights (N,) that give every class the same total, and 1 on average (scikit-learn's ``balanced``)."""
     counts = np.bincount(labels)
     return (len(labels) / (len(counts) * counts[labels])).astype(np.float32)
-
-
-def _choose(
-    z: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    folds: NDArray[np.int64],
-    classes: int,
-    weights: NDArray[np.float32],
-    pool: ThreadPoolExecutor,
-    advance: Callable[[int], None],
-) -> _Chosen:
-    """The strength with the smallest log loss.
-
-    From the first strength the search goes downhill in steps of ten, then looks half a step to each side.
-    """
-    chosen = np.arange(len(z))
-    if len(z) > SELECTION_LIMIT:
-        by_class = np.argsort(labels, kind="stable")
-        some = np.sort(by_class[np.linspace(0, len(z) - 1, SELECTION_LIMIT).astype(int)])
-        if len(np.unique(labels[some])) == classes:
-            chosen, z, labels, folds, weights = some, z[some], labels[some], folds[some], weights[some]
-    splits = [(folds != fold, folds == fold) for fold in np.unique(folds)]
-    inside = [(z[rows], labels[rows], weights[rows]) for rows, _ in splits]
-    starts: list[softmax.Solution | None] = [None] * len(splits)
-    tried: dict[float, tuple[float, NDArray[np.float64]]] = {}
-
-    def solve(fold: int, power: float) -> softmax.Solution:
-        rows, known, weight = inside[fold]
-        return softmax.solve(rows, known, classes=classes, strength=10**power, sample_weight=weight, start=starts[fold])
-
-    def attempt(power: float) -> float:
-        if power not in tried:
-            scores = np.empty((len(z), classes))
-            for fold, found in enumerate(pool.map(lambda fold: solve(fold, power), range(len(splits)))):
-                starts[fold], outside = found, splits[fold][1]
-                scores[outside] = z[outside] @ found.weights + found.bias
-            tried[power] = smoothed_log_loss(scores, labels, weights), scores
-            advance(1)
-        return tried[power][0]
-
-    best = FIRST_POWER
-    for step in (1.0, -1.0):
-        while abs(best + step - FIRST_POWER) <= MAX_POWER_STEPS and attempt(best + step) < attempt(best):
-            best += step
-        if best != FIRST_POWER:
-            break
-    best = min((best, best - 0.5, best + 0.5), key=attempt)
-    advance(MAX_STEPS - 1 - len(tried))
-    loss, scores = tried[best]
-    return _Chosen(10**best, loss, chosen, scores, labels, weights)

@@ -1,22 +1,31 @@
 """A solver for multinomial logistic regression with an L2 penalty, made for embeddings.
 
-Embeddings vary a thousand times more along some directions than along others, which makes scikit-learn's L-BFGS slow:
-for the 1,437 digits of the demo it took 218 iterations of 23 ms where this takes 66 of 18 ms, and choosing the strength
-took two minutes. In the basis of the principal components the Hessian is close to diagonal, so dividing each
-coordinate by the root of that diagonal leaves a round bowl. The solution is scikit-learn's; the tests compare them.
+Embeddings vary a thousand times more along some directions than along others, and with a weak penalty the loss hardly
+changes over long stretches: a method of first order stops there, somewhere that hangs on its start and on rounding.
+Newton's method with truncated conjugate gradients (Dembo and Steihaug 1983) goes all the way. In the basis of the
+principal components the Hessian is close to diagonal, so its own diagonal preconditions it well: a fit of the demo's
+digits takes 30 to 80 products with the features, where L-BFGS needed 66 to stop far away. The solution is
+scikit-learn's; the tests compare them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_ITERATIONS = 1000
-GRADIENT_TOLERANCE = 1e-4  # of the mean loss, as in scikit-learn
+# Newton steps, and conjugate gradients within one; sets of a thousand images need ten and fifty.
+MAX_ITERATIONS = 100
+_MAX_GRADIENTS = 500
+# It ends where the next step would lower the mean loss by less than this, in nats. What is left of the mean held-out
+# loss is then a few hundred-thousandths at most, far below what one image changes; the tests hold it against 1e-9.
+DECREMENT = 1e-6
+_FORCING = 0.1  # each Newton system is solved until this share of its residual is left
+_ROUNDING = 1e-7  # of a mean loss in single precision
+_ROWS = 1024  # squares of so many rows at once, to save memory
 
 
 class Solution(NamedTuple):
@@ -25,7 +34,7 @@ class Solution(NamedTuple):
     Attributes:
         weights: float64 (R, C).
         bias: float64 (C,).
-        converged: Whether the gradient is as small as wanted.
+        converged: Whether the minimum was reached.
     """
 
     weights: NDArray[np.float64]
@@ -54,6 +63,7 @@ def solve(
     strength: float,
     sample_weight: NDArray[np.float32],
     start: Solution | None = None,
+    decrement: float = DECREMENT,
 ) -> Solution:
     """Minimise ``strength * sum(weight * log loss) + |weights|^2 / 2``; the bias is not penalised.
 
@@ -63,45 +73,115 @@ def solve(
         classes: Number C of classes.
         strength: What scikit-learn calls C.
         sample_weight: Weight of each row, (N,).
-        start: Where to begin.
+        start: Where to begin; it changes the time and hardly the result.
+        decrement: It ends where a step would lower the mean loss by less than this, in nats.
     """
-    from scipy.optimize import minimize
-
-    count, width = z.shape
-    total = float(sample_weight.sum(dtype=np.float64))
-    rows, share = np.arange(count), (sample_weight / np.float32(total))[:, None]
-    # Diagonal of the Hessian where all classes are equally probable.
-    curvature = (1 - 1 / classes) / classes
-    moments = np.einsum("nr,nr,n->r", z, z, sample_weight, dtype=np.float64) / total
-    root = np.sqrt(curvature * moments + 1 / (strength * total))[:, None]  # (R, 1)
-    root_bias = np.sqrt(curvature)
-    scaled = (z / root.T).astype(np.float32)
-    penalty = 1 / (strength * total * root**2)
-
-    def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        v, b = flat[:-classes].reshape(width, classes), flat[-classes:] / root_bias
-        scores = scaled @ v.astype(np.float32) + b.astype(np.float32)  # (N, C)
-        scores -= scores.max(1, keepdims=True)
-        residual = np.exp(scores)
-        sums = residual.sum(1, keepdims=True)
-        losses = np.log(sums[:, 0]) - scores[rows, labels]
-        residual /= sums
-        residual[rows, labels] -= 1
-        residual *= share
-        shrunk = penalty * v
-        value = float(losses.astype(np.float64) @ share[:, 0]) + 0.5 * float((shrunk * v).sum())
-        gradient = scaled.T @ residual + shrunk
-        return value, np.concatenate([gradient.ravel(), residual.sum(0, dtype=np.float64) / root_bias])
-
-    first = np.zeros((width + 1) * classes)
+    problem = _Problem(z, labels, classes, strength, sample_weight)
+    v = np.zeros((z.shape[1] + 1, classes))  # (R + 1, C), the last row is the bias
     if start is not None:
-        first = np.concatenate([(start.weights * root).ravel(), start.bias * root_bias])
-    result = minimize(
-        objective,
-        first,
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": MAX_ITERATIONS, "gtol": GRADIENT_TOLERANCE, "ftol": 0.0},
-    )
-    weights = result.x[:-classes].reshape(width, classes) / root
-    return Solution(weights, result.x[-classes:] / root_bias, bool(result.nit < MAX_ITERATIONS))
+        v[:-1], v[-1] = start.weights, start.bias
+        v -= v.mean(1, keepdims=True)  # adding a number to all classes changes nothing; steps keep the sum of 0
+    value, residual, p = problem.at(v)
+    for _ in range(MAX_ITERATIONS):
+        gradient = problem.gradient(v, residual)
+        step = problem.newton_step(gradient, p)
+        slope = float((gradient * step).sum())
+        length = 1.0
+        while True:
+            there = problem.at(v + length * step)
+            if there[0] <= value + 1e-4 * length * slope + _ROUNDING or length < 1e-6:
+                break
+            length /= 2
+        v += length * step
+        value, residual, p = there
+        if -slope / 2 < decrement:
+            return Solution(v[:-1], v[-1], True)
+    return Solution(v[:-1], v[-1], False)
+
+
+class _Problem:
+    """The mean loss of one fit, divided by the total weight; features, scores and products in single precision."""
+
+    def __init__(
+        self,
+        z: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        classes: int,
+        strength: float,
+        sample_weight: NDArray[np.float32],
+    ) -> None:
+        total = float(sample_weight.sum(dtype=np.float64))
+        self._z, self._labels, self._rows = z, labels, np.arange(len(z))
+        self._share = (sample_weight / np.float32(total))[:, None]  # (N, 1)
+        self._penalty = np.full((z.shape[1] + 1, 1), 1 / (strength * total))
+        self._penalty[-1] = 0
+        self._flat = (1 - 1 / classes) / classes  # curvature where all classes are equally probable
+
+    def at(self, v: NDArray[np.float64]) -> tuple[float, NDArray[np.float32], NDArray[np.float32]]:
+        """The value, the residual (N, C) that the gradient is made of, and the probabilities (N, C)."""
+        scores = self._scores(v)
+        scores -= scores.max(1, keepdims=True)
+        own = scores[self._rows, self._labels]
+        p = np.exp(scores, out=scores)
+        sums = p.sum(1, keepdims=True)
+        losses = np.log(sums[:, 0], dtype=np.float64) - own
+        p /= sums
+        residual = p * self._share
+        residual[self._rows, self._labels] -= self._share[:, 0]
+        value = float(losses @ self._share[:, 0].astype(np.float64)) + 0.5 * float((self._penalty * v**2).sum())
+        return value, residual, p
+
+    def gradient(self, v: NDArray[np.float64], residual: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self._back(residual) + self._penalty * v
+
+    def newton_step(self, gradient: NDArray[np.float64], p: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Minus the inverse Hessian times the gradient, by preconditioned conjugate gradients."""
+        weighted = p * self._share
+        diagonal = self._diagonal(weighted * (1 - p))
+        step, left = np.zeros_like(gradient), -gradient
+        towards = preconditioned = _sum_to_zero(left / diagonal)
+        size = first = float((left * preconditioned).sum())
+        for _ in range(_MAX_GRADIENTS):
+            change = self._scores(towards)
+            change -= np.einsum("nc,nc->n", p, change)[:, None]
+            change *= weighted
+            product = self._back(change) + self._penalty * towards
+            curvature = float((towards * product).sum())
+            if curvature <= 0:  # rounding: there is nothing left to gain
+                break
+            step = step + size / curvature * towards
+            left = left - size / curvature * product
+            preconditioned = _sum_to_zero(left / diagonal)
+            before, size = size, float((left * preconditioned).sum())
+            if size <= _FORCING**2 * first:
+                break
+            towards = preconditioned + size / before * towards
+        return step
+
+    def _scores(self, v: NDArray[np.float64]) -> NDArray[np.float32]:
+        single = v.astype(np.float32)
+        scores: NDArray[np.float32] = self._z @ single[:-1]
+        scores += single[-1]
+        return scores
+
+    def _back(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Features, transposed, times values (N, C); (R + 1, C)."""
+        result = np.empty((self._z.shape[1] + 1, values.shape[1]))
+        result[:-1] = self._z.T @ values
+        result[-1] = values.sum(0, dtype=np.float64)
+        return result
+
+    def _diagonal(self, curvatures: NDArray[Any]) -> NDArray[np.float64]:
+        """The Hessian's, from the curvature of each row's loss in each of its scores (N, C)."""
+        result = np.zeros((self._z.shape[1] + 1, curvatures.shape[1]))
+        for begin in range(0, len(self._z), _ROWS):
+            part = slice(begin, begin + _ROWS)
+            result[:-1] += np.square(self._z[part]).T @ curvatures[part]
+        result[-1] = np.maximum(curvatures.sum(0, dtype=np.float64), 1e-6 * self._flat)
+        return result + self._penalty
+
+
+def _sum_to_zero(v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without what adds the same to all classes, in which direction the loss is level."""
+    result: NDArray[np.float64] = v - v.mean(1, keepdims=True)
+    return result

@@ -9,6 +9,7 @@ import numpy as np
 from headstart.core.recipe import Recipe
 from headstart.evaluation.learning_curve import LearningCurve, Part, learning_curve
 from headstart.heads import softmax
+from headstart.heads.strength import whitening_factors
 from headstart.strategies.fitted import Fitted
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
         recipe: How.
         labels: Class index of each row, (N,).
     """
-    strength = fitted.details.get("head", {}).get("strength")
+    head = fitted.details.get("head", {})
+    strength, whitening = head.get("strength"), head.get("whitening", 0.0)
     if recipe.strategy != "probe" or strength is None:
         return (
             "It is computed for the strategy probe with a linear head only: here the embeddings themselves were learnt "
@@ -47,7 +49,9 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
     width = min(COMPONENTS, len(divided[0][0]), fitted.features.shape[1])
     if len(divided[0][0]) * width * classes * len(divided) > MAX_VALUES:
         return "There are too many images and classes to compute it in the time of a report."
-    reduced = _reduce(fitted.features, np.unique(np.concatenate([inside for inside, _ in divided])), width)
+    learnt_from = np.unique(np.concatenate([inside for inside, _ in divided]))
+    reduced = _reduce(fitted.features, learnt_from, width)
+    reduced *= whitening_factors(reduced[learnt_from] - reduced[learnt_from].mean(0), whitening)
 
     def fit(features: NDArray[np.float32], known: NDArray[np.int64], asked: NDArray[np.float32]) -> NDArray[np.int64]:
         weight = np.ones(len(known), np.float32)

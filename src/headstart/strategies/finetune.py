@@ -28,6 +28,7 @@ from headstart.features.extract import Features, extract
 from headstart.features.parity import PARITY as EMBEDDING_PARITY
 from headstart.features.scan import scan
 from headstart.heads import linear
+from headstart.heads.temperature import fit_temperature
 from headstart.preprocess.spec import Preprocess
 from headstart.strategies import finish, unfinished
 from headstart.strategies.crossval import predict_by_folds
@@ -257,7 +258,7 @@ def _predict_by_folds(
         choose = fold.selection.choose
         rows = np.concatenate([choose, parts.held_out])
         inside, outside = np.split(scores(network, images, rows, recipe, runtime), [len(choose)])
-        temperature = linear.fit_temperature(inside, parts.labels[choose])
+        temperature = fit_temperature(inside, parts.labels[choose])
         return to_probabilities(outside / temperature), temperature
 
     return predict_by_folds(data.parts, data.digests, len(data.classes), recipe, runtime, learn)
@@ -313,7 +314,7 @@ def _finish(
     )  # fmt: skip
     record = partial(head_record, network.head, kind=recipe.head, width=loaded.embedding_size)
     inside = record(temperature=1.0).scores(measured.matrix[choose])
-    head = record(temperature=linear.fit_temperature(inside, parts.labels[choose]))
+    head = record(temperature=fit_temperature(inside, parts.labels[choose]))
     held_out, temperatures = by_folds or (
         HeldOut(parts.held_out, head.probabilities(measured.matrix[parts.held_out])),
         np.full(len(parts.held_out), head.temperature),

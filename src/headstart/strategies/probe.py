@@ -83,7 +83,11 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
             "engine": engine.name if engine else "onnxruntime cpu",
             "head": {
                 "temperature": head.temperature,
-                **({"strength": head.strength, "log_loss": head.log_loss} if isinstance(head, LinearHead) else {}),
+                **(
+                    {"strength": head.strength, "whitening": head.whitening, "log_loss": head.log_loss}
+                    if isinstance(head, LinearHead)
+                    else {}
+                ),
             },
             **trust.details,
         },

@@ -13,7 +13,7 @@ from headstart.core.options import Runtime
 from headstart.core.progress import Progress
 from headstart.core.recipe import Recipe
 from headstart.heads import Head
-from headstart.heads.linear import fit_temperature
+from headstart.heads.temperature import fit_temperature
 from headstart.training.loop import fit as train
 from headstart.training.network import Network, head_record, make_head
 from headstart.training.task import Task

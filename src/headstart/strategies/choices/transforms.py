@@ -235,7 +235,8 @@ def _out_of_fold(
     heads = {
         fold: linear.fit_as_chosen(
             matrix[ground.folds != fold], ground.labels[ground.folds != fold], classes=classes,
-            strength=found.strength, temperature=found.temperature, class_weight=recipe.class_weight,
+            strength=found.strength, whitening=found.whitening, temperature=found.temperature,
+            class_weight=recipe.class_weight,
         )
         for fold in np.unique(ground.folds).tolist()
     }  # fmt: skip

@@ -1,0 +1,151 @@
+"""The choice of the head's penalty: a property of the images, which neither a tolerance nor rounding can move."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from headstart.heads import linear, softmax, strength
+from headstart.heads.temperature import fit_temperature, smoothed_log_loss
+
+# Images, width, classes, spread of the noise: easy, overlapping, 5 images a class.
+MADE = {"easy": (300, 160, 5, 2.0), "overlapping": (400, 160, 4, 8.0), "few": (100, 320, 20, 3.0)}
+KERNELS = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")
+
+
+def made(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Embeddings, labels and folds to learn from; embeddings and labels of 500 more."""
+    count, width, classes, spread = MADE[name]
+    rng = np.random.default_rng(7)
+    labels = np.arange(count + 500) % classes
+    points = rng.normal(size=(classes, width))[labels] + spread * rng.normal(size=(count + 500, width))
+    rotation = np.linalg.qr(rng.normal(size=(width, width)))[0]
+    x = (points * np.geomspace(1, 1e-2, width) @ rotation + 3).astype(np.float32)
+    return x[:count], labels[:count], np.arange(count) // classes % 5, x[count:], labels[count:]
+
+
+def described(name: str, workers: int) -> dict[str, float]:
+    """What is chosen, and how well it does on other images."""
+    x, labels, folds, others, truth = made(name)
+    head = linear.fit(x, labels, folds, classes=int(labels.max()) + 1, workers=workers)
+    p = head.probabilities(others)
+    return {
+        "strength": float(head.strength or 0), "whitening": head.whitening, "right": int((p.argmax(1) == truth).sum()),
+        "log_loss": float(-np.log(p[np.arange(len(truth)), truth]).mean()),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("power", [-2, 0, 2])
+def test_a_stricter_tolerance_changes_no_score_that_matters(name: str, power: int) -> None:
+    x, labels, folds, *_ = made(name)
+    z, classes = linear._along_axes(x)[0], int(labels.max()) + 1
+    inside = folds != 0
+
+    def loss(decrement: float, start: softmax.Solution | None = None) -> tuple[float, softmax.Solution]:
+        found = softmax.solve(
+            z[inside], labels[inside], classes=classes, strength=10.0**power,
+            sample_weight=np.ones(int(inside.sum()), np.float32), start=start, decrement=decrement,
+        )  # fmt: skip
+        assert found.converged
+        scores = z[~inside] @ found.weights + found.bias
+        return smoothed_log_loss(scores / fit_temperature(scores, labels[~inside]), labels[~inside]), found
+
+    usual, strict = loss(softmax.DECREMENT)[0], loss(1e-9)[0]
+    assert usual == pytest.approx(strict, rel=1e-3)
+    far = softmax.solve(
+        z[inside], labels[inside], classes=classes, strength=1e3, sample_weight=np.ones(int(inside.sum()), np.float32)
+    )
+    assert loss(softmax.DECREMENT, far)[0] == pytest.approx(strict, rel=1e-3)  # and neither does the start
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_no_strength_of_scikit_learn_is_much_better_than_the_chosen_one(name: str) -> None:
+    x, labels, folds, *_ = made(name)
+    head = linear.fit(x, labels, folds, classes=int(labels.max()) + 1)
+    centred = (x - x.mean(0)) / np.sqrt(np.square(x - x.mean(0)).mean())
+    losses = []
+    for power in range(-3, 3):
+        scores = np.empty((len(x), int(labels.max()) + 1))
+        for fold in range(5):
+            out = folds == fold
+            model = LogisticRegression(C=10.0**power, max_iter=20_000, tol=1e-6).fit(centred[~out], labels[~out])
+            scores[out] = model.decision_function(centred[out])
+        losses.append(smoothed_log_loss(scores / fit_temperature(scores, labels), labels))
+    assert head.log_loss is not None
+    assert head.log_loss < min(losses) * 1.03
+
+
+def test_a_penalty_that_pays_by_hand() -> None:
+    ones, losses = np.ones(100, np.float32), np.full(100, 0.5)
+    assert strength.pays(losses, losses - 0.006, ones)  # 1.2 % with every image
+    assert not strength.pays(losses, losses - 0.004, ones)  # 0.8 %
+    assert not strength.pays(losses, losses + 0.1, ones)
+    noisy = np.where(np.arange(100) % 2, 0.2, -0.18)  # mean 0.01 with an error of 0.019
+    assert not strength.pays(losses, losses - noisy, ones)
+    assert strength.pays(losses, losses - noisy, np.where(np.arange(100) % 2, 1.5, 0.5).astype(np.float32))
+
+
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_whitening_keeps_the_variance_in_all(whitening: float) -> None:
+    rng = np.random.default_rng(0)
+    z = (rng.normal(size=(5000, 3)) * [1, 0.5, 0.1]).astype(np.float32)
+    z /= np.sqrt(z.var(0).mean())
+    factors = strength.whitening_factors(z - z.mean(0), whitening)
+    assert (z * factors).var(0).sum() == pytest.approx(z.var(0).sum(), rel=1e-3)
+    spread = (z * factors).std(0)
+    assert spread[0] / spread[1] == pytest.approx(2 ** (1 - whitening), rel=0.05)
+
+
+def test_whitened_head_predicts_what_was_cross_validated() -> None:
+    """`fit_as_chosen`, told what `cross_validate` found, gives the head that `fit` gives."""
+    x, labels, folds, others, _ = made("overlapping")
+    found = linear.cross_validate(x, labels, folds, classes=4)
+    assert found.whitening
+    again = linear.fit_as_chosen(
+        x, labels, classes=4, strength=found.strength, whitening=found.whitening, temperature=found.temperature
+    )
+    head = linear.fit(x, labels, folds, classes=4)
+    assert again.probabilities(others) == pytest.approx(head.probabilities(others), abs=2e-3)
+    assert again.whitening == head.whitening == found.whitening
+
+
+@pytest.mark.slow
+def test_no_kernel_of_the_matrix_products_moves_the_choice() -> None:
+    """OpenBLAS adds up in another order for each kind of processor: same choice, and as good, on all that run here."""
+    told = {}
+    for kernel in KERNELS:
+        for workers in (1, 2):
+            environment = {
+                **os.environ, "OPENBLAS_CORETYPE": kernel,
+                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+            }  # fmt: skip
+            code = (
+                "import json, test_strength as t, threadpoolctl;"
+                f"told = {{name: t.described(name, {workers}) for name in t.MADE}};"
+                "print(json.dumps([[one.get('architecture') for one in threadpoolctl.threadpool_info()], told]))"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+            )
+            if done.returncode < 0:  # killed: this processor has no such instructions
+                continue
+            assert not done.returncode, done.stderr
+            kernels, results = json.loads(done.stdout.splitlines()[-1])
+            if kernel in kernels:
+                told[kernel, workers] = results
+    if len({kernel for kernel, _ in told}) < 2:
+        pytest.skip("these matrix products have no kernels to choose from")
+    first = next(iter(told.values()))
+    for results in told.values():
+        for name, one in results.items():
+            assert (one["strength"], one["whitening"]) == (first[name]["strength"], first[name]["whitening"])
+            assert abs(one["right"] - first[name]["right"]) <= 1
+            assert one["log_loss"] == pytest.approx(first[name]["log_loss"], rel=0.02)
