@@ -50,8 +50,11 @@ def principal_axes(centred: NDArray[np.float32]) -> NDArray[np.float32]:
     if len(centred) >= centred.shape[1]:
         axes: NDArray[np.float64] = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1]
     else:
-        _, spread, rows = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
-        axes = rows.T[:, spread > spread.max() * 1e-7]
+        # From the products of the rows, of which there are fewer: half the time of a singular value decomposition.
+        exact = centred.astype(np.float64)
+        squares, rows = np.linalg.eigh(exact @ exact.T)
+        kept = squares > squares[-1] * 1e-11
+        axes = exact.T @ rows[:, kept] / np.sqrt(squares[kept])
     return axes.astype(np.float32)
 
 
