@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from headstart.core.errors import ImageError
+from headstart.data import png
 from headstart.data.sniff import AVIF_BRANDS, HEIC_BRANDS, HEIF_BRANDS, ends_early, reason, sniff
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
         with _QUIET:
             if _is_heif(data):
                 return _decode_heif(data, max_megapixels)
-            image = _open(data, max_megapixels)
+            image = _open(png.without_text(data) if data.startswith(b"\x89PNG") else data, max_megapixels)
             _check_size(image.size, max_megapixels)
             _check_stream(data, image.format)
             if image.format == "PNG":
