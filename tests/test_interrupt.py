@@ -26,11 +26,12 @@ ENDS_WITHIN = 2.0  # seconds
 # The program, with a mark on standard error at the moment of interest: in the pool's third image, or in the fit.
 PROGRAM = r"""
     import os, sys, time
+    from headstart.cli import streams
     from headstart.cli.main import main
     stage, *arguments = sys.argv[1:]
 
     def mark():
-        os.write(2, b"MARK\n")  # whole, whichever threads come
+        os.write(streams.descriptor(), b"MARK\n")  # whole, whichever threads come
 
     if stage == "embedding":
         from headstart.features import session

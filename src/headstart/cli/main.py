@@ -23,6 +23,7 @@ from headstart.cli import (
     recipes,
     report,
     signals,
+    streams,
     train,
     verify,
 )
@@ -71,12 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names in any script, on a terminal of any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        code = run(arguments)
-        sys.stdout.flush()
-    except (signals.Stopped, OSError) as error:  # while an error was told, or at the very end
-        code = messages.tell(error, as_json=False)
-    signals.leave(code)
+    with streams.own_words_only():
+        try:
+            code = run(arguments)
+            sys.stdout.flush()
+        except (signals.Stopped, OSError) as error:  # while an error was told, or at the very end
+            code = messages.tell(error, as_json=False)
+        signals.leave(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -10,6 +10,8 @@ import threading
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from headstart.cli import streams
+
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
@@ -111,6 +113,7 @@ def _unraisable(lost: UnraisableHookArgs) -> None:
 
 def _end(number: int) -> NoReturn:
     """End without unwinding: by the system's calls alone, since any lock may be held."""
-    show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
-    os.write(2, f"{show_cursor}Error: {WORDS[signal.Signals(number)]}\n{_hint()}\n".encode())
+    stderr = streams.descriptor()
+    show_cursor = "\x1b[?25h" if os.isatty(stderr) else ""  # a progress bar hides it
+    os.write(stderr, f"{show_cursor}Error: {WORDS[signal.Signals(number)]}\n{_hint()}\n".encode())
     os._exit(128 + number)
