@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from headstart.core.errors import ImageError
-from headstart.data import png
+from headstart.data import png, tiff, tiffpixels
 from headstart.data.sniff import AVIF_BRANDS, HEIC_BRANDS, HEIF_BRANDS, ends_early, reason, sniff
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
         with _QUIET:
             if _is_heif(data):
                 return _decode_heif(data, max_megapixels)
+            if (own := _decode_tiff(data, max_megapixels)) is not None:
+                return own
             image = _open(png.without_text(data) if data.startswith(b"\x89PNG") else data, max_megapixels)
             _check_size(image.size, max_megapixels)
             _check_stream(data, image.format)
@@ -176,6 +178,26 @@ def _decode_heif(data: bytes, max_megapixels: int) -> Decoded:
     # The container's own rotation was applied by the library; EXIF orientation is no more than a copy.
     pixels = np.asarray(_to_rgb(image))
     return Decoded(pixels, len(file) > 1, pixels.shape[1], pixels.shape[0], "HEIF", _facts(image).camera)
+
+
+def _decode_tiff(data: bytes, max_megapixels: int) -> Decoded | None:
+    """What Pillow would read wrong; None for all other files."""
+    if not tiff.is_tiff(data):
+        return None
+    if preview := tiff.preview_only(data):
+        raise ImageError(preview)
+    form = tiff.layout(data)
+    if form is None:
+        return None
+    _check_size((form.width, form.height), max_megapixels)
+    if not tiffpixels.is_ours(form):
+        return None
+    return _decoded(tiffpixels.read(data, form), "TIFF", animated=tiff.has_more_pages(data))
+
+
+def _decoded(image: Image.Image, kind: str, *, animated: bool = False) -> Decoded:
+    pixels, facts = _pixels(image)
+    return Decoded(pixels, animated, pixels.shape[1], pixels.shape[0], kind, facts.camera)
 
 
 def _is_heif(data: bytes) -> bool:

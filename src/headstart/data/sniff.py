@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from PIL import UnidentifiedImageError
 
+from headstart.data import tiff, tiffpixels
+
 HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"}
 HEIF_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
 AVIF_BRANDS = {b"avif", b"avis"}
@@ -25,6 +27,8 @@ def reason(data: bytes, error: Exception) -> str:
     if ends_early(data, kind) or any(word in text.lower() for word in _SHORT):
         return f"{kind} that ends early"
     if isinstance(error, UnidentifiedImageError):  # its text names a buffer in memory
+        if kind == "TIFF" and (form := tiff.layout(data)):
+            return tiffpixels.unsupported(form)
         text = "its header makes no sense"
     return f"damaged {kind}: {text or type(error).__name__}"[:200]
 
