@@ -111,7 +111,8 @@ def test_another_stream_in_the_place_of_standard_error_is_left_alone(capsys: pyt
 
 def test_all_is_as_it_was_afterwards() -> None:
     code = (
-        "import os, sys\nfrom headstart.cli import streams\nbefore = sys.stderr\nopen_before = os.listdir('/proc/self/fd')\n"
+        "import os, sys\nfrom headstart.cli import streams\nbefore = sys.stderr\n"
+        "open_before = os.listdir('/proc/self/fd')\n"
         "with streams.own_words_only():\n    os.write(2, b'lost'); assert sys.stderr is not before\n"
         "assert sys.stderr is before and os.listdir('/proc/self/fd') == open_before\nos.write(2, b'heard')\n"
     )

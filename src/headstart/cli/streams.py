@@ -1,4 +1,4 @@
-"""Standard error holds our own words alone: what C libraries write to it (libtiff, by the hundred lines) goes nowhere."""
+"""Standard error holds our own words alone: what C libraries write (libtiff, by the hundred lines) goes nowhere."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def own_words_only() -> Iterator[None]:
     Nothing changes where `sys.stderr` is not the process's own (under pytest, in a notebook), or where the environment
     variable `HEADSTART_SHOW_LIBRARY_MESSAGES` is set.
     """
-    global _descriptor  # noqa: PLW0603  there is one standard error in a process
+    global _descriptor
     stream = sys.stderr
     if os.environ.get(SHOW_ALL) or not isinstance(stream, io.TextIOWrapper) or _number(stream) != _STDERR:
         yield

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from headstart.core.errors import ImageError
-from headstart.data import png, tiff, tiffpixels
+from headstart.data import netpbm, png, tiff, tiffpixels
 from headstart.data.sniff import AVIF_BRANDS, HEIC_BRANDS, HEIF_BRANDS, ends_early, reason, sniff
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
         with _QUIET:
             if _is_heif(data):
                 return _decode_heif(data, max_megapixels)
-            if (own := _decode_tiff(data, max_megapixels)) is not None:
+            if (own := _decode_tiff(data, max_megapixels) or _decode_netpbm(data, max_megapixels)) is not None:
                 return own
             image = _open(png.without_text(data) if data.startswith(b"\x89PNG") else data, max_megapixels)
             _check_size(image.size, max_megapixels)
@@ -193,6 +193,14 @@ def _decode_tiff(data: bytes, max_megapixels: int) -> Decoded | None:
     if not tiffpixels.is_ours(form):
         return None
     return _decoded(tiffpixels.read(data, form), "TIFF", animated=tiff.has_more_pages(data))
+
+
+def _decode_netpbm(data: bytes, max_megapixels: int) -> Decoded | None:
+    if not netpbm.is_netpbm(data):
+        return None
+    head = netpbm.header(data)
+    _check_size((head.width, head.height), max_megapixels)
+    return _decoded(netpbm.read(data, head), "PPM")
 
 
 def _decoded(image: Image.Image, kind: str, *, animated: bool = False) -> Decoded:

@@ -42,7 +42,8 @@ UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 _RAW_OF_MAKER = (
     ("NIKON", "Nikon NEF"), ("SONY", "Sony ARW"), ("CANON", "Canon CR2"), ("PENTAX", "Pentax PEF"),
     ("RICOH", "Pentax PEF"), ("SAMSUNG", "Samsung SRW"), ("HASSELBLAD", "Hasselblad 3FR"), ("PHASE", "Phase One IIQ"),
-    ("LEAF", "Leaf MOS"), ("MAMIYA", "Mamiya MEF"), ("EPSON", "Epson ERF"), ("KODAK", "Kodak DCR"), ("EASTMAN", "Kodak DCR"),
+    ("LEAF", "Leaf MOS"), ("MAMIYA", "Mamiya MEF"), ("EPSON", "Epson ERF"), ("KODAK", "Kodak DCR"),
+    ("EASTMAN", "Kodak DCR"),
 )  # fmt: skip
 ADVICE_RAW = "save it as JPEG or TIFF with the maker's program, darktable or RawTherapee"
 

@@ -1,13 +1,14 @@
 """The kinds of TIFF that Pillow reads wrong or not at all, decoded here or refused by name.
 
 With Pillow 13, planes of 16 bits are noise unless they are compressed, 12 bits are 16 times too dark, and planes of
-grey and alpha are white where they are compressed. Values become the same 8 bits as those of the kinds that Pillow reads.
+grey and alpha are white where they are compressed. Values become the same 8 bits as in the kinds that Pillow reads.
 """
 
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -134,7 +135,7 @@ def _table(depth: int, *, exact: bool) -> NDArray[np.uint8]:
     return np.round(values * (255 / ((1 << depth) - 1))).astype(np.uint8)
 
 
-def _blocks(data: bytes, form: Layout):  # type: ignore[no-untyped-def]
+def _blocks(data: bytes, form: Layout) -> Iterator[tuple[int, int, int, NDArray[Any]]]:
     """Strips or tiles: top, left, first sample, values (h, w, samples), cut to the image."""
     tags = form.tags
     tiled = bool(tiff.numbers(tags, tiff.TILES))
@@ -181,10 +182,8 @@ def _inflate(packed: bytes, needed: int) -> bytes:
 
 def _values(
     packed: bytes, shape: tuple[int, int], columns: int, form: Layout
-) -> NDArray[np.uint16] | NDArray[np.uint8]:
+) -> NDArray[Any]:
     """The values of rows that each begin on a byte, (rows, columns)."""
-    if planes and form.compression == 1 and more and not any(form.extra):
-        return False  # the samples are dropped, but not their planes
     if form.depth == 8:
         return np.frombuffer(packed, np.uint8).reshape(shape)
     if form.depth == 16:
