@@ -16,17 +16,17 @@ import numpy as np
 from PIL import Image
 
 from headstart.core.errors import ImageError
-from headstart.data import netpbm, png, tiff, tiffpixels
+from headstart.data import jxl, netpbm, png, tga, tiff, tiffpixels
 from headstart.data.sniff import AVIF_BRANDS, HEIC_BRANDS, HEIF_BRANDS, ends_early, reason, sniff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-VERSION = 1  # raised whenever the pixels of a file change: kept embeddings were made from them
+VERSION = 2  # raised whenever the pixels of a file change: kept embeddings were made from them
 
 # What people photograph and draw in. Formats that run programs (EPS), hold documents (PDF) or nobody
 # photographs in (FITS, PSD, ICNS, ...) stay off, since each decoder is a way in for a hostile file.
-# TGA has no signature: random bytes can pass for it. QOI is decoded in pure Python, 0.8 s a megapixel.
+# QOI is decoded in pure Python, 0.8 s a megapixel.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000")
 _MAX_SIDE_PX = 100_000
 # Cameras and encoders write about ten. Empty scans cost 100 bytes each and a pass over the image: 345 kB took 62 s.
@@ -86,7 +86,7 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
         with _QUIET:
             if _is_heif(data):
                 return _decode_heif(data, max_megapixels)
-            if (own := _decode_tiff(data, max_megapixels) or _decode_netpbm(data, max_megapixels)) is not None:
+            if (own := _decode_tiff(data, max_megapixels) or _decode_other(data, max_megapixels)) is not None:
                 return own
             image = _open(png.without_text(data) if data.startswith(b"\x89PNG") else data, max_megapixels)
             _check_size(image.size, max_megapixels)
@@ -195,12 +195,19 @@ def _decode_tiff(data: bytes, max_megapixels: int) -> Decoded | None:
     return _decoded(tiffpixels.read(data, form), "TIFF", animated=tiff.has_more_pages(data))
 
 
-def _decode_netpbm(data: bytes, max_megapixels: int) -> Decoded | None:
-    if not netpbm.is_netpbm(data):
-        return None
-    head = netpbm.header(data)
-    _check_size((head.width, head.height), max_megapixels)
-    return _decoded(netpbm.read(data, head), "PPM")
+def _decode_other(data: bytes, max_megapixels: int) -> Decoded | None:
+    """Netpbm, TGA and JPEG XL, whose sizes are checked before memory is taken; None for all other files."""
+    if netpbm.is_netpbm(data):
+        head = netpbm.header(data)
+        _check_size((head.width, head.height), max_megapixels)
+        return _decoded(netpbm.read(data, head), "PPM")
+    if jxl.is_jxl(data):
+        _check_size(jxl.size(data), max_megapixels)
+        return _decoded(jxl.read(data), "JPEG XL")
+    if form := tga.header(data):
+        _check_size((form.width, form.height), max_megapixels)
+        return _decoded(tga.read(data, form), "TGA")
+    return None
 
 
 def _decoded(image: Image.Image, kind: str, *, animated: bool = False) -> Decoded:

@@ -141,7 +141,7 @@ def _scaled(values: NDArray[Any], largest: int) -> NDArray[np.uint8]:
     high = int(values.max(initial=0))
     if high > largest:
         raise ImageError(f"damaged PPM: a sample of {high}, more than its largest value of {largest}")
-    table = np.rint(np.arange(largest + 1) * (255 / largest)).astype(np.uint8)
+    table = np.rint(np.arange(largest + 1) / largest * 255).astype(np.uint8)
     scaled: NDArray[np.uint8] = table[values]
     return scaled
 

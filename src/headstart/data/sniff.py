@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from PIL import UnidentifiedImageError
 
 from headstart.data import tiff, tiffpixels
+from headstart.data.signatures import unread
 
 HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"}
-HEIF_BRANDS = {b"mif1", b"msf1"}  # HEIC or AVIF: the compatible brands tell
+HEIF_BRANDS = {b"mif1", b"mif2", b"msf1"}  # HEIC or AVIF: the compatible brands tell
 AVIF_BRANDS = {b"avif", b"avis"}
 
 
@@ -19,6 +20,8 @@ def reason(data: bytes, error: Exception) -> str:
     kind = sniff(data)
     if len(data) < 8:
         return f"ends early, after {len(data)} bytes"
+    if picture := unread(data):
+        return picture
     if kind not in _IMAGE_KINDS:
         return f"looks like {kind}, not an image" if kind else "no image format that is known"
     text = str(error)
@@ -33,7 +36,7 @@ def reason(data: bytes, error: Exception) -> str:
     return f"damaged {kind}: {text or type(error).__name__}"[:200]
 
 
-_IMAGE_KINDS = {"JPEG", "PNG", "GIF", "WebP", "TIFF", "BMP", "HEIF or AVIF", "JPEG 2000", "PPM"}
+_IMAGE_KINDS = {"JPEG", "PNG", "GIF", "WebP", "TIFF", "BMP", "HEIF or AVIF", "JPEG 2000", "JPEG XL", "PPM"}
 _SHORT = ("truncated", "end of file", "reached eof", "but only got", "not enough image data", "buffer is not large")
 
 
@@ -101,7 +104,7 @@ def sniff(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         if brand in HEIC_BRANDS | HEIF_BRANDS | AVIF_BRANDS or len(brand) < 4:
             return "HEIF or AVIF"
-        return "a camera's raw file" if brand == b"crx " else "a video"
+        return "a video"
     if data[:4] == b"RIFF":
         return "WebP" if brand == b"WEBP" or len(brand) < 4 else "a sound or video"
     if data[4:8] in {b"moov", b"mdat", b"wide"}:
@@ -131,15 +134,12 @@ _MAGIC = (
     (b"BM", "BMP"),
     (b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL (a converter can save it as PNG)"),
-    (b"\xff\x0a", "JPEG XL (a converter can save it as PNG)"),
-    (b"qoif", "QOI (a converter can save it as PNG)"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
     (b"\0\0\1\0", "an icon file"),
     (b"%PDF", "PDF"),
     (b"%!PS", "EPS or PostScript"),
     (b"\xc5\xd0\xd3\xc6", "EPS or PostScript"),
-    (b"8BPS", "a Photoshop file"),
-    (b"SIMPLE  =", "a FITS file"),
     (b"PK\x03\x04", "a zip file"),
     (b"\x1f\x8b", "a gzip file"),
     (b"Rar!", "a RAR file"),

@@ -180,9 +180,7 @@ def _inflate(packed: bytes, needed: int) -> bytes:
         raise ImageError(f"damaged TIFF: {error}") from error
 
 
-def _values(
-    packed: bytes, shape: tuple[int, int], columns: int, form: Layout
-) -> NDArray[Any]:
+def _values(packed: bytes, shape: tuple[int, int], columns: int, form: Layout) -> NDArray[Any]:
     """The values of rows that each begin on a byte, (rows, columns)."""
     if form.depth == 8:
         return np.frombuffer(packed, np.uint8).reshape(shape)
