@@ -24,6 +24,9 @@ def box(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", 8 + len(body)) + name + body
 
 
+FILM = box(b"moov", SPARE) + box(b"mdat", SPARE)
+
+
 def jpeg_of(marker: int, depth: int = 8) -> bytes:
     """A JPEG file of one frame header of some process, and nothing that could be decoded."""
     frame = bytes([depth]) + struct.pack(">HHB", 16, 16, 1) + b"\1\x11\0"
@@ -61,8 +64,8 @@ def jpeg_of(marker: int, depth: int = 8) -> bytes:
         (jpeg_of(0xF7), "JPEG-LS", "save it as PNG"),
         (jpeg_of(0xC5), "hierarchical JPEG", "save it as PNG"),
         (jpeg_of(0xC1, 12), "JPEG of 12 bits", "save it as PNG"),
-        (box(b"ftyp", b"hevc\0\0\0\0msf1hevc") + box(b"moov", SPARE) + box(b"mdat", SPARE), "an HEIC sequence", "export"),
-        (box(b"ftyp", b"msf1\0\0\0\0hevcmsf1") + box(b"moov", SPARE) + box(b"mdat", SPARE), "sequence", "export"),
+        (box(b"ftyp", b"hevc\0\0\0\0msf1hevc") + FILM, "an HEIC sequence", "export"),
+        (box(b"ftyp", b"msf1\0\0\0\0hevcmsf1") + FILM, "sequence", "export"),
     ],
 )  # fmt: skip
 def test_a_picture_that_is_not_read_is_named(data: bytes, name: str, advice: str) -> None:
@@ -87,5 +90,5 @@ def test_a_first_byte_alone_makes_no_pcx() -> None:
 def test_an_ordinary_jpeg_that_is_cut_still_ends_early() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "JPEG")
-    with pytest.raises(ImageError, match="^JPEG that ends early$"):
+    with pytest.raises(ImageError, match=r"^JPEG that ends early$"):
         decode(buffer.getvalue()[:-9])

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from headstart.core.errors import ImageError
 from headstart.data import tga as tga_module

@@ -85,8 +85,8 @@ def _codestream(data: bytes) -> bytes:
         return data[:64]
     for name, start in _boxes(data):
         if name in {b"jxlc", b"jxlp"}:
-            start += 4 * (name == b"jxlp")  # the number of the part
-            return data[start : start + 64]
+            begin = start + 4 * (name == b"jxlp")  # after the number of the part
+            return data[begin : begin + 64]
     raise ImageError("JPEG XL that ends early")
 
 

@@ -78,8 +78,10 @@ def _is_pcx(data: bytes) -> bool:
     )
 
 
-_SEQUENCES = {b"msf1": "an image sequence", b"hevc": "an HEIC sequence", b"hevx": "an HEIC sequence", b"hevm": "an HEIC sequence",
-              b"hevs": "an HEIC sequence", b"avis": "an AVIF sequence"}  # fmt: skip
+_SEQUENCES = {
+    b"msf1": "an image sequence", b"hevc": "an HEIC sequence", b"hevx": "an HEIC sequence",
+    b"hevm": "an HEIC sequence", b"hevs": "an HEIC sequence", b"avis": "an AVIF sequence",
+}  # fmt: skip
 
 
 def _sequence(data: bytes) -> str:
