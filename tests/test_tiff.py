@@ -322,8 +322,12 @@ def test_a_file_of_pillow_is_pillow_s() -> None:
     assert np.array_equal(decode(buffer.getvalue()).pixels, np.asarray(image))
 
 
-SEEDS = [tiff(whole_numbers(3, 16), 16, RGB, planar=True), tiff(whole_numbers(1, 12), 12, GREY, tile=16, deflate=True),
-         tiff(whole_numbers(2, 8), 8, GREY, planar=True, extra=(2,), order=">", big=True), raw("NIKON", {}, LARGE)]  # fmt: skip
+SEEDS = [
+    tiff(whole_numbers(3, 16), 16, RGB, planar=True),
+    tiff(whole_numbers(1, 12), 12, GREY, tile=16, deflate=True),
+    tiff(whole_numbers(2, 8), 8, GREY, planar=True, extra=(2,), order=">", big=True),
+    raw("NIKON", {}, LARGE),
+]
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
