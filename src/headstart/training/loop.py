@@ -24,6 +24,7 @@ from headstart.training import rates
 from headstart.training.batch_norm import count_batch
 from headstart.training.checkpoint import Position
 from headstart.training.devices import accelerator
+from headstart.training.folded import folded
 from headstart.training.images import PLAIN, Batch, batches, order, share
 from headstart.training.memory import keeping_memory, memory_guard
 from headstart.training.network import train_mode
@@ -51,8 +52,10 @@ def fit(task: Task, runtime: Runtime) -> Trained:
         keeping_memory(),
         accelerator(recipe, runtime) as accelerate,
         _seeded(recipe, accelerate),
+        contextlib.ExitStack() as closing,
     ):
         session = Session(task, runtime, accelerate)
+        closing.enter_context(_norms_folded(session))
         position = session.begin(lambda: _find_rate(session))
         if recipe.start != "random" and not position.history:
             # The start is a candidate too: what fine-tuning makes worse is not kept.
@@ -237,6 +240,16 @@ def _seeded(recipe: Recipe, accelerate: Accelerator) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(recipe.seed)
         yield
+
+
+def _norms_folded(session: Session) -> contextlib.AbstractContextManager[object]:
+    """Batch norms that stay as they are cost nothing on a CPU; elsewhere, and where they train, nothing is done."""
+    if session.recipe.batch_norm == "train" or session.accelerate.device.type != "cpu":
+        return contextlib.nullcontext()
+    some = session.task.train[:2]
+    session.feed.prepare(some, PLAIN)
+    (batch,) = session.feed([some], PLAIN)
+    return folded(session.module, *batch.values)
 
 
 def _check_batch(task: Task) -> None:
