@@ -44,7 +44,8 @@ class Measured:
 
     Attributes:
         coverage: Share of the sets that held it, in 0..1.
-        interval: 95 % interval of it: Wilson's, as wide as its noise about the truth is in simulations.
+        interval: 95 % interval of it, Wilson's. In simulations it holds the truth in 93 to 96 % of cases; in 89 to 94 %
+            with 60 images that also chose the quantile, where the truth is then mostly above it.
         images: Number of images.
         split: Which images they are; empty where the file does not say.
         at_least: The share is a lower bound, since the file is of a Headstart that did not store the mistakes.
