@@ -48,8 +48,9 @@ def main() -> None:
 def row(size: str, noise: str, side: str, done: Process) -> tuple[str, ...]:
     """One fit, for the table."""
     said = done.said
+    cpu_seconds = f"{said['cpu_seconds']:.2f}" if side == "headstart" else ""  # the other one's are of more processes
     return (
-        size, noise, side, f"{said['seconds']:.2f}", f"{said['cpu_seconds']:.2f}", f"{said['strength']:g}",
+        size, noise, side, f"{said['seconds']:.2f}", cpu_seconds, f"{said['strength']:g}",
         f"{100 * said['accuracy']:.1f} %", f"{said['log_loss']:.4f}", percent(done.other_load),
     )  # fmt: skip
 
