@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,6 +23,7 @@ NOISE = {"easy": 2.0, "hard": 8.0}
 SIDES = ("headstart", "LogisticRegressionCV")
 HELD_OUT = 2000
 FOLDS = 5
+Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def main() -> None:
@@ -72,16 +74,17 @@ def once(side: str, size: str, noise: str, width: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def headstart(x, labels):
+def headstart(x: np.ndarray, labels: np.ndarray) -> tuple[Predict, float]:
     """The probe's head, with as many threads as there are cores."""
     from headstart.heads import linear
 
     classes = int(labels.max()) + 1
     head = linear.fit(x, labels, np.arange(len(x)) // classes % FOLDS, classes=classes, workers=cores())
+    assert head.strength is not None
     return head.probabilities, head.strength
 
 
-def scikit_learn(x, labels):
+def scikit_learn(x: np.ndarray, labels: np.ndarray) -> tuple[Predict, float]:
     """Eight strengths, five folds, raw features."""
     from sklearn.linear_model import LogisticRegressionCV
 
