@@ -28,6 +28,7 @@ from PIL import Image
 from headstart.core.errors import ImageError
 from headstart.data import storage
 from headstart.data.decode import Decoded, decode, from_pil
+from heif_files import grid
 from helpers import draw
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -106,6 +107,7 @@ FILES = {
     "jpeg2000": encoded(PICTURE, "JPEG2000"),
     "jpeg2000-tiles": encoded(PICTURE, "JPEG2000", tile_size=(16, 16), no_jp2=True),
     "heic": (GOLDEN / "quadrants.heic").read_bytes(),
+    "heic-tiles": grid(3, 2),
 }
 
 

@@ -35,14 +35,20 @@ def read(
     return table if decisions is None else apply(table, decisions)
 
 
-def load(path: str | os.PathLike[str]) -> Classifier:
+def load(path: str | os.PathLike[str], *, max_megapixels: int | None = None) -> Classifier:
     """Load a model file; no code in it is ever run.
+
+    Args:
+        path: The model file.
+        max_megapixels: Images of more are refused before they are decoded; None for the limit of the recipe that
+            the model was trained with.
 
     Raises:
         ModelError: There is no such file, or it is refused.
+        OptionError: The limit is not in 1..178.
 
     Example:
         >>> headstart.load("runs/photos/model.onnx").classes  # doctest: +SKIP
         ('ants', 'bees')
     """
-    return Classifier.load(path)
+    return Classifier.load(path, max_megapixels=max_megapixels)

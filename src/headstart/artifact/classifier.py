@@ -15,6 +15,7 @@ from headstart.artifact import golden, guard, prediction_sets, wire
 from headstart.artifact.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata
 from headstart.core.errors import ImageError, InputError, OptionError
 from headstart.core.options import Runtime
+from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
 from headstart.data.decode import decode, from_pil
 from headstart.data.storage import read_file
@@ -80,25 +81,35 @@ class Classifier:
     Args:
         content: The model file.
         name: What to call it in messages.
+        max_megapixels: Images of more are refused, see `headstart.data.decode.decode`; None for the limit of the
+            recipe that the model was trained with.
 
     Raises:
         ModelError: The file is refused.
+        OptionError: The limit is not in 1..178.
     """
 
-    def __init__(self, content: bytes, name: str = "The model") -> None:
+    def __init__(self, content: bytes, name: str = "The model", *, max_megapixels: int | None = None) -> None:
         self.content = content
         self.metadata: Metadata = guard.check(content, name)
-        self._max_megapixels: int = self.metadata.recipe["max_megapixels"]
+        if max_megapixels is not None:
+            Recipe(max_megapixels=max_megapixels)  # refuses what is no such limit
+        self._max_megapixels: int = max_megapixels or self.metadata.recipe["max_megapixels"]
         self._session = LazySession(content)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Classifier:
+    def load(cls, path: str | os.PathLike[str], *, max_megapixels: int | None = None) -> Classifier:
         """Load a model file; no code in it is ever run.
+
+        Args:
+            path: The model file.
+            max_megapixels: Images of more are refused; None for the limit that the model was trained with.
 
         Raises:
             ModelError: There is no such file, or it is refused.
+            OptionError: The limit is not in 1..178.
         """
-        return cls(wire.read_model(Path(path)), quoted(os.fspath(path)))
+        return cls(wire.read_model(Path(path)), quoted(os.fspath(path)), max_megapixels=max_megapixels)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ def check(
     split_column: options.SplitColumn = "split",
     group_column: options.GroupColumn = "group",
     root: options.Root = None,
+    max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     no_cache: options.NoCache = False,
     strict: options.Strict = False,
@@ -58,12 +59,13 @@ def check(
         _refuse_existing(path, overwrite=overwrite)
     columns = options.columns(path_column, label_column, split_column, group_column, root)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=not no_cache)
-    recipe = Recipe.from_dict({} if backbone is None else {"backbone": backbone})
+    chosen = {"backbone": backbone, "max_megapixels": max_megapixels}
+    recipe = Recipe.from_dict({name: value for name, value in chosen.items() if value is not None})
     report = api.check(api.read(source, columns=columns, decisions=decisions), recipe=recipe, runtime=runtime)
     _show(output, report)
     written = {}
     if html is not None:
-        durable_write(html, api.check_page(report, runtime=runtime))
+        durable_write(html, api.check_page(report, max_megapixels=max_megapixels, runtime=runtime))
         written["html"] = html
         output.say(f"Page: {html}")
     if fix_list is not None:

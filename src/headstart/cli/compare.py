@@ -53,7 +53,7 @@ def compare(
     fit: settings.Fit = None,
     class_weight: settings.ClassWeight = None,
     flip: settings.Flip = None,
-    max_megapixels: settings.MaxMegapixels = None,
+    max_megapixels: options.MaxMegapixels = None,
     device: Annotated[str, typer.Option(help="Where networks are trained: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = "label",

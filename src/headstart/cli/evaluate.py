@@ -23,6 +23,7 @@ def evaluate(
     split_column: options.SplitColumn = "split",
     group_column: options.GroupColumn = "group",
     root: options.Root = None,
+    max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     strict: options.Strict = False,
     json: options.Json = False,
@@ -34,7 +35,7 @@ def evaluate(
     from headstart.cli.show import show_evaluation
 
     output = Output(as_json=json, quiet=quiet)
-    classifier = api.load(model)
+    classifier = api.load(model, max_megapixels=max_megapixels)
     columns = options.columns(path_column, label_column, split_column, group_column, root)
     evaluation, table = api.evaluate(
         classifier,

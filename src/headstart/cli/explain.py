@@ -63,6 +63,7 @@ def explain(
     neighbours: Annotated[int, typer.Option(min=0, max=50, help="Nearest training images to show.")] = 5,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of an earlier run.")] = False,
+    max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     no_cache: options.NoCache = False,
     strict: options.Strict = False,
@@ -78,7 +79,7 @@ def explain(
     from headstart.features.extract import refuse_skipped
 
     output = Output(as_json=json, quiet=quiet)
-    classifier = api.load(model)
+    classifier = api.load(model, max_megapixels=max_megapixels)
     explainer = Explainer(classifier, method.value)
     if label is not None:
         explainer.number(label)

@@ -16,6 +16,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; wor
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no words and no progress.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Any file that cannot be used is an error.")]
 Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Threads; default: one for each core.")]
+MaxMegapixels = Annotated[
+    int | None, typer.Option(help="Larger images are skipped; a JPEG counts as reduced. Default: 64, or the model's.")
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the feature cache.")]
 PathColumn = Annotated[str, typer.Option(help="Manifest: column of the image's path.")]
 LabelColumn = Annotated[str, typer.Option(help="Manifest: column of the class.")]

@@ -87,6 +87,7 @@ def predict(
         ),
     ] = False,
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+    max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     strict: options.Strict = False,
     json: options.Json = False,
@@ -104,7 +105,7 @@ def predict(
     if allow_empty and coverage is None:
         raise OptionError("--allow-empty is about sets, and none are asked for.", "Give --coverage too, such as 0.9.")
     output = Output(as_json=json, quiet=quiet)
-    classifier = api.load(model)
+    classifier = api.load(model, max_megapixels=max_megapixels)
     wanted = Wanted(top, coverage, classifier.set_limit(coverage), allow_empty, abstain)
     table = expand(paths)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=False)

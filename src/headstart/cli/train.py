@@ -59,7 +59,7 @@ def train(
     measure_by: settings.MeasureBy = None,
     budget: settings.Budget = None,
     seed: settings.Seed = None,
-    max_megapixels: settings.MaxMegapixels = None,
+    max_megapixels: options.MaxMegapixels = None,
     epochs: settings.Epochs = None,
     batch_size: settings.BatchSize = None,
     accumulate: settings.Accumulate = None,

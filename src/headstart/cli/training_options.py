@@ -83,7 +83,6 @@ Budget = Annotated[
     float | None,
     typer.Option(parser=_seconds, metavar="TIME", help="How long --strategy finetune or auto may take: 90s, 10m, 1h."),
 ]
-MaxMegapixels = Annotated[int | None, typer.Option(help="Larger images are skipped.")]
 Epochs = Annotated[
     str | None,
     typer.Option(

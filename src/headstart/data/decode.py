@@ -16,7 +16,9 @@ import numpy as np
 from PIL import Image
 
 from headstart.core.errors import ImageError
-from headstart.data import jxl, netpbm, png, tga, tiff, tiffpixels
+from headstart.core.recipe import MAX_MEGAPIXELS
+from headstart.data import heif, jpeg2000, jxl, netpbm, png, tga, tiff, tiffpixels
+from headstart.data.jpeg import open_large, streams
 from headstart.data.sniff import AVIF_BRANDS, HEIC_BRANDS, HEIF_BRANDS, ends_early, reason, sniff
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ VERSION = 2  # raised whenever the pixels of a file change: kept embeddings were
 # QOI is decoded in pure Python, 0.8 s a megapixel.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000")
 _MAX_SIDE_PX = 100_000
+# A JPEG at a reduced scale may be stored with this many times the limit, which bounds its time: 200 megapixels, the
+# largest sensors of phones, are three times the usual limit of 64. By scale alone it would be 64 times.
+STORED_TIMES = 4
 # Cameras and encoders write about ten. Empty scans cost 100 bytes each and a pass over the image: 345 kB took 62 s.
 _MAX_JPEG_SCANS = 100
 _ORIENTATION = 0x0112  # EXIF
@@ -73,7 +78,9 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
 
     Args:
         data: The whole file.
-        max_megapixels: Larger images are refused from their header, before memory is taken.
+        max_megapixels: Images of more pixels are refused from their header, before memory is taken. What counts is
+            what is decoded: a JPEG at reduced scale, see `enough_px`, may be stored with `STORED_TIMES` as many,
+            unless it is progressive, whose decoder keeps all of it in memory.
         enough_px: A JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
             keep this many pixels; None always decodes the full size.
 
@@ -89,18 +96,24 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
             if (own := _decode_tiff(data, max_megapixels) or _decode_other(data, max_megapixels)) is not None:
                 return own
             image = _open(png.without_text(data) if data.startswith(b"\x89PNG") else data, max_megapixels)
-            _check_size(image.size, max_megapixels)
-            _check_stream(data, image.format)
+            stored, kind = image.size, image.format or ""
+            if enough_px is not None and kind in {"JPEG", "MPO"}:
+                # None keeps the mode. Nothing is decoded here.
+                image.draft(None, (enough_px, enough_px))
+            _check_size(image.size if streams(data, kind) else stored, max_megapixels, stored)
+            _check_stream(data, kind)
             if image.format == "PNG":
                 _scale_hidden(image, depth=data[24])
             # An MPO file holds one picture with a preview or a second lens, nothing that moves.
             animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-            stored = image.size
-            if enough_px is not None and image.format in {"JPEG", "MPO"}:
-                image.draft(None, (enough_px, enough_px))  # None keeps the mode
+            if kind == "AVIF" and (shown := heif.crop(data, stored)) is not None:  # which its decoder leaves to us
+                image = image.crop(shown)
+                stored = image.size
+            if kind == "JPEG2000":
+                image = jpeg2000.in_order(data, image)
             pixels, facts = _pixels(image)
             width, height = reversed(stored) if facts.on_its_side else stored
-            return Decoded(pixels, animated, width, height, image.format or "", facts.camera)
+            return Decoded(pixels, animated, width, height, kind, facts.camera)
     except ImageError:
         raise
     # Decoders meet hostile files here and fail in every way: besides OSError, public files have raised
@@ -159,6 +172,8 @@ def _open(data: bytes, max_megapixels: int) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:  # Pillow's own limit, which does not tell the size
+        if data.startswith(b"\xff\xd8"):  # ours is on what is decoded
+            return open_large(data)
         limit = min(max_megapixels, 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000)
         raise ImageError(f"more than the limit of {limit} megapixels") from error
     except (OSError, ValueError):
@@ -172,8 +187,12 @@ def _open(data: bytes, max_megapixels: int) -> Image.Image:
 def _decode_heif(data: bytes, max_megapixels: int) -> Decoded:
     import pi_heif
 
+    _check_parts(data)
     file = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
     _check_size(file.size, max_megapixels)
+    # Where the main picture cannot be read, the library gives another of the file's: a tile, or a preview.
+    if (size := heif.stored_size(data)) is not None and not heif.is_cropped(data) and sorted(size) != sorted(file.size):
+        raise ImageError(f"damaged HEIF: its main picture of {size[0]} x {size[1]} pixels cannot be read")
     image: Image.Image = file.to_pillow()
     # The container's own rotation was applied by the library; EXIF orientation is no more than a copy.
     pixels = np.asarray(_to_rgb(image))
@@ -224,20 +243,35 @@ def _is_heif(data: bytes) -> bool:
     )
 
 
-def _check_size(size: tuple[int, int], max_megapixels: int) -> None:
-    width, height = size
-    if width * height > max_megapixels * 1_000_000:
+def _check_parts(data: bytes) -> None:
+    if lack := heif.missing(data):
+        raise ImageError(f"HEIF or AVIF that {lack}")  # the decoders paint what is missing in one colour
+
+
+def _check_size(size: tuple[int, int], max_megapixels: int, stored: tuple[int, int] | None = None) -> None:
+    """Refuse what would take too much memory, which follows `size`, or time, which follows the `stored` size."""
+    width, height = stored or size
+    limit = max_megapixels * 1_000_000
+    if size[0] * size[1] > limit or width * height > limit * (STORED_TIMES if size != stored else 1):
         raise ImageError(
-            f"{width} x {height} pixels, more than the limit of {max_megapixels} megapixels (--max-megapixels)"
+            f"{width} x {height} pixels, more than the limit of {max_megapixels} megapixels ("
+            + (
+                "--max-megapixels, or max_megapixels in Python"
+                if width * height <= MAX_MEGAPIXELS * 1_000_000
+                else f"save it smaller: at most {MAX_MEGAPIXELS} can be allowed"
+            )
+            + ")"
         )
-    if max(size) > _MAX_SIDE_PX:
+    if max(width, height) > _MAX_SIDE_PX:
         raise ImageError(f"{width} x {height} pixels: a side of more than {_MAX_SIDE_PX:,}")
-    if min(size) < 1:
+    if min(size) < 1 or min(width, height) < 1:
         raise ImageError("an image without pixels")
 
 
-def _check_stream(data: bytes, kind: str | None) -> None:
-    """Refuse what the decoder takes too lightly: see the two messages."""
+def _check_stream(data: bytes, kind: str) -> None:
+    """Refuse what the decoder takes too lightly: see the messages."""
+    if kind == "AVIF":
+        _check_parts(data)
     if kind == "JPEG2000" and ends_early(data, "JPEG 2000"):
         raise ImageError("JPEG 2000 that ends early")  # the decoder leaves missing tiles black
     # The quick count may find scans in metadata, or in what phones append after the picture.

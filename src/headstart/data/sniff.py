@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from PIL import UnidentifiedImageError
 
-from headstart.data import tiff, tiffpixels
+from headstart.data import heif, tiff, tiffpixels
 from headstart.data.signatures import unread
 
 HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"}
@@ -55,8 +55,7 @@ def ends_early(data: bytes, kind: str) -> bool:
     if kind == "TIFF":
         return _tiff_end(data) > len(data)
     if kind == "HEIF or AVIF":
-        ends = dict(_boxes(data))
-        return not {b"meta", b"mdat"} <= ends.keys() or max(ends.values()) > len(data)
+        return heif.missing(data) == "ends early"
     if kind == "JPEG 2000":
         stream = data if data.startswith(b"\xff\x4f") else data[: dict(_boxes(data)).get(b"jp2c", 0)]
         return not stream.rstrip(b"\0").endswith(b"\xff\xd9")
