@@ -268,8 +268,9 @@ def _references(data: bytes, box: Part, items: Items) -> None:
         targets = [read(width) for _ in range(min(read(2), _MAX_ITEMS))]
         if name == b"dimg":
             items.derived.setdefault(source, []).extend(targets)
-        elif name == b"auxl" and (kind := items.property(source, b"auxC")) is not None:
-            if _is_alpha(data[kind.start : kind.end]):
+        elif name == b"auxl":
+            kind = items.property(source, b"auxC")
+            if kind is not None and _is_alpha(data[kind.start : kind.end]):
                 for target in targets:
                     items.alpha_of.setdefault(target, []).append(source)
 
