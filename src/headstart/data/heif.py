@@ -183,7 +183,7 @@ def _has_hole(data: bytes, items: Items, item: int) -> bool:
 
 def _items(data: bytes, meta: Part) -> Items:
     items = Items()
-    found = {}
+    found: dict[bytes, Part] = {}
     for name, body in boxes(data, meta.start, meta.end):
         found.setdefault(name, Part(body.start, min(body.end, meta.end)))
     if (box := found.get(b"pitm")) is not None:
