@@ -85,6 +85,10 @@ def train(
     table = images if isinstance(images, ImageTable) else read(images)
     refuse_skipped(table, runtime)
     chosen_by = _choose(table, recipe, runtime)
+    if chosen_by:
+        runtime = dataclasses.replace(
+            runtime, chosen={"reasons": list(chosen_by.reasons), "evidence": chosen_by.evidence}
+        )
     recipe = chosen_by.recipe if chosen_by else recipe
     spent = {"choose": time.perf_counter() - start} if chosen_by else {}
     fitted = learn(table, recipe, runtime, **({"own": own} if own else {}))
@@ -93,11 +97,14 @@ def train(
 
 
 def _choose(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices | None:
-    """What the recipe leaves open, chosen from the train images; None where it leaves nothing."""
-    if not recipe.is_open:
+    """What the recipe leaves open, chosen from the train images, or before an interruption; None where nothing was."""
+    before = runtime.resume and "reasons" in runtime.chosen
+    if not recipe.is_open and not before:
         return None
-    from headstart.strategies.choices import decide
+    from headstart.strategies.choices import Choices, decide
 
+    if before:
+        return Choices(recipe, tuple(runtime.chosen["reasons"]), runtime.chosen["evidence"])
     return decide(table, recipe, runtime)
 
 
@@ -156,7 +163,7 @@ def resume(
             decisions=before.decisions or None,
         )
     )
-    runtime = dataclasses.replace(runtime or Runtime(), folder=path, resume=True)
+    runtime = dataclasses.replace(runtime or Runtime(), folder=path, resume=True, chosen=before.chosen)
     return train(table, before.recipe, own=own, runtime=runtime)
 
 

@@ -115,7 +115,7 @@ CropPx = Annotated[int | None, typer.Option(help="Side of the random crop, of wh
 Flip = Annotated[
     bool | None,
     typer.Option(
-        "--flip/--no-flip", help="Mirror every second image; finetune lets the train images decide without either."
+        "--flip/--no-flip", help="Mirror every second image; auto, the default of finetune: the train images decide."
     ),
 ]
 Rotation = Annotated[float | None, typer.Option(help="Largest turn in degrees to each side.")]

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from headstart.core.errors import OptionError
 from headstart.core.progress import Progress, Silent
@@ -54,6 +55,7 @@ class Runtime:
         resume: Go on from the last checkpoint in `folder`.
         main_process: Whether this process writes and tells; of several that train together, one does.
         began: When the work began that a budget counts from, as `time.perf_counter` tells; None for when it is asked.
+        chosen: Why the recipe is what it is, as JSON values; an unfinished training keeps it.
         tracker: Who is told the numbers of each epoch: ``tensorboard``, ``mlflow``, ``wandb`` or ``none``.
     """
 
@@ -66,6 +68,7 @@ class Runtime:
     resume: bool = False
     main_process: bool = True
     began: float | None = None
+    chosen: dict[str, Any] = field(default_factory=dict)
     tracker: str = "none"
 
     def __post_init__(self) -> None:

@@ -38,7 +38,7 @@ from headstart.strategies.fitted import Fitted, HeldOut
 from headstart.strategies.own import Own, refuse_missing
 from headstart.strategies.parity import pictures
 from headstart.strategies.parts import Parts, count, divide
-from headstart.strategies.plan import plan
+from headstart.strategies.plan import Plan, plan
 from headstart.strategies.proof import prove_against_network
 from headstart.strategies.selection import Selection, select
 from headstart.strategies.trust import build as build_trust
@@ -115,8 +115,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     network = _network(loaded, data, recipe, runtime, own)
     task = partial(Task, network=network, images=images, labels=data.parts.labels, classes=len(data.classes),
                    train=data.selection.learn, validation=data.selection.choose)  # fmt: skip
-    planned = plan(task(recipe=recipe), runtime, _left(recipe, data, began))
+    planned = _planned(task(recipe=recipe), runtime, _left(recipe, data, began))
     recipe = planned.recipe
+    runtime = replace(runtime, chosen={**runtime.chosen, "plan": list(planned.notes)})
     laps.lap("plan")
     with _unfinished(data, recipe, runtime, loaded.weights):
         trained = _train(task(recipe=recipe), runtime, own)
@@ -214,6 +215,13 @@ def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runti
     return Network(loaded.module, head)
 
 
+def _planned(task: Task, runtime: Runtime, left: float | None) -> Plan:
+    """How far it goes; what goes on follows the plan that it began with, however long it was interrupted."""
+    if runtime.resume:
+        return Plan(task.recipe, None, tuple(runtime.chosen.get("plan", ())))
+    return plan(task, runtime, left)
+
+
 def _left(recipe: Recipe, data: _Data, began: float) -> float | None:
     """Seconds of the budget for each network that is trained; None where there is no budget."""
     if not recipe.budget:
@@ -280,7 +288,7 @@ def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime, weights: str) -> 
         elif unfinished.exists(runtime.folder):
             raise unfinished.in_the_way(runtime.folder)
         else:
-            unfinished.write(runtime.folder, data.table, data.digests, recipe, weights)
+            unfinished.write(runtime.folder, data.table, data.digests, recipe, weights, runtime.chosen)
         try:
             yield
         except (DeviceError, OptionError, StorageError, TrainingError):

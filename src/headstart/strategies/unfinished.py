@@ -38,6 +38,7 @@ class Unfinished:
         images: For each image path, label, split, group and digest.
         weights: SHA-256 of the weights that it began with; empty for random ones.
         decisions: The file of decisions that its images were read with, an absolute path; empty for none.
+        chosen: Why the recipe is what it is: ``reasons`` and ``evidence`` of what was left open, notes of the ``plan``.
     """
 
     source: str
@@ -46,10 +47,18 @@ class Unfinished:
     images: list[list[str | None]]
     weights: str
     decisions: str
+    chosen: dict[str, Any]
 
 
-def write(folder: Path, table: ImageTable, digests: Sequence[str], recipe: Recipe, weights: str) -> None:
-    """Note what is trained, and on what.
+def write(
+    folder: Path,
+    table: ImageTable,
+    digests: Sequence[str],
+    recipe: Recipe,
+    weights: str,
+    chosen: dict[str, Any] | None = None,
+) -> None:
+    """Note what is trained, and on what, and why so.
 
     Raises:
         StorageError: It cannot be written.
@@ -61,6 +70,7 @@ def write(folder: Path, table: ImageTable, digests: Sequence[str], recipe: Recip
     record = {
         "source": str(Path(table.source).absolute()), "columns": dict(table.columns), "recipe": recipe.as_dict(),
         "images": _images(table, digests), "weights": weights, "decisions": table.decisions,
+        "chosen": chosen or {},
     }  # fmt: skip
     durable_write(folder / FOLDER / FILE, json.dumps(record))
 
@@ -76,7 +86,7 @@ def read(folder: Path) -> Unfinished:
         record: dict[str, Any] = json.loads((folder / FOLDER / FILE).read_text("utf-8"))
         return Unfinished(
             record["source"], record["columns"], Recipe.from_dict(record["recipe"]), record["images"],
-            record["weights"], record.get("decisions", ""),
+            record["weights"], record.get("decisions", ""), record.get("chosen", {}),
         )  # fmt: skip
     except OSError as error:
         if (done := (folder / "model.onnx").exists()) and isinstance(error, FileNotFoundError):
