@@ -248,6 +248,18 @@ def test_a_rate_that_spoils_the_start_is_tried_once_and_then_a_tenth_of_it(
     assert told.lr == pytest.approx(0.001)
 
 
+def test_it_does_not_begin_again_where_the_start_makes_no_mistake(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def validate(session: Any, advance: Any) -> dict[str, float]:
+        session.losses = np.full(len(session.task.validation), 0.1 + session.position.epoch)
+        return {"validation_loss": 1.0, "validation_accuracy": 1.0, "validation_calibrated": float(session.losses[0])}
+
+    monkeypatch.setattr("headstart.training.loop.validate", validate)
+    told = train(pictures, **TOO_FAR)[1]
+    assert (told.best_epoch, len(told.history)) == (0, 1 + TOO_FAR["epochs"])
+
+
 def test_it_does_not_begin_again_where_an_epoch_was_better(pictures: Path) -> None:
     told = train(pictures, **TOO_FAR | {"lr": 0.003, "best_by": "loss", "epochs": 4})[1]
     assert told.best_epoch > 0

@@ -24,7 +24,6 @@ from headstart.training import rates
 from headstart.training.batch_norm import count_batch
 from headstart.training.checkpoint import Position
 from headstart.training.devices import accelerator
-from headstart.training.folded import folded
 from headstart.training.images import PLAIN, Batch, batches, order, share
 from headstart.training.memory import keeping_memory, memory_guard
 from headstart.training.network import train_mode
@@ -52,10 +51,8 @@ def fit(task: Task, runtime: Runtime) -> Trained:
         keeping_memory(),
         accelerator(recipe, runtime) as accelerate,
         _seeded(recipe, accelerate),
-        contextlib.ExitStack() as closing,
     ):
         session = Session(task, runtime, accelerate)
-        closing.enter_context(_norms_folded(session))
         position = session.begin(lambda: _find_rate(session))
         if recipe.start != "random" and not position.history:
             # The start is a candidate too: what fine-tuning makes worse is not kept.
@@ -67,7 +64,7 @@ def fit(task: Task, runtime: Runtime) -> Trained:
                 "lr": None, "seconds": time.perf_counter() - begun,
             })  # fmt: skip
         stopped = train_epochs(session)
-        while not position.best_epoch and position.retry < recipe.retries:
+        while not position.best_epoch and position.retry < recipe.retries and _makes_mistakes(position):
             session.begin_again()
             stopped = train_epochs(session)
         session.end()
@@ -242,22 +239,17 @@ def _seeded(recipe: Recipe, accelerate: Accelerator) -> Iterator[None]:
         yield
 
 
-def _norms_folded(session: Session) -> contextlib.AbstractContextManager[object]:
-    """Batch norms that stay as they are cost nothing on a CPU; elsewhere, and where they train, nothing is done."""
-    if session.recipe.batch_norm == "train" or session.accelerate.device.type != "cpu":
-        return contextlib.nullcontext()
-    some = session.task.train[:2]
-    session.feed.prepare(some, PLAIN)
-    (batch,) = session.feed([some], PLAIN)
-    return folded(session.module, *batch.values)
-
-
 def _check_batch(task: Task) -> None:
     if task.recipe.batch_size > len(task.train):
         raise OptionError(
             f"batch_size = {task.recipe.batch_size} is larger than the {len(task.train):,} images to learn from.",
             f"Choose --batch-size {max(1, min(len(task.train) // 4, 32))} or so.",
         )
+
+
+def _makes_mistakes(position: Position) -> bool:
+    """Whether the start is wrong of any image that chooses; where it is of none, a second try could show nothing."""
+    return position.history[0]["validation_accuracy"] != 1
 
 
 def _retried(position: Position) -> tuple[str, ...]:
