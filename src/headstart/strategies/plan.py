@@ -91,7 +91,7 @@ def plan(task: Task, runtime: Runtime, left: float | None) -> Plan:
             if seconds <= left:
                 # Where there is no time to begin again, a first training that is no better leaves the start.
                 again = one.retries if (1 + one.retries) * seconds <= left else 0
-                taken = dataclasses.replace(one, epochs=epochs, retries=again)
+                taken = dataclasses.replace(one, epochs=epochs, retries=again, budget=0.0)
                 words = f"about {seconds:.0f} of {left:.0f} s that are left"
                 return Plan(taken, seconds, (f"Planned for {_images(task)} and {words}: {_words(taken)}.",))
             shortest = min(shortest, seconds)
@@ -232,5 +232,9 @@ def _images(task: Task) -> str:
 
 def _words(recipe: Recipe) -> str:
     what = {"head": "the head", "last": "the last stage", "half": "half of the stages", "all": "all layers"}
-    sizes = f", the first {round(100 * 2 / 3)} % of them on images of {recipe.train_px} px" if recipe.train_px else ""
+    from headstart.training.rates import SMALL_SHARE
+
+    sizes = (
+        f", the first {round(100 * SMALL_SHARE)} % of them on images of {recipe.train_px} px" if recipe.train_px else ""
+    )
     return f"{counted(int(recipe.epochs), 'epoch')} of {what[recipe.unfreeze]}{sizes}"
