@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+# Seconds after a signal, far below the half minute and more that the work at a mark would go on. The promise of two
+# seconds is of a machine of one's own: the grace that is given to the work is a constant, which a test holds to it.
+ENDS_WITHIN = 10.0
+
 
 def draw(label: str, seed: int, size: tuple[int, int] = (80, 64)) -> Image.Image:
     """A picture of one of three easily told kinds: `disc`, `stripes`, `noise`. Each seed is another picture."""

@@ -43,7 +43,7 @@ RUN_PAGES = [f"docs/{name}.md" for name in ("checking", "choosing", "comparing",
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the README speaks of: `photos` with two classes, and `new` photos."""
     folder = tmp_path_factory.mktemp("desk")
-    write_images(folder / "photos", {"cat": 130, "noise": 130})
+    write_images(folder / "photos", {"cat": 40, "noise": 40})
     (folder / "new").mkdir()
     for number in (1, 2):
         draw("stripes", 900 + number).save(folder / "new" / f"{number}.png")

@@ -17,13 +17,12 @@ from pathlib import Path
 import pytest
 
 from headstart.strategies import unfinished
-from helpers import Result, headstart_cli, write_images
+from helpers import ENDS_WITHIN, Result, headstart_cli, write_images
 
 SMALL = ("--strategy", "finetune", "--backbone", "timm:test_resnet", "--no-pretrained", "--start", "random",
          "--batch-size", "8", "--device", "cpu")  # fmt: skip
 SHORT = (*SMALL, "--epochs", "3", "--tracker", "none")
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-ENDS_WITHIN = 2.0  # seconds
 RUN = {"model.onnx", "weights.safetensors", "recipe.toml", "splits.csv", "predictions.csv", "metrics.json",
        "history.csv", "curves.png", "report.html", "analysis.json"}  # fmt: skip
 
