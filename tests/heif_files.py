@@ -33,12 +33,13 @@ def ispe(width: int, height: int) -> bytes:
 
 @dataclass
 class Item:
-    """One item of a file."""
+    """One item of a file. What is `inside` lies in ``idat``, within the boxes, as phones write the plan of a grid."""
 
     kind: bytes
     content: bytes
     properties: list[bytes]
     made_of: list[int] = field(default_factory=list)
+    inside: bool = False
 
 
 def heif(items: list[Item], *, brand: bytes = b"heic", primary: int | None = None, long: bool = False) -> bytes:
@@ -58,23 +59,29 @@ def heif(items: list[Item], *, brand: bytes = b"heic", primary: int | None = Non
         for number, item in enumerate(items, 1) if item.made_of
     )  # fmt: skip
     head = box(b"ftyp", brand, bytes(4), b"mif1", brand)
+    inner = b"".join(item.content for item in items if item.inside)
 
     def meta(start: int) -> bytes:
-        places = b""
+        places, inner_start = b"", 0
         for number, item in enumerate(items, 1):
-            places += struct.pack(">HHHII", number, 0, 1, start, len(item.content))
-            start += len(item.content)
+            at = inner_start if item.inside else start
+            places += struct.pack(">HHHHII", number, item.inside, 0, 1, at, len(item.content))
+            if item.inside:
+                inner_start += len(item.content)
+            else:
+                start += len(item.content)
         return full(
             b"meta", 0,
             full(b"hdlr", 0, bytes(4), b"pict", bytes(12), b"\0"),
             full(b"pitm", 0, struct.pack(">H", primary or len(items))),
-            full(b"iloc", 0, struct.pack(">HH", 0x4400, len(items)), places),
+            full(b"iloc", 1, struct.pack(">HH", 0x4400, len(items)), places),
             full(b"iinf", 0, struct.pack(">H", len(items)), names),
             *([full(b"iref", 0, references)] if references else []),
+            *([box(b"idat", inner)] if inner else []),
             box(b"iprp", box(b"ipco", *properties), full(b"ipma", 0, struct.pack(">I", len(items)), owned)),
         )  # fmt: skip
 
-    content = b"".join(item.content for item in items)
+    content = b"".join(item.content for item in items if not item.inside)
     before = len(head) + len(meta(0)) + (16 if long else 8)
     size = struct.pack(">I4sQ", 1, b"mdat", 16 + len(content)) if long else box(b"mdat", content)[:8]
     return head + meta(before) + size + content
@@ -89,11 +96,21 @@ def coded_tile() -> tuple[bytes, bytes, tuple[int, int]]:
     return content, configuration, (64, 64)
 
 
-def grid(columns: int, rows: int, *properties: bytes) -> bytes:
+def grid(columns: int, rows: int, *properties: bytes, inside: bool = False) -> bytes:
     """A HEIC of tiles, as phones write them: the coded picture of four quarters, columns x rows times."""
     content, configuration, (width, height) = coded_tile()
     tiles = [Item(b"hvc1", content, [configuration, ispe(width, height)]) for _ in range(columns * rows)]
     size = columns * width, rows * height
     plan = struct.pack(">BBBBHH", 0, 0, rows - 1, columns - 1, *size)
-    whole = Item(b"grid", plan, [ispe(*size), *properties], list(range(1, len(tiles) + 1)))
+    whole = Item(b"grid", plan, [ispe(*size), *properties], list(range(1, len(tiles) + 1)), inside)
     return heif([*tiles, whole])
+
+
+def overlay(*places: tuple[int, int], size: tuple[int, int], inside: bool = False) -> bytes:
+    """A HEIC whose picture is the coded one, laid on a red ground at each place (left, top)."""
+    content, configuration, own = coded_tile()
+    parts = [Item(b"hvc1", content, [configuration, ispe(*own)]) for _ in places]
+    plan = struct.pack(">BBHHHHHH", 0, 0, 0xFFFF, 0, 0, 0xFFFF, *size)
+    plan += b"".join(struct.pack(">hh", *place) for place in places)
+    whole = Item(b"iovl", plan, [ispe(*size)], list(range(1, len(parts) + 1)), inside)
+    return heif([*parts, whole])

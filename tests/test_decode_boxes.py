@@ -14,7 +14,7 @@ from PIL import Image
 from headstart.core.errors import ImageError
 from headstart.data import heif as parser
 from headstart.data.decode import decode
-from heif_files import Item, box, clap, coded_tile, grid, heif, ispe
+from heif_files import Item, box, clap, coded_tile, grid, heif, ispe, overlay
 from helpers import draw
 
 TILE, CONFIGURATION, SIZE = coded_tile()
@@ -88,6 +88,34 @@ def test_data_within_the_boxes_and_long_sizes_are_read() -> None:
     data = coded()
     at = data.index(b"mdat") - 4
     assert decode(data[:at] + bytes(4) + data[at + 4 :]).pixels.shape == (64, 64, 3)  # 0: to the end of the file
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_plan_within_the_boxes_is_found(inside: bool) -> None:
+    """A phone's grid lies in `idat`, whose offsets count from its own beginning."""
+    data = grid(3, 2, inside=inside)
+    assert np.array_equal(decode(data).pixels, decode(grid(3, 2)).pixels)
+    at = data.rindex(b"\0\0\1\2" + struct.pack(">HH", 192, 128))
+    with pytest.raises(ImageError, match=r"zeros stand in 1 of its 7 parts"):
+        decode(data[:at] + bytes(8) + data[at + 8 :])
+    for cut in range(len(data) - 700, len(data), 50):
+        with pytest.raises(ImageError, match="ends early"):
+            decode(data[:cut])
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_parts_of_an_overlay_are_needed(inside: bool) -> None:
+    data = overlay((0, 0), (100, 30), size=(170, 100), inside=inside)
+    pixels = decode(data).pixels.astype(int)
+    assert pixels.shape == (100, 170, 3)
+    assert np.abs(pixels[:64, :64] - decode(coded()).pixels).max() <= 3
+    assert np.abs(pixels[30:94, 100:164] - decode(coded()).pixels).max() <= 3
+    assert np.abs(pixels[80, 30] - (255, 0, 0)).max() <= 3
+    at = data.index(b"mdat") + 4 + len(TILE) + 100
+    with pytest.raises(ImageError, match=r"zeros stand in 1 of its 3 parts"):
+        decode(data[:at] + bytes(8) + data[at + 8 :])
+    with pytest.raises(ImageError, match="ends early"):
+        decode(data[:-60])
 
 
 @settings(max_examples=300, deadline=None)
@@ -182,6 +210,42 @@ def test_other_channel_definitions_are_refused() -> None:
     for defined in ([(0, 0, 3), (1, 0, 3), (2, 0, 2)], [(0, 1, 0), (1, 0, 2), (2, 0, 3)], [(7, 0, 1)]):
         with pytest.raises(ImageError, match=r"channel definition \(cdef\) is not supported"):
             decode(jpeg2000("RGB", *defined))
+
+
+PALETTE = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))
+
+
+def with_palette(indices: np.ndarray, mapped: list[tuple[int, int, int]], *more: bytes) -> bytes:
+    """A lossless JPEG 2000 file of indices in a palette, whose component mapping is ours."""
+    buffer = io.BytesIO()
+    Image.fromarray(indices).save(buffer, "JPEG2000", irreversible=False)
+    data = buffer.getvalue()
+    at, colour = data.index(b"jp2h") - 4, data.index(b"colr") - 4
+    length = int.from_bytes(data[at : at + 4], "big")
+    rgb = box(b"colr", b"\1\0\0", struct.pack(">I", 16))
+    colours = box(b"pclr", struct.pack(">HB", len(PALETTE), 3), bytes([7] * 3), *map(bytes, PALETTE))
+    mapping = box(b"cmap", *(struct.pack(">HBB", *one) for one in mapped))
+    return data[:at] + box(b"jp2h", data[at + 8 : colour], rgb, colours, mapping, *more) + data[at + length :]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_palette_of_jpeg_2000_is_mapped_as_the_file_says(order: tuple[int, ...]) -> None:
+    indices = np.kron(np.random.default_rng(0).integers(0, 4, (8, 8)), np.ones((8, 8))).astype(np.uint8)
+    expected = np.array(PALETTE)[:, order][indices]
+    mapped = [(0, 1, column) for column in order]
+    assert np.array_equal(decode(with_palette(indices, mapped)).pixels, expected)
+    usual = box(b"cdef", struct.pack(">H9H", 3, 0, 0, 1, 1, 0, 2, 2, 0, 3))
+    assert np.array_equal(decode(with_palette(indices, mapped, usual)).pixels, expected)
+
+
+def test_other_mappings_of_a_palette_are_refused() -> None:
+    indices = np.zeros((64, 64), np.uint8)
+    for mapped in ([(0, 1, 0), (0, 1, 0), (0, 1, 0)], [(0, 0, 0), (0, 1, 1), (0, 1, 2)], [(0, 1, 2), (0, 1, 1)]):
+        with pytest.raises(ImageError, match=r"palette is mapped \(cmap\) as .* is not supported; a converter"):
+            decode(with_palette(indices, mapped))
+    exchanged = box(b"cdef", struct.pack(">H9H", 3, 0, 0, 3, 1, 0, 2, 2, 0, 1))
+    with pytest.raises(ImageError, match=r"channel definition \(cdef\) is not supported"):
+        decode(with_palette(indices, [(0, 1, 0), (0, 1, 1), (0, 1, 2)], exchanged))
 
 
 def test_reduced_chroma_of_jpeg_2000_is_refused_by_name() -> None:
