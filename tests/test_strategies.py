@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load
 
 import headstart as hs
+from headstart.training.task import Task, Trained
 from helpers import write_images
 
 pytestmark = pytest.mark.slow
@@ -79,6 +81,30 @@ def test_the_model_is_the_network_of_the_weights_file(splits: Path, tmp_path: Pa
         expected = np.exp(scores - scores.max())
         got = run.classifier.run_file(path.read_bytes()).probabilities
         np.testing.assert_allclose(got, (expected / expected.sum())[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{"measure_by": "holdout"}, {"folds": 3, "measure_by": "folds"}])
+def test_a_start_that_is_kept_is_the_probe(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Also of the images that chose between it and the epochs."""
+    photos = write_images(tmp_path / "photos", {"disc": 30, "noise": 30, "stripes": 30})
+    network: dict[str, Any] = {"backbone": "timm:test_resnet", "pretrained": False}
+
+    def no_better(task: Task, runtime: hs.Runtime) -> Trained:
+        assert 0 < len(task.train) < 90
+        return Trained((), 0, 1e-3, "cpu", "no", 1, 1.0, False, (), ())
+
+    probe = hs.train(photos, hs.Recipe(strategy="probe", **network, **settings), runtime=RUNTIME)
+    recipe = hs.Recipe(strategy="finetune", epochs=1, flip=False, **network, **settings)
+    kept = hs.train(photos, recipe, own=hs.Own(loop=no_better), runtime=RUNTIME)
+    assert np.array_equal(kept.fitted.held_out.rows, probe.fitted.held_out.rows)
+    assert np.allclose(kept.fitted.held_out.probabilities, probe.fitted.held_out.probabilities, rtol=0, atol=1e-4)
+    assert kept.classifier.metadata.temperature == pytest.approx(probe.classifier.metadata.temperature, rel=1e-2)
+    (note,) = (note for note in kept.fitted.notes if "The start is kept" in note)
+    learnt = 90 if "folds" in settings else 90 - kept.evaluation.n
+    assert f"fitted on all {learnt} train images" in note
+    saved = [hs.load(run.save(tmp_path / name) / "model.onnx") for name, run in (("a", kept), ("b", probe))]
+    pictures = sorted(photos.rglob("*.png"))[::9]
+    assert np.allclose(saved[0].predict_proba(pictures), saved[1].predict_proba(pictures), rtol=0, atol=1e-4)
 
 
 def test_lean_commands_import_no_torch(splits: Path, tmp_path: Path) -> None:

@@ -22,12 +22,13 @@ from headstart.core.extras import require
 from headstart.core.files import folder_lock, make_folder
 from headstart.core.options import Runtime
 from headstart.core.recipe import OWN, Recipe
+from headstart.core.text import counted
 from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
 from headstart.features.extract import Features, extract
 from headstart.features.parity import PARITY as EMBEDDING_PARITY
 from headstart.features.scan import scan
-from headstart.heads import linear
+from headstart.heads.linear import LinearHead
 from headstart.heads.temperature import fit_temperature
 from headstart.preprocess.spec import Preprocess
 from headstart.strategies import finish, unfinished
@@ -39,6 +40,7 @@ from headstart.strategies.own import Own, refuse_missing
 from headstart.strategies.parity import pictures
 from headstart.strategies.parts import Parts, count, divide
 from headstart.strategies.plan import Plan, plan
+from headstart.strategies.probe import fit_linear
 from headstart.strategies.proof import prove_against_network
 from headstart.strategies.selection import Selection, select
 from headstart.strategies.trust import build as build_trust
@@ -122,11 +124,12 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     with _unfinished(data, recipe, runtime, loaded.weights):
         trained = _train(task(recipe=recipe), runtime, own)
         laps.lap("train")
+        probe = _probe_if_kept(trained, data, recipe, runtime)
         by_folds = None
         if begin is not None:
             by_folds = _predict_by_folds(replace(loaded, module=begin), images, data, recipe, runtime, own)
             laps.lap("folds")
-        finished = _finish(network, loaded, preprocess, data, recipe, runtime, laps, by_folds)
+        finished = _finish(network, loaded, preprocess, data, recipe, runtime, laps, probe, by_folds)
     from headstart.training.curves import curves_png, history_csv, range_png
     from headstart.training.export import weights_file
 
@@ -148,7 +151,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
             **(_details(trained) if trained else {}),
             **finished.details,
         },
-        notes=(*finished.notes, *planned.notes, *(trained.notes if trained else ())),
+        notes=(*finished.notes, *planned.notes, *(trained.notes if trained else ()), *_kept(probe, data)),
         files=files,
         recipe=recipe,
         folder=runtime.folder,
@@ -204,15 +207,34 @@ def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runti
     if recipe.start == "weights":
         start_from_run(head, recipe.backbone, data.classes, recipe.head)
     elif data.features is not None:
-        rows, parts = data.selection.learn, data.parts
         # The images that choose the epoch must not have been learnt from by the head that it begins with either.
-        folds = parts.folds[np.isin(parts.fit, rows)]
-        with runtime.progress.stage("Fitting", linear.MAX_STEPS) as advance:
-            start_from_probe(head, linear.fit(
-                data.features.matrix[rows], parts.labels[rows], folds, classes=len(data.classes),
-                class_weight=recipe.class_weight, workers=runtime.workers, advance=advance,
-            ))  # fmt: skip
+        rows = data.selection.learn
+        start_from_probe(head, fit_linear(
+            data.features, data.parts, rows, data.parts.folds[np.isin(data.parts.fit, rows)], data.classes, recipe,
+            runtime,
+        ))  # fmt: skip
     return Network(loaded.module, head)
+
+
+def _probe_if_kept(trained: Trained | None, data: _Data, recipe: Recipe, runtime: Runtime) -> LinearHead | None:
+    """The probe's head, fitted on all train images, where no epoch was better than the start; None elsewhere.
+
+    The images that chose between the start and the epochs have nothing left to choose then: they are learnt from too.
+    """
+    if trained is None or trained.best_epoch or data.features is None:
+        return None
+    parts = data.parts
+    return fit_linear(data.features, parts, parts.fit, parts.folds, data.classes, recipe, runtime)
+
+
+def _kept(probe: LinearHead | None, data: _Data) -> tuple[str, ...]:
+    """The note on a start that was kept."""
+    if probe is None:
+        return ()
+    return (
+        "The start is kept, which no epoch was better than: the model is the probe's, its head fitted on all "
+        f"{counted(len(data.parts.fit), 'train image')}.",
+    )
 
 
 def _planned(task: Task, runtime: Runtime, left: float | None) -> Plan:
@@ -253,16 +275,20 @@ def _predict_by_folds(
         own: Parts that are not Headstart's.
     """
     from headstart.heads.common import to_probabilities
+    from headstart.training.network import start_from_probe
     from headstart.training.scores import scores
     from headstart.training.task import Task
 
     def learn(parts: Parts, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
         fold = replace(data, parts=parts, selection=select(parts, data.digests, recipe))
         network = _network(replace(begin, module=copy.deepcopy(begin.module)), fold, recipe, runtime, own)
-        _train(Task(
+        trained = _train(Task(
             network=network, images=images, labels=parts.labels, classes=len(fold.classes),
             train=fold.selection.learn, validation=fold.selection.choose, recipe=recipe,
         ), runtime, own)  # fmt: skip
+        if probe := _probe_if_kept(trained, fold, recipe, runtime):
+            start_from_probe(network.head, probe)
+            return to_probabilities(scores(network, images, parts.held_out, recipe, runtime)), probe.temperature
         choose = fold.selection.choose
         rows = np.concatenate([choose, parts.held_out])
         inside, outside = np.split(scores(network, images, rows, recipe, runtime), [len(choose)])
@@ -304,15 +330,17 @@ def _finish(
     recipe: Recipe,
     runtime: Runtime,
     laps: finish.Laps,
+    probe: LinearHead | None,
     by_folds: tuple[HeldOut, NDArray[np.float64]] | None,
 ) -> Fitted:
     """Export, calibrate, evaluate once, write the model file, and prove it.
 
     All images pass the exported network, which is what the model file holds. It is also what is measured, unless the
-    networks of the folds were (`by_folds`: their predictions, and the temperature of each).
+    networks of the folds were (`by_folds`: their predictions, and the temperature of each). Where there is a `probe`,
+    the network gets its head in the end; what is told of the images that chose is from before that.
     """
     from headstart.training.export import export
-    from headstart.training.network import head_record
+    from headstart.training.network import head_record, start_from_probe
 
     parts, choose = data.parts, data.selection.choose
     embedder, difference = export(network.backbone, loaded, preprocess, pictures(data.table, recipe))
@@ -323,6 +351,10 @@ def _finish(
     record = partial(head_record, network.head, kind=recipe.head, width=loaded.embedding_size)
     inside = record(temperature=1.0).scores(measured.matrix[choose])
     head = record(temperature=fit_temperature(inside, parts.labels[choose]))
+    choosing = HeldOut(choose, head.probabilities(measured.matrix[choose]))
+    if probe:
+        start_from_probe(network.head, replace(probe, temperature=1.0))
+        head = record(temperature=probe.temperature)
     held_out, temperatures = by_folds or (
         HeldOut(parts.held_out, head.probabilities(measured.matrix[parts.held_out])),
         np.full(len(parts.held_out), head.temperature),
@@ -331,7 +363,7 @@ def _finish(
     laps.lap("evaluate")
     counts = count(parts.names, parts.labels, data.classes)
     learnt_from = [data.digests[row] for row in parts.fit]
-    trust = build_trust(measured.matrix, data.digests, parts, held_out, choose)
+    trust = build_trust(measured.matrix, data.digests, parts, held_out, None if probe else choose)
     model = finish.model_file(embedder, head, data.classes, recipe, counts, evaluation, learnt_from, trust)
     finish.prove(model, head, measured, recipe.precision)
     prove_against_network(model, network, head.temperature, preprocess, data.table, recipe)
@@ -340,7 +372,7 @@ def _finish(
         without_leaks=finish.measure_without_leaks(held_out, temperatures, parts, data.classes),
         parts=parts.names, digests=data.digests, traits=data.traits, features=measured.matrix,
         counts=counts, seconds={}, details=trust.details,
-        choosing=HeldOut(choose, head.probabilities(measured.matrix[choose])),
+        choosing=choosing,
         notes=(*data.table.notes, *(data.features.notes if data.features else ()), *parts.notes,
                *data.selection.notes, *head.notes, *_sensitive(difference), *trust.notes),
     )  # fmt: skip

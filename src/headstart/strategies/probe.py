@@ -109,6 +109,19 @@ def fit_head(
         require("torch", "torch", f"The head {quoted(recipe.head)}")
         train_head: Callable[..., Head] = importlib.import_module("headstart.training.head").fit
         return train_head(features.matrix[rows], parts.labels[rows], folds, len(classes), recipe, runtime)
+    return fit_linear(features, parts, rows, folds, classes, recipe, runtime)
+
+
+def fit_linear(
+    features: Features,
+    parts: Parts,
+    rows: NDArray[np.int64],
+    folds: NDArray[np.int64],
+    classes: tuple[str, ...],
+    recipe: Recipe,
+    runtime: Runtime,
+) -> LinearHead:
+    """Fit a linear head on some rows, whose folds (F,) choose its strength."""
     with runtime.progress.stage("Fitting", linear.MAX_STEPS) as advance:
         return linear.fit(
             features.matrix[rows],
