@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastai.vision.all import (  # type: ignore[import-not-found,unused-ignore]
+from fastai.vision.all import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
     Callback,
     ImageDataLoaders,
     Resize,
@@ -24,10 +24,13 @@ from fastai.vision.all import (  # type: ignore[import-not-found,unused-ignore]
 
 
 class Clock(Callback):  # type: ignore[misc,unused-ignore]
-    """Seconds of each epoch, training and validation."""
+    """Seconds of each epoch, training and validation, and its accuracy."""
+
+    order = 60  # after the recorder, whose values it reads
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.accuracies: list[float] = []
         self._start = 0.0
 
     def before_epoch(self) -> None:
@@ -37,6 +40,7 @@ class Clock(Callback):  # type: ignore[misc,unused-ignore]
     def after_epoch(self) -> None:
         """An epoch ends."""
         self.seconds.append(time.perf_counter() - self._start)
+        self.accuracies.append(float(self.recorder.values[-1][-1]))
 
 
 def main() -> None:
@@ -64,7 +68,8 @@ def main() -> None:
     n = len(loaders.valid_ds)
     print(json.dumps({
         "accuracy": share, "correct": round(share * n), "n": n, "images": n + len(loaders.train_ds),
-        "seconds": {"epoch": sum(clock.seconds) / len(clock.seconds)}, "epochs": clock.seconds, "training": training,
+        "seconds": {"epoch": sum(clock.seconds) / len(clock.seconds)}, "epochs": clock.seconds,
+        "accuracies": clock.accuracies, "training": training,
     }))  # fmt: skip
 
 

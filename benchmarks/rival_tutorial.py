@@ -51,7 +51,7 @@ def main() -> None:
     optimizer = optim.SGD(trained.parameters(), lr=0.001, momentum=0.9)
     schedule = optim.lr_scheduler.StepLR(optimizer, step_size=7, gamma=0.1)
 
-    epochs = []
+    epochs, accuracies = [], []
     best = -1
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
@@ -70,6 +70,7 @@ def main() -> None:
                             optimizer.step()
                     right[phase] += int((outputs.argmax(1) == labels).sum())
             epochs.append(time.perf_counter() - start)
+            accuracies.append(right["val"] / len(folders["val"]))
             schedule.step()
             if right["val"] > best:
                 best = right["val"]
@@ -78,7 +79,8 @@ def main() -> None:
     images = sum(len(folder) for folder in folders.values())
     print(json.dumps({
         "accuracy": best / len(folders["val"]), "correct": best, "n": len(folders["val"]), "images": images,
-        "seconds": {"epoch": sum(epochs) / len(epochs)}, "epochs": epochs, "training": training,
+        "seconds": {"epoch": sum(epochs) / len(epochs)}, "epochs": epochs, "accuracies": accuracies,
+        "training": training,
     }))  # fmt: skip
 
 
