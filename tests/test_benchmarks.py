@@ -17,7 +17,7 @@ def beside_each_other(monkeypatch):
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
-        if name in {"common", "finetune", "strategies", "ants_bees"}:
+        if name in {"common", "finetune", "strategies", "ants_bees", "equal_seconds", "gain", "made_sets"}:
             del sys.modules[name]
 
 
@@ -154,3 +154,86 @@ def test_words_for_an_accuracy():
     assert common.accuracy_words(144, 153) == ("94.1 %", "89.2 to 96.9 %")
     assert common.percent(None) == ""
     assert common.percent(0.126) == "13 %"
+
+
+def test_a_curve_of_headstart_counts_what_lies_before_the_training():
+    import equal_seconds
+
+    history = [
+        {"epoch": number, "seconds": seconds, "validation_accuracy": accuracy}
+        for number, (seconds, accuracy) in enumerate([(2.0, 0.7), (10.0, 0.5), (11.0, 0.9)])
+    ]
+    said = {
+        "details": {"history": history}, "evaluation": {"n": 40},
+        "seconds": {"embed": 5.0, "plan": 1.0, "train": 23.0, "evaluate": 9.0, "total": 38.0},
+    }  # fmt: skip
+    curve = equal_seconds.own_curve(process(said))
+    assert curve.seconds == (8.0, 18.0, 29.0)
+    assert curve.accuracies == (0.7, 0.5, 0.9)
+    assert [curve.at(seconds) for seconds in (0, 8, 17.9, 18, 30)] == [0, 0.7, 0.7, 0.5, 0.9]
+
+
+def test_a_rival_gets_the_epochs_that_fit():
+    import equal_seconds
+
+    assert equal_seconds.epochs_within(100, [20.0]) == 5
+    assert equal_seconds.epochs_within(109, [20.0]) == 5
+    assert equal_seconds.epochs_within(111, [20.0]) == 6
+    assert equal_seconds.epochs_within(110, [10.0, 25.0]) == 5  # the first trains the head alone
+    assert equal_seconds.epochs_within(5, [10.0, 25.0]) == 2
+    curve = equal_seconds.rival_curve(process({"epochs": [10.0, 25.0], "accuracies": [0.5, 0.75], "n": 8}))
+    assert curve == equal_seconds.Curve((10.0, 35.0), (0.5, 0.75), 8, 0.0)
+
+
+def test_a_rival_that_ends_higher_is_told():
+    import equal_seconds
+
+    def curve(*accuracies):
+        return equal_seconds.Curve(tuple(range(len(accuracies))), accuracies, 10, None)
+
+    ours = [curve(0.9, 0.8), curve(0.9, 0.9)]
+    assert equal_seconds.reached({"headstart": ours, "fastai": [curve(1.0, 0.8), curve(0.1)]})
+    assert not equal_seconds.reached({"headstart": ours, "fastai": [curve(0.81), curve(0.1)]})
+
+
+def test_sets_of_another_seed_are_others(tmp_path):
+    import gain
+
+    found = {}
+    for seed in (0, 1):
+        folder = gain.few_digits(tmp_path / f"digits-{seed}", seed)
+        found[seed] = {path.relative_to(folder / "train") for path in (folder / "train").rglob("*.png")}
+        assert len(found[seed]) == 10 * gain.FEW
+        assert common_count(folder / "test") == 360
+    assert len(found[0] & found[1]) < 100
+    gain.made_sets.write("dots", tmp_path / "a", train=1, test=1, seed=0)
+    gain.made_sets.write("dots", tmp_path / "b", train=1, test=1, seed=0)
+    gain.made_sets.write("dots", tmp_path / "c", train=1, test=1, seed=1)
+    first, same, other = ((tmp_path / name / "train" / "3" / "0000.png").read_bytes() for name in "abc")
+    assert first == same != other
+
+
+def common_count(folder):
+    import common
+
+    return common.count_images(folder)
+
+
+def test_a_row_speaks_of_fine_tuning_less_the_probe():
+    import gain
+
+    record = {
+        "set": "dots", "seed": 1, "seconds": 99.6, "other_load": 0.02, "chosen": "finetune",
+        "probe": {"accuracy": 0.5, "log_loss": 1.25}, "finetune": {"accuracy": 0.75, "log_loss": 0.5},
+        "counts": {"train": {"a": 20, "b": 30}},
+        "pair": {"n": 40, "only_a": 1, "only_b": 11, "log_loss_difference": 0.75,
+                 "log_loss_difference_interval": [0.5, 1.0]},
+        "details": {"best_epoch": 4, "epochs": 5},
+    }  # fmt: skip
+    row = dict(zip(gain.HEADER, gain.row_of(record), strict=True))
+    assert row["learnt from"] == "50"
+    assert (row["probe"], row["fine-tuned"], row["right alone"]) == ("50.0 %", "75.0 %", "1 : 11")
+    assert row["difference of log loss"] == "-0.750 (-1.000 to -0.500)"
+    assert (row["epochs"], row["seconds"], row["verdict"]) == ("4 of 5", "100", "finetune")
+    record["details"]["best_epoch"] = 0
+    assert dict(zip(gain.HEADER, gain.row_of(record), strict=True))["epochs"] == "the start, of 5"

@@ -67,6 +67,19 @@ def test_split_folders(tmp_path: Path, train: str, val: str | None, test: str | 
     assert table.classes == ("cats", "dogs")
 
 
+@pytest.mark.parametrize("around", ["dataset", "download/dataset"])
+def test_a_folder_around_the_class_folders_is_looked_through(tmp_path: Path, around: str) -> None:
+    plain = headstart.read(put(tmp_path / "plain", "cats/1.jpg", "cats/x/2.jpg", "dogs/1.jpg"))
+    table = headstart.read(put(tmp_path / "in", *(f"{around}/{row.path}" for row in plain.rows)))
+    assert table.rows == plain.rows
+    assert table.storage.read("cats/1.jpg") == f"image {around}/cats/1.jpg".encode()
+    assert table.notes[0] == f"All lies in the folder '{around}', whose folders were read as the classes."
+    splits = headstart.read(put(tmp_path / "splits", f"{around}/train/cats/1.jpg", f"{around}/val/cats/2.jpg"))
+    assert splits.splits == ("train", "val")
+    alone = headstart.read(put(tmp_path / "alone", "train/cats/1.jpg", "train/dogs/2.jpg"))
+    assert {row.split for row in alone.rows} == {"train"}
+
+
 def refused(source: Path, *words: str) -> SourceError:
     with pytest.raises(SourceError) as caught:
         headstart.train(source, runtime=headstart.Runtime(cache=None))

@@ -35,11 +35,12 @@ def check(
     backbone: Annotated[
         str | None, typer.Option(help="Network: lite0 (the default), torchvision:NAME, timm:NAME, file:PATH.")
     ] = None,
-    path_column: options.PathColumn = "path",
-    label_column: options.LabelColumn = "label",
-    split_column: options.SplitColumn = "split",
-    group_column: options.GroupColumn = "group",
+    path_column: options.PathColumn = None,
+    label_column: options.LabelColumn = None,
+    split_column: options.SplitColumn = None,
+    group_column: options.GroupColumn = None,
     root: options.Root = None,
+    encoding: options.Encoding = None,
     max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     no_cache: options.NoCache = False,
@@ -57,7 +58,7 @@ def check(
     output = Output(as_json=json, quiet=quiet)
     for path in (html, fix_list):
         _refuse_existing(path, overwrite=overwrite)
-    columns = options.columns(path_column, label_column, split_column, group_column, root)
+    columns = options.columns(path_column, label_column, split_column, group_column, root, encoding)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=not no_cache)
     chosen = {"backbone": backbone, "max_megapixels": max_megapixels}
     recipe = Recipe.from_dict({name: value for name, value in chosen.items() if value is not None})

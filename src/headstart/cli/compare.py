@@ -55,11 +55,12 @@ def compare(
     flip: settings.Flip = None,
     max_megapixels: options.MaxMegapixels = None,
     device: Annotated[str, typer.Option(help="Where networks are trained: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    path_column: options.PathColumn = "path",
-    label_column: options.LabelColumn = "label",
-    split_column: options.SplitColumn = "split",
-    group_column: options.GroupColumn = "group",
+    path_column: options.PathColumn = None,
+    label_column: options.LabelColumn = None,
+    split_column: options.SplitColumn = None,
+    group_column: options.GroupColumn = None,
     root: options.Root = None,
+    encoding: options.Encoding = None,
     workers: options.Workers = None,
     no_cache: options.NoCache = False,
     strict: options.Strict = False,
@@ -82,8 +83,9 @@ def compare(
         f"What was finished is in {shlex.quote(str(folder))}: each folder there is a run. "
         "An interrupted training goes on with `headstart train --resume` and its folder."
     )
+    columns = options.columns(path_column, label_column, split_column, group_column, root, encoding)
     comparison = api.compare(
-        api.read(source, columns=options.columns(path_column, label_column, split_column, group_column, root)),
+        api.read(source, columns=columns),
         strategies=_names(strategies), backbones=_names(backbones), recipes=_names(recipes),
         settings=chosen, folder=folder, overwrite=overwrite, runtime=runtime,
     )  # fmt: skip

@@ -18,11 +18,12 @@ def evaluate(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Accept a source that lacks some of the model's classes.")
     ] = False,
-    path_column: options.PathColumn = "path",
-    label_column: options.LabelColumn = "label",
-    split_column: options.SplitColumn = "split",
-    group_column: options.GroupColumn = "group",
+    path_column: options.PathColumn = None,
+    label_column: options.LabelColumn = None,
+    split_column: options.SplitColumn = None,
+    group_column: options.GroupColumn = None,
     root: options.Root = None,
+    encoding: options.Encoding = None,
     max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     strict: options.Strict = False,
@@ -36,7 +37,7 @@ def evaluate(
 
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model, max_megapixels=max_megapixels)
-    columns = options.columns(path_column, label_column, split_column, group_column, root)
+    columns = options.columns(path_column, label_column, split_column, group_column, root, encoding)
     evaluation, table = api.evaluate(
         classifier,
         api.read(source, columns=columns),

@@ -20,10 +20,12 @@ MaxMegapixels = Annotated[
     int | None, typer.Option(help="Larger images are skipped; a JPEG counts as reduced. Default: 64, or the model's.")
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the feature cache.")]
-PathColumn = Annotated[str, typer.Option(help="Manifest: column of the image's path.")]
-LabelColumn = Annotated[str, typer.Option(help="Manifest: column of the class.")]
-SplitColumn = Annotated[str, typer.Option(help="Manifest: column of the split (train, val, test).")]
-GroupColumn = Annotated[str, typer.Option(help="Manifest: column of the group; a group is never divided.")]
+PathColumn = Annotated[
+    str | None, typer.Option(help="Manifest: column of the image's path; default: one of a known name.")
+]
+LabelColumn = Annotated[str | None, typer.Option(help="Manifest: column of the class.")]
+SplitColumn = Annotated[str | None, typer.Option(help="Manifest: column of the split (train, val, test).")]
+GroupColumn = Annotated[str | None, typer.Option(help="Manifest: column of the group; a group is never divided.")]
 Decisions = Annotated[
     Path | None,
     typer.Option(
@@ -31,13 +33,18 @@ Decisions = Annotated[
     ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Manifest: folder of its paths; default: its own.")]
+Encoding = Annotated[
+    str | None, typer.Option(help="Manifest: encoding of its text, such as cp1252; default: UTF-8, or as it is marked.")
+]
 
 
-def columns(path: str, label: str, split: str, group: str, root: Path | None) -> Columns:
+def columns(
+    path: str | None, label: str | None, split: str | None, group: str | None, root: Path | None, encoding: str | None
+) -> Columns:
     """The columns of a manifest from the options."""
     from headstart.data.readers import Columns
 
-    return Columns(path=path, label=label, split=split, group=group, root=root)
+    return Columns(path=path, label=label, split=split, group=group, root=root, encoding=encoding)
 
 
 def runtime(output: Output, *, workers: int | None, strict: bool, cached: bool) -> Runtime:

@@ -95,11 +95,12 @@ def train(
     start_from: From = None,
     device: Device = "auto",
     tracker: Tracker = "tensorboard",
-    path_column: options.PathColumn = "path",
-    label_column: options.LabelColumn = "label",
-    split_column: options.SplitColumn = "split",
-    group_column: options.GroupColumn = "group",
+    path_column: options.PathColumn = None,
+    label_column: options.LabelColumn = None,
+    split_column: options.SplitColumn = None,
+    group_column: options.GroupColumn = None,
     root: options.Root = None,
+    encoding: options.Encoding = None,
     decisions: options.Decisions = None,
     workers: options.Workers = None,
     no_cache: options.NoCache = False,
@@ -118,7 +119,7 @@ def train(
     helper = _environment_number("RANK") > 0  # torchrun or `accelerate launch` started it beside the one that speaks
     output = Output(as_json=json and not helper, quiet=quiet or helper)
     chosen = settings.chosen(context.params)  # the settings of the recipe, from `strategy` to `amp`
-    columns = options.columns(path_column, label_column, split_column, group_column, root)
+    columns = options.columns(path_column, label_column, split_column, group_column, root, encoding)
     runtime = dataclasses.replace(
         options.runtime(output, workers=workers, strict=strict, cached=not no_cache),
         device=device, tracker=tracker, main_process=not helper,

@@ -21,27 +21,31 @@ READERS = {
     ".csv": "headstart.data.readers.manifest:read",
     ".tsv": "headstart.data.readers.manifest:read",
     ".jsonl": "headstart.data.readers.manifest:read",
+    ".json": "headstart.data.readers.manifest:read",
+    ".txt": "headstart.data.readers.manifest:read",
     ".zip": "headstart.data.readers.zipped:read",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Names of a manifest's columns, and the folder that its paths are relative to.
+    """How a manifest is to be read: names of its columns, its encoding, and the folder that its paths are relative to.
 
     Attributes:
-        path: Column of the image's path.
+        path: Column of the image's path; None for one of a known name, as for the others.
         label: Column of its class.
         split: Column of its split (``train``, ``val``, ``test``); may be absent from the file.
         group: Column of its group; may be absent from the file.
         root: Folder that the paths are relative to and may not leave; None is the manifest's own folder.
+        encoding: Of its text, as Python calls it; None for UTF-8, or UTF-16 where it is marked.
     """
 
-    path: str = "path"
-    label: str = "label"
-    split: str = "split"
-    group: str = "group"
+    path: str | None = None
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
     root: Path | None = None
+    encoding: str | None = None
 
     def named(self) -> tuple[tuple[str, str | None], ...]:
         """Each name with its value, as text."""
@@ -50,9 +54,12 @@ class Columns:
 
     @classmethod
     def of(cls, named: Mapping[str, str | None]) -> Columns:
-        """The columns of what `named` gave; what is missing takes its default."""
+        """The columns of what `named` gave; what is missing takes its default.
+
+        Before columns were recognised, each had a name, its own where the user gave none.
+        """
         root = named.get("root")
-        names = {key: value for key, value in named.items() if value is not None and key != "root"}
+        names = {key: value for key, value in named.items() if value not in {None, key} and key != "root"}
         return cls(**names, root=Path(root) if root else None)
 
 
@@ -60,8 +67,8 @@ def read(source: str | os.PathLike[str], columns: Columns | None = None) -> Imag
     """Read a source into an image table; no image is decoded yet.
 
     Args:
-        source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a CSV, TSV or JSONL
-            manifest; a zip file of any of these.
+        source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a manifest in CSV, TSV, JSONL
+            or JSON, or a list of paths and classes (.txt); a zip file of any of these.
         columns: Names of a manifest's columns.
 
     Raises:
@@ -81,7 +88,7 @@ def read(source: str | os.PathLike[str], columns: Columns | None = None) -> Imag
     if kind not in READERS or not (folder or regular):
         raise SourceError(
             f"{quoted(str(path))} is not a source of labelled images.",
-            "Give a folder of class folders, a manifest (.csv, .tsv, .jsonl), or a .zip of either.",
+            "Give a folder of class folders, a manifest (.csv, .tsv, .jsonl, .json, .txt), or a .zip of either.",
         )
     module, function = READERS[kind].split(":")
     table: ImageTable = getattr(importlib.import_module(module), function)(path, columns or Columns())

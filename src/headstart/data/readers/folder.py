@@ -9,16 +9,19 @@ from pathlib import Path
 from headstart.core.errors import SourceError
 from headstart.core.text import counted, quoted
 from headstart.data.readers import Columns
-from headstart.data.readers.layout import Tree, interpret, is_litter
+from headstart.data.readers.layout import Tree, interpret, is_litter, look_through
 from headstart.data.storage import FolderStorage
 from headstart.data.table import ImageTable, Skipped
 
 
 def read(path: Path, columns: Columns) -> ImageTable:
     """Read a folder into an image table; see `headstart.data.readers.read`."""
-    tree = walk(path)
+    tree, prefix = look_through(walk(path))
     rows, skipped, notes = interpret(tree, str(path))
-    return ImageTable(str(path), FolderStorage(path), tuple(rows), tuple(skipped), tree.ignored, tuple(notes))
+    if prefix:
+        notes.insert(0, f"All lies in the folder {quoted(prefix[:-1])}, whose folders were read as the classes.")
+    storage = FolderStorage(path / prefix)
+    return ImageTable(str(path), storage, tuple(rows), tuple(skipped), tree.ignored, tuple(notes))
 
 
 def walk(root: Path) -> Tree:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from headstart.core.errors import SourceError
 from headstart.core.text import counted, listed, portable, quoted
@@ -15,6 +16,9 @@ SPLIT_NAMES: dict[str, Split] = {
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+
+# What counts as a manifest though nobody has named it; a .json or .txt beside class folders is mostly something else.
+MANIFESTS = (".csv", ".tsv", ".jsonl")
 
 _LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r", "$recycle.bin", "@eadir"}
 
@@ -41,6 +45,44 @@ class Tree:
     skipped: list[Skipped] = field(default_factory=list)
     ignored: int = 0
     notes: list[str] = field(default_factory=list)
+
+
+def look_through(tree: Tree) -> tuple[Tree, str]:
+    """Enter the single folder that everything lies in, which most archives have, as often as there is one.
+
+    Returns:
+        What lies in it, and its path with a ``/`` at its end; or all as it is, and an empty path.
+    """
+    prefix = ""
+    while (inner := _only_folder(tree)) is not None:
+        prefix += f"{inner}/"
+        tree = _enter(tree, inner)
+    return tree, prefix
+
+
+def _only_folder(tree: Tree) -> str | None:
+    """The one folder that everything lies in, unless it is a class or a split itself."""
+    top = {path.split("/", 1)[0] for path in [*tree.files, *tree.folders]}
+    if len(top) != 1 or any("/" not in file for file in tree.files):
+        return None
+    (name,) = top
+    holds_folders = any(folder.startswith(f"{name}/") for folder in tree.folders)
+    holds_manifest = any(
+        file.count("/") == 1 and PurePosixPath(file).suffix.lower() in MANIFESTS for file in tree.files
+    )
+    return name if name.lower() not in SPLIT_NAMES and (holds_folders or holds_manifest) else None
+
+
+def _enter(tree: Tree, folder: str) -> Tree:
+    prefix = f"{folder}/"
+    cut = len(prefix)
+    return Tree(
+        files=[file[cut:] for file in tree.files],  # all lie below the folder
+        folders=[name[cut:] for name in tree.folders if name.startswith(prefix)],
+        skipped=[Skipped(skip.path.removeprefix(prefix), skip.reason) for skip in tree.skipped],
+        ignored=tree.ignored,
+        notes=tree.notes,
+    )
 
 
 def interpret(tree: Tree, source: str) -> tuple[list[Row], list[Skipped], list[str]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.text import listed, quoted
 from headstart.data.readers import Columns
-from headstart.data.readers.layout import Tree, interpret, is_litter
-from headstart.data.readers.manifest import SUFFIXES, parse
+from headstart.data.readers.layout import MANIFESTS, Tree, interpret, is_litter, look_through
+from headstart.data.readers.manifest import parse
 from headstart.data.storage import MAX_FILE_BYTES, MAX_ZIP_RATIO, ZIP_RATIO_FREE_BYTES, ZipStorage
 from headstart.data.table import ImageTable, Row, Skipped
 
@@ -40,13 +40,9 @@ def read(path: Path, columns: Columns) -> ImageTable:
     A single folder at the top, which most archives have, is looked through.
     """
     archive = ZipStorage(path)
-    tree = _list(archive)
-    prefix = ""
-    while (inner := _only_folder(tree)) is not None:
-        prefix += f"{inner}/"
-        tree = _enter(tree, inner)
+    tree, prefix = look_through(_list(archive))
     storage = _Below(archive, prefix)
-    manifests = [name for name in tree.files if "/" not in name and Path(name).suffix.lower() in SUFFIXES]
+    manifests = [name for name in tree.files if "/" not in name and Path(name).suffix.lower() in MANIFESTS]
     if len(manifests) > 1:
         raise SourceError(f"{quoted(str(path))} holds several manifests: {listed(manifests)}.", "Keep one.")
     if manifests:
@@ -60,7 +56,7 @@ def _from_manifest(path: Path, storage: _Below, tree: Tree, name: str, columns: 
         text = storage.read(name)
     except ImageError as error:
         raise SourceError(f"The manifest {quoted(name)} in {quoted(str(path))}: {error.message}.") from error
-    rows, skipped, notes = parse(text, name, columns)
+    rows, skipped, notes = parse(text, name, columns, list_files=lambda: tree.files)
     present = set(tree.files)
     refused = {skip.path for skip in tree.skipped}  # is in the zip file, and told there why it cannot be used
     missing = [Skipped(row.path, "not in the zip file") for row in rows if row.path not in present | refused]
@@ -115,26 +111,3 @@ def _refusal(entry: zipfile.ZipInfo, seen: set[str]) -> str:
     if entry.file_size > max(ZIP_RATIO_FREE_BYTES, MAX_ZIP_RATIO * entry.compress_size):
         return f"expands more than {MAX_ZIP_RATIO} times"
     return ""
-
-
-def _only_folder(tree: Tree) -> str | None:
-    """The one folder that everything lies in, unless it is a class or a split itself."""
-    top = {path.split("/", 1)[0] for path in [*tree.files, *tree.folders]}
-    if len(top) != 1 or any("/" not in file for file in tree.files):
-        return None
-    (name,) = top
-    holds_folders = any(folder.startswith(f"{name}/") for folder in tree.folders)
-    holds_manifest = any(file.count("/") == 1 and Path(file).suffix.lower() in SUFFIXES for file in tree.files)
-    return name if holds_folders or holds_manifest else None
-
-
-def _enter(tree: Tree, folder: str) -> Tree:
-    prefix = f"{folder}/"
-    cut = len(prefix)
-    return Tree(
-        files=[file[cut:] for file in tree.files],  # all lie below the folder
-        folders=[name[cut:] for name in tree.folders if name.startswith(prefix)],
-        skipped=[Skipped(skip.path.removeprefix(prefix), skip.reason) for skip in tree.skipped],
-        ignored=tree.ignored,
-        notes=tree.notes,
-    )

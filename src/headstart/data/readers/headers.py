@@ -1,0 +1,229 @@
+"""Which column of a list is the image's path, which its class, its split, its group: by the names that people use.
+
+Nothing is guessed: where two columns could be meant, the error says what to type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headstart.core.errors import SourceError
+from headstart.core.text import listed, nearest, quoted
+from headstart.data.readers import Columns
+from headstart.data.readers.layout import SPLIT_NAMES
+from headstart.data.readers.text import Records
+from headstart.data.table import Split
+
+# In the order in which they are believed: a name of an earlier row is taken though one of a later row is there too.
+_PATHS = (
+    {"path"},
+    {"filename", "file_name", "filepath", "file_path", "image_path", "img_path", "image_name", "imagename", "file",
+     "image_file", "image_filename"},
+    {"image", "img", "image_id", "img_id"},
+    {"id", "name"},
+)  # fmt: skip
+_LABELS = (
+    {"label"},
+    {"class", "category", "class_name", "label_name", "category_name", "classname"},
+    {"target", "species", "choice", "y", "labels", "classes"},
+)
+_SPLITS = ({"split"}, {"set", "subset", "partition", "dataset_split", "fold", "phase"})
+_GROUPS = ({"group"},)
+_LIKE_GROUPS = re.compile(
+    r"(patient|subject|person|animal|individual|site|scene|session|camera|location)(_?id)?s?|group_?id"
+)
+_VALIDATES = {"is_valid", "is_val", "is_validation"}  # fastai's: true for the images of val
+_TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+_ONE_HOT = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+_LOOK_LIKE_IMAGES = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|heic|heif|avif|jp2|p[abgnp]m|tga|jxl)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column is what.
+
+    Attributes:
+        path: Column of the image's path.
+        label: Column of its class; empty where each class has a column.
+        classes: The columns of the classes, with 1 in that of the image's own.
+        split: Column of its split; None for none.
+        group: Column of its group; None for none.
+        validates: The split column says whether an image is of val.
+        notes: Sentences that a person should read.
+    """
+
+    path: str
+    label: str
+    classes: tuple[str, ...]
+    split: str | None
+    group: str | None
+    validates: bool
+    notes: tuple[str, ...]
+
+    def label_of(self, record: dict[Any, Any]) -> Any:
+        """The class of a record, as it stands there; None where it has none, or several.
+
+        Raises:
+            ValueError: Several columns of classes hold a 1.
+        """
+        if not self.classes:
+            return record.get(self.label)
+        marked = [name for name in self.classes if _ONE_HOT.get(_text(record.get(name)).lower(), False)]
+        if len(marked) > 1:
+            raise ValueError(f"of {len(marked)} classes at once: {listed(marked)}")
+        return marked[0] if marked else None
+
+    def split_of(self, value: str) -> Split | None:
+        """The split that a value means; None where it means none."""
+        if self.validates:
+            valid = _TRUTHS.get(value.lower())
+            return None if valid is None else "val" if valid else "train"
+        return SPLIT_NAMES.get(value.lower())
+
+
+def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[str], bool]) -> tuple[Records, Roles]:
+    """Find the columns by their names, or by what the user called them.
+
+    Args:
+        records: What the list says.
+        columns: What the user called them; None where he did not.
+        name: Of the list.
+        is_file: Whether a path, as it is written, is that of a file.
+
+    Returns:
+        The records, whose first line may turn out to be none of names, and the columns.
+
+    Raises:
+        SourceError: The path's or the label's column is not there or not known, or several could be meant.
+    """
+    fields, rows = records.fields, [row for _, row in records.rows]
+    where = f"{quoted(name)} line {records.header}" if records.header else quoted(name)
+    path = _named(columns.path, "path", fields, where) or _known(fields, _PATHS, "path", where, name)
+    if path is None and records.header and columns.label is None and _headless(records, is_file):
+        return _without_header(records, where)
+    if path is None:
+        raise _unknown("path", fields, where, name)
+    split, validates, unused = _split(columns, fields, rows, path, where)
+    group = _named(columns.group, "group", fields, where) or _known(fields, _GROUPS, "group", where, name)
+    rest = [field for field in fields if field not in {path, split, group}]
+    label = _named(columns.label, "label", fields, where) or _known(rest, _LABELS, "label", where, name)
+    classes: tuple[str, ...] = ()
+    if label is None:
+        if len(rest) > 1 and _are_one_hot(rest, rows):
+            classes = tuple(rest)
+        elif len(rest) == 1:
+            label = rest[0]
+        else:
+            raise _unknown("label", fields, where, name)
+    notes = [] if (path, label, split or "split") == ("path", "label", "split") else [
+        _taken(path, label or "", classes, split)
+    ]  # fmt: skip
+    notes += unused
+    if group is None and (
+        like := [field for field in rest if _LIKE_GROUPS.fullmatch(_plain(field)) and field != label]
+    ):
+        notes.append(
+            f"Images that belong together may be told by {listed(like)}, which was not used: --group-column "
+            f"{_word(like[0])} keeps those of one on one side of every split."
+        )
+    return records, Roles(path, label or "", classes, split, group, validates, tuple(notes))
+
+
+def _plain(field: str) -> str:
+    return field.strip().casefold().replace(" ", "_").replace("-", "_")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _word(text: str) -> str:
+    """As one types it in a shell."""
+    return text if re.fullmatch(r"[\w./:-]+", text) else "'" + text.replace("'", "'\\''") + "'"
+
+
+def _named(column: str | None, option: str, fields: Sequence[str], where: str) -> str | None:
+    """The column that the user named; None where he named none."""
+    if column is None or column in fields:
+        return column
+    raise SourceError(
+        f"{where} has no column {quoted(column)}; found {listed(fields)}.",
+        f"{nearest(column, fields)}Correct --{option}-column, or leave it out.",
+    )
+
+
+def _known(fields: Sequence[str], names: Sequence[set[str]], option: str, where: str, name: str) -> str | None:
+    """The one column that has a known name; None where none has.
+
+    Raises:
+        SourceError: Several have.
+    """
+    for row in names:
+        found = [field for field in fields if _plain(field) in row]
+        if len(found) > 1:
+            typed = " or ".join(f"headstart train {_word(name)} --{option}-column {_word(one)}" for one in found)
+            raise SourceError(
+                f"{where} has several columns that could be the {option}: {listed(found)}.", f"Type {typed}."
+            )
+        if found:
+            return found[0]
+    return None
+
+
+def _unknown(option: str, fields: Sequence[str], where: str, name: str) -> SourceError:
+    known = {one for row in (_PATHS if option == "path" else _LABELS) for one in row}
+    near = next((field for field in fields if nearest(_plain(field), known)), None)
+    words = "NAME" if near is None else _word(near)
+    return SourceError(
+        f"{where} has no column {quoted(option)}, nor one of another known name; found {listed(fields)}.",
+        f"{f'Did you mean {quoted(near)}? ' if near else ''}Name the column: headstart train {_word(name)} "
+        f"--{option}-column {words}.",
+    )
+
+
+def _headless(records: Records, is_file: Callable[[str], bool]) -> bool:
+    """Whether the first line is a row: its first value is the path of a file, or looks like that of an image."""
+    first = records.fields[0]
+    return len(records.fields) == 2 and (is_file(first) or bool(_LOOK_LIKE_IMAGES.search(first)))
+
+
+def _without_header(records: Records, where: str) -> tuple[Records, Roles]:
+    found = records.without_header()
+    path, label = found.fields
+    note = f"{where} names no columns: the first was read as the path, the second as the label."
+    return found, Roles(path, label, (), None, None, False, (note,))
+
+
+def _split(
+    columns: Columns, fields: Sequence[str], rows: Sequence[dict[Any, Any]], path: str, where: str
+) -> tuple[str | None, bool, list[str]]:
+    """The column of the split, whether it only tells the images of val, and notes on what looks like one."""
+    named = _named(columns.split, "split", fields, where)
+    if named is not None:
+        return named, _plain(named) in _VALIDATES, []
+    notes: list[str] = []
+    for field in fields:
+        exact, usual, validates = (_plain(field) in names for names in (*_SPLITS, _VALIDATES))
+        if field == path or not (exact or usual or validates):
+            continue
+        values = {_text(row.get(field)).lower() for row in rows} - {""}
+        if exact or (values and values <= (_TRUTHS if validates else SPLIT_NAMES).keys()):
+            return field, validates, notes
+        notes.append(
+            f"The column {quoted(field)} may tell splits, but holds {listed(sorted(values), 4)}: it was not used."
+        )
+    return None, False, notes
+
+
+def _are_one_hot(fields: Sequence[str], rows: Sequence[dict[Any, Any]]) -> bool:
+    """Whether each of these columns holds 0 and 1 alone."""
+    return bool(rows) and all(_text(row.get(field)).lower() in _ONE_HOT for row in rows for field in fields)
+
+
+def _taken(path: str, label: str, classes: tuple[str, ...], split: str | None) -> str:
+    what = f"the class from the 1 among {listed(classes)}" if classes else f"the class from {quoted(label)}"
+    more = f", the split from {quoted(split)}" if split else ""
+    return f"The path was read from the column {quoted(path)}, {what}{more}."
