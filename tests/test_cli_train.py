@@ -19,7 +19,7 @@ import pytest
 
 from headstart import Recipe, recipes
 from headstart.cli import messages, signals, training_options
-from headstart.cli.train import _free_folder, _work, train
+from headstart.cli.train import _default_folder, _work, train
 from headstart.core.errors import DeviceError, ExtraError, OptionError, TrainingError
 from helpers import headstart_cli
 
@@ -242,12 +242,13 @@ def test_a_process_beside_does_not_mind_that_the_first_has_begun(desk: Path) -> 
 
 def test_default_folder_passes_by_an_unfinished_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _free_folder("photos") == Path("runs/photos")
+    assert _default_folder("photos", overwrite=False) == Path("runs/photos")
     Path("runs/photos/checkpoints").mkdir(parents=True)
-    assert _free_folder("photos") == Path("runs/photos-2")
+    assert _default_folder("photos", overwrite=False) == Path("runs/photos-2")
     Path("runs/photos-2").mkdir()
     Path("runs/photos-2/model.onnx").touch()
-    assert _free_folder("photos") == Path("runs/photos-3")
+    assert _default_folder("photos", overwrite=False) == Path("runs/photos-3")
+    assert _default_folder("photos", overwrite=True) == Path("runs/photos")
 
 
 @pytest.mark.parametrize("rank", ["1", "0", "none"])

@@ -62,6 +62,10 @@ PROGRAM = r"""
 """
 
 
+# The tests themselves may run under `nohup`, which what they start would inherit.
+NO_NOHUP = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More pictures than are embedded before a signal arrives."""
@@ -71,7 +75,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def program(stage: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     """The program in a session of its own, at its mark."""
-    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), stage, *map(str, arguments)]
+    command = [sys.executable, "-c", NO_NOHUP + textwrap.dedent(PROGRAM), stage, *map(str, arguments)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -113,7 +117,12 @@ def orphans(group: int) -> list[str]:
 
 @pytest.mark.parametrize("stage", ["embedding", "fitting", "solving"])
 @pytest.mark.parametrize(
-    ("number", "code", "words"), [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Asked to stop")]
+    ("number", "code", "words"),
+    [
+        (signal.SIGINT, 130, "Interrupted."),
+        (signal.SIGTERM, 143, "Asked to stop"),
+        (signal.SIGHUP, 129, "The terminal was closed"),
+    ],
 )
 def test_signal(
     many: Path, shapes: Path, tmp_path: Path, cache: Path, stage: str, number: signal.Signals, code: int, words: str
@@ -136,6 +145,42 @@ def test_signal(
         again = headstart_cli("train", source, "--out", out, "--json")
         assert again.code == 0
         assert again.json["details"]["from_cache"] == 36
+
+
+def test_a_closed_terminal(many: Path, tmp_path: Path, cache: Path) -> None:
+    """The embeddings are kept, though there is nobody to tell."""
+    master, terminal = os.openpty()
+    own = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"  # the terminal becomes the session's own
+    command = [sys.executable, "-c", NO_NOHUP + own + textwrap.dedent(PROGRAM), "embedding", "train", str(many)]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], stdin=terminal, stdout=terminal, stderr=terminal,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(terminal)
+    said = b""
+    while b"MARK" not in said:
+        said += os.read(master, 1000)
+    os.close(master)
+    try:
+        assert process.wait(timeout=30) == 129
+    finally:
+        process.kill()
+    assert headstart.train(many).fitted.details["from_cache"] >= 3
+
+
+def test_under_nohup_a_closed_terminal_is_nothing(shapes: Path, tmp_path: Path) -> None:
+    command = ["nohup", sys.executable, "-c", textwrap.dedent(PROGRAM), "solving", "train", str(shapes)]
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        while process.stderr.readline() != "MARK\n":
+            assert process.poll() is None
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    assert (tmp_path / "run" / "model.onnx").exists()
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(many: Path, tmp_path: Path, cache: Path) -> None:

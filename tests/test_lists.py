@@ -79,6 +79,8 @@ def test_a_list_without_a_header(photos: Path) -> None:
     assert "names no columns" in table.notes[0]
     missing = "gone.png,disc\n" + LINES  # it looks like an image, though it is not there
     assert len(read(photos, missing).rows) == 5
+    with pytest.raises(SourceError, match=r"line 1 names no columns: it begins with 'disc/000.png'.*path,label,split"):
+        read(photos, LINES.replace("\n", ",train\n"))
 
 
 def test_a_column_for_each_class(photos: Path) -> None:
@@ -114,6 +116,14 @@ def test_splits_under_any_known_name_are_taken_and_said(photos: Path, column: st
     known = {"train": "train", "training": "train", "false": "train", "0": "train", "test": "test"}
     assert [row.split for row in table.rows] == [known.get(value.lower(), "val") for value in values]
     assert f"the split from '{column}'" in table.notes[0]
+
+
+def test_of_several_splits_none_is_guessed(photos: Path) -> None:
+    rows = "".join(f"{path},{label},train,val\n" for path, label in PLAIN.items())
+    with pytest.raises(SourceError, match=r"could be the split: 'set', 'fold'.*--split-column fold"):
+        read(photos, f"path,label,set,fold\n{rows}")
+    assert {row.split for row in read(photos, f"path,label,set,fold\n{rows}", split="fold").rows} == {"val"}
+    assert {row.split for row in read(photos, f"path,label,set,split\n{rows}").rows} == {"val"}
 
 
 def test_is_valid_in_json(photos: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from headstart.cli import options, signals
 from headstart.cli import training_options as settings
+from headstart.cli.folders import default_folder
 from headstart.cli.messages import DONE, SOME_SKIPPED
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def compare(
     runtime = dataclasses.replace(
         options.runtime(output, workers=workers, strict=strict, cached=not no_cache), device=device
     )
-    folder = out or _free_folder(source)
+    folder = out or default_folder(source, Path.exists, suffix="-comparison", overwrite=overwrite)
     signals.set_hint(
         f"What was finished is in {shlex.quote(str(folder))}: each folder there is a run. "
         "An interrupted training goes on with `headstart train --resume` and its folder."
@@ -97,17 +98,6 @@ def compare(
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _free_folder(source: str) -> Path:
-    """``runs/NAME-comparison``, or the first with a number after it that is not there."""
-    path = Path(source).resolve()
-    name = f"{(path.name if path.is_dir() else path.stem) or 'run'}-comparison"
-    folder, number = Path("runs") / name, 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder
 
 
 def _show(output: Output, comparison: Comparison) -> None:

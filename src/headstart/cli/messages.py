@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import traceback
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -36,15 +36,26 @@ def tell(error: BaseException, *, as_json: bool) -> int:
     Returns:
         The exit code.
     """
+    if isinstance(error, OSError) and isinstance(
+        error.__context__, Stopped
+    ):  # of a terminal that is gone, on the way out
+        error = error.__context__
     message, hint, code = _words(error)
-    if code == OUR_FAULT and message and not isinstance(error, HeadstartError):
-        traceback.print_exception(error)
-    if message:
-        print(f"Error: {_lines(message)}", file=sys.stderr)
-    if hint:
-        print(_lines(hint), file=sys.stderr)
-    if as_json and code:
-        print(json_text({"error": message, "hint": hint}))
+    try:
+        if code == OUR_FAULT and message and not isinstance(error, HeadstartError):
+            traceback.print_exception(error)
+        if message:
+            print(f"Error: {_lines(message)}", file=sys.stderr)
+        if hint:
+            print(_lines(hint), file=sys.stderr)
+        if as_json and code:
+            print(json_text({"error": message, "hint": hint}))
+        if isinstance(error, Stopped):
+            sys.stdout.flush()
+    except OSError:
+        if not isinstance(error, Stopped):
+            raise
+        _give_up(sys.stdout, sys.stderr)  # with the terminal there is nobody to tell
     return code
 
 
@@ -67,10 +78,10 @@ def _words(error: BaseException) -> tuple[str, str, int]:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "Interrupted.", Stopped.hint, INTERRUPTED
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
-        _give_up_output()  # whoever read it has left
+        _give_up(sys.stdout)  # whoever read it has left
         return "", "", 128 + 13
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT} and error.filename is None:
-        _give_up_output()
+        _give_up(sys.stdout)
         return "The output could not be written: the disk is full.", "Free some space, and run it again.", BAD_INPUT
     if isinstance(error, SystemExit):
         return "", "", error.code if isinstance(error.code, int) else BAD_INPUT
@@ -83,10 +94,11 @@ def _words(error: BaseException) -> tuple[str, str, int]:
     )
 
 
-def _give_up_output() -> None:
-    """Let what is still to be printed go nowhere, so that closing the output does not raise at exit."""
+def _give_up(*streams: TextIO) -> None:
+    """Let what is still to be printed go nowhere, so that closing the stream does not raise at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 

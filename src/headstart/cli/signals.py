@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM: the work is unwound where that is safe, and the program ends within two seconds anyway."""
+"""Ctrl-C, SIGTERM, a closed terminal: work is unwound where that is safe; the program ends in two seconds anyway."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 1.5  # for the images that are being decoded, and for the cache to be written
 WORDS = {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Asked to stop (SIGTERM)."}
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    WORDS[signal.SIGHUP] = "The terminal was closed (SIGHUP)."
 HINT = "No file was left half-written. Run the same command again: images that were embedded come from the cache."
 
 
@@ -60,6 +63,8 @@ def install() -> None:
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader,), name=_WATCHER, daemon=True).start()
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        WORDS.pop(signal.SIGHUP)  # `nohup` started us: a closed terminal is to be ignored
     for number in WORDS:
         signal.signal(number, _stop)
     sys.unraisablehook = _unraisable
@@ -69,8 +74,9 @@ def leave(code: int) -> None:
     """Exit; at once where a thread still works: Python crashes when one imports a module while it shuts down."""
     if all(thread.name == _WATCHER or thread is threading.main_thread() for thread in threading.enumerate()):
         sys.exit(code)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 
@@ -115,5 +121,6 @@ def _end(number: int) -> NoReturn:
     """End without unwinding: by the system's calls alone, since any lock may be held."""
     stderr = streams.descriptor()
     show_cursor = "\x1b[?25h" if os.isatty(stderr) else ""  # a progress bar hides it
-    os.write(stderr, f"{show_cursor}Error: {WORDS[signal.Signals(number)]}\n{_hint()}\n".encode())
+    with contextlib.suppress(OSError):  # the terminal is gone
+        os.write(stderr, f"{show_cursor}Error: {WORDS[signal.Signals(number)]}\n{_hint()}\n".encode())
     os._exit(128 + number)

@@ -14,6 +14,7 @@ import typer
 
 from headstart.cli import options, signals
 from headstart.cli import training_options as settings
+from headstart.cli.folders import default_folder
 from headstart.cli.messages import DONE, SOME_SKIPPED
 from headstart.core.text import counted, quoted
 
@@ -141,7 +142,7 @@ def train(
         if start_from is not None and recipe is None:
             chosen.setdefault("strategy", "finetune")  # the only one that can begin with a run
         made = settings.make_recipe(recipe, chosen, fast=fast)
-        folder = out or _free_folder(source)
+        folder = out or _default_folder(source, overwrite=overwrite)
         if not helper:  # the first process may have begun to write there already
             api.refuse_existing(folder, overwrite=overwrite)  # before the work, not after it
             _refuse_unwritable(folder)
@@ -226,20 +227,18 @@ def _full_disk_told(folder: Path) -> Iterator[None]:
         raise
 
 
-def _free_folder(source: str) -> Path:
-    """``runs/NAME``, or the first ``runs/NAME-2``, ``runs/NAME-3``, ... without a run or an unfinished training."""
+def _default_folder(source: str, *, overwrite: bool) -> Path:
+    """``runs/NAME``, or where nothing is to be replaced the first such without a run or an unfinished training."""
     from headstart.core.errors import OptionError
     from headstart.strategies import unfinished
 
     if _environment_number("WORLD_SIZE") > 1:  # one may look for a free folder when another has begun to write
         raise OptionError("Several processes train together, and must agree on a run folder.", "Name it with --out.")
-    path = Path(source).resolve()
-    name = (path.name if path.is_dir() else path.stem) or "run"
-    folder, number = Path("runs") / name, 1
-    while any((folder / one).exists() for one in ("model.onnx", unfinished.FOLDER)):
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder
+    return default_folder(
+        source,
+        lambda folder: any((folder / one).exists() for one in ("model.onnx", unfinished.FOLDER)),
+        overwrite=overwrite,
+    )
 
 
 def _refuse_unwritable(folder: Path) -> None:

@@ -102,11 +102,12 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
     fields, rows = records.fields, [row for _, row in records.rows]
     where = f"{quoted(name)} line {records.header}" if records.header else quoted(name)
     path = _named(columns.path, "path", fields, where) or _known(fields, _PATHS, "path", where, name)
-    if path is None and records.header and columns.label is None and _headless(records, is_file):
+    if path is None and records.header and (is_file(fields[0]) or _LOOK_LIKE_IMAGES.search(fields[0])):
         return _without_header(records, where)
     if path is None:
         raise _unknown("path", fields, where, name)
-    split, validates, unused = _split(columns, fields, rows, path, where)
+    others = [field for field in fields if field not in {path, columns.label}]
+    split, validates, unused = _split(columns, others, rows, where, name)
     group = _named(columns.group, "group", fields, where) or _known(fields, _GROUPS, "group", where, name)
     rest = [field for field in fields if field not in {path, split, group}]
     label = _named(columns.label, "label", fields, where) or _known(rest, _LABELS, "label", where, name)
@@ -162,15 +163,17 @@ def _known(fields: Sequence[str], names: Sequence[set[str]], option: str, where:
         SourceError: Several have.
     """
     for row in names:
-        found = [field for field in fields if _plain(field) in row]
-        if len(found) > 1:
-            typed = " or ".join(f"headstart train {_word(name)} --{option}-column {_word(one)}" for one in found)
-            raise SourceError(
-                f"{where} has several columns that could be the {option}: {listed(found)}.", f"Type {typed}."
-            )
-        if found:
-            return found[0]
+        found = _only([field for field in fields if _plain(field) in row], option, where, name)
+        if found is not None:
+            return found
     return None
+
+
+def _only(found: Sequence[str], option: str, where: str, name: str) -> str | None:
+    if len(found) > 1:
+        typed = " or ".join(f"headstart train {_word(name)} --{option}-column {_word(one)}" for one in found)
+        raise SourceError(f"{where} has several columns that could be the {option}: {listed(found)}.", f"Type {typed}.")
+    return found[0] if found else None
 
 
 def _unknown(option: str, fields: Sequence[str], where: str, name: str) -> SourceError:
@@ -184,13 +187,13 @@ def _unknown(option: str, fields: Sequence[str], where: str, name: str) -> Sourc
     )
 
 
-def _headless(records: Records, is_file: Callable[[str], bool]) -> bool:
-    """Whether the first line is a row: its first value is the path of a file, or looks like that of an image."""
-    first = records.fields[0]
-    return len(records.fields) == 2 and (is_file(first) or bool(_LOOK_LIKE_IMAGES.search(first)))
-
-
 def _without_header(records: Records, where: str) -> tuple[Records, Roles]:
+    """The columns of a list that begins with the path of a file, or with what looks like that of an image."""
+    if len(records.fields) != 2:
+        raise SourceError(
+            f"{where} names no columns: it begins with {quoted(records.fields[0])}.",
+            "Add a first line with a name for each column, such as path,label,split.",
+        )
     found = records.without_header()
     path, label = found.fields
     note = f"{where} names no columns: the first was read as the path, the second as the label."
@@ -198,24 +201,26 @@ def _without_header(records: Records, where: str) -> tuple[Records, Roles]:
 
 
 def _split(
-    columns: Columns, fields: Sequence[str], rows: Sequence[dict[Any, Any]], path: str, where: str
+    columns: Columns, fields: Sequence[str], rows: Sequence[dict[Any, Any]], where: str, name: str
 ) -> tuple[str | None, bool, list[str]]:
     """The column of the split, whether it only tells the images of val, and notes on what looks like one."""
-    named = _named(columns.split, "split", fields, where)
-    if named is not None:
-        return named, _plain(named) in _VALIDATES, []
-    notes: list[str] = []
+    found = _named(columns.split, "split", fields, where) or _known(fields, _SPLITS[:1], "split", where, name)
+    if found is not None:
+        return found, _plain(found) in _VALIDATES, []
+    notes, usable = [], []
     for field in fields:
-        exact, usual, validates = (_plain(field) in names for names in (*_SPLITS, _VALIDATES))
-        if field == path or not (exact or usual or validates):
+        validates = _plain(field) in _VALIDATES
+        if not validates and _plain(field) not in _SPLITS[1]:
             continue
         values = {_text(row.get(field)).lower() for row in rows} - {""}
-        if exact or (values and values <= (_TRUTHS if validates else SPLIT_NAMES).keys()):
-            return field, validates, notes
-        notes.append(
-            f"The column {quoted(field)} may tell splits, but holds {listed(sorted(values), 4)}: it was not used."
-        )
-    return None, False, notes
+        if values and values <= (_TRUTHS if validates else SPLIT_NAMES).keys():
+            usable.append(field)
+        else:
+            notes.append(
+                f"The column {quoted(field)} may tell splits, but holds {listed(sorted(values), 4)}: it was not used."
+            )
+    found = _only(usable, "split", where, name)
+    return found, found is not None and _plain(found) in _VALIDATES, notes
 
 
 def _are_one_hot(fields: Sequence[str], rows: Sequence[dict[Any, Any]]) -> bool:
