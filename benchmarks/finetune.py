@@ -152,7 +152,7 @@ def define(arguments: argparse.Namespace, scratch: Path) -> dict[str, Contender]
     common.same_images(arguments.folder, images, arguments.limit)
     epochs = ["--epochs", str(arguments.epochs)]
     # As in the tutorial and in fastai, the val images are validated on in each epoch: equal work, and equal luck.
-    fine = ["--strategy", "finetune", "--backbone", "lite0", "--validation", "0"]
+    fine = ["--strategy", "finetune", "--backbone", "lite0", "--validation", "0", "--retries", "0"]
     ours = {
         "all": [*fine, "--unfreeze", "all"],
         "last": [*fine, "--unfreeze", "last", "--views", str(VIEWS)],
