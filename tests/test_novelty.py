@@ -295,8 +295,9 @@ def test_twelve_images(tmp_path: Path) -> None:
 def test_threshold_of_a_trained_network_is_that_of_images_it_did_not_learn_from(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     source = write_images(tmp_path / "shapes", {"disc": 50, "stripes": 50, "noise": 50})
-    recipe = headstart.Recipe(strategy="finetune", epochs=1)
+    recipe = headstart.Recipe(strategy="finetune", epochs=1, start="random")  # a start that is kept learns from all
     run = headstart.train(source, recipe, runtime=headstart.Runtime(cache=tmp_path / "cache"))
+    assert run.fitted.details["best_epoch"] == 1
     familiarity, chose = run.classifier.metadata.familiarity, run.fitted.details["validation_images"]
     learnt = sum(part == "train" for part in run.fitted.parts) - chose
     assert familiarity is not None
