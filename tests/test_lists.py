@@ -247,7 +247,7 @@ def test_a_plain_list(photos: Path) -> None:
     [
         lambda path: path.replace("/", "\\"),
         lambda path: "C:\\Users\\me\\photos\\" + path.replace("/", "\\"),
-        lambda path: f"/home/me/data/photos/{path}",
+        lambda path: f"/Users/me/data/photos/{path}",
         lambda path: path.removesuffix(".png"),
         lambda path: f"photos/{path}",
         lambda path: f"./somewhere/else/{path.removesuffix('.png')}",
