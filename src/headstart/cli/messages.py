@@ -36,9 +36,8 @@ def tell(error: BaseException, *, as_json: bool) -> int:
     Returns:
         The exit code.
     """
-    if isinstance(error, OSError) and isinstance(
-        error.__context__, Stopped
-    ):  # of a terminal that is gone, on the way out
+    # With the terminal gone, what is still printed on the way out fails.
+    if isinstance(error, OSError) and isinstance(error.__context__, Stopped):
         error = error.__context__
     message, hint, code = _words(error)
     try:

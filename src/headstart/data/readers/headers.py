@@ -6,6 +6,7 @@ Nothing is guessed: where two columns could be meant, the error says what to typ
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,7 +129,7 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
     ):
         notes.append(
             f"Images that belong together may be told by {listed(like)}, which was not used: --group-column "
-            f"{_word(like[0])} keeps those of one on one side of every split."
+            f"{shlex.quote(like[0])} keeps those of one on one side of every split."
         )
     return records, Roles(path, label or "", classes, split, group, validates, tuple(notes))
 
@@ -139,11 +140,6 @@ def _plain(field: str) -> str:
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
-
-
-def _word(text: str) -> str:
-    """As one types it in a shell."""
-    return text if re.fullmatch(r"[\w./:-]+", text) else "'" + text.replace("'", "'\\''") + "'"
 
 
 def _named(column: str | None, option: str, fields: Sequence[str], where: str) -> str | None:
@@ -171,7 +167,9 @@ def _known(fields: Sequence[str], names: Sequence[set[str]], option: str, where:
 
 def _only(found: Sequence[str], option: str, where: str, name: str) -> str | None:
     if len(found) > 1:
-        typed = " or ".join(f"headstart train {_word(name)} --{option}-column {_word(one)}" for one in found)
+        typed = " or ".join(
+            f"headstart train {shlex.quote(name)} --{option}-column {shlex.quote(one)}" for one in found
+        )
         raise SourceError(f"{where} has several columns that could be the {option}: {listed(found)}.", f"Type {typed}.")
     return found[0] if found else None
 
@@ -179,10 +177,10 @@ def _only(found: Sequence[str], option: str, where: str, name: str) -> str | Non
 def _unknown(option: str, fields: Sequence[str], where: str, name: str) -> SourceError:
     known = {one for row in (_PATHS if option == "path" else _LABELS) for one in row}
     near = next((field for field in fields if nearest(_plain(field), known)), None)
-    words = "NAME" if near is None else _word(near)
+    words = "NAME" if near is None else shlex.quote(near)
     return SourceError(
         f"{where} has no column {quoted(option)}, nor one of another known name; found {listed(fields)}.",
-        f"{f'Did you mean {quoted(near)}? ' if near else ''}Name the column: headstart train {_word(name)} "
+        f"{f'Did you mean {quoted(near)}? ' if near else ''}Name the column: headstart train {shlex.quote(name)} "
         f"--{option}-column {words}.",
     )
 
