@@ -22,6 +22,7 @@ from headstart.artifact.explanation import Explainer, Head, activation_map, log_
 from headstart.artifact.schema import Metadata
 from headstart.artifact.writer import write_model
 from headstart.backbones.embedder import Embedder
+from headstart.core import marks
 from headstart.core.errors import ImageError, OptionError, SourceError
 from headstart.core.graph import IR_VERSION, OPSET, Graph
 from headstart.core.options import Runtime
@@ -461,7 +462,7 @@ def test_the_command(run: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert "1 picture in 'other'; open 'page.html'" in done.out
     assert "explained is" in " ".join(Page((tmp_path / "page.html").read_text("utf-8")).text.split())
-    assert [file.name for file in (tmp_path / "other").iterdir()] == ["001-a.png"]
+    assert sorted(file.name for file in (tmp_path / "other").iterdir()) == [marks.LIST, "001-a.png"]
     done = headstart_cli("explain", run / "model.onnx", new / "a.png", "--class", "nois", cwd=tmp_path)
     assert done.code == 2
     assert "Did you mean 'noise'?" in done.err
@@ -531,7 +532,7 @@ def test_hostile_names(model: Path, tmp_path: Path) -> None:
     images = [one["image"] for one in done.json["explanations"]]
     assert len(set(images)) == len(names) * len(folders)
     written = sorted(file.name for file in (tmp_path / "explanations").iterdir())
-    assert written == sorted([*(Path(image).name for image in images), "explanations.html"])
+    assert written == sorted([*(Path(image).name for image in images), "explanations.html", marks.LIST])
     assert all(len(name) < 80 and name.isascii() and " " not in name and "<" not in name for name in written)
     page = Page((tmp_path / "explanations" / "explanations.html").read_text("utf-8"))
     assert not [attributes for _, attributes in page.tags if "onerror" in attributes]

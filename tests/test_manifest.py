@@ -151,13 +151,20 @@ def test_each_row_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("value", ["1.5", "NaN", "true", "[]", "{}", "null"])
+@pytest.mark.parametrize("value", ["Infinity", "NaN", "true", "[]", "{}", "null"])
 def test_json_values_that_are_no_text(tmp_path: Path, value: str) -> None:
     good = '{"path": "a.jpg", "label": "cat"}\n'
     table = read(tmp_path, good + f'{{"path": "b.jpg", "label": {value}}}\n', "x.jsonl")
     assert reasons(table) == {"b.jpg": f"{'no label' if value == 'null' else 'the label is not text'} (line 2)"}
     table = read(tmp_path, good + f'{{"path": {value}, "label": "cat"}}\n', "x.jsonl")
     assert reasons(table) == {"a row without a path": "no path (line 2)"}
+
+
+def test_numbers_of_json_are_the_text_that_csv_has_for_them(tmp_path: Path) -> None:
+    numbers = ["1", "1.0", "1.5", "-3"]
+    lines = "".join(f'{{"path": "{i}.jpg", "label": {number}}}\n' for i, number in enumerate(numbers))
+    cells = "".join(f"{i}.jpg,{number}\n" for i, number in enumerate(numbers))
+    assert read(tmp_path, lines, "x.jsonl").rows == read(tmp_path, f"path,label\n{cells}", "x.csv").rows
 
 
 def test_one_path_with_two_labels_names_both_lines(tmp_path: Path) -> None:
@@ -249,7 +256,7 @@ def test_groups_stay_on_one_side(tmp_path: Path) -> None:
 
 def test_two_hundred_thousand_rows_are_read_in_seconds() -> None:
     content = "path,label,split,group\n" + "".join(f"{i % 100}/{i}.jpg,{i % 100},,{i // 3}\n" for i in range(200_000))
-    start = time.perf_counter()
+    start = time.process_time()
     rows, skipped, _ = parse(content.encode(), "x.csv", Columns(), "/images")
-    assert time.perf_counter() - start < 8
+    assert time.process_time() - start < 8
     assert (len(rows), len(skipped)) == (200_000, 0)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.core.text import csv_label, csv_path, json_text, listed, nearest, portable, printable, quoted
+from headstart.core.text import csv_cell, from_csv_cell, json_text, listed, nearest, portable, printable, quoted
 
 # All of Unicode with lone surrogates, which stand for bytes that are not UTF-8; and what does harm, often.
 harm = st.sampled_from(
@@ -65,22 +65,36 @@ def test_json_refuses_what_is_no_number(number: float) -> None:
 
 
 @given(st.lists(texts, min_size=1, max_size=4))
-def test_csv_cells_are_one_line_and_no_formula(names: list[str]) -> None:
-    for escape in (csv_label, csv_path):
-        cells = [escape(name) for name in names]
-        buffer = io.StringIO(newline="")
-        csv.writer(buffer, lineterminator="\n").writerow([*cells, "end"])
-        assert list(csv.reader(io.StringIO(buffer.getvalue(), newline=""), strict=True)) == [[*cells, "end"]]
-        for cell in cells:
-            assert cell[:1] not in tuple("=+-@\t\r\n＝＋－＠") or not cell
-            assert len(cell.splitlines()) <= 1
-            cell.encode("utf-8")
+def test_csv_cells_are_one_line_no_formula_and_read_back(names: list[str]) -> None:
+    cells = [csv_cell(name) for name in names]
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, lineterminator="\n").writerow([*cells, "end"])
+    (read,) = csv.reader(io.StringIO(buffer.getvalue(), newline=""), strict=True)
+    assert read == [*cells, "end"]
+    assert [from_csv_cell(cell) for cell in cells] == names
+    for cell in cells:
+        assert cell[:1] not in tuple("=+-@\t\r\n＝＋－＠") or not cell
+        assert cell == cell.strip()
+        assert len(cell.splitlines()) <= 1
+        cell.encode("utf-8")
 
 
-def test_csv_path_is_the_same_file() -> None:
-    assert csv_path("=a.jpg") == "./=a.jpg"
-    assert csv_path("-x/a.jpg") == "./-x/a.jpg"
-    assert csv_path("a=b.jpg") == "a=b.jpg"
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("a=b.jpg", "a=b.jpg"), ("-1", '"-1"'), ("'-1", "'-1"), ("=a.jpg", '"=a.jpg"'), ("cat ", '"cat "'),
+        ("a\tb\nc", '"a\\tb\\nc"'), ("caf\udce9", '"caf\\udce9"'), ('"cat"', '"\\"cat\\""'), ("", ""),
+        ("\u2028\x7f", '"\\u2028\\u007f"'), ("\U0001f600", "\U0001f600"),
+    ],
+)  # fmt: skip
+def test_how_a_csv_cell_is_spelled(name: str, cell: str) -> None:
+    assert csv_cell(name) == cell
+    assert from_csv_cell(cell) == name
+
+
+@pytest.mark.parametrize("cell", ['"cat"', '"', '"a', "1", "null", '"a" ', '["a"]', '"\\u0061"', '"' + "[" * 9999])
+def test_cells_that_headstart_did_not_write_stay(cell: str) -> None:
+    assert from_csv_cell(cell) == cell
 
 
 def test_names_in_sentences() -> None:

@@ -18,7 +18,7 @@ from headstart.artifact.explanation import Explainer, Explanation, Method
 from headstart.artifact.neighbours import find_neighbours
 from headstart.core.errors import ImageError, InputError, SourceError
 from headstart.core.options import Runtime
-from headstart.core.text import csv_label, csv_path, quoted
+from headstart.core.text import from_csv_cell, quoted
 from headstart.data.readers import Columns
 from headstart.data.table import ImageTable, Row
 from headstart.features.extract import each
@@ -149,16 +149,15 @@ def training_source(model: str | os.PathLike[str]) -> ImageTable:
     labels = _labels(folder / _SPLITS)
 
     def relabelled(row: Row) -> Row:
-        label = labels.get(csv_path(row.path))
-        return row if label in {None, csv_label(row.label or "")} else replace(row, label=label)
+        return replace(row, label=labels.get(row.path, row.label))
 
     return replace(table, rows=tuple(relabelled(row) for row in table.rows))
 
 
 def _labels(splits: Path) -> dict[str, str]:
-    """The labels of a run by the paths of its images, both as in a CSV file; empty where that is not known."""
+    """The labels of a run by the paths of its images; empty where that is not known."""
     try:
         with splits.open(encoding="utf-8", newline="") as file:
-            return {row["path"]: row["label"] for row in csv.DictReader(file)}
+            return {from_csv_cell(row["path"]): from_csv_cell(row["label"]) for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, csv.Error):
         return {}

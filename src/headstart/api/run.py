@@ -14,11 +14,12 @@ from typing import Any
 from headstart.api import reporting
 from headstart.artifact.classifier import Classifier
 from headstart.checks.findings import count_kinds
+from headstart.core import marks
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_write_all, folder_lock, make_folder
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
-from headstart.core.text import csv_label, csv_path, json_text, listed, portable, printable, quoted
+from headstart.core.text import csv_cell, json_text, listed, portable, printable, quoted
 from headstart.data.table import Skipped
 from headstart.evaluation import Evaluation
 from headstart.strategies import unfinished
@@ -164,8 +165,8 @@ class Run:
         for row, part in zip(fitted.table.rows, fitted.parts, strict=True):
             fold = part.removeprefix("fold ") if part.startswith("fold ") else ""
             split = "train" if fold else part
-            rows.append((csv_path(row.path), csv_label(row.label or ""), split, csv_label(row.group or ""), fold))
-        return _csv(("path", "label", "split", "group", "fold"), rows)
+            rows.append((csv_cell(row.path), csv_cell(row.label or ""), split, csv_cell(row.group or ""), fold))
+        return _csv(marks.SPLITS_HEADER, rows)
 
     def _predictions_csv(self) -> str:
         fitted, classes = self.fitted, self.fitted.classes
@@ -175,12 +176,11 @@ class Run:
             image, best = fitted.table.rows[row], int(probabilities.argmax())
             label = image.label or ""
             lines.append((
-                csv_path(image.path), fitted.parts[row], csv_label(label), csv_label(classes[best]),
+                csv_cell(image.path), fitted.parts[row], csv_cell(label), csv_cell(classes[best]),
                 "yes" if classes[best] == label else "no",
                 f"{probabilities[best]:.6f}", f"{probabilities[place[label]]:.6f}",
             ))  # fmt: skip
-        header = ("path", "split", "label", "predicted", "correct", "probability", "probability_of_label")
-        return _csv(header, lines)
+        return _csv(marks.PREDICTIONS_HEADER, lines)
 
 
 def refuse_existing(folder: Path, *, overwrite: bool) -> None:

@@ -10,20 +10,21 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from headstart.checks.findings import CheckReport, Finding
+from headstart.core import marks
 from headstart.core.errors import ImageError, SourceError
-from headstart.core.text import counted, csv_label, csv_path, listed, nearest, printable, quoted
+from headstart.core.text import counted, csv_cell, from_csv_cell, listed, nearest, printable, quoted
 from headstart.data.storage import read_file
 from headstart.data.table import SPLITS, ImageTable, Row, Skipped
 
 Choice = Literal["drop", "relabel", "keep"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
-COLUMNS = ("path", "label", "decision", "new_label", "kind", "reason")
+COLUMNS = marks.DECISIONS_HEADER
 MAX_SHOWN = 5
 _NAMED = "The data check writes such a file: headstart check SOURCE --fix-list FILE"
 
@@ -97,19 +98,14 @@ def apply(table: ImageTable, path: str | os.PathLike[str]) -> ImageTable:
     decisions = read(name)
     problems: list[str] = []
     rows = {row.path: row for row in table.rows}
-    found = [*rows, *(skip.path for skip in table.skipped)]
-    spelled = _spellings(found, csv_path)
-    classes = _spellings(table.classes, csv_label)
-    classes = {label.strip(): name for label, name in classes.items()} | classes
+    found = {*rows, *(skip.path for skip in table.skipped)}
+    classes = {label.strip(): label for label in table.classes} | {label: label for label in table.classes}
     decided: dict[str, Decision] = {}
     for one in decisions:
-        real = spelled.get(one.path)
-        if real is None:
+        if one.path not in found:
             problems.append(f"line {one.line}: there is no image {quoted(one.path)}")
             continue
-        if real in decided:
-            problems.append(f"line {one.line}: {quoted(real)} was decided in line {decided[real].line} already")
-        row = rows.get(real)
+        row = rows.get(one.path)
         if row is not None and one.label and _class(one.label, classes) != row.label:
             problems.append(
                 f"line {one.line}: {quoted(one.path)} has the label {quoted(row.label or '')} now, not "
@@ -118,7 +114,7 @@ def apply(table: ImageTable, path: str | os.PathLike[str]) -> ImageTable:
         if one.choice == "relabel" and _class(one.new_label, classes) is None:
             hint = nearest(one.new_label, table.classes)
             problems.append(f"line {one.line}: there is no class {quoted(one.new_label)}. {hint}".rstrip(" ."))
-        decided[real] = one
+        decided[one.path] = one
     _refuse(problems, name, table)
     return _decided(table, decided, classes, name)
 
@@ -141,22 +137,17 @@ def propose(report: CheckReport) -> str:
             # The first finding spoils most; but what leaves an image out, or renames it, goes before what keeps it.
             if kept is None or (kept.choice == "keep" and choice != "keep"):
                 proposals[path] = one
-    lines = [(one.path, one.label, one.choice, one.new_label, one.kind, one.reason) for one in before]
-    for path, one in proposals.items():
-        if csv_path(path) not in known:
-            lines.append((
-                csv_path(path), csv_label(one.label), one.choice, csv_label(one.new_label), one.kind,
-                csv_label(one.reason),
-            ))  # fmt: skip
+    every = [*before, *(one for path, one in proposals.items() if path not in known)]
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(lines)
+    for one in every:
+        writer.writerow(map(csv_cell, (one.path, one.label, one.choice, one.new_label, one.kind, one.reason)))
     return buffer.getvalue()
 
 
 def _decision(line: int, record: dict[str, str | None], problems: list[str]) -> Decision:
-    values = {column: record.get(column) or "" for column in COLUMNS}
+    values = {column: from_csv_cell(record.get(column) or "") for column in COLUMNS}
     path = values["path"] if values["path"].strip() else ""
     choice = values["decision"].strip().lower()
     if None in record:
@@ -193,15 +184,6 @@ def _refuse(problems: Sequence[str], name: str, table: ImageTable | None = None)
 def _class(cell: str, classes: dict[str, str]) -> str | None:
     """The class that a cell names, which may have been given spaces around it."""
     return classes.get(cell, classes.get(cell.strip()))
-
-
-def _spellings(names: Iterable[str], spell: Callable[[str], str]) -> dict[str, str]:
-    """Every name by itself, and by how a CSV cell spells it where that names one alone."""
-    names = list(names)
-    spelled: dict[str, list[str]] = {}
-    for name in names:
-        spelled.setdefault(spell(name), []).append(name)
-    return {cell: found[0] for cell, found in spelled.items() if len(found) == 1} | {name: name for name in names}
 
 
 def _decided(table: ImageTable, decided: dict[str, Decision], classes: dict[str, str], name: str) -> ImageTable:

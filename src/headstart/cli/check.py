@@ -18,6 +18,7 @@ MAX_SHOWN = 5  # findings of each kind; the others are in the JSON
 
 
 def check(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
     ],
@@ -41,6 +42,9 @@ def check(
     group_column: options.GroupColumn = None,
     root: options.Root = None,
     encoding: options.Encoding = None,
+    label_pattern: options.LabelPattern = None,
+    class_level: options.ClassLevel = None,
+    split_folders: options.SplitFolders = None,
     max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     no_cache: options.NoCache = False,
@@ -58,7 +62,7 @@ def check(
     output = Output(as_json=json, quiet=quiet)
     for path in (html, fix_list):
         _refuse_existing(path, overwrite=overwrite)
-    columns = options.columns(path_column, label_column, split_column, group_column, root, encoding)
+    columns = options.columns(context.params)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=not no_cache)
     chosen = {"backbone": backbone, "max_megapixels": max_megapixels}
     recipe = Recipe.from_dict({name: value for name, value in chosen.items() if value is not None})

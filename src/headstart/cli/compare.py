@@ -62,6 +62,9 @@ def compare(
     group_column: options.GroupColumn = None,
     root: options.Root = None,
     encoding: options.Encoding = None,
+    label_pattern: options.LabelPattern = None,
+    class_level: options.ClassLevel = None,
+    split_folders: options.SplitFolders = None,
     workers: options.Workers = None,
     no_cache: options.NoCache = False,
     strict: options.Strict = False,
@@ -84,7 +87,7 @@ def compare(
         f"What was finished is in {shlex.quote(str(folder))}: each folder there is a run. "
         "An interrupted training goes on with `headstart train --resume` and its folder."
     )
-    columns = options.columns(path_column, label_column, split_column, group_column, root, encoding)
+    columns = options.columns(context.params)
     comparison = api.compare(
         api.read(source, columns=columns),
         strategies=_names(strategies), backbones=_names(backbones), recipes=_names(recipes),

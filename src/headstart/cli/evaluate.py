@@ -11,6 +11,7 @@ from headstart.cli.messages import DONE, SOME_SKIPPED
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Labelled images, as for train; a test or val split counts alone.")
@@ -24,6 +25,9 @@ def evaluate(
     group_column: options.GroupColumn = None,
     root: options.Root = None,
     encoding: options.Encoding = None,
+    label_pattern: options.LabelPattern = None,
+    class_level: options.ClassLevel = None,
+    split_folders: options.SplitFolders = None,
     max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     strict: options.Strict = False,
@@ -37,7 +41,7 @@ def evaluate(
 
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model, max_megapixels=max_megapixels)
-    columns = options.columns(path_column, label_column, split_column, group_column, root, encoding)
+    columns = options.columns(context.params)
     evaluation, table = api.evaluate(
         classifier,
         api.read(source, columns=columns),

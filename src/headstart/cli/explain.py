@@ -74,6 +74,7 @@ def explain(
     from headstart import api
     from headstart.artifact.explanation import Explainer
     from headstart.cli.output import Output
+    from headstart.core import marks
     from headstart.core.files import durable_write, make_folder
     from headstart.data.inputs import expand
     from headstart.features.extract import refuse_skipped
@@ -91,6 +92,7 @@ def explain(
         _refuse_existing([page, *images])
     for folder in {out, page.parent}:
         make_folder(folder)
+    marks.write_list(out, (image.name for image in images))
     explained, skipped = _explain(explainer, table, images, label, top, runtime)
     notes = list(table.notes)
     pictures: dict[str, bytes] = {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,14 +38,33 @@ Encoding = Annotated[
     str | None, typer.Option(help="Manifest: encoding of its text, such as cp1252; default: UTF-8, or as it is marked.")
 ]
 
+LabelPattern = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX", help=r"The file's name tells the class, by the first group of this: '(.+)_\d+\.jpg'."
+    ),
+]
+ClassLevel = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Which folder is the class; default: 1, the first, or the first in a split."),
+]
+SplitFolders = Annotated[
+    str | None,
+    typer.Option(metavar="train=FOLDER,test=FOLDER", help="Which folders are splits; default: those called so."),
+]
+_COLUMNS = ("path_column", "label_column", "split_column", "group_column", "root", "encoding", "label_pattern",
+            "class_level", "split_folders")  # fmt: skip
 
-def columns(
-    path: str | None, label: str | None, split: str | None, group: str | None, root: Path | None, encoding: str | None
-) -> Columns:
-    """The columns of a manifest from the options."""
+
+def columns(parameters: Mapping[str, Any]) -> Columns:
+    """How the source is to be read, from the options.
+
+    Args:
+        parameters: All parameters of the command, by name.
+    """
     from headstart.data.readers import Columns
 
-    return Columns(path=path, label=label, split=split, group=group, root=root, encoding=encoding)
+    return Columns(**{name.removesuffix("_column"): parameters[name] for name in _COLUMNS})
 
 
 def runtime(output: Output, *, workers: int | None, strict: bool, cached: bool) -> Runtime:

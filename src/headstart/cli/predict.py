@@ -13,7 +13,7 @@ import typer
 
 from headstart.cli import options
 from headstart.cli.messages import DONE, SOME_SKIPPED
-from headstart.core.text import csv_label, csv_path, json_text, portable, printable
+from headstart.core.text import csv_cell, json_text, portable, printable
 
 if TYPE_CHECKING:
     from headstart.artifact.classifier import Classifier, Prediction
@@ -65,7 +65,11 @@ def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH", help="Images, folders, or patterns such as 'new/*.jpg'; each file counts once."),
+        typer.Argument(
+            metavar="PATH",
+            help="Images, folders, patterns such as 'new/*.jpg', - for an image on standard input, @FILE for the paths "
+            "in a file (@- on standard input); each file counts once.",
+        ),
     ],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
     coverage: Annotated[
@@ -248,11 +252,13 @@ def _stream(predictions: Predicted, wanted: Wanted, format: Format) -> int:
     """Print a line an image as it comes; the number that could not be read."""
     import csv
 
+    from headstart.core import marks
+
     unread = 0
     # A file keeps every name as it is spelled; a terminal must not run what is hidden in one.
     shown = printable if sys.stdout.isatty() else str
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    names = ["path", "label", "probability", "error", "familiar", "distance"]
+    names = list(marks.PREDICTED_HEADER)
     names += [] if wanted.coverage is None else ["labels"]
     names += ["abstained"] if wanted.abstain else []
     if format is Format.csv:
@@ -270,9 +276,9 @@ def _stream(predictions: Predicted, wanted: Wanted, format: Format) -> int:
 def _cell(name: str, value: Any, path: str) -> str:
     """A value of a record as the cell of a CSV file: a list as JSON, a truth as yes or no, nothing as nothing."""
     if name == "path":
-        return csv_path(path)
+        return csv_cell(path)
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return json_text(value, indent=None) if isinstance(value, list) else csv_label(str(value))
+    return json_text(value, indent=None) if isinstance(value, list) else csv_cell(str(value))

@@ -102,6 +102,9 @@ def train(
     group_column: options.GroupColumn = None,
     root: options.Root = None,
     encoding: options.Encoding = None,
+    label_pattern: options.LabelPattern = None,
+    class_level: options.ClassLevel = None,
+    split_folders: options.SplitFolders = None,
     decisions: options.Decisions = None,
     workers: options.Workers = None,
     no_cache: options.NoCache = False,
@@ -120,7 +123,7 @@ def train(
     helper = _environment_number("RANK") > 0  # torchrun or `accelerate launch` started it beside the one that speaks
     output = Output(as_json=json and not helper, quiet=quiet or helper)
     chosen = settings.chosen(context.params)  # the settings of the recipe, from `strategy` to `amp`
-    columns = options.columns(path_column, label_column, split_column, group_column, root, encoding)
+    columns = options.columns(context.params)
     runtime = dataclasses.replace(
         options.runtime(output, workers=workers, strict=strict, cached=not no_cache),
         device=device, tracker=tracker, main_process=not helper,

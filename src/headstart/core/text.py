@@ -11,12 +11,13 @@ from collections.abc import Iterable
 # Categories that can move the cursor, reorder or hide text: controls, formats (bidi marks, zero-width
 # characters), line and paragraph separators. Surrogates stand for bytes that are not UTF-8.
 _HIDDEN = {"Cc", "Cf", "Zl", "Zp"}
-# Those of them that end a line or control a terminal; the others may be part of a name's spelling.
-_CONTROLS = {"Cc", "Zl", "Zp"}
+# What no cell of a CSV file holds as it is: what ends a line or controls a terminal, and bytes that are not UTF-8.
+# The other hidden characters may be part of a name's spelling.
+_NOT_IN_CELLS = {"Cc", "Zl", "Zp", "Cs"}
 _UNUSUAL = re.compile("[^ -~]")
 _SURROGATES = re.compile("[\ud800-\udfff]+")
-# What a spreadsheet takes for the beginning of a formula; full-width forms too.
-_FORMULA = {"=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"}
+# What a spreadsheet takes for the beginning of a formula, full-width forms too; and what begins a JSON string.
+_FORMULA = {'"', "=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"}
 
 
 def portable(text: str) -> str:
@@ -33,13 +34,10 @@ def portable(text: str) -> str:
 
 def printable(text: str) -> str:
     """Text that is safe on a terminal: controls, bidirectional marks and broken bytes are shown as escapes."""
-    return _escaped(text, _HIDDEN)
 
-
-def _escaped(text: str, categories: set[str]) -> str:
     def escape(match: re.Match[str]) -> str:
         character = match[0]
-        hidden = unicodedata.category(character) in categories
+        hidden = unicodedata.category(character) in _HIDDEN
         return character.encode("unicode_escape").decode("ascii") if hidden else character
 
     return _UNUSUAL.sub(escape, portable(text))
@@ -68,16 +66,35 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {quoted(matches[0])}? " if matches else ""
 
 
-def csv_label(text: str) -> str:
-    """A label for a CSV cell on one line, which no spreadsheet takes for a formula (an apostrophe is added)."""
-    text = _escaped(text, _CONTROLS)
-    return f"'{text}" if text[:1] in _FORMULA else text
+def csv_cell(text: str) -> str:
+    r"""A name as the cell of a CSV file, from which `from_csv_cell` gets it back, whatever it holds.
+
+    What a spreadsheet would take for a formula, or a reader would change, is written as a JSON string: ``-1`` as
+    ``"-1"``, and a line break as ``\n``. All other names stay as they are.
+    """
+    hidden = any(unicodedata.category(one) in _NOT_IN_CELLS for one in _UNUSUAL.findall(text))
+    if text == text.strip() and text[:1] not in _FORMULA and not hidden:
+        return text
+    spelled = json.dumps(text, ensure_ascii=False)
+    return _UNUSUAL.sub(lambda one: _json_escape(one[0], _NOT_IN_CELLS), spelled)
 
 
-def csv_path(path: str) -> str:
-    """A path for a CSV cell on one line: the same file, and no formula (``=a.jpg`` becomes ``./=a.jpg``)."""
-    path = _escaped(path, _CONTROLS)
-    return f"./{path}" if path[:1] in _FORMULA else path
+def from_csv_cell(cell: str) -> str:
+    """The name that `csv_cell` wrote as this cell; a cell that it would not have written stays as it is."""
+    if '"' not in cell:
+        return cell
+    try:
+        text = json.loads(cell.strip())
+    except (ValueError, RecursionError):
+        return cell
+    return text if isinstance(text, str) and csv_cell(text) == cell.strip() else cell
+
+
+def _json_escape(character: str, categories: set[str]) -> str:
+    """A character as it is, or as JSON escapes it where it is of these categories."""
+    if unicodedata.category(character) not in categories:
+        return character
+    return json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
 
 
 def json_text(document: object, *, indent: int | None = 2) -> str:
@@ -92,9 +109,4 @@ def json_text(document: object, *, indent: int | None = 2) -> str:
     # The backslash of an escape must itself be escaped inside a JSON string.
     text = _SURROGATES.sub(lambda match: portable(match[0]).replace("\\", "\\\\"), text)
 
-    def escape(match: re.Match[str]) -> str:
-        character = match[0]
-        hidden = character != "\n" and unicodedata.category(character) in _HIDDEN
-        return json.dumps(character)[1:-1].replace("\x7f", "\\u007f") if hidden else character
-
-    return _UNUSUAL.sub(escape, text)
+    return _UNUSUAL.sub(lambda one: one[0] if one[0] == "\n" else _json_escape(one[0], _HIDDEN), text)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
+import lzma
 import os
 import stat
 import struct
+import tarfile
+import tempfile
 import threading
+import weakref
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 from headstart.core.errors import ImageError, SourceError
+from headstart.core.files import storage_error
 from headstart.core.text import quoted
 
 # No camera writes larger files; it bounds the memory of one worker.
@@ -33,9 +41,38 @@ class Storage(Protocol):
         """
         ...
 
+    def local(self, path: str) -> str | None:
+        """Where on the disk the file lies; None where it is inside another one."""
+        ...
+
     def reopened(self) -> Storage:
         """The same for another process, which must not share an open file."""
         ...
+
+
+class Below:
+    """A storage seen from a folder inside it.
+
+    Args:
+        storage: The whole.
+        prefix: Path of the folder, with a ``/`` at its end.
+    """
+
+    def __init__(self, storage: Storage, prefix: str) -> None:
+        self._storage = storage
+        self._prefix = prefix
+
+    def read(self, path: str) -> bytes:
+        """All bytes of one file; see `Storage`."""
+        return self._storage.read(self._prefix + path)
+
+    def local(self, path: str) -> str | None:
+        """See `Storage`."""
+        return self._storage.local(self._prefix + path)
+
+    def reopened(self) -> Below:
+        """See `Storage`."""
+        return Below(self._storage.reopened(), self._prefix)
 
 
 class FolderStorage:
@@ -46,7 +83,11 @@ class FolderStorage:
 
     def read(self, path: str) -> bytes:
         """All bytes of one file; see `Storage`."""
-        return read_file(os.path.join(self.root, path))  # noqa: PTH118  a Path costs more than the read
+        return read_file(self.local(path))
+
+    def local(self, path: str) -> str:
+        """See `Storage`."""
+        return os.path.join(self.root, path)  # noqa: PTH118  a Path costs more than the read
 
     def reopened(self) -> FolderStorage:
         """See `Storage`."""
@@ -75,6 +116,9 @@ class ZipStorage:
         self.entries = self._zip.infolist()
         self._by_path = {entry.filename: entry for entry in reversed(self.entries)}
         self._opening = threading.Lock()  # zipfile counts its open entries without one
+
+    def local(self, path: str) -> None:
+        """See `Storage`."""
 
     def reopened(self) -> ZipStorage:
         """See `Storage`."""
@@ -114,6 +158,90 @@ class ZipStorage:
         if len(data) != entry.file_size:
             raise ImageError(f"the zip file promises {entry.file_size:,} bytes and holds {len(data):,}")
         return data
+
+
+class TarStorage:
+    """Files inside a tar file, read in place. A packed one is unpacked as a whole, into a file that has no name.
+
+    Raises:
+        SourceError: It is not a tar file, or damaged.
+        StorageError: There is no room to unpack it.
+    """
+
+    def __init__(self, archive: str | Path) -> None:
+        self._archive = archive
+        name = quoted(os.fspath(archive))
+        try:
+            self._file = _plain_tar(Path(archive))
+            weakref.finalize(self, self._file.close)
+            self.entries = tarfile.TarFile(fileobj=self._file).getmembers()
+        except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
+            raise SourceError(
+                f"{name} is not a readable tar file: {str(error)[:200]}.", "Download or pack it again."
+            ) from error
+        except OSError as error:
+            raise SourceError(f"{name} cannot be read: {_reason(error)}.") from error
+        self._by_path = {entry.name.removeprefix("./"): entry for entry in reversed(self.entries)}
+        self._reading = threading.Lock()
+
+    def read(self, path: str) -> bytes:
+        """All bytes of one entry; see `Storage`."""
+        entry = self._by_path.get(path)
+        if entry is None or not entry.isreg():
+            raise ImageError("not in the tar file")
+        if entry.size > MAX_FILE_BYTES:
+            raise ImageError(_too_large(entry.size))
+        try:
+            with self._reading:
+                self._file.seek(entry.offset_data)
+                data = self._file.read(entry.size)
+        except (OSError, ValueError) as error:
+            raise ImageError(f"damaged in the tar file: {error}") from error
+        if len(data) != entry.size:
+            raise ImageError(f"the tar file promises {entry.size:,} bytes and holds {len(data):,}")
+        return data
+
+    def local(self, path: str) -> None:
+        """See `Storage`."""
+
+    def reopened(self) -> TarStorage:
+        """See `Storage`."""
+        return TarStorage(self._archive)
+
+
+# By their first bytes.
+_PACKED: dict[bytes, Callable[[Path], IO[bytes]]] = {
+    b"\x1f\x8b": lambda path: cast("IO[bytes]", gzip.GzipFile(path)),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
+
+
+def _plain_tar(path: Path) -> IO[bytes]:
+    """The tar file, or what is packed in it."""
+    file = path.open("rb")
+    start = file.read(8)
+    file.seek(0)
+    opener = next((opener for mark, opener in _PACKED.items() if start.startswith(mark)), None)
+    if opener is None:
+        return file
+    limit = max(ZIP_RATIO_FREE_BYTES, MAX_ZIP_RATIO * path.stat().st_size)
+    with file, opener(path) as packed:
+        plain = tempfile.TemporaryFile()  # noqa: SIM115  for as long as the storage
+        try:
+            while piece := packed.read(2**20):
+                limit -= len(piece)
+                if limit < 0:
+                    raise ValueError(f"it expands more than {MAX_ZIP_RATIO} times")
+                try:
+                    plain.write(piece)
+                except OSError as error:
+                    raise storage_error(error, Path(tempfile.gettempdir())) from error
+            plain.seek(0)
+        except BaseException:
+            plain.close()
+            raise
+    return plain
 
 
 def read_file(path: str) -> bytes:

@@ -13,6 +13,7 @@ import math
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from headstart.core import marks
 from headstart.core.text import counted, printable
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def _environment() -> Environment:
         style=Markup(_asset("page.css")),  # noqa: S704  files of this package
         script=Markup(script),  # noqa: S704
         script_digest="sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+        generator=Markup(marks.GENERATOR),  # noqa: S704
         counted=counted,
     )
     environment.filters.update(percent=percent, interval=interval, decimals=decimals, log_of=log_of)

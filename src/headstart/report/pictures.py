@@ -76,5 +76,8 @@ class _Nowhere:
     def read(self, path: str) -> bytes:
         raise ImageError("the source is gone")
 
+    def local(self, path: str) -> None:
+        """See `Storage`."""
+
     def reopened(self) -> _Nowhere:
         return self

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstart.core.errors import SourceError
+from headstart.core.errors import OptionError, SourceError
 from headstart.core.text import quoted
 
 if TYPE_CHECKING:
@@ -23,13 +23,34 @@ READERS = {
     ".jsonl": "headstart.data.readers.manifest:read",
     ".json": "headstart.data.readers.manifest:read",
     ".txt": "headstart.data.readers.manifest:read",
+    ".parquet": "headstart.data.readers.parquet:read",
     ".zip": "headstart.data.readers.zipped:read",
+    ".tar": "headstart.data.readers.tarred:read",
+    ".tar.gz": "headstart.data.readers.tarred:read",
+    ".tgz": "headstart.data.readers.tarred:read",
+    ".tar.bz2": "headstart.data.readers.tarred:read",
+    ".tar.xz": "headstart.data.readers.tarred:read",
 }
+
+# What people also have, and what to do with it.
+_OTHERS = {
+    (".xlsx", ".xls", ".ods"): "Save the sheet as CSV (UTF-8), and point at that.",
+    (".rar", ".7z"): "Unpack it first, or pack it as .zip.",
+    (".npy", ".npz", ".h5", ".hdf5", ".mat", ".pkl", ".pickle", ".pt"): "Save the arrays as image files (PNG), a "
+    "folder for each class.",
+    (".tfrecord", ".tfrecords", ".arrow", ".mdb", ".lmdb"): "Export the images as files, a folder for each class.",
+    (".xml", ".yaml", ".yml"): "Export one class for each image, as CSV with path,label: annotations of places in "
+    "images (CVAT, Pascal VOC, YOLO) are not read.",
+    ("-ubyte", "-ubyte.gz"): "Point at its folder, where the images and their labels lie.",
+}
+
+
+MAX_LEVEL = 16  # folders deep that a class may lie
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """How a manifest is to be read: names of its columns, its encoding, and the folder that its paths are relative to.
+    """How a source is to be read: a list by its columns, or a tree of folders by their place or the files' names.
 
     Attributes:
         path: Column of the image's path; None for one of a known name, as for the others.
@@ -38,6 +59,12 @@ class Columns:
         group: Column of its group; may be absent from the file.
         root: Folder that the paths are relative to and may not leave; None is the manifest's own folder.
         encoding: Of its text, as Python calls it; None for UTF-8, or UTF-16 where it is marked.
+        label_pattern: Regular expression of a file's whole name, whose group ``label``, or else first group, is the
+            class; None where folders are.
+        class_level: Which folder is the class: 1 for those at the top, or right below the split folders; None for
+            the same where nothing speaks for another one.
+        split_folders: Which folder at the top is which split, as ``train=FOLDER,test=FOLDER``; None for those that are
+            called so.
     """
 
     path: str | None = None
@@ -46,6 +73,25 @@ class Columns:
     group: str | None = None
     root: Path | None = None
     encoding: str | None = None
+    label_pattern: str | None = None
+    class_level: int | None = None
+    split_folders: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.class_level is not None and not 1 <= self.class_level <= MAX_LEVEL:
+            raise OptionError(f"A class level of {self.class_level}; expected 1 to {MAX_LEVEL}.")
+        if self.class_level is not None and self.label_pattern is not None:
+            raise OptionError("A folder tells the class, or the file's name, and not both.", "Leave one of them out.")
+
+    @property
+    def by_list(self) -> bool:
+        """Whether it is a list of images that is to be read."""
+        return self.path is not None or self.label is not None
+
+    @property
+    def by_folders(self) -> bool:
+        """Whether the classes are to be read from folders or from the names of files."""
+        return (self.label_pattern, self.class_level, self.split_folders) != (None, None, None)
 
     def named(self) -> tuple[tuple[str, str | None], ...]:
         """Each name with its value, as text."""
@@ -59,17 +105,28 @@ class Columns:
         Before columns were recognised, each had a name, its own where the user gave none.
         """
         root = named.get("root")
-        names = {key: value for key, value in named.items() if value not in {None, key} and key != "root"}
-        return cls(**names, root=Path(root) if root else None)
+        level = named.get("class_level")
+        names = {
+            key: value
+            for key, value in named.items()
+            if value not in {None, key} and key not in {"root", "class_level"}
+        }
+        return cls(**names, root=Path(root) if root else None, class_level=int(level) if level else None)
+
+
+_EXPECTED = (
+    "Give a folder of class folders, a list (.csv, .tsv, .jsonl, .json, .txt, .parquet), or a .zip or .tar of either."
+)
 
 
 def read(source: str | os.PathLike[str], columns: Columns | None = None) -> ImageTable:
     """Read a source into an image table; no image is decoded yet.
 
     Args:
-        source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a manifest in CSV, TSV, JSONL
-            or JSON, or a list of paths and classes (.txt); a zip file of any of these.
-        columns: Names of a manifest's columns.
+        source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a list in CSV, TSV, JSONL,
+            JSON or Parquet, or of paths and classes (.txt); a zip or tar file of any of these; Parquet files with the
+            images inside; a folder of IDX files. See docs/sources.md.
+        columns: How it is to be read, where it does not tell.
 
     Raises:
         SourceError: There is no such source, or it holds no image.
@@ -84,11 +141,13 @@ def read(source: str | os.PathLike[str], columns: Columns | None = None) -> Imag
         raise SourceError(f"{quoted(str(path))} cannot be opened: {reason}.") from error
     if not exists:
         raise SourceError(f"There is no file or folder {quoted(str(path))}.", _neighbour(path))
-    kind = "/" if folder else path.suffix.lower()
-    if kind not in READERS or not (folder or regular):
+    name = path.name.lower()
+    # The longest that fits: .tar.gz before .gz.
+    kind = "/" if folder else max((end for end in READERS if end != "/" and name.endswith(end)), key=len, default="")
+    if not kind or not (folder or regular):
         raise SourceError(
             f"{quoted(str(path))} is not a source of labelled images.",
-            "Give a folder of class folders, a manifest (.csv, .tsv, .jsonl, .json, .txt), or a .zip of either.",
+            next((hint for ends, hint in _OTHERS.items() if name.endswith(ends)), _EXPECTED),
         )
     module, function = READERS[kind].split(":")
     table: ImageTable = getattr(importlib.import_module(module), function)(path, columns or Columns())
@@ -96,7 +155,7 @@ def read(source: str | os.PathLike[str], columns: Columns | None = None) -> Imag
         raise SourceError(
             f"No labelled image found in {quoted(str(path))}{table.unused()}.",
             "Expected a folder for each class with its images inside: cats/1.jpg, dogs/2.jpg."
-            if kind in {"/", ".zip"}
+            if kind in {"/", ".zip", ".tgz"} or kind.startswith(".tar")
             else "Expected a line for each image with its path and its label, below a first line path,label.",
         )
     return replace(table, columns=(columns or Columns()).named())

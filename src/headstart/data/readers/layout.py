@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from headstart.core.errors import SourceError
-from headstart.core.text import counted, listed, portable, quoted
+from headstart.core.text import counted, listed, nearest, portable, quoted
+from headstart.data.readers import Columns, patterns
+from headstart.data.readers.levels import refuse_one_level_off
 from headstart.data.table import Row, Skipped, Split
 
 SPLIT_NAMES: dict[str, Split] = {
@@ -17,8 +20,8 @@ SPLIT_NAMES: dict[str, Split] = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 
-# What counts as a manifest though nobody has named it; a .json or .txt beside class folders is mostly something else.
-MANIFESTS = (".csv", ".tsv", ".jsonl")
+# What counts as a list though nobody has named it; a .json or .txt beside class folders is mostly something else.
+MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 _LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r", "$recycle.bin", "@eadir"}
 
@@ -30,7 +33,7 @@ def is_litter(name: str) -> bool:
 
 @dataclass
 class Tree:
-    """What a walk over a folder or a zip file found.
+    """What a walk over a folder, or the directory of an archive, found.
 
     Attributes:
         files: Paths of regular files relative to the root, with ``/`` between the parts.
@@ -38,6 +41,7 @@ class Tree:
         skipped: What is there and cannot be read, with reasons.
         ignored: Number of hidden files and litter; a hidden folder counts with what is inside.
         notes: Sentences that a person should read.
+        marks: Paths of the files in which Headstart has written down what it put into a folder.
     """
 
     files: list[str] = field(default_factory=list)
@@ -45,6 +49,7 @@ class Tree:
     skipped: list[Skipped] = field(default_factory=list)
     ignored: int = 0
     notes: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
 
 
 def look_through(tree: Tree) -> tuple[Tree, str]:
@@ -56,7 +61,7 @@ def look_through(tree: Tree) -> tuple[Tree, str]:
     prefix = ""
     while (inner := _only_folder(tree)) is not None:
         prefix += f"{inner}/"
-        tree = _enter(tree, inner)
+        tree = below(tree, f"{inner}/")
     return tree, prefix
 
 
@@ -73,55 +78,109 @@ def _only_folder(tree: Tree) -> str | None:
     return name if name.lower() not in SPLIT_NAMES and (holds_folders or holds_manifest) else None
 
 
-def _enter(tree: Tree, folder: str) -> Tree:
-    prefix = f"{folder}/"
+def below(tree: Tree, prefix: str) -> Tree:
+    """The part of a tree in one of its folders.
+
+    Args:
+        tree: The whole.
+        prefix: Path of the folder, with a ``/`` at its end.
+    """
     cut = len(prefix)
     return Tree(
-        files=[file[cut:] for file in tree.files],  # all lie below the folder
+        files=[file[cut:] for file in tree.files if file.startswith(prefix)],
         folders=[name[cut:] for name in tree.folders if name.startswith(prefix)],
-        skipped=[Skipped(skip.path.removeprefix(prefix), skip.reason) for skip in tree.skipped],
+        skipped=[Skipped(skip.path.removeprefix(prefix), skip.reason, skip.decided) for skip in tree.skipped],
         ignored=tree.ignored,
         notes=tree.notes,
     )
 
 
-def interpret(tree: Tree, source: str) -> tuple[list[Row], list[Skipped], list[str]]:
-    """Give every file of a tree its label and split by the folders it lies in.
+def interpret(tree: Tree, source: str, columns: Columns) -> tuple[list[Row], list[Skipped], list[str]]:
+    """Give every file of a tree its label and split by the folders it lies in, or by its name.
+
+    Args:
+        tree: The files.
+        source: What the user pointed at.
+        columns: What he said of it.
 
     Returns:
         Rows in order of their paths, skipped files with reasons, notes.
 
     Raises:
         SourceError: The folders at the top are partly splits and partly classes, or two of them are the
-            same split.
+            same split; or they are neither, but what lies in them is.
     """
     top = sorted({path.split("/", 1)[0] for path in [*tree.folders, *(f for f in tree.files if "/" in f)]})
-    splits = {name: SPLIT_NAMES[name.lower()] for name in top if name.lower() in SPLIT_NAMES}
-    if splits:
-        _check_splits(top, splits, tree.folders, source)
-    rows: list[Row] = []
+    notes = list(tree.notes)
+    if columns.split_folders is not None:
+        splits = _given_splits(columns.split_folders, top, source)
+        if others := [name for name in top if name not in splits]:
+            notes.append(f"Left out, for --split-folders does not name them: {listed(others)}.")
+    else:
+        splits = {name: SPLIT_NAMES[name.lower()] for name in top if name.lower() in SPLIT_NAMES}
+        if splits:
+            _check_splits(top, splits, tree.folders, source, by_name=columns.label_pattern is not None)
+    around = {name: _doubled(tree, name) for name in splits}  # train/train/CLASS
+    level = columns.class_level or 1
+    placed: list[tuple[str, Split | None, list[str]]] = []  # path, split, and the parts of the path below that
     skipped = list(tree.skipped)
-    outside = "not inside a class folder (SPLIT/CLASS/IMAGE)" if splits else "not inside a class folder"
-    for path in sorted(tree.files):
-        parts = path.split("/")
-        if splits and len(parts) > 2:
-            rows.append(Row(path, portable(parts[1]), splits[parts[0]]))
-        elif not splits and len(parts) > 1:
-            rows.append(Row(path, portable(parts[0])))
+    for path in tree.files:
+        folder, _, rest = path.partition("/")
+        if not splits:
+            placed.append((path, None, path.split("/")))
+        elif folder in splits and rest.startswith(around[folder]):
+            placed.append((path, splits[folder], rest.removeprefix(around[folder]).split("/")))
+        elif rest and folder not in splits:
+            skipped.append(Skipped(path, "not inside a folder of --split-folders", decided=True))
+        else:
+            skipped.append(Skipped(path, "not inside a split folder"))
+    if columns.label_pattern is not None:
+        found = patterns.read(columns.label_pattern, placed)
+        return found.rows, skipped + found.skipped, notes + found.notes
+    if columns.class_level is None:
+        refuse_one_level_off([parts for *_, parts in placed], [*splits], source)
+    rows: list[Row] = []
+    outside = "not inside a class folder"
+    if splits or level > 1:
+        outside += f" ({'SPLIT/' if splits else ''}{'FOLDER/' * (level - 1)}CLASS/IMAGE)"
+    for path, split, parts in placed:
+        if len(parts) > level:
+            rows.append(Row(path, portable(parts[level - 1]), split))
         else:
             skipped.append(Skipped(path, outside))
     classes = {row.label for row in rows if row.label is not None}
-    depth = 1 if splits else 0
-    named = {portable(parts[depth]) for folder in tree.folders if len(parts := folder.split("/")) > depth}
-    notes = list(tree.notes)
+    named = {
+        portable(parts[level - 1]) for name in tree.folders if len(parts := _inside(name, splits, around)) >= level
+    }
     if empty := sorted(named - classes):
         notes.append(f"Class folders without a file, left out: {listed(empty)}.")
-    if deeper := sum(row.path.count("/") > depth + 1 for row in rows):
+    if deeper := sum(len(parts) > level + 1 for *_, parts in placed):
         notes.append(
             f"{counted(deeper, 'image lies', 'images lie')} in a folder inside a class folder, "
             "and counts for the class folder's name."
         )
     return rows, skipped, notes + twin_notes(classes)
+
+
+def _inside(folder: str, splits: dict[str, Split], around: dict[str, str]) -> list[str]:
+    """The parts of a folder's path below its split folder; none of a split folder itself, or of what is no split."""
+    if not splits:
+        return folder.split("/")
+    split, _, rest = folder.partition("/")
+    rest = f"{rest}/"
+    if split not in splits or not rest.startswith(around[split]):
+        return []
+    return [part for part in rest.removeprefix(around[split]).split("/") if part]
+
+
+def _doubled(tree: Tree, split: str) -> str:
+    """The folder of a split folder's own name that all of it lies in, with a ``/`` at its end; empty for none."""
+    name, found = split, ""
+    files = [file.removeprefix(f"{split}/") for file in tree.files if file.startswith(f"{split}/")]
+    while files and all(file.startswith(f"{name}/") for file in files):
+        found += f"{name}/"
+        files = [file.removeprefix(f"{name}/") for file in files]
+    return found
 
 
 def twin_notes(classes: Iterable[str]) -> list[str]:
@@ -137,20 +196,44 @@ def twin_notes(classes: Iterable[str]) -> list[str]:
     ]
 
 
-def _check_splits(top: list[str], splits: dict[str, Split], folders: list[str], source: str) -> None:
+def _given_splits(text: str, top: list[str], source: str) -> dict[str, Split]:
+    """Which folder is which split, of ``train=FOLDER,test=FOLDER``."""
+    splits: dict[str, Split] = {}
+    for part in re.split(r",(?=\w+=)", text):
+        name, _, folder = part.partition("=")
+        split, folder = SPLIT_NAMES.get(name.strip().lower()), folder.strip().rstrip("/")
+        if split is None or not folder:
+            raise SourceError(
+                f"--split-folders has {quoted(part)}.", "Expected train=FOLDER,val=FOLDER,test=FOLDER, or some of them."
+            )
+        if folder not in top:
+            raise SourceError(
+                f"{quoted(source)} holds no folder {quoted(folder)}; found {listed(top)}.",
+                f"{nearest(folder, top)}Correct --split-folders.",
+            )
+        if folder in splits or split in splits.values():
+            raise SourceError(
+                f"--split-folders names {quoted(folder if folder in splits else name)} twice.", "Name each once."
+            )
+        splits[folder] = split
+    return splits
+
+
+def _check_splits(top: list[str], splits: dict[str, Split], folders: list[str], source: str, *, by_name: bool) -> None:
     others = [name for name in top if name not in splits]
     if others:
         raise SourceError(
             f"{quoted(source)} holds split folders ({listed(splits)}) beside other folders ({listed(others)}).",
-            "Keep only splits (train, val, test) or only classes at the top; if the split names are classes, list the "
-            "images in a manifest with path,label.",
+            "Keep only splits (train, val, test) or only classes at the top, or say which folders are splits: "
+            f"--split-folders {','.join(f'{split}={name}' for name, split in splits.items())}; if the split names are "
+            "classes, list the images in a manifest with path,label.",
         )
     if len(set(splits.values())) < len(splits):
         raise SourceError(
             f"{quoted(source)} holds several folders for one split: {listed(splits)}.",
             "Keep one of train, one of val | valid | validation, and one of test.",
         )
-    if folders and not any("/" in folder for folder in folders):
+    if not by_name and folders and not any("/" in folder for folder in folders):
         raise SourceError(
             f"The split folders of {quoted(source)} hold no class folders.",
             "Expected SPLIT/CLASS/IMAGE, such as train/cats/1.jpg.",

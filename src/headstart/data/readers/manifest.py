@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import posixpath
 from collections.abc import Callable, Sequence
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import ImageError, SourceError
-from headstart.core.text import counted, portable, quoted
+from headstart.core.text import counted, from_csv_cell, portable, quoted
 from headstart.data.readers import Columns, finding, headers
-from headstart.data.readers.folder import walk
 from headstart.data.readers.headers import Roles
 from headstart.data.readers.layout import twin_notes
-from headstart.data.readers.text import records
+from headstart.data.readers.text import Records, records
+from headstart.data.readers.walk import walk
 from headstart.data.storage import FolderStorage, read_file
 from headstart.data.table import ImageTable, Row, Skipped, Split
 
@@ -51,9 +52,9 @@ def parse(
         content: The file.
         name: Its name, whose suffix tells the format.
         columns: Names of its columns, and its encoding.
-        root: Absolute folder that the paths lie in; empty inside a zip file.
+        root: Absolute folder that the paths lie in; empty where they are those of `list_files`.
         list_files: Paths of all files that are there, relative to the root; called where most are not found as they are
-            written, and inside a zip file.
+            written, and where there is no root.
 
     Returns:
         Rows in order of the file, skipped rows with reasons, notes.
@@ -61,30 +62,35 @@ def parse(
     Raises:
         SourceError: The file is not in its encoding or format, or it has no such columns, or none that is known.
     """
+    return understand(records(content, name, columns.encoding), name, columns, root, list_files)
+
+
+def understand(
+    said: Records, name: str, columns: Columns, root: str, list_files: Callable[[], Sequence[str]]
+) -> tuple[list[Row], list[Skipped], list[str]]:
+    """What the records of a list say of which file; arguments and errors are those of `parse`."""
     inside = None if root else set(list_files())
 
     def is_file(written: str) -> bool:
         relative = _relative(written, root) if _is_path(written) else None
         return relative is not None and (relative in inside if inside is not None else _is_file(root, relative))
 
-    said = records(content, name, columns.encoding)
     if not said.rows:
         return [], [], []
     said, roles = headers.recognise(said, columns, name, is_file)
-    written = [value for _, record in said.rows if isinstance(value := record.get(roles.path), str) and _is_path(value)]
-    found = finding.find(written, is_file, lambda: sorted(inside) if inside is not None else list_files(), name)
+    written = [_written(record, roles) for _, record in said.rows]
+    paths = [one for one in written if one and _is_path(one)]
+    found = finding.find(paths, is_file, lambda: sorted(inside) if inside is not None else list_files(), name)
     rows: dict[str, Row] = {}  # by path, the first that was said of each
     lines: dict[str, str] = {}
     contradictions: dict[str, list[str]] = {}  # by path, all that was said of it
     skipped: list[Skipped] = []
     repeated = 0
-    for number, record in said.rows:
+    for (number, record), name_in_list in zip(said.rows, written, strict=True):
         line = f"{said.unit} {number}"
-        path, reason = _path(record, roles, root, found)
+        path, reason = _path(name_in_list, root, found)
         if path is None:
-            shown = record.get(roles.path)
-            shown = shown if isinstance(shown, str) and shown.strip() else "a row without a path"
-            skipped.append(Skipped(shown, f"{reason} ({line})"))
+            skipped.append(Skipped(name_in_list or "a row without a path", f"{reason} ({line})"))
             continue
         row = _row(path, record, roles)
         if path not in lines:
@@ -121,10 +127,9 @@ def _is_file(root: str, relative: str) -> bool:
         return False
 
 
-def _path(record: dict[Any, Any], roles: Roles, root: str, found: finding.Found) -> tuple[str | None, str]:
+def _path(path: str, root: str, found: finding.Found) -> tuple[str | None, str]:
     """The path below the root, or None and the reason why there is none."""
-    path = record.get(roles.path)
-    if not isinstance(path, str) or not path.strip():
+    if not path:
         return None, "no path"
     if path in found.files:
         return found.files[path], ""
@@ -134,9 +139,15 @@ def _path(record: dict[Any, Any], roles: Roles, root: str, found: finding.Found)
         return None, "an address; only files are read"
     relative = _relative(path, root)
     if relative is None:
-        where = "the folder of the manifest (--root names another folder)" if root else "the zip file"
+        where = "the folder of the manifest (--root names another folder)" if root else "the source"
         return None, f"its path leaves {where}"
     return relative, ""
+
+
+def _written(record: dict[Any, Any], roles: Roles) -> str:
+    """The path as the list writes it; empty where there is none."""
+    path = record.get(roles.path)
+    return from_csv_cell(path) if isinstance(path, str) and path.strip() else ""
 
 
 def _row(path: str, record: dict[Any, Any], roles: Roles) -> Row | str:
@@ -152,12 +163,14 @@ def _row(path: str, record: dict[Any, Any], roles: Roles) -> Row | str:
         split = str(split)
     values = []
     for kind, value in (("label", label), ("split", split), ("group", record.get(roles.group))):
-        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        # 1 and 1.0 of JSON are the text that CSV has for them.
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        text = str(value) if number else value
         if text is not None and not isinstance(text, str):
             return f"the {kind} is not text"
-        values.append((text or "").strip())
+        values.append(from_csv_cell((text or "").strip()))
     label, split, group = values
-    if not label:
+    if not label.strip():
         return "no label"
     part: Split | None = None
     if split:

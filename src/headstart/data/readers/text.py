@@ -62,8 +62,12 @@ def records(content: bytes, name: str, encoding: str | None) -> Records:
     Raises:
         SourceError: It is not in that encoding, or not in its format.
     """
-    text = _decoded(content, name, encoding)
     suffix = PurePath(name).suffix.lower()
+    if suffix == ".parquet":
+        from headstart.data.readers import parquet
+
+        return parquet.records(content, name)
+    text = _decoded(content, name, encoding)
     if suffix == ".jsonl":
         return _of_objects(_json_lines(text, name))
     if suffix == ".json":
