@@ -180,9 +180,19 @@ def test_small_classes_and_imbalance() -> None:
     problems = {one.facts["problem"]: one for one in found}
     assert set(problems) == {"learn", "measure", "imbalance"}
     assert problems["learn"].facts["label"] == "b"
-    assert "refuses" in problems["learn"].message
     assert problems["measure"].facts["labels"] == ["c"]
     assert problems["imbalance"].facts["ratio"] == 50
+
+
+def test_what_train_refuses_is_told_once_and_first() -> None:
+    rows = of_sizes({"a": 100, "b": 2})
+    found = sorted(
+        classes.find(dataclasses.replace(subject(rows), refusal="1 class has fewer than 3 images: 'b (2)'. Add some.")),
+        key=lambda one: -one.severity,
+    )
+    assert [one.facts["problem"] for one in found].count("refused") == 1
+    assert found[0].message == "`train` refuses these images. 1 class has fewer than 3 images: 'b (2)'. Add some."
+    assert not any("refuse" in one.message for one in found[1:])
 
 
 def test_copies_count_once() -> None:

@@ -17,6 +17,7 @@ from headstart.data.table import ImageTable
 from headstart.features.extract import refuse_skipped
 from headstart.features.thumbnails import Thumbnails
 from headstart.strategies.embed import embed
+from headstart.strategies.refusal import refusal
 
 # What a page shows of each kind, so that it stays below 5 MB: the worst findings, and the first images of each.
 MAX_FINDINGS = 24
@@ -62,8 +63,9 @@ def check(
     refuse_skipped(table, runtime)
     features, embedder, _ = embed(table, recipe, runtime)
     report = run(
-        features.table, features.digests, features.traits, features.matrix, input_px=embedder.preprocess.size_px
-    )
+        features.table, features.digests, features.traits, features.matrix, input_px=embedder.preprocess.size_px,
+        refusal=str(refusal(table, features, recipe) or ""),
+    )  # fmt: skip
     return dataclasses.replace(report, notes=(*report.notes, *features.notes))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from headstart.checks.findings import Finding
 from headstart.checks.subject import UNLABELLED, Subject
 from headstart.core.text import counted, listed, quoted
-from headstart.data.table import MIN_IMAGES, SPLITS
+from headstart.data.table import SPLITS
 from headstart.evaluation.intervals import wilson
 
 if TYPE_CHECKING:
@@ -40,21 +40,31 @@ def find(subject: Subject) -> list[Finding]:
     given = [split for split in SPLITS if (splits == split).any()]
     learnt = _different(subject, splits == "train") if "train" in given else sizes
     measured = next((split for split in reversed(given) if split != "train"), None)
-    findings = [*_to_learn(subject, learnt), *_to_measure(subject, sizes, splits, measured, learnt)]
-    return findings + _imbalance(subject, learnt)
+    return [
+        *_refused(subject),
+        *_to_learn(subject, learnt),
+        *_to_measure(subject, sizes, splits, measured, learnt),
+        *_imbalance(subject, learnt),
+    ]
+
+
+def _refused(subject: Subject) -> list[Finding]:
+    if not subject.refusal:
+        return []
+    return [
+        Finding("class", f"`train` refuses these images. {subject.refusal}", facts={"problem": "refused"}, severity=3)
+    ]
 
 
 def _to_learn(subject: Subject, learnt: NDArray[np.int64]) -> list[Finding]:
     findings = []
     for number in np.flatnonzero(learnt < FEW_TO_LEARN):
         label, images = subject.classes[number], int(learnt[number])
-        hopeless = images < MIN_IMAGES
-        more = "`train` refuses it: add images, or take the class out." if hopeless else "Add images of it."
         findings.append(Finding(
             "class",
             f"The class {quoted(label)} has {counted(images, 'different image')} to learn from; {FEW_TO_LEARN} or "
-            f"more would show what its members have in common. {more}",
-            facts={"problem": "learn", "label": label, "images": images}, severity=3 if hopeless else 2 - images / 100,
+            f"more would show what its members have in common. Add images of it.",
+            facts={"problem": "learn", "label": label, "images": images}, severity=2 - images / 100,
         ))  # fmt: skip
     return findings
 

@@ -31,6 +31,7 @@ def run(
     *,
     input_px: int,
     near: Pairs | None = None,
+    refusal: str = "",
 ) -> CheckReport:
     """Check the images of a table.
 
@@ -41,6 +42,7 @@ def run(
         matrix: Embeddings, float32 (N, D); None leaves out what needs them: wrong labels and outliers.
         input_px: Side of the square that the network takes.
         near: Near duplicates, where they have been looked for already.
+        refusal: Why `train` refuses the images, and what to do; empty where it trains.
     """
     start = time.perf_counter()
     # One thread inside the matrix products: two wait for each other, and long where another program runs.
@@ -48,7 +50,7 @@ def run(
         if near is None:
             prints = np.frombuffer(b"".join(one.fingerprint for one in traits), np.uint8).reshape(len(traits), -1)
             near = near_duplicates(prints, matrix)
-        subject = Subject(table, tuple(digests), tuple(traits), matrix, input_px, near)
+        subject = Subject(table, tuple(digests), tuple(traits), matrix, input_px, near, refusal)
         found = [
             *_unreadable(table),
             *copies.find(subject),

@@ -33,6 +33,7 @@ class Subject:
         matrix: Embeddings, float32 (N, D); None where there are none.
         input_px: Side of the square that the network takes.
         near: Pairs of rows that show nearly the same.
+        refusal: Why `train` refuses the images, and what to do; empty where it trains.
     """
 
     table: ImageTable
@@ -41,6 +42,7 @@ class Subject:
     matrix: NDArray[np.float32] | None
     input_px: int
     near: Pairs
+    refusal: str = ""
 
     def __len__(self) -> int:
         """Number N of images."""

@@ -109,7 +109,7 @@ def fit(
     Raises:
         SourceError: The features are not finite, or all the same.
     """
-    _check(features, labels, classes)
+    check(features, labels, classes)
     sample_weight = _weights(labels, class_weight)
     # One thread a fold, and none inside the matrix products: those wait for each other, and when another program runs
     # they wait long (on two cores 3 s became 14 to 68 s).
@@ -137,7 +137,7 @@ def fit_as_chosen(
     class_weight: ClassWeight = "none",
 ) -> LinearHead:
     """Fit a head whose strength, whitening and temperature are known, from `cross_validate` say; otherwise as `fit`."""
-    _check(features, labels, classes)
+    check(features, labels, classes)
     with threadpool_limits(1, user_api="blas"):
         z, axes, centre, scale = _along_axes(features)
         weights, factors = _weights(labels, class_weight), whitening_factors(z, whitening)
@@ -160,7 +160,7 @@ def cross_validate(
     The strength and the temperature, two numbers, are chosen on the same predictions. That flatters them a little, and
     embeddings that are compared with each other by them alike.
     """
-    _check(features, labels, classes)
+    check(features, labels, classes)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         z = _along_axes(features)[0]
         weights = _weights(labels, class_weight)
@@ -170,7 +170,12 @@ def cross_validate(
     return OutOfFold(chosen.rows, probabilities, chosen.strength, chosen.whitening, chosen.temperature)
 
 
-def _check(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> None:
+def check(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> None:
+    """Refuse embeddings (N, D) that no head can be fitted on.
+
+    Raises:
+        SourceError: They are not finite, all the same, or there is none of a class.
+    """
     if not np.isfinite(features).all():
         row = int(np.argmin(np.isfinite(features).all(1)))
         raise SourceError(f"The features of row {row} hold values that are not finite.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -45,15 +45,23 @@ def predict_by_folds(
     """
     probabilities = np.empty((len(parts.fit), classes))
     temperatures = np.empty(len(parts.fit))
-    numbers = np.unique(parts.folds).tolist()
-    for fold in numbers:
-        within = Within(runtime.progress, f"fold {fold + 1} of {len(numbers)}")
-        where = parts.folds == fold
-        inside = _without(parts, fold, digests, recipe)
+    number = len(np.unique(parts.folds))
+    for fold, (where, inside) in enumerate(rounds(parts, digests, recipe)):
+        within = Within(runtime.progress, f"fold {fold + 1} of {number}")
         probabilities[where], temperatures[where] = learn(
             inside, replace(runtime, progress=within, folder=None, resume=False)
         )
     return HeldOut(parts.fit, probabilities), temperatures
+
+
+def rounds(parts: Parts, digests: Sequence[str], recipe: Recipe) -> Iterator[tuple[NDArray[np.bool_], Parts]]:
+    """For each fold of a cross-validation which of `fit` it holds out, bool (F,), and the parts of its model.
+
+    Raises:
+        SourceError: Groups mix the classes so that what is left of one fold cannot be dealt into folds.
+    """
+    for fold in np.unique(parts.folds).tolist():
+        yield parts.folds == fold, _without(parts, fold, digests, recipe)
 
 
 def _without(parts: Parts, fold: int, digests: Sequence[str], recipe: Recipe) -> Parts:
