@@ -239,7 +239,7 @@ def test_twins_are_used_and_named(tmp_path: Path) -> None:
     assert len(table.classes) == 4
     assert len(table) == 6
     assert len(table.notes) == 2
-    assert "'Dogs', 'dogs'" in table.notes[0] + table.notes[1]
+    assert "'Dogs' and 'dogs'" in table.notes[0] + table.notes[1]
 
 
 def test_links(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from headstart.artifact.classifier import Classifier
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.options import Runtime
+from headstart.core.spellings import twin_hint
 from headstart.core.text import counted, listed, quoted
 from headstart.data.table import ImageTable, Skipped
 from headstart.evaluation import Evaluation
@@ -101,10 +102,12 @@ def _match_classes(table: ImageTable, known: Sequence[str], *, allow_missing: bo
         raise SourceError(
             f"{quoted(table.source)} holds classes that the model does not know: {listed(unknown)}; "
             f"it knows {listed(known)}.",
-            "Give the folders the names that the model was trained with; classes are matched by name, never by order.",
+            twin_hint(unknown, [*unknown, *known])
+            + "Give the folders the names that the model was trained with: classes are matched by name, not by order.",
         )
     if missing and not allow_missing:
         raise SourceError(
             f"{quoted(table.source)} lacks classes of the model: {listed(missing)}.",
-            "Add images of them, or measure the others alone with --allow-missing.",
+            twin_hint(missing, [*found, *missing])
+            + "Add images of them, or measure the others alone with --allow-missing.",
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 from headstart.artifact.classifier import Classifier
 from headstart.checks.decisions import apply
+from headstart.core.spellings import twin_notes
 from headstart.data import readers
 from headstart.data.table import ImageTable
 
@@ -32,7 +34,8 @@ def read(
         ('ants', 'bees')
     """
     table = readers.read(source, columns)
-    return table if decisions is None else apply(table, decisions)
+    table = table if decisions is None else apply(table, decisions)
+    return dataclasses.replace(table, notes=(*twin_notes(table.classes), *table.notes))
 
 
 def load(path: str | os.PathLike[str], *, max_megapixels: int | None = None) -> Classifier:

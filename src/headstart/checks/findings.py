@@ -12,12 +12,15 @@ from headstart.core.text import counted, portable
 if TYPE_CHECKING:
     from headstart.data.table import ImageTable
 
-Kind = Literal["unreadable", "leak", "duplicate", "label", "shortcut", "class", "outlier", "near-duplicate", "quality"]
+Kind = Literal[
+    "spelling", "unreadable", "leak", "duplicate", "label", "shortcut", "class", "outlier", "near-duplicate", "quality"
+]
 # What spoils a result most comes first.
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # Kind -> a heading, what one finding is called, and what several are called.
 WORDS: dict[Kind, tuple[str, str, str]] = {
+    "spelling": ("Classes that differ only in spelling", "class in several spellings", "classes in several spellings"),
     "unreadable": ("Files that cannot be used", "unusable file", "unusable files"),
     "leak": ("Leaks: the same image on both sides of a split", "leak between splits", "leaks between splits"),
     "duplicate": ("Exact duplicates", "exact duplicate", "exact duplicates"),

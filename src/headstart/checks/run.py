@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from headstart.checks import classes, copies, labels, outliers, quality, shortcuts
+from headstart.checks import classes, copies, labels, outliers, quality, shortcuts, spelling
 from headstart.checks.findings import KINDS, CheckReport, Finding
 from headstart.checks.subject import Subject
+from headstart.core.spellings import twin_notes
 from headstart.core.text import printable, quoted
 from headstart.data.duplicates import Pairs, near_duplicates
 
@@ -52,6 +53,7 @@ def run(
             near = near_duplicates(prints, matrix)
         subject = Subject(table, tuple(digests), tuple(traits), matrix, input_px, near, refusal)
         found = [
+            *spelling.find(subject),
             *_unreadable(table),
             *copies.find(subject),
             *labels.find(subject),
@@ -63,7 +65,9 @@ def run(
     place = {kind: number for number, kind in enumerate(KINDS)}
     kept = [one for one in found if not one.paths or not table.accepted.issuperset(one.paths)]
     kept.sort(key=lambda one: (place[one.kind], -one.severity, one.paths))
-    return CheckReport(table, tuple(digests), tuple(kept), table.notes, time.perf_counter() - start)
+    told = twin_notes(table.classes)  # as findings
+    notes = tuple(note for note in table.notes if note not in told)
+    return CheckReport(table, tuple(digests), tuple(kept), notes, time.perf_counter() - start)
 
 
 def _unreadable(table: ImageTable) -> list[Finding]:

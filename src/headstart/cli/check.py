@@ -105,8 +105,7 @@ def _show(output: Output, report: CheckReport) -> None:
         if len(findings) > MAX_SHOWN:
             output.say(f"  and {len(findings) - MAX_SHOWN:,} more (--html FILE shows them, --json lists all)")
     output.say()
-    for note in report.notes:
-        output.note(note)
+    output.notes(report.notes)
 
 
 def _refuse_existing(path: Path | None, *, overwrite: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,12 +89,14 @@ def compare(
         "An interrupted training goes on with `headstart train --resume` and its folder."
     )
     columns = options.columns(context.params)
+    table = api.read(source, columns=columns)
+    output.notes(table.notes)  # before the work, which may end in an error
     comparison = api.compare(
-        api.read(source, columns=columns),
+        table,
         strategies=_names(strategies), backbones=_names(backbones), recipes=_names(recipes),
         settings=chosen, folder=folder, overwrite=overwrite, runtime=runtime,
     )  # fmt: skip
-    _show(output, comparison)
+    _show(output, comparison, table.notes)
     output.say(f"\nReport: {folder / 'report.html'}")
     output.document({"folder": str(folder), **comparison.as_dict()})
     return SOME_SKIPPED if comparison.best.fitted.table.unusable else DONE
@@ -103,7 +106,7 @@ def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _show(output: Output, comparison: Comparison) -> None:
+def _show(output: Output, comparison: Comparison, told: Sequence[str]) -> None:
     if output.quiet:
         return
     output.say(f"Measured on {comparison.images}")
@@ -117,8 +120,7 @@ def _show(output: Output, comparison: Comparison) -> None:
     _show_pairs(output, comparison)
     output.say(f"\n{comparison.verdict.sentence}")
     output.say(f"Rule of thumb: {comparison.rule_of_thumb['advice']}")
-    for note in comparison.notes:
-        output.note(note)
+    output.notes(note for note in comparison.notes if note not in told)
     output.skipped(comparison.skipped)
 
 

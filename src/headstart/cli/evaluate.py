@@ -50,8 +50,7 @@ def evaluate(
     )
     where = "images" if evaluation.split == "all" else f"{evaluation.split} images"
     show_evaluation(output, evaluation, where)
-    for note in table.notes:
-        output.note(note)
+    output.notes(table.notes)
     output.skipped(table.skipped)
     skipped = [skip.as_dict() for skip in table.skipped]
     output.document({"evaluation": evaluation.as_dict(), "skipped": skipped, "notes": list(table.notes)})

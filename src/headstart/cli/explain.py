@@ -100,8 +100,7 @@ def explain(
         explained, pictures, more = _with_neighbours(classifier, explained, model, source, neighbours, runtime)
         notes += more
     durable_write(page, _page(model, explained, pictures, skipped, notes))
-    for note in notes:
-        output.note(note)
+    output.notes(notes)
     output.document({
         "explanations": [_record(one) for one in explained],
         "skipped": [skip.as_dict() for skip in skipped],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,11 @@ class Output:
         """A line that people should read, beside the result."""
         if not self.quiet:
             print(_clean(f"Note: {text}"), file=sys.stderr, flush=True)
+
+    def notes(self, notes: Iterable[str]) -> None:
+        """Several of them."""
+        for note in notes:
+            self.note(note)
 
     def document(self, record: dict[str, Any]) -> None:
         """The JSON document, where one was asked for."""

@@ -115,8 +115,7 @@ def predict(
     runtime = options.runtime(output, workers=workers, strict=strict, cached=False)
     refuse_skipped(table, runtime)
     notes = [*table.notes, *_notes(classifier, wanted)]
-    for note in notes:
-        output.note(note)
+    output.notes(notes)
     predictions = _predict(classifier, table, wanted, runtime)
     if json:
         records = [_record(path, result, wanted) for path, result in predictions]

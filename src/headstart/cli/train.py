@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,6 +128,7 @@ def train(
         options.runtime(output, workers=workers, strict=strict, cached=not no_cache),
         device=device, tracker=tracker, main_process=not helper,
     )  # fmt: skip
+    told: tuple[str, ...] = ()
     if resume is not None:
         _refuse_beside_resume({"--out": out, "--recipe": recipe, "--from": start_from, "--decisions": decisions})
         folder, overwrite = resume, True  # a run that is there was to be replaced when the training began
@@ -160,6 +161,8 @@ def train(
             runtime = dataclasses.replace(runtime, folder=folder)
             _hint_at_resuming(folder)
         table = api.read(source, columns=columns, decisions=decisions)
+        told = table.notes
+        output.notes(told)  # before the work, which may end in an error
         if overwrite and not helper:
             unfinished.remove(folder)
         with _full_disk_told(folder):
@@ -168,7 +171,7 @@ def train(
         return DONE
     with _full_disk_told(folder):
         folder = run.save(folder, overwrite=overwrite, report=not no_report, runtime=runtime)
-    _show(output, run, folder, source or run.fitted.table.source)
+    _show(output, run, folder, source or run.fitted.table.source, told)
     output.document({"run": str(folder), **run.as_dict()})
     return SOME_SKIPPED if run.fitted.table.unusable else DONE
 
@@ -253,7 +256,7 @@ def _refuse_unwritable(folder: Path) -> None:
         raise StorageError(f"No run can be written to {quoted(str(folder))}.", "Choose another folder with --out.")
 
 
-def _show(output: Output, run: Run, folder: Path, source: str) -> None:
+def _show(output: Output, run: Run, folder: Path, source: str, told: Sequence[str]) -> None:
     from headstart.cli.show import show_evaluation
 
     fitted = run.fitted
@@ -269,8 +272,7 @@ def _show(output: Output, run: Run, folder: Path, source: str) -> None:
     else:
         where = f"{run.evaluation.split} images"
     show_evaluation(output, run.evaluation, where, fitted.without_leaks)
-    for note in fitted.notes:
-        output.note(note)
+    output.notes(note for note in fitted.notes if note not in told)
     output.skipped(run.skipped)
     model = folder / "model.onnx"
     output.say(f"\nModel: {model} ({model.stat().st_size / 1e6:.1f} MB), which prepares images itself")

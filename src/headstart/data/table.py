@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart.core.errors import SourceError
+from headstart.core.spellings import twin_hint
 from headstart.core.text import counted, listed, portable, printable, quoted
 from headstart.data.storage import Storage
 
@@ -150,7 +151,7 @@ class ImageTable:
             raise SourceError(
                 f"{counted(len(small), 'class has', 'classes have')} fewer than {least} images: "
                 f"{listed(f'{label} ({counts[label]})' for label in small)}.",
-                MORE_IMAGES,
+                twin_hint(small, counts) + MORE_IMAGES,
             )
         return tuple(sorted(counts))
 

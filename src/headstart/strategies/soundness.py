@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.core.errors import SourceError
+from headstart.core.spellings import twin_hint
 from headstart.core.text import counted, listed, quoted
 from headstart.data.duplicates import Pairs
 from headstart.data.table import MORE_IMAGES, SPLITS, ImageTable
@@ -60,12 +61,14 @@ def check_learnt(names: list[str], labels: NDArray[np.int64], classes: tuple[str
         raise SourceError(
             f"{counted(len(missing), 'class', 'classes')} of {' and '.join(where)} without an image in train: "
             f"{listed(missing)}; train holds {listed(classes[i] for i in np.flatnonzero(learnt))}.",
-            "Classes are matched by name: give the folders of all splits the same names, or add train images.",
+            twin_hint(missing, classes)
+            + "Classes are matched by name: give the folders of all splits the same names, or add train images.",
         )
     if small := [classes[i] for i in np.flatnonzero(learnt < 2)]:
         raise SourceError(
             f"The train split has a single image of {listed(small)}.",
-            "Each class needs at least two in train: one to learn from, and one to choose the settings with.",
+            twin_hint(small, classes)
+            + "Each class needs at least two in train: one to learn from, and one to choose the settings with.",
         )
 
 
@@ -151,11 +154,12 @@ def of_draw(
 def check_copies(labels: NDArray[np.int64], groups: list[int], classes: tuple[str, ...], least: int) -> None:
     """Refuse classes of too few different images: copies and groups are never divided, so they count as one."""
     different = Counter(label for label, _ in set(zip(labels.tolist(), groups, strict=True)))
-    if small := [f"{classes[i]} ({n})" for i, n in sorted(different.items()) if n < least]:
+    if small := [i for i, n in sorted(different.items()) if n < least]:
         raise SourceError(
             f"{counted(len(small), 'class has', 'classes have')} fewer than {least} different images or groups to "
-            f"learn from: {listed(small)}. Copies of one file, and images of one group, count once.",
-            MORE_IMAGES,
+            f"learn from: {listed(f'{classes[i]} ({different[i]})' for i in small)}. Copies of one file, and images "
+            "of one group, count once.",
+            twin_hint([classes[i] for i in small], classes) + MORE_IMAGES,
         )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -159,7 +157,7 @@ def interpret(tree: Tree, source: str, columns: Columns) -> tuple[list[Row], lis
             f"{counted(deeper, 'image lies', 'images lie')} in a folder inside a class folder, "
             "and counts for the class folder's name."
         )
-    return rows, skipped, notes + twin_notes(classes)
+    return rows, skipped, notes
 
 
 def _inside(folder: str, splits: dict[str, Split], around: dict[str, str]) -> list[str]:
@@ -181,19 +179,6 @@ def _doubled(tree: Tree, split: str) -> str:
         found += f"{name}/"
         files = [file.removeprefix(f"{name}/") for file in files]
     return found
-
-
-def twin_notes(classes: Iterable[str]) -> list[str]:
-    """A note for classes whose names differ only in case or in Unicode form: most likely one class."""
-    by_form: dict[str, list[str]] = {}
-    for name in sorted(classes):
-        by_form.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)
-    return [
-        f"Classes that differ only in case or Unicode form: {listed(names)}. They are used as "
-        f"{len(names)} classes; rename the folders if they are one."
-        for names in by_form.values()
-        if len(names) > 1
-    ]
 
 
 def _given_splits(text: str, top: list[str], source: str) -> dict[str, Split]:

@@ -13,7 +13,6 @@ from headstart.core.errors import ImageError, SourceError
 from headstart.core.text import counted, from_csv_cell, portable, quoted
 from headstart.data.readers import Columns, finding, headers
 from headstart.data.readers.headers import Roles
-from headstart.data.readers.layout import twin_notes
 from headstart.data.readers.text import Records, records
 from headstart.data.readers.walk import walk
 from headstart.data.storage import FolderStorage, read_file
@@ -110,7 +109,7 @@ def understand(
             contradictions[path] = [f"no split, where other rows have one ({lines[path]})"]
     skipped += [Skipped(path, ", and ".join(told)) for path, told in contradictions.items()]
     kept = [row for path, row in rows.items() if path not in contradictions]
-    notes = [*roles.notes, *found.notes, *twin_notes({row.label for row in kept if row.label is not None})]
+    notes = [*roles.notes, *found.notes]
     if repeated:
         notes.append(f"{counted(repeated, 'row repeats an earlier one', 'rows repeat earlier ones')}, counted once.")
     return kept, skipped, notes
