@@ -195,6 +195,18 @@ def test_what_train_refuses_is_told_once_and_first() -> None:
     assert not any("refuse" in one.message for one in found[1:])
 
 
+def test_many_small_classes_are_one_finding() -> None:
+    sizes = {f"{number:04}": 2 + number % 3 for number in range(1000)}
+    (found,) = classes.find(subject(of_sizes(sizes)))
+    assert found.facts["problem"] == "learn"
+    assert dict(zip(found.facts["labels"], found.facts["images"], strict=True)) == sizes
+    assert found.message.startswith("1,000 of 1,000 classes have fewer than 10 different images to learn from")
+    assert "'0000' (2), '0003' (2), '0006' (2), '0009' (2), '0012' (2) and 995 more" in found.message
+    few = {f"{number:04}": (4 if number < 5 else 40) for number in range(1000)}
+    found_each = [one for one in classes.find(subject(of_sizes(few))) if one.facts["problem"] == "learn"]
+    assert [one.facts["label"] for one in found_each] == sorted(few)[:5]
+
+
 def test_copies_count_once() -> None:
     rows = of_sizes({"a": 40, "b": 40})
     digests = [sha256(row.path.encode()).hexdigest() for row in rows[:40]] + ["0" * 64] * 40

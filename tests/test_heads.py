@@ -264,4 +264,6 @@ def test_progress_ends_at_its_total() -> None:
     steps: list[int] = []
     x, labels = blobs(90, 24, 3)
     fit(x, labels, advance=steps.append)
-    assert sum(steps) == linear.MAX_STEPS
+    folds = np.arange(len(labels)) // 3 % 4  # as `fit` deals them
+    assert sum(steps) == linear.steps(folds)
+    assert steps[:8] == [1] * 8  # both attempts of the first strength, fold by fold

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FEW_TO_LEARN = 10
 # With fewer held-out images the 95 % interval of a class's recall spans more than 40 points even where it is 90 %.
 FEW_TO_MEASURE = 10
+MANY = 5  # small classes of which each has a finding of its own
 HOLDOUT = 0.2  # the share that `train` holds out where the source brings no splits
 # Beyond this a classifier gains by hardly ever naming the small class.
 IMBALANCE = 10
@@ -57,16 +58,28 @@ def _refused(subject: Subject) -> list[Finding]:
 
 
 def _to_learn(subject: Subject, learnt: NDArray[np.int64]) -> list[Finding]:
-    findings = []
-    for number in np.flatnonzero(learnt < FEW_TO_LEARN):
-        label, images = subject.classes[number], int(learnt[number])
-        findings.append(Finding(
+    """A finding on each class with too few images to learn from, or one on all where there are many such."""
+    few = np.flatnonzero(learnt < FEW_TO_LEARN)
+    few = few[np.argsort(learnt[few], kind="stable")]
+    labels, images = [subject.classes[number] for number in few], learnt[few].tolist()
+    if len(few) > MANY:
+        named = ", ".join(f"{quoted(label)} ({number})" for label, number in zip(labels[:MANY], images, strict=False))
+        return [Finding(
             "class",
-            f"The class {quoted(label)} has {counted(images, 'different image')} to learn from; {FEW_TO_LEARN} or "
+            f"{len(few):,} of {len(learnt):,} classes have fewer than {FEW_TO_LEARN} different images to learn from, "
+            f"which would show what their members have in common: {named} and {len(few) - MANY:,} more. Add images of "
+            "them.",
+            facts={"problem": "learn", "labels": labels, "images": images}, severity=2 - images[0] / 100,
+        )]  # fmt: skip
+    return [
+        Finding(
+            "class",
+            f"The class {quoted(label)} has {counted(number, 'different image')} to learn from; {FEW_TO_LEARN} or "
             f"more would show what its members have in common. Add images of it.",
-            facts={"problem": "learn", "label": label, "images": images}, severity=2 - images / 100,
-        ))  # fmt: skip
-    return findings
+            facts={"problem": "learn", "label": label, "images": number}, severity=2 - number / 100,
+        )
+        for label, number in zip(labels, images, strict=True)
+    ]  # fmt: skip
 
 
 def _to_measure(

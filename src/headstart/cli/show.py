@@ -90,6 +90,8 @@ def _show_confusions(output: Output, evaluation: Evaluation) -> None:
         output.say("Most frequent mistakes (true class -> predicted):")
         for count, true, predicted in mistakes[:MAX_CONFUSIONS_SHOWN]:
             output.say(f"  {count:,} x {quoted(true)} -> {quoted(predicted)}")
+        if (left := len(mistakes) - MAX_CONFUSIONS_SHOWN) > 0:
+            output.say(f"  and {left:,} more (--json lists all)")
 
 
 def _percent(share: float | None) -> str:

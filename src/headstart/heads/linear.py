@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from headstart.core.graph import Graph
 
-MAX_STEPS = ATTEMPTS + 1  # of `fit` and `cross_validate`
-
 
 class OutOfFold(NamedTuple):
     """Predictions on rows, each by a head that was fitted on the other folds.
@@ -85,6 +83,11 @@ class LinearHead:
         return add_probabilities(graph, scores, self.temperature)
 
 
+def steps(folds: NDArray[np.int64]) -> int:
+    """Steps of `fit` and `cross_validate`: a fit for each penalty and each of the folds (N,), and the last one."""
+    return ATTEMPTS * len(np.unique(folds)) + 1
+
+
 def fit(
     features: NDArray[np.float32],
     labels: NDArray[np.int64],
@@ -104,7 +107,7 @@ def fit(
         classes: Number C of classes, at least 2.
         class_weight: ``balanced`` gives every class the same total weight.
         workers: Threads; they change the time and nothing else.
-        advance: Called with the number of steps done, `MAX_STEPS` in all.
+        advance: Called with the number of steps done, `steps` in all.
 
     Raises:
         SourceError: The features are not finite, or all the same.

@@ -86,8 +86,9 @@ def choose(
         classes: Number C of classes.
         weights: Weight of each, float32 (N,).
         pool: Threads, of which each fold takes one.
-        advance: Called with the number of steps done, `ATTEMPTS` in all.
+        advance: Called with the number of steps done, `ATTEMPTS` for each fold in all.
     """
+    steps = ATTEMPTS * len(np.unique(folds))
     rows = _some(labels, classes)
     if len(rows) < len(z):
         z, labels, folds, weights = z[rows], labels[rows], folds[rows], weights[rows]
@@ -108,12 +109,14 @@ def choose(
                 start=start,
             )
 
-        found = list(pool.map(solve, range(len(splits))))
+        found = []
+        for one in pool.map(solve, range(len(splits))):
+            found.append(one)
+            advance(1)
         scores = np.empty((len(z), classes))
         for (_, outside), one in zip(splits, found, strict=True):
             scores[outside] = x[outside] @ one.weights + one.bias
         temperature = fit_temperature(scores, labels, weights)
-        advance(1)
         return _Tried(power, whitening, scores, temperature, smoothed_losses(scores / temperature, labels), found)
 
     best, whitened = (attempt(POWERS[0], whitening, None) for whitening in (0.0, WHITENING))
@@ -126,7 +129,7 @@ def choose(
         if not pays(best.losses, weaker.losses, weights):
             break
         best = weaker
-    advance(ATTEMPTS - tried)
+    advance(steps - tried * len(splits))
     start = softmax.Solution(
         np.mean([one.weights for one in best.found], axis=0), np.mean([one.bias for one in best.found], axis=0), True
     )

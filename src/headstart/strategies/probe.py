@@ -122,7 +122,7 @@ def fit_linear(
     runtime: Runtime,
 ) -> LinearHead:
     """Fit a linear head on some rows, whose folds (F,) choose its strength."""
-    with runtime.progress.stage("Fitting", linear.MAX_STEPS) as advance:
+    with runtime.progress.stage("Fitting", linear.steps(folds)) as advance:
         return linear.fit(
             features.matrix[rows],
             parts.labels[rows],

@@ -252,7 +252,7 @@ def try_out(
     name: str, ground: Ground, features: Features, recipe: Recipe, runtime: Runtime, facts: dict[str, Any] | None = None
 ) -> Outcome:
     """Cross-validate a probe on the embeddings of a candidate; the folds are the same for all."""
-    with named(runtime, name).progress.stage("Fitting", linear.MAX_STEPS) as advance:
+    with named(runtime, name).progress.stage("Fitting", linear.steps(ground.folds)) as advance:
         found = linear.cross_validate(
             features.matrix, ground.labels, ground.folds, classes=len(ground.classes),
             class_weight=recipe.class_weight, workers=runtime.workers, advance=advance,
