@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.data.components import components
 from headstart.data.duplicates import Pairs
 from headstart.data.splits import join_groups
 from headstart.data.table import ImageTable
@@ -95,14 +96,8 @@ def connected(groups: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np
     """Join groups (N,) that a pair of rows (P, 2) connects, over any number of steps; the smallest number stays."""
     if not len(pairs):
         return groups
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     numbers, place = np.unique(groups, return_inverse=True)
-    one, other = place[pairs[:, 0]], place[pairs[:, 1]]
-    graph = coo_array((np.ones(len(pairs)), (one, other)), shape=(len(numbers), len(numbers)))
-    component = connected_components(graph, directed=False)[1]
-    first = np.full(component.max() + 1, np.iinfo(np.int64).max)
-    np.minimum.at(first, component, numbers)
-    result: NDArray[np.int64] = first[component][place]
+    component = components(len(numbers), place[pairs])
+    first = np.unique(component, return_index=True)[1]
+    result: NDArray[np.int64] = numbers[first][component][place]
     return result

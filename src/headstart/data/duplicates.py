@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.core.vectors import unit_rows
+from headstart.data.components import components
 from headstart.data.traits import FINGERPRINT_PX
 
 if TYPE_CHECKING:
@@ -290,9 +291,4 @@ class _Found:
 
     def _join(self, pairs: NDArray[np.int64]) -> None:
         """Give all images that the pairs join the same number."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        one, other = self.joined[pairs.T]
-        graph = coo_array((np.ones(len(pairs), bool), (one, other)), shape=(len(self.joined),) * 2)
-        self.joined = connected_components(graph, directed=False)[1][self.joined]
+        self.joined = components(len(self.joined), self.joined[pairs])[self.joined]

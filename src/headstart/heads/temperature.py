@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.heads.minimum import lowest
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -55,13 +57,8 @@ def fit_temperature(
     The loss is convex in the inverse of the temperature, so that there is one valley. The arguments are those of
     `smoothed_log_loss`.
     """
-    from scipy.optimize import minimize_scalar
-
     limit = float(np.log(LARGEST))
-    result = minimize_scalar(
-        lambda power: smoothed_log_loss(scores / np.exp(power), labels, weights),
-        bounds=(-limit, limit),
-        method="bounded",
-        options={"xatol": _PRECISION},
+    power = lowest(
+        lambda power: smoothed_log_loss(scores / np.exp(power), labels, weights), -limit, limit, precision=_PRECISION
     )
-    return float(np.exp(result.x))
+    return float(np.exp(power))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -38,13 +37,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     """
     table.require_classes()
     laps = finish.Laps()
-    # SciPy's optimiser takes half a second to import; the embedding pass, which mostly runs outside Python, hides it.
-    solver = threading.Thread(target=importlib.import_module, args=("scipy.optimize",), daemon=True)
-    solver.start()
     features, embedder, engine = embed(table, recipe, runtime)
     classes = features.table.require_classes()  # unreadable images may have taken a class away
     laps.lap("embed")
-    solver.join()
     parts = divide(features.table, features.digests, classes, recipe, traits=features.traits)
     findings = examine(
         features.table, features.digests, features.traits, features.matrix,
