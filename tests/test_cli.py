@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+import typer
 
+import headstart.cli
+from headstart.cli.main import COMMANDS
 from helpers import draw, headstart_cli, write_images
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +229,35 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_help_imports_no_command_and_a_command_no_other() -> None:
+    files = {name: where.partition(":")[0] for name, (where, _) in COMMANDS.items()}
+    for arguments, called in (["--help"], set()), (["recipes", "-q"], {"recipes"}), (["cache", "where"], {"cache"}):
+        code = (
+            "import sys\n"
+            "from headstart.cli.main import run\n"
+            f"assert run({arguments!r}) == 0\n"
+            f"print([name for name, file in {files}.items() if file in sys.modules])\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == str([*called])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_first_words_of_a_command_are_those_of_its_own_help(name: str) -> None:
+    where, words = COMMANDS[name]
+    module, attribute = where.split(":")
+    command = getattr(importlib.import_module(module), attribute)
+    own = command.info.help if isinstance(command, typer.Typer) else inspect.getdoc(command)
+    assert own.partition("\n\n")[0] == words
+    assert headstart_cli(name, "--help").out.startswith(f"Usage: headstart {name} ")
+
+
+def test_every_file_of_a_command_is_in_the_table() -> None:
+    folder = Path(headstart.cli.__file__).parent
+    defined = {path.stem for path in folder.glob("*.py") if f"\ndef {path.stem}(" in path.read_text(encoding="utf-8")}
+    assert defined - {"main"} == set(COMMANDS) - {"cache"}  # whose commands have names of their own
+
+
 def test_train_evaluate_and_predict_never_import_torch(shapes: Path, tmp_path: Path) -> None:
     shutil.copytree(shapes, tmp_path / "photos")
     code = (
@@ -241,13 +272,43 @@ def test_train_evaluate_and_predict_never_import_torch(shapes: Path, tmp_path: P
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_predict_imports_neither_scikit_learn_nor_scipy(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", [[], ["--json"], ["--format", "csv"]])
+def test_predict_imports_nothing_that_it_does_not_need(model: Path, tmp_path: Path, form: list[str]) -> None:
     draw("disc", 1).save(tmp_path / "one.png")
+    heavy = {"torch", "sklearn", "scipy", "jinja2", "sqlite3", "headstart.strategies", "headstart.checks",
+             "headstart.report", "headstart.backbones"}  # fmt: skip
+    heavy |= {"rich"} if form else set()  # which draws tables
     code = (
         "import sys\n"
         "from headstart.cli.main import run\n"
-        f"assert run(['predict', {str(model)!r}, 'one.png']) == 0\n"
-        "print(sorted({'torch', 'sklearn', 'scipy'} & set(sys.modules)))\n"
+        f"assert run(['predict', {str(model)!r}, 'one.png', *{form!r}]) == 0\n"
+        f"print(sorted({heavy!r} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_others_leave_to_the_end_is_done(tmp_path: Path) -> None:
+    """Handlers run, threads are waited for, what was printed arrives, and the code stays."""
+    code = (
+        "import atexit, logging, sys, tempfile, threading, time\n"
+        "from headstart.cli import main\n"
+        "atexit.register(lambda: print('handler'))\n"
+        "logging.basicConfig(filename='log', level='INFO')\n"
+        "kept = tempfile.TemporaryDirectory(dir='.')\n"
+        "def late():\n"
+        "    time.sleep(0.5); logging.info('late'); print('late')\n"
+        "def run(arguments):\n"
+        "    sys.stdout.write('words without an end ')\n"
+        "    if arguments: threading.Thread(target=late).start(); time.sleep(1)\n"
+        "    return 3\n"
+        "main.run = run\n"
+        "main.main(sys.argv[1:])\n"
+    )
+    for arguments, words in ([], ""), (["x"], "late\n"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (3, f"words without an end {words}handler\n", "")
+        assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert (tmp_path / "log").read_text() == "INFO:root:late\n"

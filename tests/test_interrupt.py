@@ -19,7 +19,7 @@ import headstart
 from headstart.cli import signals
 from headstart.core.errors import ImageError
 from headstart.core.options import Runtime
-from headstart.features.extract import each
+from headstart.features.pool import each
 from helpers import ENDS_WITHIN, headstart_cli, write_images
 
 # The program, with a mark on standard error at the moment of interest: in the pool's third image, or in the fit.

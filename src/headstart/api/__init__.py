@@ -1,13 +1,37 @@
-"""The verbs: one file each, and `run`, what a training gives."""
+"""The verbs: one file each, and `run`, what a training gives. A verb is imported when it is asked for."""
 
-from headstart.api.checking import check, check_page
-from headstart.api.comparing import Comparison, compare
-from headstart.api.evaluating import evaluate
-from headstart.api.explaining import explain
-from headstart.api.reading import load, read
-from headstart.api.reporting import comparison_page, draw_report
-from headstart.api.run import Run, refuse_existing
-from headstart.api.training import resume, train
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headstart.api.checking import check, check_page
+    from headstart.api.comparing import Comparison, compare
+    from headstart.api.evaluating import evaluate
+    from headstart.api.explaining import explain
+    from headstart.api.reading import load, read
+    from headstart.api.reporting import comparison_page, draw_report
+    from headstart.api.run import Run, refuse_existing
+    from headstart.api.training import resume, train
+
+# Name -> its file.
+_FILES = {
+    "Comparison": "comparing",
+    "Run": "run",
+    "check": "checking",
+    "check_page": "checking",
+    "compare": "comparing",
+    "comparison_page": "reporting",
+    "draw_report": "reporting",
+    "evaluate": "evaluating",
+    "explain": "explaining",
+    "load": "reading",
+    "read": "reading",
+    "refuse_existing": "run",
+    "resume": "training",
+    "train": "training",
+}
 
 __all__ = [
     "Comparison",
@@ -25,3 +49,11 @@ __all__ = [
     "resume",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILES:
+        raise AttributeError(f"module 'headstart.api' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"headstart.api.{_FILES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -14,7 +14,7 @@ from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
 from headstart.core.text import portable
 from headstart.data.table import ImageTable
-from headstart.features.extract import refuse_skipped
+from headstart.features.pool import refuse_skipped
 from headstart.features.thumbnails import Thumbnails
 from headstart.strategies.embed import embed
 from headstart.strategies.refusal import refusal

@@ -16,7 +16,7 @@ from headstart.core.spellings import twin_hint
 from headstart.core.text import counted, listed, quoted
 from headstart.data.table import ImageTable, Skipped
 from headstart.evaluation import Evaluation
-from headstart.features.extract import each, no_image, refuse_skipped
+from headstart.features.pool import each, no_image, refuse_skipped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,7 +21,7 @@ from headstart.core.options import Runtime
 from headstart.core.text import from_csv_cell, quoted
 from headstart.data.readers import Columns
 from headstart.data.table import ImageTable, Row
-from headstart.features.extract import each
+from headstart.features.pool import each
 
 if TYPE_CHECKING:
     from headstart.artifact.classifier import ImageLike

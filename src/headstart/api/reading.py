@@ -6,7 +6,6 @@ import dataclasses
 import os
 
 from headstart.artifact.classifier import Classifier
-from headstart.checks.decisions import apply
 from headstart.core.spellings import twin_notes
 from headstart.data import readers
 from headstart.data.table import ImageTable
@@ -34,7 +33,10 @@ def read(
         ('ants', 'bees')
     """
     table = readers.read(source, columns)
-    table = table if decisions is None else apply(table, decisions)
+    if decisions is not None:
+        from headstart.checks.decisions import apply
+
+        table = apply(table, decisions)
     return dataclasses.replace(table, notes=(*twin_notes(table.classes), *table.notes))
 
 

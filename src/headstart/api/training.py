@@ -18,7 +18,7 @@ from headstart.core.recipe import ClassWeight, Fit, Precision, Recipe
 from headstart.core.text import quoted
 from headstart.data import readers
 from headstart.data.table import ImageTable
-from headstart.features.extract import refuse_skipped
+from headstart.features.pool import refuse_skipped
 from headstart.strategies import unfinished
 from headstart.strategies.own import Own
 

@@ -19,7 +19,7 @@ from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
 from headstart.data.decode import decode, from_pil
 from headstart.data.storage import read_file
-from headstart.features.extract import each
+from headstart.features.pool import each
 from headstart.features.session import LazySession
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from headstart.core.vectors import unit_rows
 from headstart.data import decode as decoder
 from headstart.data.table import ImageTable
 from headstart.features.cache import FeatureCache
-from headstart.features.extract import each
+from headstart.features.pool import each
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -77,7 +77,7 @@ def explain(
     from headstart.core import marks
     from headstart.core.files import durable_write, make_folder
     from headstart.data.inputs import expand
-    from headstart.features.extract import refuse_skipped
+    from headstart.features.pool import refuse_skipped
 
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model, max_megapixels=max_megapixels)
@@ -132,7 +132,7 @@ def _explain(
     from headstart.core.errors import ImageError, SourceError
     from headstart.core.files import durable_write
     from headstart.data.table import Skipped
-    from headstart.features.extract import each
+    from headstart.features.pool import each
     from headstart.report.explanations import MAX_SHOWN, entry
 
     explained: list[_Explained] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import io
 import os
 import sys
@@ -10,44 +12,62 @@ from collections.abc import Sequence
 import typer
 
 from headstart import __version__
-from headstart.cli import (
-    backbones,
-    cache,
-    check,
-    compare,
-    demo,
-    evaluate,
-    explain,
-    messages,
-    predict,
-    recipes,
-    report,
-    signals,
-    streams,
-    train,
-    verify,
-)
+from headstart.cli import messages, signals, streams
+from headstart.cli.values import Command, Group
 
-app = typer.Typer(
-    name="headstart",
-    help="From a folder of labelled photos to one model file that can be trusted and shipped.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(train.train)
-app.command()(check.check)
-app.command()(compare.compare)
-app.command()(recipes.recipes)
-app.command()(predict.predict)
-app.command()(explain.explain)
-app.command()(evaluate.evaluate)
-app.command()(verify.verify)
-app.command()(report.report)
-app.command()(demo.demo)
-app.command()(backbones.backbones)
-app.add_typer(cache.app)
+# Command -> where it is, and the first words of its help. It is imported when it is called, so that `--help` is quick.
+COMMANDS = {
+    "train": (
+        "headstart.cli.train:train",
+        "Train a classifier, measure it on images it has not seen, and write a run folder with model.onnx.",
+    ),
+    "check": (
+        "headstart.cli.check:check",
+        "Look for duplicates, leaks, wrong labels, outliers, poor images and shortcuts; nothing is changed.",
+    ),
+    "compare": (
+        "headstart.cli.compare:compare",
+        "Train several ways on the same splits, and say which to use: or that the images cannot tell them apart.",
+    ),
+    "recipes": (
+        "headstart.cli.recipes:recipes",
+        "List the recipes that follow published tutorials, or print the settings of one.",
+    ),
+    "predict": (
+        "headstart.cli.predict:predict",
+        "Say which class each image belongs to, how probable that is, and whether it is like the training images.",
+    ),
+    "explain": (
+        "headstart.cli.explain:explain",
+        "Show where on each image the model finds what speaks for a class: a picture each, and a page with all.",
+    ),
+    "evaluate": (
+        "headstart.cli.evaluate:evaluate",
+        "Run a model file on labelled images and report its accuracy with intervals.",
+    ),
+    "verify": (
+        "headstart.cli.verify:verify",
+        "Run the golden images that travel in a model file, and compare with what its training machine computed.",
+    ),
+    "report": (
+        "headstart.cli.report:report",
+        "Draw the report of a run again, with the pictures that are still to be found.",
+    ),
+    "demo": (
+        "headstart.cli.demo:demo",
+        "Write a real image set, and train, evaluate and predict on it with the commands you would type.",
+    ),
+    "backbones": (
+        "headstart.cli.backbones:backbones",
+        "List the pretrained networks, or show the layers of one.",
+    ),
+    "cache": (
+        "headstart.cli.cache:app",
+        "Where embeddings are kept, how much they take, and how to clear them.",
+    ),
+}
+# Objects that are made before Python looks for garbage; its own 700 has it look 150 times while packages are imported.
+GARBAGE_AFTER = 20_000
 
 
 def _version(value: bool) -> None:
@@ -56,16 +76,42 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def options(
+def _options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """From a folder of labelled photos to one model file that can be trusted and shipped."""
 
 
+def program(called: str | None) -> typer.Typer:
+    """The program, with the one command that is called; of the others it knows the names and the first words."""
+    app = typer.Typer(
+        name="headstart",
+        cls=Group,
+        help="From a folder of labelled photos to one model file that can be trusted and shipped.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for name, (where, words) in COMMANDS.items():
+        module, attribute = where.split(":")
+        command = getattr(importlib.import_module(module), attribute) if name == called else _not_called
+        if isinstance(command, typer.Typer):
+            app.add_typer(command)
+        else:
+            app.command(name, cls=Command, help=None if name == called else words)(command)
+    return app
+
+
+def _not_called() -> None:
+    """Stands for a command that is not imported."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 our fault, 2 bad usage or input, 3 some images unread, 130 interrupted."""
     signals.install()
+    gc.set_threshold(GARBAGE_AFTER)
     for stream in ("stdout", "stderr"):  # None where the caller has closed it
         if getattr(sys, stream) is None:
             setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  for as long as we run
@@ -83,8 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. Every error has been told when this returns."""
+    called = next((one for one in arguments if not one.startswith("-")), None)  # the options before it take no values
     try:
-        code = app(args=list(arguments), prog_name="headstart", standalone_mode=False)
+        code = program(called)(args=list(arguments), prog_name="headstart", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001  the one place where every error is put into words
         return messages.tell(error, as_json="--json" in arguments)
     return code if isinstance(code, int) else 0

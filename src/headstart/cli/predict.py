@@ -102,7 +102,7 @@ def predict(
     from headstart.cli.output import Output
     from headstart.core.errors import OptionError
     from headstart.data.inputs import expand
-    from headstart.features.extract import refuse_skipped
+    from headstart.features.pool import refuse_skipped
 
     if json and format is not Format.table:
         raise OptionError(f"--json and --format {format} exclude each other.", "Choose one of them.")
@@ -180,7 +180,7 @@ def _sets(classifier: Classifier, coverage: float, *, allow_empty: bool) -> dict
 def _predict(classifier: Classifier, table: ImageTable, wanted: Wanted, runtime: Runtime) -> Predicted:
     from headstart.core.errors import ImageError, SourceError
     from headstart.core.text import quoted
-    from headstart.features.extract import each
+    from headstart.features.pool import each
 
     def work(index: int) -> Prediction:
         result = classifier.run_file(table.storage.read(table.rows[index].path))

@@ -10,7 +10,8 @@ from headstart.data.decode import decode
 from headstart.data.table import ImageTable, Skipped
 from headstart.data.traits import Traits, measure
 from headstart.features.cache import FeatureCache
-from headstart.features.extract import each, no_image, refuse_skipped, traits_key
+from headstart.features.extract import traits_key
+from headstart.features.pool import each, no_image, refuse_skipped
 
 
 def scan(

@@ -20,7 +20,7 @@ from headstart.data.table import ImageTable
 from headstart.evaluation.comparison import LEVEL, design_effect, holm, mcnemar, score_interval, swap_test
 from headstart.evaluation.intervals import NORMAL_95
 from headstart.evaluation.metrics import negative_log_likelihood
-from headstart.features.extract import each
+from headstart.features.pool import each
 from headstart.features.session import LazySession
 from headstart.heads import linear
 from headstart.strategies.choices.evidence import Ground, evidence_recipe, lay, paired_test, sample, standard_error

@@ -1,0 +1,75 @@
+"""The pool of workers, each of which takes one image at a time; and what becomes of files that cannot be used."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from headstart.core.errors import ImageError, InputError, SourceError
+from headstart.core.options import Runtime
+from headstart.core.text import counted, quoted
+from headstart.data.table import ImageTable
+
+T = TypeVar("T")
+# Images in flight for each worker: enough that no worker waits, few enough that memory stays flat.
+AHEAD = 4
+
+
+def each(count: int, work: Callable[[int], T], runtime: Runtime, stage: str) -> Iterator[tuple[int, T | ImageError]]:
+    """Call `work` with 0..count-1 in the pool of workers, and give the results in this order.
+
+    An `ImageError` is a result; any other error, and an interruption, ends the pool at once.
+    """
+
+    def guarded(index: int) -> T | ImageError:
+        try:
+            return work(index)
+        except ImageError as error:
+            return error
+
+    with runtime.progress.stage(stage, count) as advance, _pool(runtime.workers) as pool:
+        waiting: deque[tuple[int, Future[T | ImageError]]] = deque()
+        for index in range(count):
+            waiting.append((index, pool.submit(guarded, index)))
+            if len(waiting) >= AHEAD * runtime.workers:
+                done, future = waiting.popleft()
+                yield done, future.result()
+                advance(1)
+        for done, future in waiting:
+            yield done, future.result()
+            advance(1)
+
+
+def refuse_skipped(table: ImageTable, runtime: Runtime) -> None:
+    """With `--strict`, a file that cannot be used is an error.
+
+    Raises:
+        SourceError: There is one.
+    """
+    if runtime.strict and (unusable := table.unusable):
+        first = unusable[0]
+        raise SourceError(
+            f"{counted(len(unusable), 'file')} cannot be used; the first is {quoted(first.path)}: {first.reason}.",
+            "Mend or remove it, or run without --strict to skip and count such files.",
+        )
+
+
+def no_image(table: ImageTable) -> InputError:
+    """The error for a source of which no image can be read."""
+    first = table.skipped[0]
+    return SourceError(
+        f"None of the {counted(len(table.skipped), 'file')} in {quoted(table.source)} can be used; "
+        f"the first is {quoted(first.path)}: {first.reason}."
+    )
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="headstart")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
