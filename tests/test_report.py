@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -514,3 +515,54 @@ def test_thumbnails_come_from_the_cache(shapes: Path, cache: Path) -> None:
     with Thumbnails(table, run.fitted.digests, cache, 64) as thumbnails:
         assert all(thumbnails.small(row) for row in range(len(table)))
     assert traits_key(LITE0_ENOUGH_PX) != traits_key(448)
+
+
+def pages(templates: Path) -> str:
+    """What a process of its own draws with the templates of a folder, and how many of them it compiled."""
+    code = f"""if True:
+        import jinja2, pathlib
+        from headstart.report import compiled
+        made = []
+        class Environment(jinja2.Environment):
+            def _generate(self, *rest, **named):
+                made.append(1)
+                return super()._generate(*rest, **named)
+        templates = pathlib.Path({str(templates)!r})
+        environment = Environment(
+            loader=jinja2.FileSystemLoader(templates), bytecode_cache=compiled.Compiled(templates))
+        print(environment.get_template("page").render(name="<b>"), len(made))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=WRITES)
+    return done.stdout.strip()
+
+
+WRITES = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+
+
+def test_templates_are_compiled_once(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("{% include 'part' %}!")
+    (tmp_path / "part").write_text("Hello {{ name }}")
+    assert pages(tmp_path) == "Hello <b>! 2"
+    assert pages(tmp_path) == "Hello <b>! 0"
+    (tmp_path / "part").write_text("Farewell {{ name }}")
+    assert pages(tmp_path) == "Farewell <b>! 1"
+    assert pages(tmp_path) == "Farewell <b>! 0"
+
+
+def test_a_compiled_template_that_is_damaged_is_compiled_anew(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("Hello {{ name }}")
+    assert pages(tmp_path) == "Hello <b> 1"
+    (kept,) = (tmp_path / "__pycache__").iterdir()
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[:40], whole[:-1], whole[:50] + bytes([whole[50] ^ 1]) + whole[51:], whole + b"x"):
+        kept.write_bytes(damaged)
+        assert pages(tmp_path) == "Hello <b> 1"
+        assert kept.read_bytes() == whole
+
+
+def test_a_folder_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("Hello {{ name }}")
+    (tmp_path / "__pycache__").write_text("in the way")
+    for _ in range(2):
+        assert pages(tmp_path) == "Hello <b> 1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["__pycache__", "page"]

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import math
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.core import marks
@@ -48,12 +49,16 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
+    from headstart.report.compiled import Compiled
+
+    folder = resources.files("headstart.report") / "templates"
     environment = Environment(
         loader=PackageLoader("headstart.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=Compiled(folder) if isinstance(folder, Path) else None,  # not where it is part of a zip file
         # Hidden characters, such as those that turn the direction of text, and bytes that are not UTF-8.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
