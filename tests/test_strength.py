@@ -148,3 +148,28 @@ def test_no_kernel_of_the_matrix_products_moves_the_choice() -> None:
             assert (one["strength"], one["whitening"]) == (first[name]["strength"], first[name]["whitening"])
             assert abs(one["right"] - first[name]["right"]) <= 1
             assert one["log_loss"] == pytest.approx(first[name]["log_loss"], rel=0.02)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_folds_that_do_not_decide_are_predicted_all_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels, folds, *_ = made(name)
+    classes = int(labels.max()) + 1
+    whole = linear.cross_validate(x, labels, folds, classes=classes)
+    done: list[int] = []
+    monkeypatch.setattr(strength, "DECIDING", 70)
+    part = linear.cross_validate(x, labels, folds, classes=classes, advance=done.append)
+    assert strength._enough([int((folds == fold).sum()) for fold in range(5)]) < 5
+    assert sum(done) == linear.steps(folds)
+    assert np.array_equal(part.rows, whole.rows)
+    if (part.strength, part.whitening) == (whole.strength, whole.whitening):
+        assert np.allclose(part.probabilities, whole.probabilities, atol=2e-3)
+    # Fewer images decide, so another penalty may be taken; it is none that does much worse on all of them.
+    truth = np.arange(len(labels)), labels
+    losses = [-np.log(np.maximum(one.probabilities[truth], 1e-9)).mean() for one in (part, whole)]
+    assert losses[0] <= 1.1 * losses[1] + 0.01
+
+
+def test_how_many_folds_decide() -> None:
+    assert strength._enough([300] * 5) == 5  # 1,500 images: all of them
+    assert strength._enough([1000] * 5) == 2
+    assert strength._enough([2000] * 5) == 1

@@ -13,7 +13,7 @@ with ants and bees it raises it, and is not taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,6 +34,8 @@ ERRORS = 1.0  # standard errors of the gain that the gain must exceed
 LEAST_GAIN = 0.01  # and of the loss
 # More images than this change the chosen strength no more; they would only cost time.
 SELECTION_LIMIT = 10_000
+# Nor do more folds than hold as many images: the others are fitted with the chosen penalty alone.
+DECIDING = 2_000
 
 
 class Chosen(NamedTuple):
@@ -61,10 +63,8 @@ class Chosen(NamedTuple):
 class _Tried(NamedTuple):
     power: int
     whitening: float
-    scores: NDArray[np.float64]  # (M, C), before the temperature
-    temperature: float
-    losses: NDArray[np.float64]  # of each row, (M,), after it
-    found: list[softmax.Solution]  # of each fold
+    losses: NDArray[np.float64]  # of each row of the folds that decide, after the temperature
+    found: list[softmax.Solution]  # of each of these folds
 
 
 def choose(
@@ -88,53 +88,91 @@ def choose(
         pool: Threads, of which each fold takes one.
         advance: Called with the number of steps done, `ATTEMPTS` for each fold in all.
     """
-    steps = ATTEMPTS * len(np.unique(folds))
     rows = _some(labels, classes)
     if len(rows) < len(z):
         z, labels, folds, weights = z[rows], labels[rows], folds[rows], weights[rows]
     splits = [(folds != fold, folds == fold) for fold in np.unique(folds)]
+    deciding = splits[: _enough([int(outside.sum()) for _, outside in splits])]
+    decide = np.any([outside for _, outside in deciding], axis=0)
+    steps, done = ATTEMPTS * len(splits), 0
 
-    def attempt(power: int, whitening: float, before: _Tried | None) -> _Tried:
-        factors = whitening_factors(z, whitening)
-        x = z * factors
+    def solved(
+        power: int, whitening: float, fits: Sequence[NDArray[np.bool_]], starts: Sequence[softmax.Solution | None]
+    ) -> list[softmax.Solution]:
+        nonlocal done
+        x = z * whitening_factors(z, whitening)
 
-        def solve(fold: int) -> softmax.Solution:
-            learn, start = splits[fold][0], None if before is None else before.found[fold]
+        def solve(learn: NDArray[np.bool_], start: softmax.Solution | None) -> softmax.Solution:
             return softmax.solve(
-                x[learn],
-                labels[learn],
-                classes=classes,
-                strength=10.0**power,
-                sample_weight=weights[learn],
+                x[learn], labels[learn], classes=classes, strength=10.0**power, sample_weight=weights[learn],
                 start=start,
-            )
+            )  # fmt: skip
 
         found = []
-        for one in pool.map(solve, range(len(splits))):
+        for one in pool.map(solve, fits, starts):
             found.append(one)
+            done += 1
             advance(1)
-        scores = np.empty((len(z), classes))
-        for (_, outside), one in zip(splits, found, strict=True):
-            scores[outside] = x[outside] @ one.weights + one.bias
-        temperature = fit_temperature(scores, labels, weights)
-        return _Tried(power, whitening, scores, temperature, smoothed_losses(scores / temperature, labels), found)
+        return found
+
+    def attempt(power: int, whitening: float, before: _Tried | None) -> _Tried:
+        starts = [None] * len(deciding) if before is None else before.found
+        found = solved(power, whitening, [learn for learn, _ in deciding], starts)
+        scores = _scores(z, whitening, deciding, found, classes)[decide]
+        temperature = fit_temperature(scores, labels[decide], weights[decide])
+        losses = smoothed_losses(scores / temperature, labels[decide])
+        return _Tried(power, whitening, losses, found)
 
     best, whitened = (attempt(POWERS[0], whitening, None) for whitening in (0.0, WHITENING))
-    if pays(best.losses, whitened.losses, weights):
+    if pays(best.losses, whitened.losses, weights[decide]):
         best = whitened
-    tried = 2
+    stronger: _Tried | None = None
     for power in POWERS[1:]:
         weaker = attempt(power, best.whitening, best)
-        tried += 1
-        if not pays(best.losses, weaker.losses, weights):
+        if not pays(best.losses, weaker.losses, weights[decide]):
             break
-        best = weaker
-    advance(steps - tried * len(splits))
-    start = softmax.Solution(
-        np.mean([one.weights for one in best.found], axis=0), np.mean([one.bias for one in best.found], axis=0), True
+        stronger, best = best, weaker
+    others = [learn for learn, _ in splits[len(deciding) :]]
+    # From a solution with a stronger penalty the way is a third of that from one of other rows with the same.
+    start = stronger and _mean(stronger.found)
+    found = best.found + solved(best.power, best.whitening, others, [start] * len(others))
+    advance(steps - done)
+    scores = _scores(z, best.whitening, splits, found, classes)
+    temperature = fit_temperature(scores, labels, weights)
+    loss = float(np.average(smoothed_losses(scores / temperature, labels), weights=weights))
+    return Chosen(10.0**best.power, loss, temperature, rows, scores, _mean(found), best.whitening)
+
+
+def _enough(sizes: Sequence[int]) -> int:
+    """How many of the folds hold `DECIDING` images; all where they do not hold so many together."""
+    held = 0
+    for number, size in enumerate(sizes, 1):
+        held += size
+        if held >= DECIDING:
+            return number
+    return len(sizes)
+
+
+def _scores(
+    z: NDArray[np.float32],
+    whitening: float,
+    splits: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+    found: Sequence[softmax.Solution],
+    classes: int,
+) -> NDArray[np.float64]:
+    """Scores (N, C) of the rows outside of each fit; those of no fold are 0."""
+    x = z * whitening_factors(z, whitening)
+    scores = np.zeros((len(z), classes))
+    for (_, outside), one in zip(splits, found, strict=True):
+        scores[outside] = x[outside] @ one.weights + one.bias
+    return scores
+
+
+def _mean(found: Sequence[softmax.Solution]) -> softmax.Solution:
+    """Between the solutions of the folds, where that of all rows is near."""
+    return softmax.Solution(
+        np.mean([one.weights for one in found], axis=0), np.mean([one.bias for one in found], axis=0), True
     )
-    loss = float(np.average(best.losses, weights=weights))
-    return Chosen(10.0**best.power, loss, best.temperature, rows, best.scores, start, best.whitening)
 
 
 def pays(losses: NDArray[np.float64], weaker: NDArray[np.float64], weights: NDArray[np.float32]) -> bool:
