@@ -272,18 +272,18 @@ def run_of(seconds: dict[str, float], details: dict[str, Any], **settings: Any) 
 
 def test_words_on_a_probe() -> None:
     run = run_of({"embed": 8.1, "fit": 3.6, "evaluate": 0.1}, {"embedded": 1797, "from_cache": 0})
-    assert _work(run) == ["Embedded 1,797 (0 from the cache) in 8.1 s, fitted in 3.6 s, 50.0 s in all"]
+    assert _work(run, 50.0) == ["Embedded 1,797 (0 from the cache) in 8.1 s, fitted in 3.6 s, 50.0 s in all"]
 
 
 def test_words_on_a_training() -> None:
     details = {"epochs": 10, "best_epoch": 7, "images_per_second": 61.3, "device": "cpu", "stopped": None, "lr": 3e-4}
     run = run_of({"train": 41.2, "evaluate": 1.0}, details, strategy="finetune")
-    assert _work(run) == ["Trained 10 epochs in 41.2 s on cpu (61 images/s), best was epoch 7; 50.0 s in all"]
+    assert _work(run, 50.0) == ["Trained 10 epochs in 41.2 s on cpu (61 images/s), best was epoch 7; 50.0 s in all"]
     run = run_of(
         {"embed": 2.0, "train": 41.2}, {**details, "embedded": 300, "stopped": "patience"},
         strategy="finetune", lr="auto", patience=3,
     )  # fmt: skip
-    assert _work(run) == [
+    assert _work(run, 50.0) == [
         "Embedded 300 (0 from the cache) in 2.0 s",
         "Trained 10 epochs in 41.2 s on cpu (61 images/s) at the rate 0.0003, best was epoch 7, "
         "stopped after 3 epochs without a better one; 50.0 s in all",
@@ -291,10 +291,10 @@ def test_words_on_a_training() -> None:
 
 
 def test_words_where_little_is_known() -> None:
-    assert _work(run_of({}, {})) == ["50.0 s in all"]
+    assert _work(run_of({}, {}), 50.0) == ["50.0 s in all"]
     start = run_of({}, {"epochs": 2, "best_epoch": 0}, strategy="finetune")
-    assert _work(start) == ["Trained 2 epochs, best was the start; 50.0 s in all"]
-    assert _work(run_of({}, {"epochs": 1}, strategy="scratch")) == ["Trained 1 epoch; 50.0 s in all"]
+    assert _work(start, 50.0) == ["Trained 2 epochs, best was the start; 50.0 s in all"]
+    assert _work(run_of({}, {"epochs": 1}, strategy="scratch"), 50.0) == ["Trained 1 epoch; 50.0 s in all"]
 
 
 @pytest.mark.parametrize("kind", [ExtraError, DeviceError, TrainingError])

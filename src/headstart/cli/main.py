@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import typer
 
 from headstart import __version__
-from headstart.cli import messages, signals, streams
+from headstart.cli import clock, messages, signals, streams
 from headstart.cli.values import Command, Group
 
 # Command -> where it is, and the first words of its help. It is imported when it is called, so that `--help` is quick.
@@ -129,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. Every error has been told when this returns."""
+    clock.begin()
     called = next((one for one in arguments if not one.startswith("-")), None)  # the options before it take no values
     try:
         code = program(called)(args=list(arguments), prog_name="headstart", standalone_mode=False)

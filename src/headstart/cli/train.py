@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headstart.cli import options, signals
+from headstart.cli import clock, options, signals
 from headstart.cli import training_options as settings
 from headstart.cli.folders import default_folder
 from headstart.cli.messages import DONE, SOME_SKIPPED
@@ -172,7 +172,9 @@ def train(
     with _full_disk_told(folder):
         folder = run.save(folder, overwrite=overwrite, report=not no_report, runtime=runtime)
     _show(output, run, folder, source or run.fitted.table.source, told)
-    output.document({"run": str(folder), **run.as_dict()})
+    record = run.as_dict()
+    record["seconds"]["process"] = round(clock.seconds(), 3)
+    output.document({"run": str(folder), **record})
     return SOME_SKIPPED if run.fitted.table.unusable else DONE
 
 
@@ -263,7 +265,7 @@ def _show(output: Output, run: Run, folder: Path, source: str, told: Sequence[st
     images = counted(len(fitted.table), "image")
     sizes = ", ".join(f"{sum(by_class.values()):,} {part}" for part, by_class in fitted.counts.items())
     output.say(f"{images} of {counted(len(fitted.classes), 'class', 'classes')} in {quoted(source)}: {sizes}")
-    for line in _work(run):
+    for line in _work(run, clock.seconds()):
         output.say(line)
     output.say()
     if run.evaluation.split == "cross-validation":
@@ -281,8 +283,13 @@ def _show(output: Output, run: Run, folder: Path, source: str, told: Sequence[st
     output.say(f"Next:  headstart predict {shlex.quote(str(model))} PHOTO")
 
 
-def _work(run: Run) -> list[str]:
-    """What was done and how long it took, in one or two lines; what a strategy has not done is left out."""
+def _work(run: Run, total_seconds: float) -> list[str]:
+    """What was done and how long it took, in one or two lines; what a strategy has not done is left out.
+
+    Args:
+        run: What was trained and saved.
+        total_seconds: Of the whole process so far.
+    """
     details, seconds = run.fitted.details, run.seconds
     parts = []
     if "embedded" in details and "embed" in seconds:
@@ -290,7 +297,7 @@ def _work(run: Run) -> list[str]:
         parts.append(f"Embedded {details['embedded']:,} ({cached:,} from the cache) in {seconds['embed']:.1f} s")
     if "fit" in seconds:
         parts.append(f"fitted in {seconds['fit']:.1f} s")
-    total = f"{seconds['total']:.1f} s in all"
+    total = f"{total_seconds:.1f} s in all"
     if "epochs" not in details:
         return [", ".join([*parts, total])]
     return [*([", ".join(parts)] if parts else []), f"{_training(run)}; {total}"]
