@@ -66,7 +66,7 @@ BACKBONES = {
         parameters=3_371_008,
         licence="Apache-2.0",
         digest="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        version=2,
+        version=3,
     ),
 }
 

