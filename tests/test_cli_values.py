@@ -28,6 +28,9 @@ LINES = [
         ("predict", "m|a|--workers|0"), ("predict", "m|a|--workers|257"), ("predict", "m|--|-a"), ("predict", "m||"),
         ("check", "photos|--html|x.html"), ("compare", "photos|--strategies|probe,finetune"), ("report", "runs/x"),
         ("explain", "m|a|--top|1"), ("evaluate", "m|photos|--json"), ("verify", "m"), ("verify", ""),
+        ("train", "p|--out|."), ("train", "p|--out|/dev/null|--root|../x"), ("train", "p|--out|"),
+        ("train", "p|--out|-"),
+        ("train", "p|--out|a/../b//c/|--resume|~"), ("train", "p|--out|\0"), ("train", "p|--out|\udcff"),
         ("demo", "digits"), ("demo", ""), ("recipes", ""), ("recipes", "x|-q"), ("backbones", "show|resnet18"),
     ]
 ]  # fmt: skip
@@ -42,6 +45,8 @@ def parsed(name: str, line: list[str], cls: type[TyperCommand]) -> tuple[Any, ..
     try:
         with command.make_context(name, list(line)) as context:
             return {key: (type(value), value) for key, value in context.params.items()}, context.args
+    except ValueError as error:
+        return type(error), str(error)
     except typer.BadParameter.__mro__[2] as error:
         return type(error), error.format_message(), error.exit_code
 
@@ -56,7 +61,7 @@ def test_what_needs_no_converting_is_read_without_pydantic() -> None:
         "import sys\n"
         "from headstart.cli.main import run\n"
         "assert run(['predict', 'nowhere.onnx', 'a.jpg', '--strict']) == 2\n"
-        "assert run(['train', 'nowhere', '--strategy', 'probe', '-q']) == 2\n"
+        "assert run(['train', 'nowhere', '--strategy', 'probe', '-q', '--out', 'x']) == 2\n"
         "assert run(['--version']) == run(['cache', '--help']) == 0\n"
         "assert 'pydantic' not in sys.modules\n"
     )

@@ -5,6 +5,8 @@ Anything else, a number that is given or a value that is missing, is typer's to 
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -36,17 +38,26 @@ class _Process:
     def __init__(self, parameter: Any) -> None:
         self._parameter, self._convert = parameter, parameter.process_value
         self._one = parameter.nargs == 1 and not parameter.multiple
-        parsed = parameter.type_descriptor.parameter_info.parser is not None
-        self._kind = None if parsed else parameter.type_descriptor.annotation
+        asked = parameter.type_descriptor.parameter_info
+        self._kind = None if asked.parser else parameter.type_descriptor.annotation
+        self._any_path = not (asked.exists or asked.resolve_path or asked.allow_dash or asked.writable)
+        self._any_path &= asked.file_okay and asked.dir_okay
 
     def __call__(self, context: Any, value: Any) -> Any:
         parameter = self._parameter
         if self._one:
             as_it_is = value is parameter.default and not (value is None and parameter.required)
-            if not as_it_is and not (self._kind is str and type(value) is str):
+            if self._kind is Path and self._any_path and type(value) is str and _may_be_read(value):
+                value = Path(value)
+            elif not as_it_is and not (self._kind is str and type(value) is str):
                 return self._convert(context, value)
         elif self._kind == list[str] and value and all(type(one) is str for one in value):
             value = list(value)
         else:
             return self._convert(context, value)
         return parameter.callback(context, parameter, value) if parameter.callback else value
+
+
+def _may_be_read(path: str) -> bool:
+    """Whether there is nothing, or something that can be read: typer refuses the rest."""
+    return "\0" not in path and (not os.path.exists(path) or os.access(path, os.R_OK))  # noqa: PTH110  as it is spelled
