@@ -17,7 +17,7 @@ def beside_each_other(monkeypatch):
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
-        if name in {"common", "finetune", "strategies", "ants_bees", "equal_seconds", "gain", "made_sets"}:
+        if name in {"common", "finetune", "strategies", "ants_bees", "equal_seconds", "gain", "made_sets", "limits"}:
             del sys.modules[name]
 
 
@@ -237,3 +237,37 @@ def test_a_row_speaks_of_fine_tuning_less_the_probe():
     assert (row["epochs"], row["seconds"], row["verdict"]) == ("4 of 5", "100", "finetune")
     record["details"]["best_epoch"] = 0
     assert dict(zip(gain.HEADER, gain.row_of(record), strict=True))["epochs"] == "the start, of 5"
+
+
+def test_imports_are_read_from_what_python_prints():
+    import limits
+
+    text = (
+        "import time: self [us] | cumulative | imported package\n"
+        "import time:       120 |        320 |   numpy._core.multiarray\n"
+        "import time:        80 |        400 | numpy\n"
+        "Note: words of the program | 3 | x\n"
+        "import time:         5 |          5 |     _json\n"
+    )
+    assert list(limits.imported(text)) == [(120, "numpy._core.multiarray"), (80, "numpy"), (5, "_json")]
+
+
+def test_commands_are_told_beside_their_floor_and_beside_before():
+    import limits
+
+    def done(seconds, cpu_seconds, said=None):
+        return limits.Process(seconds, cpu_seconds, 100.0, 0.05, said or {})
+
+    measured = {
+        ("now", "first train"): [done(5.0, 8.0), done(4.0, 6.0), done(9.0, 7.0)],
+        ("before", "first train"): [done(8.0, 14.0)] * 3,
+        ("floor", "first train"): [done(9.9, 9.9, {"seconds": 2.5})] * 3,  # which says itself how long its work took
+        ("now", "predict"): [done(0.5, 0.5)],
+        ("floor", "predict"): [done(0.4, 0.4)],
+    }
+    told = limits.processes(measured, ["first train", "predict"])
+    assert told["first train"]["now"] == {"seconds": 5.0, "cpu_seconds": 7.0, "other_load": 0.05}
+    row = limits.row("first train", told["first train"])
+    assert row == ("first train", "5.00", "7.00", "8.00", "14.00", "0.62", "0.50", "2.50", "2.00", "5 %")
+    row = limits.row("predict", told["predict"])
+    assert row == ("predict", "0.50", "0.50", "", "", "", "", "0.40", "1.25", "5 %")
