@@ -367,6 +367,20 @@ def test_other_files_are_told_what_to_do(tmp_path: Path, name: str, words: str) 
     assert words in (caught.value.hint or "")
 
 
+def test_archives_inside_an_archive(tmp_path: Path) -> None:
+    error = refused(tmp_path, {"a/one.zip": b"PK", "a/two.tar.gz": b"x"})
+    assert "holds 2 archives, not images: 'a/one.zip', 'a/two.tar.gz'" in error.message
+
+
+def test_a_class_whose_images_cannot_be_read_is_not_hidden(tmp_path: Path) -> None:
+    write_images(tmp_path, {"disc": 4})
+    (tmp_path / "noise").mkdir()
+    for number in range(4):
+        (tmp_path / "noise" / f"{number}.jpg").write_bytes(b"nothing")
+    with pytest.raises(SourceError, match=r"only the class 'disc'; 4 files not used, the first 'noise/0.jpg'"):
+        headstart.train(tmp_path)
+
+
 # --- tar files --------------------------------------------------------------------------------------------------------
 
 

@@ -321,3 +321,25 @@ def test_a_list_trains_as_its_folder_does(tmp_path: Path) -> None:
     assert by_list.fitted.held_out.probabilities.tolist() == by_folder.fitted.held_out.probabilities.tolist()
     assert [row.label for row in by_list.fitted.table.rows] == [row.label for row in by_folder.fitted.table.rows]
     assert by_list.skipped == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "there"),
+    [("cat/1.jpg", "cat/1.JPG"), ("cat/Caf\u00e9 1.jpg", "cat/Cafe\u0301 1.jpg"), ("cat/a%20b.jpg", "cat/a b.jpg")],
+)
+def test_names_that_a_program_has_changed(tmp_path: Path, written: str, there: str) -> None:
+    for name in (there, "dog/2.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    table = read(tmp_path, f"path,label\n{written},cat\n")
+    assert [row.path for row in table.rows] == [there]
+    assert "1 path was found elsewhere than written" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    "header", ["label," + ",".join(f"pixel{i}" for i in range(784)), "emotion,pixels,Usage", "label,1x1,1x2"]
+)
+def test_a_list_of_pixels_is_told_so(tmp_path: Path, header: str) -> None:
+    row = ",".join("0" for _ in header.split(","))
+    with pytest.raises(SourceError, match="holds the pixels of images, and no paths"):
+        read(tmp_path, f"{header}\n{row}\n")

@@ -35,6 +35,7 @@ _SIGNATURES = (
     (0, b"qoif", "QOI", _AS_PNG),
     (0, b"DDS \x7c\0\0\0", "a DirectDraw texture (DDS)", _AS_PNG),
     (0, b"\xabKTX ", "a texture (KTX)", _AS_PNG),
+    (0, b"\x93NUMPY", "a NumPy array (NPY)", _AS_PNG),
     (0, b"farbfeld", "farbfeld", _AS_PNG),
     (0, b"FLIF", "FLIF", _AS_PNG),
     (0, b"BPG\xfb", "BPG", _AS_PNG),

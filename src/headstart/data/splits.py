@@ -110,7 +110,7 @@ def deal_folds(
             return result
     raise SourceError(
         "The groups mix the classes so that no fold can be held out without taking a class away.",
-        "Make the groups smaller, or give train and val splits.",
+        "Make the groups smaller; or divide the images into train and val yourself, where they are not.",
     )
 
 

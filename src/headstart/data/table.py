@@ -142,7 +142,7 @@ class ImageTable:
         if len(counts) < 2:
             found = f"only the class {quoted(next(iter(counts)))}" if counts else "no labelled image"
             raise SourceError(
-                f"{quoted(self.source)} holds {found}; a classifier needs at least two classes.",
+                f"{quoted(self.source)} holds {found}{self.unused()}. A classifier needs at least two classes.",
                 "Put each class in a folder of its own, named after it, or give a manifest with path,label.",
             )
         least = 2 if set(self.splits) - {"train"} else MIN_IMAGES

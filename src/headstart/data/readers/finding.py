@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from headstart.core.errors import SourceError
 from headstart.core.text import counted, listed, quoted
@@ -33,8 +35,8 @@ def find(
 ) -> Found:
     """Match the paths of a list with the files that are there, where most are not there as they are written.
 
-    A path is taken for the one file whose own path ends in it, with or without a suffix; of paths from another machine
-    the folders at the beginning are left out, as many as it takes.
+    A path is taken for the one file whose own path ends in it, with or without a suffix, or in other case, Unicode form
+    or percent escapes; of paths from another machine the folders at the beginning are left out, as many as it takes.
 
     Args:
         paths: As the list writes them.
@@ -50,17 +52,20 @@ def find(
         return Found({})
     if not (files := list_files()):
         return Found({})
-    exact, without_suffix = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    exact, without_suffix, folded = (defaultdict[str, list[str]](list) for _ in range(3))
     for file in files:
-        exact[file.rsplit("/", 1)[-1]].append(file)
-        without_suffix[file.rsplit("/", 1)[-1].rpartition(".")[0]].append(file)
+        last = file.rsplit("/", 1)[-1]
+        exact[last].append(file)
+        without_suffix[last.rpartition(".")[0]].append(file)
+        folded[_folded(last)].append(file)
     matched: dict[str, str] = {}
     several: dict[str, list[str]] = {}
     for path in dict.fromkeys(paths):
         parts = [part for part in _DRIVE.sub("", path.strip().replace("\\", "/")).split("/") if part not in {"", "."}]
         if not parts:
             continue
-        candidates = exact.get(parts[-1]) or without_suffix.get(parts[-1]) or []
+        last = parts[-1]
+        candidates = exact.get(last) or without_suffix.get(last) or folded.get(_folded(last)) or []
         best = _longest_tail(parts, candidates)
         if len(best) == 1:
             matched[path] = best[0]
@@ -81,6 +86,11 @@ def find(
             f"Name their folder with --root: {' or '.join(folders) if folders else 'FOLDER'} inside that of the list.",
         )
     return Found({})
+
+
+def _folded(name: str) -> str:
+    """A name without what programs change of it: case, Unicode form, characters as percent escapes."""
+    return unicodedata.normalize("NFC", unquote(name)).casefold()
 
 
 def _longest_tail(parts: list[str], candidates: list[str]) -> list[str]:

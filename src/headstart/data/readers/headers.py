@@ -39,6 +39,8 @@ _LIKE_GROUPS = re.compile(
 _VALIDATES = {"is_valid", "is_val", "is_validation"}  # fastai's: true for the images of val
 _TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 _ONE_HOT = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+_PIXEL = re.compile(r"pixels?_?\d*|\d+x\d+|px_?\d+")  # Kaggle's digits and faces
+_MANY_PIXELS = 16
 _LOOK_LIKE_IMAGES = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|heic|heif|avif|jp2|p[abgnp]m|tga|jxl)$", re.IGNORECASE)
 
 
@@ -106,6 +108,12 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
     if path is None and records.header and (is_file(fields[0]) or _LOOK_LIKE_IMAGES.search(fields[0])):
         return _without_header(records, where)
     if path is None:
+        pixels = [field for field in fields if _PIXEL.fullmatch(_plain(field))]
+        if len(pixels) >= min(len(fields) - 1, _MANY_PIXELS) or "pixels" in pixels:
+            raise SourceError(
+                f"{quoted(name)} holds the pixels of images, and no paths.",
+                "Save each row as an image file (PNG), in a folder for each class.",
+            )
         raise _unknown("path", fields, where, name)
     others = [field for field in fields if field not in {path, columns.label}]
     split, validates, unused = _split(columns, others, rows, where, name)

@@ -16,6 +16,8 @@ from headstart.data.readers.manifest import parse
 from headstart.data.storage import Below, Storage
 from headstart.data.table import ImageTable, Row, Skipped
 
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".rar", ".7z")
+
 
 @dataclass(frozen=True)
 class _Listed:
@@ -62,6 +64,11 @@ def read(tree: Tree, storage: Storage, source: str, columns: Columns) -> ImageTa
         storage = Below(storage, prefix)
         note = f"All lies in the folder {quoted(prefix[:-1])}, which was read."
         tree = replace(tree, notes=[note, *tree.notes])
+    if tree.files and all(file.lower().endswith(_ARCHIVES) for file in tree.files):
+        raise SourceError(
+            f"{quoted(source)} holds {counted(len(tree.files), 'archive')}, not images: {listed(tree.files, 3)}.",
+            "Unpack what is inside, or point at it.",
+        )
     if pairs := idx.pairs(tree.files):
         return idx.read(pairs, tree, storage, source)
     if shards := parquet.holding_images(tree.files, storage):
