@@ -11,7 +11,7 @@ from headstart.api.reading import read
 from headstart.checks import CheckReport, Finding, run, summary
 from headstart.checks.findings import KINDS, WORDS
 from headstart.core.options import Runtime
-from headstart.core.recipe import Recipe
+from headstart.core.recipe import FULL_RANGE, Recipe
 from headstart.core.text import portable
 from headstart.data.table import ImageTable
 from headstart.features.pool import refuse_skipped
@@ -64,17 +64,25 @@ def check(
     features, embedder, _ = embed(table, recipe, runtime)
     report = run(
         features.table, features.digests, features.traits, features.matrix, input_px=embedder.preprocess.size_px,
+        white_level=embedder.preprocess.white_level,
         refusal=str(refusal(table, features, recipe) or ""),
     )  # fmt: skip
     return dataclasses.replace(report, notes=(*report.notes, *features.notes))
 
 
-def check_page(report: CheckReport, *, max_megapixels: int | None = None, runtime: Runtime | None = None) -> str:
+def check_page(
+    report: CheckReport,
+    *,
+    max_megapixels: int | None = None,
+    white_level: int | None = None,
+    runtime: Runtime | None = None,
+) -> str:
     """The findings as one HTML page with small pictures, which loads nothing.
 
     Args:
         report: What `check` gave.
         max_megapixels: See `Recipe`.
+        white_level: Likewise.
         runtime: Its cache holds the pictures; others are decoded anew.
     """
     from headstart.report.page import render
@@ -84,7 +92,8 @@ def check_page(report: CheckReport, *, max_megapixels: int | None = None, runtim
     wanted = {path for findings in shown.values() for one in findings for path in one.paths[:MAX_PICTURES]}
     rows = [number for number, row in enumerate(report.table.rows) if row.path in wanted]
     limit = max_megapixels or Recipe().max_megapixels
-    with Thumbnails(report.table, report.digests, runtime.cache, limit) as thumbnails:
+    white = white_level or FULL_RANGE
+    with Thumbnails(report.table, report.digests, runtime.cache, limit, white_level=white) as thumbnails:
         pictures = {report.table.rows[row].path: jpeg for row, jpeg in thumbnails.all_small(rows).items()}
     groups = [_group(report, kind, findings, pictures) for kind, findings in shown.items() if findings]
     return render(

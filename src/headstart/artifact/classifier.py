@@ -281,14 +281,19 @@ class Classifier:
         """
         if isinstance(image, str | os.PathLike):
             image = read_file(os.fspath(image))
+        spec = self.metadata.preprocess
         if isinstance(image, bytes | bytearray | memoryview):
-            enough = self.metadata.preprocess.enough_px
-            return decode(bytes(image), max_megapixels=self._max_megapixels, enough_px=enough).pixels
+            return decode(
+                bytes(image),
+                max_megapixels=self._max_megapixels,
+                enough_px=spec.enough_px,
+                white_level=spec.white_level,
+            ).pixels
         from PIL import Image
 
         if isinstance(image, Image.Image):
             with _LOADING:
-                return from_pil(image, max_megapixels=self._max_megapixels)
+                return from_pil(image, max_megapixels=self._max_megapixels, white_level=spec.white_level)
         if isinstance(image, np.ndarray):
             shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in {3, 4})
             if image.dtype != np.uint8 or not shaped or not image.size:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
@@ -15,7 +14,7 @@ from headstart.backbones import catalog, kept
 from headstart.backbones.modelfile import Guard, backbone_of, is_model_file
 from headstart.core.digest import digest_record
 from headstart.core.graph import IR_VERSION, OPSET, Graph
-from headstart.core.recipe import Recipe
+from headstart.core.recipe import FULL_RANGE, Recipe
 from headstart.data import decode
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
@@ -92,7 +91,7 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     """The preprocessing that a recipe's backbone was trained with, with the recipe's fit."""
     if not _is_built_in(recipe):
         spec: Preprocess = _imported(_ARCHITECTURE)(recipe.backbone).preprocess
-        return dataclasses.replace(spec, fit=recipe.fit)
+        return spec.used_with(recipe.fit, recipe.white_level)
     entry = catalog.find(recipe.backbone)
     return Preprocess(
         size_px=entry.size_px,
@@ -100,6 +99,7 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
         crop_fraction=entry.crop_fraction,
         mean=entry.mean,
         std=entry.std,
+        white_level=recipe.white_level or FULL_RANGE,
     )
 
 
@@ -134,10 +134,9 @@ def _built_in(recipe: Recipe, folder: Path | None) -> Embedder:
 
 def _of_model_file(recipe: Recipe, guard: Guard | None) -> Embedder:
     part = backbone_of(recipe.backbone, recipe.fit, guard)
-    record = {"backbone": part.digest, "preprocess": part.preprocess.as_dict(), "decode": decode.VERSION}
-    return Embedder(
-        recipe.backbone, part.preprocess, part.width, digest_record(record), part.model, part.weights, part.licence
-    )
+    spec = part.preprocess.used_with(recipe.fit, recipe.white_level)
+    record = {"backbone": part.digest, "preprocess": spec.as_dict(), "decode": decode.VERSION}
+    return Embedder(recipe.backbone, spec, part.width, digest_record(record), part.model, part.weights, part.licence)
 
 
 def _exported(recipe: Recipe, folder: Path | None, check: Callable[[Embedder, Any], object] | None) -> Embedder:
@@ -152,7 +151,7 @@ def _exported(recipe: Recipe, folder: Path | None, check: Callable[[Embedder, An
     loaded = _imported(_LOAD)(name, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
     # Again: what was not here has been fetched meanwhile.
     digest = _key(recipe, name)
-    spec = dataclasses.replace(loaded.preprocess, fit=recipe.fit)
+    spec = loaded.preprocess.used_with(recipe.fit, recipe.white_level)
     graph = Graph()
     output = _imported(_EXPORT)(graph, add_preprocess(graph, spec), loaded.module, spec.size_px)
     model = graph.model({output: ("N", loaded.embedding_size)}).SerializeToString(deterministic=True)
@@ -191,6 +190,7 @@ def _facts(recipe: Recipe, name: str) -> dict[str, object]:
         # A file may be moved: it counts by its content.
         "backbone": name if not name.startswith("file:") else "file", "fit": recipe.fit, "packages": versions,
         "version": EXPORT_VERSION, "opset": OPSET, "ir": IR_VERSION, "decode": decode.VERSION,
+        **({"white_level": recipe.white_level} if recipe.white_level else {}),
     }  # fmt: skip
 
 

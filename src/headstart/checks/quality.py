@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.checks.findings import Finding
 from headstart.checks.subject import Subject
+from headstart.core.recipe import FULL_RANGE
 from headstart.core.text import counted, quoted
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ UNIFORM = 5.0
 # Sharpness, by itself and against the contrast, as a share of what is usual among the images of the class and in all.
 # On ants-bees no photo is under both shares; blurred with a radius of 3 of 500 pixels, all but one in fifty are.
 BLUR, BLUR_TO_CONTRAST = 0.25, 0.4
+# Of the range of 16 bits: what all images leave unused beyond it, no camera has seen. Fewer bits were stored in 16.
+DIM = 0.25
 MIN_FOR_USUAL = 20  # images that tell what is usual in a class
 
 # Problem -> how it is told of one image, and of many.
@@ -46,7 +49,7 @@ _WORDS = {
 def find(subject: Subject) -> list[Finding]:
     """The images of doubtful quality, and one finding for each problem that many share."""
     problems, common = _problems(subject)
-    findings = []
+    findings = _range(subject)
     for problem, share in common.items():
         images = round(share * len(subject))
         findings.append(Finding(
@@ -70,6 +73,44 @@ def find(subject: Subject) -> list[Finding]:
     return findings
 
 
+def _range(subject: Subject) -> list[Finding]:
+    """What 16-bit images use of their range: hardly any of it, or more than the white level leaves."""
+    peaks = _peaks(subject)
+    number, largest, white = int((peaks > 0).sum()), int(peaks.max(initial=0)), subject.white_level
+    facts = {"problems": ["range"], "images": number, "largest": largest}
+    deep = counted(number, "image")
+    if _is_dim(subject):
+        level = 2 ** largest.bit_length() - 1
+        return [Finding(
+            "quality",
+            f"{deep} of 16 bits {'uses' if number == 1 else 'use'} 0 to {largest:,} of {FULL_RANGE:,}: nearly black to "
+            f"the network. Train with --white-level {level} (Recipe(white_level={level}) in Python), the value that is "
+            "white; the model file keeps it.",
+            facts=facts | {"white_level": level}, severity=102,
+        )]  # fmt: skip
+    if white < FULL_RANGE and largest > white:
+        over = int((peaks > white).sum())
+        have = "has" if over == 1 else "have"
+        return [Finding(
+            "quality",
+            f"{over:,} of {deep} of 16 bits {have} values above the white level of {white:,}, up to {largest:,}: all "
+            "of them are white. Raise it if something is to be seen there.",
+            facts=facts | {"white_level": white, "over": over}, severity=102,
+        )]  # fmt: skip
+    return []
+
+
+def _peaks(subject: Subject) -> NDArray[np.int64]:
+    """The largest value of each 16-bit image, 0 for others, (N,)."""
+    return np.array([one.peak for one in subject.traits], np.int64)
+
+
+def _is_dim(subject: Subject) -> bool:
+    """Whether the 16-bit images, decoded by the whole range, all stay below `DIM` of it."""
+    largest = _peaks(subject).max(initial=0)
+    return bool(subject.white_level == FULL_RANGE and 0 < largest <= DIM * FULL_RANGE)
+
+
 def _problems(subject: Subject) -> tuple[dict[int, dict[str, str]], dict[str, float]]:
     """What is wrong with each image that something is wrong with, in words; and the share of what is common."""
     traits = subject.traits
@@ -79,7 +120,8 @@ def _problems(subject: Subject) -> tuple[dict[int, dict[str, str]], dict[str, fl
     )
     ratio = np.maximum(width, height) / np.minimum(width, height)
     usual_light = float(np.median(light))
-    uniform = contrast < UNIFORM
+    dim = (_peaks(subject) > 0) & _is_dim(subject)  # one finding tells why these are dark
+    uniform = (contrast < UNIFORM) & ~dim
     crisp = sharpness / np.maximum(contrast, UNIFORM)
     blurred = (sharpness < BLUR * _usual(sharpness, subject.labels)) & (
         crisp < BLUR_TO_CONTRAST * _usual(crisp, subject.labels)
@@ -89,7 +131,7 @@ def _problems(subject: Subject) -> tuple[dict[int, dict[str, str]], dict[str, fl
         "small": np.minimum(width, height) < least,
         "shape": ratio > MAX_RATIO,
         "uniform": uniform,
-        "dark": (light < DARK) & (contrast < FAINT),
+        "dark": (light < DARK) & (contrast < FAINT) & ~dim,
         "bright": (light > BRIGHT) & (contrast < FAINT),
         "blur": blurred & ~uniform,
     }

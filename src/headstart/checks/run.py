@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from headstart.checks import classes, copies, labels, outliers, quality, shortcuts, spelling
 from headstart.checks.findings import KINDS, CheckReport, Finding
 from headstart.checks.subject import Subject
+from headstart.core.recipe import FULL_RANGE
 from headstart.core.spellings import twin_notes
 from headstart.core.text import printable, quoted
 from headstart.data.duplicates import Pairs, near_duplicates
@@ -33,6 +34,7 @@ def run(
     input_px: int,
     near: Pairs | None = None,
     refusal: str = "",
+    white_level: int = FULL_RANGE,
 ) -> CheckReport:
     """Check the images of a table.
 
@@ -44,6 +46,7 @@ def run(
         input_px: Side of the square that the network takes.
         near: Near duplicates, where they have been looked for already.
         refusal: Why `train` refuses the images, and what to do; empty where it trains.
+        white_level: With which they were decoded.
     """
     start = time.perf_counter()
     # One thread inside the matrix products: two wait for each other, and long where another program runs.
@@ -51,7 +54,7 @@ def run(
         if near is None:
             prints = np.frombuffer(b"".join(one.fingerprint for one in traits), np.uint8).reshape(len(traits), -1)
             near = near_duplicates(prints, matrix)
-        subject = Subject(table, tuple(digests), tuple(traits), matrix, input_px, near, refusal)
+        subject = Subject(table, tuple(digests), tuple(traits), matrix, input_px, near, refusal, white_level)
         found = [
             *spelling.find(subject),
             *_unreadable(table),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.core.recipe import FULL_RANGE
 from headstart.data.components import components
 from headstart.data.duplicates import Pairs
 from headstart.data.splits import join_groups
@@ -35,6 +36,7 @@ class Subject:
         input_px: Side of the square that the network takes.
         near: Pairs of rows that show nearly the same.
         refusal: Why `train` refuses the images, and what to do; empty where it trains.
+        white_level: With which they were decoded; see `headstart.preprocess.spec.Preprocess`.
     """
 
     table: ImageTable
@@ -44,6 +46,7 @@ class Subject:
     input_px: int
     near: Pairs
     refusal: str = ""
+    white_level: int = FULL_RANGE
 
     def __len__(self) -> int:
         """Number N of images."""

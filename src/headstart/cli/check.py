@@ -46,6 +46,7 @@ def check(
     class_level: options.ClassLevel = None,
     split_folders: options.SplitFolders = None,
     max_megapixels: options.MaxMegapixels = None,
+    white_level: options.WhiteLevel = None,
     workers: options.Workers = None,
     no_cache: options.NoCache = False,
     strict: options.Strict = False,
@@ -64,13 +65,14 @@ def check(
         _refuse_existing(path, overwrite=overwrite)
     columns = options.columns(context.params)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=not no_cache)
-    chosen = {"backbone": backbone, "max_megapixels": max_megapixels}
+    chosen = {"backbone": backbone, "max_megapixels": max_megapixels, "white_level": white_level}
     recipe = Recipe.from_dict({name: value for name, value in chosen.items() if value is not None})
     report = api.check(api.read(source, columns=columns, decisions=decisions), recipe=recipe, runtime=runtime)
     _show(output, report)
     written = {}
     if html is not None:
-        durable_write(html, api.check_page(report, max_megapixels=max_megapixels, runtime=runtime))
+        page = api.check_page(report, max_megapixels=max_megapixels, white_level=white_level, runtime=runtime)
+        durable_write(html, page)
         written["html"] = html
         output.say(f"Page: {html}")
     if fix_list is not None:

@@ -34,7 +34,8 @@ Folds = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write; default: runs/NAME-comparison.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in the folder.")]
-SETTINGS = ("folds", "holdout", "seed", "epochs", "batch_size", "fit", "class_weight", "flip", "max_megapixels")
+SETTINGS = ("folds", "holdout", "seed", "epochs", "batch_size", "fit", "class_weight", "flip", "max_megapixels",
+            "white_level")  # fmt: skip
 
 
 def compare(
@@ -56,6 +57,7 @@ def compare(
     class_weight: settings.ClassWeight = None,
     flip: settings.Flip = None,
     max_megapixels: options.MaxMegapixels = None,
+    white_level: options.WhiteLevel = None,
     device: Annotated[str, typer.Option(help="Where networks are trained: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     path_column: options.PathColumn = None,
     label_column: options.LabelColumn = None,

@@ -207,6 +207,7 @@ def _pictures(
         runtime.cache,
         metadata.recipe["max_megapixels"],
         enough_px=metadata.preprocess.enough_px,
+        white_level=metadata.preprocess.white_level,
     ) as thumbnails:
         return {digests[row]: jpeg for row, jpeg in thumbnails.all_small(range(len(rows))).items()}
 

@@ -20,6 +20,10 @@ Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Threads; defa
 MaxMegapixels = Annotated[
     int | None, typer.Option(help="Larger images are skipped; a JPEG counts as reduced. Default: 64, or the model's.")
 ]
+WhiteLevel = Annotated[
+    int | None,
+    typer.Option(metavar="LEVEL", help="The value of 16-bit images that is white, such as 4095; default: 65535."),
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the feature cache.")]
 PathColumn = Annotated[
     str | None, typer.Option(help="Manifest: column of the image's path; default: one of a known name.")

@@ -61,6 +61,7 @@ def train(
     budget: settings.Budget = None,
     seed: settings.Seed = None,
     max_megapixels: options.MaxMegapixels = None,
+    white_level: options.WhiteLevel = None,
     epochs: settings.Epochs = None,
     batch_size: settings.BatchSize = None,
     accumulate: settings.Accumulate = None,

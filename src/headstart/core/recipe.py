@@ -29,6 +29,7 @@ BestBy = Literal["accuracy", "loss", "calibrated"]
 MixedPrecision = Literal["auto", "no", "bf16", "fp16"]
 OWN = "own"  # the name of a backbone or head that is the user's
 MAX_MEGAPIXELS = 178  # Pillow itself refuses more
+FULL_RANGE = 65535  # the largest value of 16 bits
 
 # What a field without a default of its own starts as; `Recipe` puts the strategy's value in its place.
 _BY_STRATEGY: Any = None
@@ -63,6 +64,8 @@ class Recipe:
         budget: Seconds that the strategies ``auto`` and ``finetune`` may take; 0 for no limit.
         seed: Seeds every random choice.
         max_megapixels: Images of more are refused before they are decoded, which bounds the memory.
+        white_level: The value of 16-bit images (PNG, TIFF, PNM) that becomes white, such as 4095 where they hold 12
+            bits; 0 for the whole range, or that of the model that is started from. Images of 8 bits stay as they are.
         epochs: Passes over the train images; ``auto``, the default of ``finetune``, takes more for fewer images, and no
             more than the budget has time for; see `headstart.strategies.plan`.
         batch_size: Images of one gradient, over all processes.
@@ -120,6 +123,7 @@ class Recipe:
     budget: float = 0.0
     seed: int = 0
     max_megapixels: int = 64
+    white_level: int = 0
     epochs: int | Literal["auto"] = _BY_STRATEGY
     batch_size: int = _BY_STRATEGY
     accumulate: int = _BY_STRATEGY
@@ -318,6 +322,7 @@ def _toml(value: object) -> str:
 
 _RANGES: dict[str, tuple[float, float]] = {
     "holdout": (0.01, 0.5), "validation": (0, 0.5), "folds": (2, 100), "max_megapixels": (1, MAX_MEGAPIXELS),
+    "white_level": (0, FULL_RANGE),
     "budget": (0, 1e9), "seed": (0, 2**63 - 1), "hidden": (1, 65536), "dropout": (0, 0.99), "epochs": (1, 100_000),
     "batch_size": (1, 65536), "accumulate": (1, 1024), "lr": (1e-8, 100), "momentum": (0, 0.9999),
     "weight_decay": (0, 10), "layer_decay": (0.01, 1), "step_epochs": (1, 100_000), "step_factor": (0, 1),

@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image
 
 from headstart.core.errors import ImageError
-from headstart.core.recipe import MAX_MEGAPIXELS
-from headstart.data import heif, jpeg2000, jxl, netpbm, png, tga, tiff, tiffpixels
+from headstart.core.recipe import FULL_RANGE, MAX_MEGAPIXELS
+from headstart.data import heif, jpeg2000, jxl, netpbm, png, sixteen, tga, tiff, tiffpixels
 from headstart.data.jpeg import open_large, streams
+from headstart.data.sixteen import Levels
 from headstart.data.sniff import AVIF_BRANDS, HEIC_BRANDS, HEIF_BRANDS, ends_early, reason, sniff
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _MAX_SIDE_PX = 100_000
 STORED_TIMES = 4
 # Cameras and encoders write about ten. Empty scans cost 100 bytes each and a pass over the image: 345 kB took 62 s.
 _MAX_JPEG_SCANS = 100
+_OF_LEVELS = {"PNG", "TIFF", "PPM"}  # kinds whose 16 bits may hold fewer
 _ORIENTATION = 0x0112  # EXIF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -63,6 +65,8 @@ class Decoded:
         height: Likewise.
         format: ``JPEG``, ``PNG``, ``HEIF`` and so on.
         camera: Maker and model as the file's EXIF tells; empty where it tells none.
+        peak: The largest value of a PNG, TIFF or PNM file of 16 bits, whatever the white level; 0 for all others.
+            Where it is a quarter of the range or more, it may be rounded.
     """
 
     pixels: NDArray[np.uint8]
@@ -71,9 +75,12 @@ class Decoded:
     height: int = 0
     format: str = ""
     camera: str = ""
+    peak: int = 0
 
 
-def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = None) -> Decoded:
+def decode(
+    data: bytes, *, max_megapixels: int = 64, enough_px: int | None = None, white_level: int = FULL_RANGE
+) -> Decoded:
     """Decode one image file.
 
     Args:
@@ -83,6 +90,8 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
             unless it is progressive, whose decoder keeps all of it in memory.
         enough_px: A JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
             keep this many pixels; None always decodes the full size.
+        white_level: The value of 16-bit files (PNG, TIFF, PNM) that becomes 255, as those above it do. Files of 8 bits,
+            and of kinds that tell their own range, are decoded without it.
 
     Raises:
         ImageError: It cannot be decoded whole; the message is the reason.
@@ -93,17 +102,23 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
         with _QUIET:
             if _is_heif(data):
                 return _decode_heif(data, max_megapixels)
-            if (own := _decode_tiff(data, max_megapixels) or _decode_other(data, max_megapixels)) is not None:
+            levels = Levels(white_level)
+            own = _decode_tiff(data, max_megapixels, levels) or _decode_other(data, max_megapixels, levels)
+            if own is not None:
                 return own
-            image = _open(png.without_text(data) if data.startswith(b"\x89PNG") else data, max_megapixels)
+            content = png.without_text(data) if data.startswith(b"\x89PNG") else data
+            image = _open(content, max_megapixels)
             stored, kind = image.size, image.format or ""
             if enough_px is not None and kind in {"JPEG", "MPO"}:
                 # None keeps the mode. Nothing is decoded here.
                 image.draft(None, (enough_px, enough_px))
             _check_size(image.size if streams(data, kind) else stored, max_megapixels, stored)
             _check_stream(data, kind)
+            levels = levels if kind in _OF_LEVELS else Levels()
+            if kind in _OF_LEVELS:
+                sixteen.scale_colours(image, levels, lambda: _open(content, max_megapixels))
             if image.format == "PNG":
-                _scale_hidden(image, depth=data[24])
+                _scale_hidden(image, data[24], levels)
             # An MPO file holds one picture with a preview or a second lens, nothing that moves.
             animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
             if kind == "AVIF" and (shown := heif.crop(data, stored)) is not None:  # which its decoder leaves to us
@@ -111,9 +126,10 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
                 stored = image.size
             if kind == "JPEG2000":
                 image = jpeg2000.in_order(data, image)
-            pixels, facts = _pixels(image)
+            pixels, facts = _pixels(image, levels)
             width, height = reversed(stored) if facts.on_its_side else stored
-            return Decoded(pixels, animated, width, height, kind, facts.camera)
+            peak = levels.peak if kind in _OF_LEVELS else 0
+            return Decoded(pixels, animated, width, height, kind, facts.camera, peak)
     except ImageError:
         raise
     # Decoders meet hostile files here and fail in every way: besides OSError, public files have raised
@@ -122,16 +138,18 @@ def decode(data: bytes, *, max_megapixels: int = 64, enough_px: int | None = Non
         raise ImageError(reason(data, error)) from error
 
 
-def from_pil(image: Image.Image, *, max_megapixels: int = 64) -> NDArray[np.uint8]:
+def from_pil(image: Image.Image, *, max_megapixels: int = 64, white_level: int = FULL_RANGE) -> NDArray[np.uint8]:
     """Pixels, uint8 (H, W, 3), of a PIL image, with the same treatment of size, orientation, alpha and depth.
 
     Raises:
-        ImageError: The pixels cannot be loaded or converted.
+        ImageError: The pixels cannot be loaded or converted; or there is a white level, and Pillow keeps 8 bits of 16.
     """
     try:
         with _QUIET:
             _check_size(image.size, max_megapixels)
-            return _pixels(image)[0]
+            if white_level != FULL_RANGE and image.format in _OF_LEVELS and sixteen.has_deep_colours(image):
+                raise ImageError("a PIL image keeps 8 of 16 bits of a colour, which a white level needs: give the file")
+            return _pixels(image, Levels(FULL_RANGE if image.format == "JPEG2000" else white_level))[0]
     except ImageError:
         raise
     except Exception as error:
@@ -195,11 +213,11 @@ def _decode_heif(data: bytes, max_megapixels: int) -> Decoded:
         raise ImageError(f"damaged HEIF: its main picture of {size[0]} x {size[1]} pixels cannot be read")
     image: Image.Image = file.to_pillow()
     # The container's own rotation was applied by the library; EXIF orientation is no more than a copy.
-    pixels = np.asarray(_to_rgb(image))
+    pixels = np.asarray(_to_rgb(image, Levels()))
     return Decoded(pixels, len(file) > 1, pixels.shape[1], pixels.shape[0], "HEIF", _facts(image).camera)
 
 
-def _decode_tiff(data: bytes, max_megapixels: int) -> Decoded | None:
+def _decode_tiff(data: bytes, max_megapixels: int, levels: Levels) -> Decoded | None:
     """What Pillow would read wrong; None for all other files."""
     if not tiff.is_tiff(data):
         return None
@@ -211,27 +229,27 @@ def _decode_tiff(data: bytes, max_megapixels: int) -> Decoded | None:
     _check_size((form.width, form.height), max_megapixels)
     if not tiffpixels.is_ours(form):
         return None
-    return _decoded(tiffpixels.read(data, form), "TIFF", animated=tiff.has_more_pages(data))
+    return _decoded(tiffpixels.read(data, form, levels), "TIFF", levels, animated=tiff.has_more_pages(data))
 
 
-def _decode_other(data: bytes, max_megapixels: int) -> Decoded | None:
+def _decode_other(data: bytes, max_megapixels: int, levels: Levels) -> Decoded | None:
     """Netpbm, TGA and JPEG XL, whose sizes are checked before memory is taken; None for all other files."""
     if netpbm.is_netpbm(data):
         head = netpbm.header(data)
         _check_size((head.width, head.height), max_megapixels)
-        return _decoded(netpbm.read(data, head), "PPM")
+        return _decoded(netpbm.read(data, head, levels), "PPM", levels)
     if jxl.is_jxl(data):
         _check_size(jxl.size(data), max_megapixels)
-        return _decoded(jxl.read(data), "JPEG XL")
+        return _decoded(jxl.read(data), "JPEG XL", Levels())
     if form := tga.header(data):
         _check_size((form.width, form.height), max_megapixels)
-        return _decoded(tga.read(data, form), "TGA")
+        return _decoded(tga.read(data, form), "TGA", Levels())
     return None
 
 
-def _decoded(image: Image.Image, kind: str, *, animated: bool = False) -> Decoded:
-    pixels, facts = _pixels(image)
-    return Decoded(pixels, animated, pixels.shape[1], pixels.shape[0], kind, facts.camera)
+def _decoded(image: Image.Image, kind: str, levels: Levels, *, animated: bool = False) -> Decoded:
+    pixels, facts = _pixels(image, levels)
+    return Decoded(pixels, animated, pixels.shape[1], pixels.shape[0], kind, facts.camera, levels.peak)
 
 
 def _is_heif(data: bytes) -> bool:
@@ -316,19 +334,19 @@ def _facts(image: Image.Image) -> _Facts:
         return _Facts()
 
 
-def _pixels(image: Image.Image) -> tuple[NDArray[np.uint8], _Facts]:
+def _pixels(image: Image.Image, levels: Levels) -> tuple[NDArray[np.uint8], _Facts]:
     image.load()
     facts = _facts(image)
-    rgb = _to_rgb(image)
+    rgb = _to_rgb(image, levels)
     return np.asarray(rgb if facts.turn is None else rgb.transpose(facts.turn)), facts
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, levels: Levels) -> Image.Image:
     mode = image.mode
     if mode == "RGB" and "transparency" not in image.info:
         return image
     if mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bit(image)).convert("RGB")
+        return Image.fromarray(_eight_bit(image, levels)).convert("RGB")
     if mode == "LAB":
         return _lab_to_rgb(image)
     if mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in image.info:
@@ -339,19 +357,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _scale_hidden(image: Image.Image, depth: int) -> None:
+def _scale_hidden(image: Image.Image, depth: int, levels: Levels) -> None:
     """Bring a PNG's transparent colour to the scale of its pixels, which Pillow brings to 8 bits without it."""
     hidden = image.info.get("transparency")
     if isinstance(hidden, tuple) and depth == 16:
-        image.info["transparency"] = tuple(value >> 8 for value in hidden)
+        eight = Levels(levels.white).to_eight(np.array(hidden, np.uint16), exact=False)
+        image.info["transparency"] = tuple(eight.tolist())
     elif isinstance(hidden, int) and image.mode in {"1", "L"} and depth < 8:
         image.info["transparency"] = hidden * 255 // (2**depth - 1)
 
 
-_EIGHT_OF_16 = np.round(np.arange(65536) / 257).astype(np.uint8)
-
-
-def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
+def _eight_bit(image: Image.Image, levels: Levels) -> NDArray[np.uint8]:
     """Grey values of more than 8 bits, scaled by the range that their type means (plain `convert` clips them)."""
     values = np.asarray(image)
     if image.mode == "F" and not np.isfinite(values).all():
@@ -360,8 +376,15 @@ def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode == "F" and low >= 0 and high <= 1:
         grey: NDArray[np.uint8] = np.round(values * np.float32(255)).astype(np.uint8)
     # PGM files of up to 16 bits come as 32-bit integers scaled to 65535.
-    elif image.mode.startswith("I;16") or image.format == "PPM" or (low >= 0 and 255 < high <= 65535):
-        grey = _EIGHT_OF_16[values if values.dtype.kind == "u" else np.round(values).astype(np.uint16)]
+    elif (
+        image.mode.startswith("I;16")
+        or image.format == "PPM"
+        or (low >= 0 and 255 < high <= 65535)
+        or (
+            image.mode == "I" and levels.white != FULL_RANGE and low >= 0 and high <= 65535  # which is said of 16 bits
+        )
+    ):
+        grey = levels.to_eight(values if values.dtype.kind == "u" else np.round(values).astype(np.uint16))
     elif low >= 0 and high <= 255:
         # A 32-bit file of very dark 16-bit values cannot be told from one of 8-bit values.
         grey = np.round(values).astype(np.uint8)

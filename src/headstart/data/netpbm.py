@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 from headstart.core.errors import ImageError
+from headstart.core.recipe import FULL_RANGE
+from headstart.data.sixteen import Levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -119,8 +121,13 @@ def _check_largest(largest: int) -> None:
         raise ImageError(f"damaged PPM: its largest value is {largest}, expected 1 to 65535")
 
 
-def read(data: bytes, head: Header) -> Image.Image:
+def read(data: bytes, head: Header, levels: Levels) -> Image.Image:
     """The image, in the mode that the header names, 8 bits scaled by the largest value.
+
+    Args:
+        data: The whole file.
+        head: Its header.
+        levels: For values of 16 bits, where the header names the largest of those.
 
     Raises:
         ImageError: Samples are missing, or larger than the largest, or no numbers.
@@ -129,28 +136,35 @@ def read(data: bytes, head: Header) -> Image.Image:
     if head.kind in {1, 4}:
         values = (_text_bits if head.kind == 1 else _bits)(data, head)
     elif head.kind in {2, 3}:
-        values = _text_numbers(data, head, count)
+        values = _text_numbers(data, head, count, levels)
     else:
-        values = _binary(data, head, count)
+        values = _binary(data, head, count, levels)
     return Image.frombytes(head.mode, (head.width, head.height), np.ascontiguousarray(values).tobytes())
 
 
-def _scaled(values: NDArray[Any], largest: int) -> NDArray[np.uint8]:
+def _scaled(values: NDArray[Any], head: Header, levels: Levels) -> NDArray[np.uint8]:
+    largest = head.largest
     if largest == 255 and values.dtype == np.uint8:
         return values
     high = int(values.max(initial=0))
     if high > largest:
         raise ImageError(f"damaged PPM: a sample of {high}, more than its largest value of {largest}")
+    if largest == FULL_RANGE and head.mode.endswith("A"):
+        samples = values.reshape(-1, len(head.mode))
+        alpha = Levels().to_eight(samples[:, -1:])  # which has the whole range
+        return np.concatenate([levels.to_eight(samples[:, :-1]), alpha], axis=1).reshape(-1)
+    if largest == FULL_RANGE:
+        return levels.to_eight(values)
     table = np.rint(np.arange(largest + 1) / largest * 255).astype(np.uint8)
     scaled: NDArray[np.uint8] = table[values]
     return scaled
 
 
-def _binary(data: bytes, head: Header, count: int) -> NDArray[np.uint8]:
+def _binary(data: bytes, head: Header, count: int, levels: Levels) -> NDArray[np.uint8]:
     kind = np.dtype(np.uint8 if head.largest < 256 else ">u2")
     if len(data) - head.start < count * kind.itemsize:
         raise ImageError("PPM that ends early")
-    return _scaled(np.frombuffer(data, kind, count, head.start), head.largest)
+    return _scaled(np.frombuffer(data, kind, count, head.start), head, levels)
 
 
 def _bits(data: bytes, head: Header) -> NDArray[np.uint8]:
@@ -172,7 +186,7 @@ def _text_bits(data: bytes, head: Header) -> NDArray[np.uint8]:
     return (1 - values) * np.uint8(255)
 
 
-def _text_numbers(data: bytes, head: Header, count: int) -> NDArray[np.uint8]:
+def _text_numbers(data: bytes, head: Header, count: int, levels: Levels) -> NDArray[np.uint8]:
     """Numbers in ASCII, a block at a time, so that memory stays near that of the pixels."""
     result = np.empty(count, np.uint8)
     done, place = 0, head.start
@@ -193,7 +207,7 @@ def _text_numbers(data: bytes, head: Header, count: int) -> NDArray[np.uint8]:
         if re.search(rb"[0-9]{11}", text):
             raise ImageError("damaged PPM: no number has as many digits")
         values = np.fromstring(text, np.int64, sep=" ")[: count - done] if text.strip(_SPACE) else np.empty(0, np.int64)
-        result[done : done + values.size] = _scaled(values, head.largest)
+        result[done : done + values.size] = _scaled(values, head, levels)
         done += values.size
         if len(text) < len(block) and done < count:
             raise ImageError("damaged PPM: another character where a number was expected")

@@ -15,6 +15,7 @@ from PIL import Image
 
 from headstart.core.errors import ImageError
 from headstart.data import tiff
+from headstart.data.sixteen import Levels
 from headstart.data.tiff import Layout
 
 if TYPE_CHECKING:
@@ -93,8 +94,13 @@ def _full_chroma(form: Layout) -> bool:
     return told == (1, 1) or (not told and stored >= 3 * form.width * form.height)
 
 
-def read(data: bytes, form: Layout) -> Image.Image:
+def read(data: bytes, form: Layout, levels: Levels) -> Image.Image:
     """The first image, of 8 bits, with its orientation and camera as EXIF.
+
+    Args:
+        data: The whole file.
+        form: Its layout, one that `is_ours`.
+        levels: For values of 16 bits.
 
     Raises:
         ImageError: It ends early, or its directory is contradictory.
@@ -105,15 +111,19 @@ def read(data: bytes, form: Layout) -> Image.Image:
         extra = (2,)  # as Pillow takes it
     with_alpha = bool(extra) and extra[0] in {1, 2} and form.photometric != tiff.INKS
     wanted = colours + with_alpha
-    table = _table(form.depth, exact=colours == 1)
-    if form.photometric == tiff.WHITE_IS_ZERO:
-        inverted = ~table
+    table = np.round(np.arange(1 << form.depth) * (255 / ((1 << form.depth) - 1))).astype(np.uint8)
     pixels = np.empty((form.height, form.width, wanted), np.uint8)
     for top, left, first, block in _blocks(data, form):  # (h, w, samples of this plane)
         target = pixels[top : top + block.shape[0], left : left + block.shape[1]]
         for sample in range(first, min(first + block.shape[2], wanted)):
-            turned = form.photometric == tiff.WHITE_IS_ZERO and sample == 0
-            target[..., sample] = (inverted if turned else table)[block[..., sample - first]]
+            values = block[..., sample - first]
+            if form.depth == 16:
+                light = sample < colours and form.photometric != tiff.INKS
+                scale = levels if light else Levels()  # alpha and inks have the whole range
+                eight = scale.to_eight(values, exact=colours == 1)
+            else:
+                eight = table[values]
+            target[..., sample] = ~eight if form.photometric == tiff.WHITE_IS_ZERO and sample == 0 else eight
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[colours]
     if with_alpha:
         premultiplied = extra[0] == 1
@@ -125,14 +135,6 @@ def read(data: bytes, form: Layout) -> Image.Image:
     for tag in (tiff.MAKER, tiff.MODEL):
         exif[tag] = tiff.text(form.tags, tag)
     return image
-
-
-def _table(depth: int, *, exact: bool) -> NDArray[np.uint8]:
-    """8 bits for each value; colours of 16 bits lose their lower half, as in Pillow."""
-    values = np.arange(1 << depth)
-    if depth == 16 and not exact:
-        return (values >> 8).astype(np.uint8)
-    return np.round(values * (255 / ((1 << depth) - 1))).astype(np.uint8)
 
 
 def _blocks(data: bytes, form: Layout) -> Iterator[tuple[int, int, int, NDArray[Any]]]:

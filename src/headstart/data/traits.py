@@ -19,7 +19,7 @@ from headstart.data.decode import Decoded
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-VERSION = 2  # raised whenever a trait of a file, or its thumbnail, changes: kept ones were measured by this code
+VERSION = 3  # raised whenever a trait of a file, or its thumbnail, changes: kept ones were measured by this code
 FINGERPRINT_PX = 32
 THUMBNAIL_PX = 96
 # About the longer side at which light and sharpness are measured: whole numbers of pixels become one, which is four
@@ -42,6 +42,7 @@ class Traits:
         contrast: Standard deviation of the luma, in 0..127.5.
         sharpness: Standard deviation of the luma's Laplacian at a longer side of about `LOOK_PX`.
         fingerprint: Luma at 32 x 32, uint8 in row order, 1,024 bytes; the whole image, squashed.
+        peak: See `headstart.data.decode.Decoded`.
     """
 
     width: int
@@ -53,6 +54,7 @@ class Traits:
     contrast: float
     sharpness: float
     fingerprint: bytes = dataclasses.field(repr=False)
+    peak: int = 0
 
     def to_bytes(self) -> bytes:
         """The record as bytes; `from_bytes` reads them back."""
@@ -99,6 +101,7 @@ def measure(data: bytes, image: Decoded) -> tuple[Traits, bytes]:
         contrast=float(luma.std()),
         sharpness=_sharpness(luma),
         fingerprint=small.tobytes(),
+        peak=image.peak,
     )
     return traits, thumbnail(picture, THUMBNAIL_PX)
 

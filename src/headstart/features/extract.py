@@ -12,6 +12,7 @@ from headstart.backbones.embedder import Embedder
 from headstart.core.digest import digest_record
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.options import Runtime
+from headstart.core.recipe import FULL_RANGE
 from headstart.core.text import counted, quoted
 from headstart.data import decode as decoder
 from headstart.data import traits as looks
@@ -92,8 +93,8 @@ def extract(
         record["engine"] = engine.name
         runtime = replace(runtime, workers=max(runtime.workers, engine.workers))
     key = digest_record(record)
-    enough_px = embedder.preprocess.enough_px
-    with FeatureCache(runtime.cache, key, embedder.width, traits_key(enough_px)) as cache:
+    spec = embedder.preprocess
+    with FeatureCache(runtime.cache, key, embedder.width, traits_key(spec.enough_px, spec.white_level)) as cache:
 
         def embed(index: int) -> tuple[bytes, NDArray[np.float32], Traits, bool, bool]:
             data = table.storage.read(table.rows[index].path)
@@ -102,7 +103,7 @@ def extract(
             hit = embedding is not None
             if embedding is not None and measured is not None:
                 return digest, embedding, measured[0], True, False
-            image = decode(data, max_megapixels=max_megapixels, enough_px=enough_px)
+            image = decode(data, max_megapixels=max_megapixels, enough_px=spec.enough_px, white_level=spec.white_level)
             if measured is None:
                 measured = measure(data, image)
                 cache.put_traits(digest, *measured)
@@ -139,6 +140,7 @@ def extract(
     return Features(kept, matrix[: len(keep)], tuple(digests), tuple(traits), cached, tuple(notes))
 
 
-def traits_key(enough_px: int) -> str:
-    """Digest of what decides the traits of an image: the code that decodes and measures, and how much is decoded."""
-    return digest_record({"traits": looks.VERSION, "decode": decoder.VERSION, "enough_px": enough_px})
+def traits_key(enough_px: int, white_level: int = FULL_RANGE) -> str:
+    """Digest of what decides the traits of an image: the code that decodes and measures, and what is decoded."""
+    level = {} if white_level == FULL_RANGE else {"white_level": white_level}
+    return digest_record({"traits": looks.VERSION, "decode": decoder.VERSION, "enough_px": enough_px, **level})

@@ -12,18 +12,19 @@ from headstart.data.traits import Traits, measure
 from headstart.features.cache import FeatureCache
 from headstart.features.extract import traits_key
 from headstart.features.pool import each, no_image, refuse_skipped
+from headstart.preprocess.spec import Preprocess
 
 
 def scan(
-    table: ImageTable, runtime: Runtime, *, max_megapixels: int, enough_px: int
+    table: ImageTable, runtime: Runtime, preprocess: Preprocess, *, max_megapixels: int
 ) -> tuple[ImageTable, list[str], list[Traits]]:
     """Decode all images, so that none fails in the middle of a training.
 
     Args:
         table: The images.
         runtime: Workers, progress, strictness.
+        preprocess: How they will be prepared.
         max_megapixels: See `headstart.data.decode.decode`.
-        enough_px: Likewise.
 
     Returns:
         The table of the images that can be read, with all others in `skipped`; the SHA-256 of each; and its traits.
@@ -32,11 +33,13 @@ def scan(
         SourceError: No image can be read; or a file is skipped and `runtime.strict` is set.
     """
     keep, digests, traits, skipped = [], [], [], []
-    with FeatureCache(runtime.cache, "", 0, traits_key(enough_px)) as cache:
+    with FeatureCache(runtime.cache, "", 0, traits_key(preprocess.enough_px, preprocess.white_level)) as cache:
 
         def look(index: int) -> tuple[str, Traits]:
             data = table.storage.read(table.rows[index].path)
-            image = decode(data, max_megapixels=max_megapixels, enough_px=enough_px)
+            image = decode(
+                data, max_megapixels=max_megapixels, enough_px=preprocess.enough_px, white_level=preprocess.white_level
+            )
             digest = sha256(data)
             measured = cache.traits(digest.digest())
             if measured is None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from headstart.core.errors import ImageError
 from headstart.core.options import default_workers
+from headstart.core.recipe import FULL_RANGE
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
 from headstart.data.traits import THUMBNAIL_PX, thumbnail
@@ -32,6 +33,7 @@ class Thumbnails:
         cache: The cache folder; None decodes every image anew.
         max_megapixels: See `headstart.data.decode.decode`.
         enough_px: Of the preprocessing that the images were embedded with; see `Preprocess.enough_px`.
+        white_level: Likewise.
 
     Example:
         >>> with Thumbnails(fitted.table, fitted.digests, runtime.cache, 100) as thumbnails:  # doctest: +SKIP
@@ -46,13 +48,14 @@ class Thumbnails:
         max_megapixels: int,
         *,
         enough_px: int = LITE0_ENOUGH_PX,
+        white_level: int = FULL_RANGE,
     ) -> None:
         self._table = table
         self._digests = [bytes.fromhex(digest) for digest in digests]
-        self._max_megapixels = max_megapixels
+        self._max_megapixels, self._white_level = max_megapixels, white_level
         # A folder that holds no cache is not made one by looking.
         folder = cache if cache and (cache / FILE_NAME).is_file() else None
-        self._cache = FeatureCache(folder, "", 0, traits_key(enough_px))
+        self._cache = FeatureCache(folder, "", 0, traits_key(enough_px, white_level))
 
     def __enter__(self) -> Thumbnails:
         self._cache.__enter__()
@@ -74,7 +77,7 @@ class Thumbnails:
             data = self._table.storage.read(self._table.rows[row].path)
             if sha256(data).digest() != self._digests[row]:
                 return None
-            image = decode(data, max_megapixels=self._max_megapixels, enough_px=side_px)
+            image = decode(data, max_megapixels=self._max_megapixels, enough_px=side_px, white_level=self._white_level)
         except ImageError:
             return None
         return thumbnail(Image.fromarray(image.pixels), side_px)

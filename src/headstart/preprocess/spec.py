@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from headstart.core.errors import ModelError
-from headstart.core.recipe import Fit
+from headstart.core.recipe import FULL_RANGE, Fit
 
 Interpolation = Literal["bicubic", "bilinear"]
 
@@ -31,6 +31,7 @@ class Preprocess:
         mean: Mean of each channel, of pixels in 0..1.
         std: Standard deviation of each channel, likewise.
         interpolation: Pillow's filter of that name, which antialiases.
+        white_level: The value of 16-bit images that becomes 255 when they are decoded, before all else.
     """
 
     size_px: int
@@ -39,6 +40,7 @@ class Preprocess:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: Interpolation = "bicubic"
+    white_level: int = FULL_RANGE
 
     @property
     def resize_px(self) -> int:
@@ -51,8 +53,15 @@ class Preprocess:
         return 2 * self.resize_px
 
     def as_dict(self) -> dict[str, Any]:
-        """The record as JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """The record as JSON values; without the white level where it is the usual one."""
+        record = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        if self.white_level == FULL_RANGE:
+            del record["white_level"]
+        return record
+
+    def used_with(self, fit: Fit, white_level: int) -> Preprocess:
+        """The same with what a recipe chooses; a white level of 0 chooses none."""
+        return replace(self, fit=fit, white_level=white_level or self.white_level)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Preprocess:
@@ -66,9 +75,9 @@ class Preprocess:
             size_px, fit, crop_fraction = record["size_px"], record["fit"], float(record["crop_fraction"])
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The model's preprocessing record is damaged ({error}).") from error
-        interpolation = record.get("interpolation", "bicubic")
+        interpolation, white_level = record.get("interpolation", "bicubic"), record.get("white_level", FULL_RANGE)
         sane = (
-            len(record) == 5 + ("interpolation" in record)
+            len(record) == 5 + ("interpolation" in record) + ("white_level" in record)
             and len(mean) == len(std) == 3
             and all(math.isfinite(value) for value in mean)
             and all(math.isfinite(value) and value > 0 for value in std)
@@ -79,6 +88,8 @@ class Preprocess:
             and fit != "auto"  # which is chosen before an image is prepared
             and 0.1 <= crop_fraction <= 1
             and interpolation in get_args(Interpolation)
+            and type(white_level) is int
+            and 1 <= white_level <= FULL_RANGE
         )
         if not sane:
             raise ModelError(f"The model's preprocessing record is absurd: {dict(record)!r:.200}.")
@@ -89,4 +100,5 @@ class Preprocess:
             mean=mean,  # type: ignore[arg-type]
             std=std,  # type: ignore[arg-type]
             interpolation=interpolation,
+            white_level=white_level,
         )

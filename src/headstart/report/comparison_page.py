@@ -17,6 +17,8 @@ from headstart.strategies.fitted import Fitted
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headstart.artifact.schema import Metadata
+
 PAIRS = 6  # whose images are shown
 IMAGES = 12  # of a pair, that one of them alone gets right
 
@@ -46,7 +48,9 @@ def _disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dic
         both = sorted(one.keys() & two.keys())
         sides: list[dict[str, Any]] = []
         table, place = fitted[name].table, {row.path: i for i, row in enumerate(fitted[name].table.rows)}
-        with Thumbnails(table, fitted[name].digests, cache, _max_megapixels(fitted[name])) as thumbnails:
+        metadata = _metadata(fitted[name])
+        limit, white = metadata.recipe["max_megapixels"], metadata.preprocess.white_level
+        with Thumbnails(table, fitted[name].digests, cache, limit, white_level=white) as thumbnails:
             for winner, loser, mine, theirs in ((name, other, one, two), (other, name, two, one)):
                 paths = [path for path in both if mine[path][2] and not theirs[path][2]]
                 jpegs = thumbnails.all_small([place[path] for path in paths[:IMAGES]])
@@ -82,9 +86,8 @@ def _best(probabilities: NDArray[np.float64]) -> int:
     return int(probabilities.argmax())
 
 
-def _max_megapixels(fitted: Fitted) -> int:
+def _metadata(fitted: Fitted) -> Metadata:
     from headstart.artifact.schema import Metadata
     from headstart.artifact.wire import metadata_text
 
-    limit: int = Metadata.from_json(metadata_text(fitted.model, "The model")).recipe["max_megapixels"]
-    return limit
+    return Metadata.from_json(metadata_text(fitted.model, "The model"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import ImageError
+from headstart.core.recipe import FULL_RANGE
 from headstart.data.storage import Storage
 from headstart.data.table import ImageTable, Row
 from headstart.features.thumbnails import Thumbnails
@@ -66,6 +67,7 @@ def find(analysis: Mapping[str, Any], storage: Storage | None, cache: Path | Non
         cache,
         analysis["recipe"]["max_megapixels"],
         enough_px=analysis["model"]["enough_px"],
+        white_level=analysis["model"]["preprocess"].get("white_level", FULL_RANGE),
     ) as thumbnails:
         return thumbnails.all_small(range(len(images)))
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULT = ("probe", "finetune", "scratch")
 # Settings that say who learns and who is held out: all that is compared must share them.
-SHARED = ("holdout", "folds", "measure_by", "seed", "max_megapixels")
+SHARED = ("holdout", "folds", "measure_by", "seed", "max_megapixels", "white_level")
 # Of the train images, where a recipe would let the held-out ones choose its epoch: then they could not judge it.
 VALIDATION = 0.2
 TIMED_IMAGES = 30

@@ -9,6 +9,7 @@ from headstart.checks import Finding, run, summary
 from headstart.core.options import Runtime
 from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
+from headstart.preprocess.spec import Preprocess
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,7 @@ def examine(
     traits: Sequence[Traits],
     matrix: NDArray[np.float32] | None,
     *,
-    input_px: int,
+    preprocess: Preprocess,
     runtime: Runtime,
 ) -> tuple[Finding, ...]:
     """Check the images with what the training knows of them anyway, and tell the findings in a line.
@@ -34,10 +35,15 @@ def examine(
         digests: SHA-256 of each.
         traits: What else is known of each.
         matrix: Embeddings, float32 (N, D); None leaves out what needs them.
-        input_px: Side of the square that the network takes.
+        preprocess: How the images are prepared for the network.
         runtime: Where it is told.
     """
-    findings = run(table, digests, traits, matrix, input_px=input_px).findings
+    findings = run(
+        table, digests, traits, matrix, input_px=preprocess.size_px, white_level=preprocess.white_level
+    ).findings
     if findings:
         runtime.progress.line(f"{summary(findings)}. `headstart check SOURCE` lists them.")
+    for one in findings:
+        if "range" in one.facts.get("problems", ()):  # a setting puts that right, before the time is spent
+            runtime.progress.line(one.message)
     return findings

@@ -104,12 +104,12 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     table.require_classes()
     laps = finish.Laps()
     loaded = _load(recipe, own)
-    preprocess = replace(loaded.preprocess, fit=recipe.fit)
+    preprocess = loaded.preprocess.used_with(recipe.fit, recipe.white_level)
     data = _read(table, recipe, loaded, preprocess, runtime)
     laps.lap("embed" if data.features else "read")
     findings = examine(
         data.table, data.digests, data.traits, data.features.matrix if data.features else None,
-        input_px=preprocess.size_px, runtime=runtime,
+        preprocess=preprocess, runtime=runtime,
     )  # fmt: skip
     laps.lap("check")
     images = Images(data.table, recipe, preprocess)
@@ -190,7 +190,7 @@ def _read(table: ImageTable, recipe: Recipe, loaded: sources.Loaded, preprocess:
             features = embed(table, recipe, runtime).features
         table, digests, traits = features.table, features.digests, features.traits
     else:
-        table, found, seen = scan(table, runtime, max_megapixels=recipe.max_megapixels, enough_px=preprocess.enough_px)
+        table, found, seen = scan(table, runtime, preprocess, max_megapixels=recipe.max_megapixels)
         digests, traits = tuple(found), tuple(seen)
     classes = table.require_classes()  # unreadable images may have taken a class away
     parts = divide(table, digests, classes, recipe, traits=traits, cross_validate=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import ImageError
-from headstart.core.recipe import Recipe
+from headstart.core.recipe import FULL_RANGE, Recipe
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
 
@@ -25,7 +25,10 @@ def pictures(table: ImageTable, recipe: Recipe) -> list[NDArray[np.uint8]]:
     for row in range(0, len(table), max(1, len(table) // PICTURES)):
         try:
             data = table.storage.read(table.rows[row].path)
-            found.append(decode(data, max_megapixels=recipe.max_megapixels, enough_px=ENOUGH_PX).pixels)
+            found.append(decode(
+                data, max_megapixels=recipe.max_megapixels, enough_px=ENOUGH_PX,
+                white_level=recipe.white_level or FULL_RANGE,
+            ).pixels)  # fmt: skip
         except ImageError:
             continue
     return found

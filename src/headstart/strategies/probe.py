@@ -43,7 +43,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     parts = divide(features.table, features.digests, classes, recipe, traits=features.traits)
     findings = examine(
         features.table, features.digests, features.traits, features.matrix,
-        input_px=embedder.preprocess.size_px, runtime=runtime,
+        preprocess=embedder.preprocess, runtime=runtime,
     )  # fmt: skip
     laps.lap("check")
     head = fit_head(features, parts, parts.fit, parts.folds, classes, recipe, runtime)

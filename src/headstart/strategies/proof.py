@@ -38,7 +38,12 @@ def prove_against_network(
     for row in range(0, len(table), max(1, len(table) // PROOF_IMAGES)):
         try:
             file = table.storage.read(table.rows[row].path)
-            image = decode(file, max_megapixels=recipe.max_megapixels, enough_px=preprocess.enough_px)
+            image = decode(
+                file,
+                max_megapixels=recipe.max_megapixels,
+                enough_px=preprocess.enough_px,
+                white_level=preprocess.white_level,
+            )
             got = classifier.run_file(file).probabilities
         except ImageError:  # it has vanished since it was read
             continue

@@ -108,7 +108,12 @@ class Images(Dataset[torch.Tensor]):
         path = self.table.rows[row].path
         try:
             data = self._local.storage.read(path)
-            image = decode(data, max_megapixels=self.recipe.max_megapixels, enough_px=self.preprocess.enough_px).pixels
+            image = decode(
+                data,
+                max_megapixels=self.recipe.max_megapixels,
+                enough_px=self.preprocess.enough_px,
+                white_level=self.preprocess.white_level,
+            ).pixels
         except ImageError as error:
             raise SourceError(
                 f"{quoted(path)} could be read before the training, and cannot be read any more: {error.message}.",

@@ -142,7 +142,7 @@ def evidence_recipe(recipe: Recipe) -> Recipe:
     A network that begins with random weights, or is the user's own, is judged by lite0: what of the pixels matters is
     much the same for both.
     """
-    shared = ("folds", "measure_by", "holdout", "seed", "max_megapixels", "class_weight")
+    shared = ("folds", "measure_by", "holdout", "seed", "max_megapixels", "white_level", "class_weight")
     values: dict[str, Any] = {name: getattr(recipe, name) for name in shared}
     if recipe.pretrained and recipe.backbone != OWN:
         values |= {name: getattr(recipe, name) for name in ("backbone", "weights", "precision")}

@@ -213,7 +213,10 @@ def _embed_changed(
 
     def work(index: int) -> list[NDArray[np.float32]]:
         data = ground.table.storage.read(ground.table.rows[rows[index]].path)
-        image = decode(data, max_megapixels=recipe.max_megapixels, enough_px=embedder.preprocess.enough_px)
+        spec = embedder.preprocess
+        image = decode(
+            data, max_megapixels=recipe.max_megapixels, enough_px=spec.enough_px, white_level=spec.white_level
+        )
         return [session.run(np.ascontiguousarray(TRANSFORMS[name][1](image.pixels)))[0] for name in names]
 
     for index, result in each(len(rows), work, runtime, "Flips and turns"):
