@@ -208,4 +208,4 @@ def _propose_pattern(tree: Tree, source: str) -> None:
     folders = {file.partition("/")[0] for file in tree.files if "/" in file}
     proposal = patterns.propose(names, f"headstart train {shlex.quote(source)}")
     if proposal and len(folders - {name for name in folders if name.lower() in SPLIT_NAMES}) <= 1:
-        raise SourceError(f"{quoted(source)} holds no class folders.", f"{proposal}.")
+        raise SourceError(f"{quoted(source)} holds no class folders.", proposal)
