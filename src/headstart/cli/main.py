@@ -67,7 +67,7 @@ COMMANDS = {
     ),
 }
 # Objects that are made before Python looks for garbage; its own 700 has it look 150 times while packages are imported.
-GARBAGE_AFTER = 20_000
+GARBAGE_AFTER = 5_000
 
 
 def _version(value: bool) -> None:

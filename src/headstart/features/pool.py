@@ -28,6 +28,7 @@ def each(count: int, work: Callable[[int], T], runtime: Runtime, stage: str) -> 
         try:
             return work(index)
         except ImageError as error:
+            _let_go(error)
             return error
 
     with runtime.progress.stage(stage, count) as advance, _pool(runtime.workers) as pool:
@@ -73,3 +74,12 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _let_go(error: BaseException) -> None:
+    """Part an error from where it was raised: there the pixels of an image lie, until Python looks for garbage."""
+    parts: list[BaseException | None] = [error]
+    while parts:
+        if (part := parts.pop()) is not None and part.__traceback__ is not None:
+            part.__traceback__ = None
+            parts += [part.__cause__, part.__context__]
