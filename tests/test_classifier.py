@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,12 @@ def test_one_lazy_image_many_times(classifier: Classifier, path: Path) -> None:
         assert (classifier.predict_proba([lazy] * 8) == expected).all()
 
 
+def closed_file() -> io.BytesIO:
+    file = io.BytesIO(b"bytes")
+    file.close()
+    return file
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "floats": (np.zeros((8, 8, 3)), "float64 (8, 8, 3); expected uint8"),
     "float32": (np.zeros((8, 8, 3), np.float32), "float32"),
@@ -137,7 +144,6 @@ BAD: dict[str, tuple[Any, str]] = {
     "bool": (np.zeros((8, 8), bool), "bool"),
     "channels first": (np.zeros((3, 8, 8), np.uint8), "(3, 8, 8)"),
     "two channels": (np.zeros((8, 8, 2), np.uint8), "(8, 8, 2)"),
-    "one channel": (np.zeros((8, 8, 1), np.uint8), "(8, 8, 1)"),
     "flat": (np.zeros(8, np.uint8), "(8,)"),
     "number": (np.array(1, np.uint8), "()"),
     "no pixels": (np.zeros((0, 8, 3), np.uint8), "(0, 8, 3)"),
@@ -145,12 +151,16 @@ BAD: dict[str, tuple[Any, str]] = {
     "None": (None, "NoneType"),
     "int": (5, "int"),
     "dict": ({}, "dict"),
-    "generator": ((x for x in "a"), "generator"),
+    "set": ({"a.jpg"}, "set"),
+    "generator of numbers": ((x for x in (5, 6)), "Image 0: A value of type int"),
+    "empty generator": ((x for x in ()), "An empty list"),
+    "closed file": (closed_file(), "closed"),
+    "text file": (io.StringIO("text"), "gives no bytes"),
     "empty list": ([], "An empty list"),
     "empty tuple": ((), "An empty list"),
     "empty stack": (np.zeros((0, 8, 8, 3), np.uint8), "An empty list"),
     "nested list": ([[np.zeros((8, 8, 3), np.uint8)]], "list"),
-    "list with a float array": ([np.zeros((8, 8), np.uint8), np.zeros((8, 8))], "float64"),
+    "list with a float array": ([np.zeros((8, 8), np.uint8), np.zeros((8, 8))], "Image 1: An array of float64"),
 }
 
 
@@ -160,8 +170,7 @@ def test_values_that_are_no_image(classifier: Classifier, value: Any, words: str
         with pytest.raises(InputError) as caught:
             call(value)
         assert not isinstance(caught.value, ImageError)
-        if words != "generator":
-            assert words in str(caught.value)
+        assert isinstance(value, Iterator) or words in str(caught.value)
 
 
 def test_float_pixels_get_advice(classifier: Classifier) -> None:
@@ -205,7 +214,7 @@ def test_limit_on_megapixels_is_the_recipes(shapes: Path, tmp_path: Path) -> Non
 
 def test_top(classifier: Classifier, picture: Image.Image) -> None:
     probabilities = classifier.predict_proba(picture)
-    for top, count in ((1, 1), (2, 2), (3, 3), (5, 3), (0, 1), (-1, 1)):
+    for top, count in ((1, 1), (2, 2), (3, 3), (5, 3)):
         prediction = classifier.predict(picture, top=top)
         assert len(prediction.top) == count
         assert prediction.top[0] == (prediction.label, prediction.probability)

@@ -10,6 +10,8 @@ from typing import Any
 from headstart.api.reading import read
 from headstart.checks import CheckReport, Finding, run, summary
 from headstart.checks.findings import KINDS, WORDS
+from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be
+from headstart.core.errors import OptionError
 from headstart.core.options import Runtime
 from headstart.core.recipe import FULL_RANGE, Recipe
 from headstart.core.text import portable
@@ -47,19 +49,16 @@ def check(
         >>> headstart.check("photos/").counts["label"]  # doctest: +SKIP
         3
     """
-    from headstart.core.errors import OptionError
-
+    must_be("recipe", recipe, Recipe | None, A_RECIPE)
+    must_be("runtime", runtime, Runtime | None, A_RUNTIME)
     recipe, runtime = recipe or Recipe(), runtime or Runtime()
     if recipe.is_open:
         raise OptionError("The check looks with one network in one way, and auto was asked for.", "Name a backbone.")
-    if isinstance(images, ImageTable):
-        if decisions is not None:
-            raise OptionError(
-                "Decisions were given beside a table.", "Read the source with them: headstart.read(source, decisions=)."
-            )
-        table = images
-    else:
-        table = read(images, decisions=decisions)
+    if decisions is not None and isinstance(images, ImageTable):
+        raise OptionError(
+            "Decisions were given beside a table.", "Read the source with them: headstart.read(source, decisions=)."
+        )
+    table = images if isinstance(images, ImageTable) else read(images, decisions=decisions)
     refuse_skipped(table, runtime)
     features, embedder, _ = embed(table, recipe, runtime)
     report = run(

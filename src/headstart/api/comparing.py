@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart.api.reading import read
+from headstart.api.reading import table_of
 from headstart.api.reporting import REPORT_FILE, comparison_page
 from headstart.api.run import Run
 from headstart.api.training import train
+from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_names, must_be_path
 from headstart.core.errors import ExtraError, HeadstartError, StorageError
 from headstart.core.files import durable_write, make_folder
 from headstart.core.options import Runtime
@@ -109,6 +110,9 @@ class Comparison:
         Raises:
             StorageError: There is a comparison already, or it cannot be written.
         """
+        must_be_path("folder", folder)
+        must_be_flags(overwrite=overwrite)
+        must_be("runtime", runtime, Runtime | None, A_RUNTIME)
         path = Path(folder)
         if not overwrite:
             refuse_comparison(path)
@@ -176,12 +180,24 @@ def compare(
         >>> headstart.compare("photos/", strategies=["probe", "finetune"]).verdict.sentence  # doctest: +SKIP
         'Use probe: it is the cheapest ...'
     """
+    for name, value, example in (
+        ("strategies", strategies, ["probe", "finetune"]),
+        ("backbones", backbones, ["lite0", "torchvision:resnet18"]),
+        ("recipes", recipes, ["tutorial-finetune"]),
+    ):
+        if value is not None:
+            must_be_names(name, value, str(example))
+    must_be("settings", settings, Mapping | None, "a mapping, such as {'epochs': 5}")
+    must_be("runtime", runtime, Runtime | None, A_RUNTIME)
+    must_be_flags(overwrite=overwrite)
+    if folder is not None:
+        must_be_path("folder", folder)
     plans = comparing.plan(strategies, backbones, recipes, settings or {})
     runtime = runtime or Runtime()
     path = None if folder is None else Path(folder)
     if path is not None and not overwrite:
         refuse_comparison(path)
-    table = images if isinstance(images, ImageTable) else read(images)
+    table = table_of(images)
     table.require_classes()
     folders = folders_of([one.name for one in plans])
     rows: list[Row] = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.artifact.classifier import Classifier
+from headstart.core.arguments import A_CLASSIFIER, A_RUNTIME, must_be, must_be_flags
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.options import Runtime
 from headstart.core.spellings import twin_hint
@@ -21,7 +22,7 @@ from headstart.features.pool import each, no_image, refuse_skipped
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-from headstart.api.reading import read
+from headstart.api.reading import table_of
 
 
 def evaluate(
@@ -45,6 +46,7 @@ def evaluate(
 
     Raises:
         SourceError: Classes that the model does not know, or lacks; or no image can be read.
+        OptionError: An argument is of a wrong kind.
 
     Example:
         >>> headstart.evaluate(headstart.load("model.onnx"), "photos/")[0].accuracy  # doctest: +SKIP
@@ -52,8 +54,11 @@ def evaluate(
     """
     from headstart.evaluation import evaluate as measure
 
+    must_be("classifier", classifier, Classifier, *A_CLASSIFIER)
+    must_be("runtime", runtime, Runtime | None, A_RUNTIME)
+    must_be_flags(allow_missing=allow_missing)
     runtime = runtime or Runtime(cache=None)
-    table = images if isinstance(images, ImageTable) else read(images)
+    table = table_of(images)
     refuse_skipped(table, runtime)
     split = next((part for part in ("test", "val", "train") if part in table.splits), None)
     if split:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from headstart.api.reading import read
-from headstart.artifact.classifier import Classifier, is_list
+from headstart.api.reading import read, table_of
+from headstart.artifact.classifier import Classifier
 from headstart.artifact.explanation import Explainer, Explanation, Method
+from headstart.artifact.images import naming, several
 from headstart.artifact.neighbours import find_neighbours
+from headstart.core.arguments import A_CLASSIFIER, A_RUNTIME, must_be
 from headstart.core.errors import ImageError, InputError, SourceError
 from headstart.core.options import Runtime
 from headstart.core.text import from_csv_cell, quoted
@@ -24,7 +26,7 @@ from headstart.data.table import ImageTable, Row
 from headstart.features.pool import each
 
 if TYPE_CHECKING:
-    from headstart.artifact.classifier import ImageLike
+    from headstart.artifact.images import ImageLike
 
 NEIGHBOURS = 5
 # What a run folder tells of where its images are.
@@ -44,7 +46,7 @@ def explain(  # type: ignore[overload-overlap]
 @overload
 def explain(
     classifier: Classifier,
-    images: Sequence[ImageLike],
+    images: Iterable[ImageLike],
     label: str | None = ...,
     *,
     method: Method = ...,
@@ -53,7 +55,7 @@ def explain(
 ) -> list[Explanation]: ...
 def explain(
     classifier: Classifier,
-    images: ImageLike | Sequence[ImageLike],
+    images: ImageLike | Iterable[ImageLike],
     label: str | None = None,
     *,
     method: Method = "auto",
@@ -80,9 +82,13 @@ def explain(
         >>> model = headstart.load("runs/photos/model.onnx")  # doctest: +SKIP
         >>> headstart.explain(model, "cat.jpg").overlay().save("why.png")  # doctest: +SKIP
     """
+    must_be("classifier", classifier, Classifier, *A_CLASSIFIER)
+    must_be("label", label, str | None, "the name of a class")
+    must_be("method", method, str, "auto, cam or occlusion")
+    must_be("runtime", runtime, Runtime | None, A_RUNTIME)
     runtime = runtime or Runtime()
-    several = is_list(images)
-    items: list[Any] = list(images) if several else [images]  # type: ignore[arg-type]
+    given = several(images)
+    items: list[Any] = [images] if given is None else list(given)
     if not items:
         raise InputError("An empty list of images; expected at least one.")
     explainer = Explainer(classifier, method)
@@ -90,21 +96,18 @@ def explain(
         explainer.number(label)
     workers = max(1, runtime.workers // len(items))
     found: list[Explanation] = []
-    for index, result in each(
-        len(items),
-        lambda i: explainer.explain(classifier.pixels(items[i]), label, workers=workers),
-        runtime,
-        "Explaining",
-    ):
+
+    def work(index: int) -> Explanation:
+        with naming(items[index], index, of_several=given is not None):
+            return explainer.explain(classifier.pixels(items[index]), label, workers=workers)
+
+    for _, result in each(len(items), work, runtime, "Explaining"):
         if isinstance(result, ImageError):
-            item = items[index]
-            name = quoted(os.fspath(item)) if isinstance(item, str | os.PathLike) else f"Image {index}"
-            raise ImageError(f"{name}: {result.message}.", result.hint) from result
+            raise result
         found.append(result)
     if source is not None:
-        table = source if isinstance(source, ImageTable) else read(source)
-        found = with_neighbours(classifier, found, table, NEIGHBOURS, runtime)
-    return found if several else found[0]
+        found = with_neighbours(classifier, found, table_of(source), NEIGHBOURS, runtime)
+    return found[0] if given is None else found
 
 
 def with_neighbours(

@@ -6,6 +6,7 @@ import dataclasses
 import os
 
 from headstart.artifact.classifier import Classifier
+from headstart.core.arguments import must_be_path
 from headstart.core.spellings import twin_notes
 from headstart.data import readers
 from headstart.data.table import ImageTable
@@ -27,17 +28,25 @@ def read(
 
     Raises:
         SourceError: There is no such source, or it holds no image; or the decisions do not fit it.
+        OptionError: The columns or the decisions are of a wrong kind.
 
     Example:
         >>> headstart.read("photos/").classes  # doctest: +SKIP
         ('ants', 'bees')
     """
+    if decisions is not None:
+        must_be_path("decisions", decisions)
     table = readers.read(source, columns)
     if decisions is not None:
         from headstart.checks.decisions import apply
 
         table = apply(table, decisions)
     return dataclasses.replace(table, notes=(*twin_notes(table.classes), *table.notes))
+
+
+def table_of(images: ImageTable | str | os.PathLike[str]) -> ImageTable:
+    """An image table as it is, or read from its source; errors are those of `read`."""
+    return images if isinstance(images, ImageTable) else read(images)
 
 
 def load(path: str | os.PathLike[str], *, max_megapixels: int | None = None) -> Classifier:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstart.core.arguments import A_RUNTIME, must_be, must_be_path
 from headstart.core.errors import InputError, SourceError, StorageError
 from headstart.core.files import durable_write
 from headstart.core.options import Runtime
@@ -88,6 +89,10 @@ def draw_report(
     from headstart.report.pictures import find
     from headstart.report.run_page import run_page
 
+    must_be_path("folder", folder)
+    if out is not None:
+        must_be_path("out", out)
+    must_be("runtime", runtime, Runtime | None, A_RUNTIME)
     path, runtime = Path(folder), runtime or Runtime()
     analysis = _read(path)
     try:

@@ -15,6 +15,7 @@ from headstart.api import reporting
 from headstart.artifact.classifier import Classifier
 from headstart.checks.findings import count_kinds
 from headstart.core import marks
+from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_path
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_write_all, folder_lock, make_folder
 from headstart.core.options import Runtime
@@ -117,6 +118,9 @@ class Run:
         Raises:
             StorageError: There is a run already, another process is writing one, or it cannot be written.
         """
+        must_be_path("folder", folder)
+        must_be_flags(overwrite=overwrite, report=report)
+        must_be("runtime", runtime, Runtime | None, A_RUNTIME)
         path = Path(folder)
         overwrite = overwrite or path == self.fitted.folder  # its own, which was looked at before the training
         refuse_existing(path, overwrite=overwrite)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart import strategies
-from headstart.api.reading import read
+from headstart.api.reading import read, table_of
 from headstart.api.run import WEIGHTS_FILE, Run
+from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be, must_be_path
 from headstart.core.errors import OptionError, StorageError
 from headstart.core.options import Runtime
 from headstart.core.recipe import ClassWeight, Fit, Precision, Recipe
@@ -70,6 +71,10 @@ def train(
         0.954
     """
     start = time.perf_counter()
+    must_be("recipe", recipe, Recipe | None, A_RECIPE, "A single choice is named, such as strategy='probe'.")
+    _must_be_kinds(own, runtime)
+    if start_from is not None:
+        must_be_path("start_from", start_from)
     choices = {
         "strategy": strategy, "backbone": backbone, "precision": precision,
         "fit": fit, "class_weight": class_weight, "seed": seed,
@@ -82,7 +87,7 @@ def train(
     recipe = own.named(recipe) if own else recipe
     runtime = dataclasses.replace(runtime or Runtime(), began=start)
     learn = strategies.find(recipe.strategy)
-    table = images if isinstance(images, ImageTable) else read(images)
+    table = table_of(images)
     refuse_skipped(table, runtime)
     chosen_by = _choose(table, recipe, runtime)
     if chosen_by:
@@ -94,6 +99,11 @@ def train(
     fitted = learn(table, recipe, runtime, **({"own": own} if own else {}))
     fitted = _with_reasons(fitted, chosen_by) if chosen_by else fitted
     return Run(fitted, fitted.recipe or recipe, {**spent, **fitted.seconds, "total": time.perf_counter() - start})
+
+
+def _must_be_kinds(own: Own | None, runtime: Runtime | None) -> None:
+    must_be("own", own, Own | None, "a headstart.Own")
+    must_be("runtime", runtime, Runtime | None, A_RUNTIME)
 
 
 def _choose(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices | None:
@@ -150,6 +160,9 @@ def resume(
     Example:
         >>> headstart.resume("runs/pets").save("runs/pets")  # doctest: +SKIP
     """
+    must_be_path("folder", folder)
+    must_be("choices", choices, Mapping | None, "a mapping, such as {'seed': 1}")
+    _must_be_kinds(own, runtime)
     path = Path(folder)
     before = unfinished.read(path)
     if choices:

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from headstart.artifact import golden, guard, prediction_sets, wire
+from headstart.artifact import images as kinds
 from headstart.artifact.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata
-from headstart.core.errors import ImageError, InputError, OptionError
+from headstart.core.arguments import must_be, must_be_count, must_be_flags, must_be_path, refused
+from headstart.core.errors import ImageError, InputError, ModelError, OptionError
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
 from headstart.data.decode import decode, from_pil
 from headstart.data.storage import read_file
-from headstart.features.pool import each
+from headstart.features.pool import in_order
 from headstart.features.session import LazySession
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL.Image import Image
 
-    # A path, the bytes of an image file, a PIL image, or uint8 pixels (H, W), (H, W, 3) or (H, W, 4).
-    ImageLike = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
+    from headstart.artifact.images import ImageLike
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Classifier:
     """
 
     def __init__(self, content: bytes, name: str = "The model", *, max_megapixels: int | None = None) -> None:
+        must_be("content", content, bytes, "the bytes of a model file", "Of a path: headstart.load(path).", ModelError)
         self.content = content
         self.metadata: Metadata = guard.check(content, name)
         if max_megapixels is not None:
@@ -109,6 +112,7 @@ class Classifier:
             ModelError: There is no such file, or it is refused.
             OptionError: The limit is not in 1..178.
         """
+        must_be_path("path", path, ModelError)
         return cls(wire.read_model(Path(path)), quoted(os.fspath(path)), max_megapixels=max_megapixels)
 
     @property
@@ -122,11 +126,11 @@ class Classifier:
     ) -> Prediction: ...
     @overload
     def predict(
-        self, images: Sequence[ImageLike], *, top: int = ..., coverage: float | None = ..., allow_empty: bool = ...
+        self, images: Iterable[ImageLike], *, top: int = ..., coverage: float | None = ..., allow_empty: bool = ...
     ) -> list[Prediction]: ...
     def predict(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: ImageLike | Iterable[ImageLike],
         *,
         top: int = 5,
         coverage: float | None = None,
@@ -135,7 +139,9 @@ class Classifier:
         """The class of an image, or of each image of a list.
 
         Args:
-            images: A path, the bytes of an image file, a PIL image, uint8 pixels (H, W, 3), or a list of these.
+            images: A path, the bytes of an image file, a file that is open for reading bytes (all of it, wherever it
+                stands), a PIL image, uint8 pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of an array or a torch
+                tensor; or a list, a generator or a pandas Series of these, or pixels (N, H, W, 3).
             top: How many classes to name.
             coverage: Give sets of classes, each of which holds the true class with this probability if the images are
                 like the held-out ones; above 0 and below 1, such as 0.9. `measured_coverage` tells how often they did.
@@ -152,21 +158,100 @@ class Classifier:
             >>> headstart.load("runs/pets/model.onnx").predict("cat.jpg").label  # doctest: +SKIP
             'cat'
         """
-        if allow_empty and coverage is None:
-            raise OptionError("Empty sets are allowed, but no sets are asked for.", "Give a coverage too, such as 0.9.")
-        most = self.set_limit(coverage)
-        predictions = [self.prediction(result, top, most, allow_empty=allow_empty) for result in self._run(images)]
-        return predictions if is_list(images) else predictions[0]
+        words = self._words(top, coverage, allow_empty=allow_empty)
+        items = kinds.several(images)
+        if items is None:
+            return words(self._run(images))
+        return [words(result) for result in self._run_all(items)]
 
-    def predict_proba(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+    @overload
+    def predict_iter(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        top: int = ...,
+        coverage: float | None = ...,
+        allow_empty: bool = ...,
+        errors: Literal["raise"] = ...,
+        workers: int | None = ...,
+    ) -> Iterator[Prediction]: ...
+    @overload
+    def predict_iter(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        top: int = ...,
+        coverage: float | None = ...,
+        allow_empty: bool = ...,
+        errors: Literal["yield"],
+        workers: int | None = ...,
+    ) -> Iterator[Prediction | ImageError]: ...
+    def predict_iter(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        top: int = 5,
+        coverage: float | None = None,
+        allow_empty: bool = False,
+        errors: Literal["raise", "yield"] = "raise",
+        workers: int | None = None,
+    ) -> Iterator[Prediction | ImageError]:
+        """The classes of any number of images, one by one as they are ready, in the order of the images.
+
+        A few images are taken ahead of the predictions that are given, so that all workers have work; memory does not
+        grow with the number of images.
+
+        Args:
+            images: A list, a generator or another iterable of what `predict` takes.
+            top: See `predict`, as for the next two.
+            coverage: Likewise.
+            allow_empty: Likewise.
+            errors: An image that cannot be read ends it (``raise``), or has its `ImageError` in its place (``yield``),
+                which names it by its number, from 0.
+            workers: Threads; None for one for each core.
+
+        Raises:
+            ImageError: An image cannot be read, and `errors` is ``raise``.
+            InputError: A value is of no kind that `predict` takes; its number is named.
+            OptionError: As for `predict`, or there is no such value of `errors`.
+
+        Example:
+            >>> model = headstart.load("runs/pets/model.onnx")  # doctest: +SKIP
+            >>> for prediction in model.predict_iter(pathlib.Path("new").glob("*.jpg")):  # doctest: +SKIP
+            ...     print(prediction.label)
+        """
+        words = self._words(top, coverage, allow_empty=allow_empty)
+        if errors not in {"raise", "yield"}:
+            raise refused("errors", errors, "'raise' or 'yield'")
+        if workers is not None:
+            must_be_count("workers", workers)
+        items = kinds.several(images)
+        if items is None:
+            raise InputError(f"A single value of type {type(images).__name__}; expected several images.",
+                             "Give one image to predict.")  # fmt: skip
+
+        def predictions() -> Iterator[Prediction | ImageError]:
+            with closing(self._results(items, workers)) as results:
+                for result in results:
+                    if isinstance(result, ImageError) and errors == "raise":
+                        raise result
+                    yield result if isinstance(result, ImageError) else words(result)
+
+        return predictions()
+
+    def predict_proba(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[np.float32]:
         """Probabilities, float32 (C,) of an image or (N, C) of a list, in the order of `classes`; see `predict`."""
-        stacked = np.stack([result.probabilities for result in self._run(images)])
-        return stacked if is_list(images) else stacked[0]
+        items = kinds.several(images)
+        if items is None:
+            return self._run(images).probabilities
+        return np.stack([result.probabilities for result in self._run_all(items)])
 
-    def embed(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+    def embed(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[np.float32]:
         """Embeddings, float32 (D,) of an image or (N, D) of a list; see `predict`."""
-        stacked = np.stack([result.embedding for result in self._run(images)])
-        return stacked if is_list(images) else stacked[0]
+        items = kinds.several(images)
+        if items is None:
+            return self._run(images).embedding
+        return np.stack([result.embedding for result in self._run_all(items)])
 
     def verify(self) -> golden.Verification:
         """Run the golden images that travel in the model, and compare with what the training machine computed."""
@@ -255,22 +340,63 @@ class Classifier:
             )
         return self.metadata.conformal
 
-    def _run(self, images: ImageLike | Sequence[ImageLike]) -> Iterable[Result]:
-        items: list[Any] = list(images) if is_list(images) else [images]  # type: ignore[arg-type]
-        if not items:
+    def _words(self, top: int, coverage: float | None, *, allow_empty: bool) -> Callable[[Result], Prediction]:
+        """What makes a prediction of a result, where that can be asked for; see `predict`."""
+        must_be_count("top", top)
+        must_be_flags(allow_empty=allow_empty)
+        if allow_empty and coverage is None:
+            raise OptionError("Empty sets are allowed, but no sets are asked for.", "Give a coverage too, such as 0.9.")
+        return partial(self.prediction, top=top, most=self.set_limit(coverage), allow_empty=allow_empty)
+
+    def _run(self, image: Any) -> Result:
+        with kinds.naming(image, 0, of_several=False):
+            return self.run_pixels(self.pixels(image))
+
+    def _run_all(self, images: Iterable[Any]) -> list[Result]:
+        """The results of several images, at least one; the first that cannot be read ends it."""
+        found = []
+        with closing(self._results(images)) as results:
+            for result in results:
+                if isinstance(result, ImageError):
+                    raise result
+                found.append(result)
+        if not found:
             raise InputError("An empty list of images; expected at least one.")
+        return found
 
-        def work(index: int) -> Result:
-            return self.run_pixels(self.pixels(items[index]))
+    def _results(self, images: Iterable[Any], workers: int | None = None) -> Generator[Result | ImageError]:
+        """The result of each image in turn, or why there is none, with the number of the image."""
+        passing = isinstance(images, Iterator)
 
-        results = []
-        for index, result in each(len(items), work, Runtime(cache=None), "Predicting"):
-            if isinstance(result, ImageError):
-                item = items[index]
-                name = quoted(os.fspath(item)) if isinstance(item, str | os.PathLike) else f"Image {index}"
-                raise ImageError(f"{name}: {result.message}.", result.hint) from result
-            results.append(result)
-        return results
+        def taken() -> Iterator[tuple[int, Any, Any]]:
+            """Each image with its number, and as a worker takes it.
+
+            What a generator gives may change or close as soon as the next one is asked for: it is read before.
+            """
+            for index, image in enumerate(images):
+                try:
+                    with kinds.naming(image, index, of_several=True):
+                        kept = self._kept(image) if passing else image
+                except ImageError as error:
+                    kept = error
+                yield index, image, kept
+
+        def work(item: tuple[int, Any, Any]) -> Result:
+            index, image, kept = item
+            if isinstance(kept, ImageError):
+                raise kept
+            with kinds.naming(image, index, of_several=True):
+                return self.run_pixels(self.pixels(kept))
+
+        return in_order(taken(), work, workers or Runtime(cache=None).workers)
+
+    def _kept(self, image: Any) -> Any:
+        """An image that stays what it is when its source goes on."""
+        if isinstance(image, str | os.PathLike | bytes):
+            return image
+        if isinstance(image, bytearray | memoryview):
+            return bytes(image)
+        return kinds.content(image) if kinds.is_file(image) else self.pixels(image).copy()
 
     def pixels(self, image: ImageLike) -> NDArray[np.uint8]:
         """The pixels of an image that the model is run on: uint8 (H, W, 3), upright.
@@ -281,6 +407,8 @@ class Classifier:
         """
         if isinstance(image, str | os.PathLike):
             image = read_file(os.fspath(image))
+        elif kinds.is_file(image):
+            image = kinds.content(image)
         spec = self.metadata.preprocess
         if isinstance(image, bytes | bytearray | memoryview):
             return decode(
@@ -294,20 +422,9 @@ class Classifier:
         if isinstance(image, Image.Image):
             with _LOADING:
                 return from_pil(image, max_megapixels=self._max_megapixels, white_level=spec.white_level)
-        if isinstance(image, np.ndarray):
-            shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in {3, 4})
-            if image.dtype != np.uint8 or not shaped or not image.size:
-                raise InputError(
-                    f"An array of {image.dtype} {image.shape}; expected uint8 (H, W), (H, W, 3) or (H, W, 4), "
-                    "with values 0 to 255 in RGB order.",
-                    "Do not resize or normalise: the model does that itself.",
-                )
-            return from_pil(Image.fromarray(np.ascontiguousarray(image)))
+        if kinds.is_array(image):
+            return from_pil(Image.fromarray(np.ascontiguousarray(kinds.channels_last(image))))
         raise InputError(
-            f"A value of type {type(image).__name__}; expected a path, bytes, a PIL image or a uint8 array."
+            f"A value of type {type(image).__name__}; expected a path, bytes, an open file, a PIL image or a uint8 "
+            "array."
         )
-
-
-def is_list(images: Any) -> bool:
-    """Whether several images were given: a list or tuple, or pixels (N, H, W, 3)."""
-    return isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4)

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.core.errors import ModelError, OptionError
+from headstart.core.arguments import must_be_share
+from headstart.core.errors import ModelError
 from headstart.core.proportions import Interval, wilson
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ def limit(conformal: Mapping[str, Any], coverage: float) -> float:
     Raises:
         OptionError: The coverage is no such number.
     """
-    if not 0 < coverage < 1:
-        raise OptionError(f"A coverage of {coverage:g}; expected a number above 0 and below 1, such as 0.9.")
+    must_be_share("The coverage", coverage)
     images = conformal["images"]
     needed = _rank(coverage, images)
     return _of_rank(conformal, needed) if needed <= images else math.inf

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headstart.core.arguments import must_be, must_be_count, must_be_flags, must_be_path, refused
 from headstart.core.errors import OptionError
 from headstart.core.progress import Progress, Silent
 from headstart.core.text import listed, nearest, quoted
@@ -74,9 +75,14 @@ class Runtime:
     def __post_init__(self) -> None:
         for name in ("cache", "folder"):
             if getattr(self, name) is not None:
+                must_be_path(name, getattr(self, name))
                 object.__setattr__(self, name, Path(getattr(self, name)))
-        if not isinstance(self.workers, int) or self.workers < 1:
-            raise OptionError(f"workers = {self.workers!r}; expected a number of at least 1.")
+        must_be_count("workers", self.workers)
+        must_be_flags(strict=self.strict, resume=self.resume, main_process=self.main_process)
+        for name in ("device", "tracker"):
+            must_be(name, getattr(self, name), str, "a name")
+        if not all(callable(getattr(self.progress, name, None)) for name in ("stage", "line")):
+            raise refused("progress", self.progress, "an object with the methods stage and line")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
             raise OptionError(
                 f"There is no device {quoted(self.device)}.", "Choose auto, cpu, cuda, cuda:1 (and so on) or mps."

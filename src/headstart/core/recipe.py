@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from headstart.core.arguments import must_be
 from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
 
@@ -287,8 +288,10 @@ class Recipe:
         Raises:
             OptionError: An unknown key, or a value that does not exist.
         """
+        must_be("values", values, Mapping, "a mapping, such as {'epochs': 5}")
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:
+            must_be("A key of the recipe", key, str, "a name")
             if key not in known:
                 raise OptionError(
                     f"The recipe has an unknown key {quoted(key)}.",
@@ -309,6 +312,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         OptionError: The text is no TOML.
     """
+    must_be("The recipe", text, str, "the text of a TOML document")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 from headstart.core.errors import ImageError, InputError, SourceError
@@ -13,6 +13,7 @@ from headstart.core.options import Runtime
 from headstart.core.text import counted, quoted
 from headstart.data.table import ImageTable
 
+S = TypeVar("S")
 T = TypeVar("T")
 # Images in flight for each worker: enough that no worker waits, few enough that memory stays flat.
 AHEAD = 4
@@ -23,25 +24,35 @@ def each(count: int, work: Callable[[int], T], runtime: Runtime, stage: str) -> 
 
     An `ImageError` is a result; any other error, and an interruption, ends the pool at once.
     """
+    results = in_order(range(count), work, runtime.workers)
+    with runtime.progress.stage(stage, count) as advance, closing(results):
+        for index, result in enumerate(results):
+            yield index, result
+            advance(1)
 
-    def guarded(index: int) -> T | ImageError:
+
+def in_order(items: Iterable[S], work: Callable[[S], T], workers: int) -> Generator[T | ImageError]:
+    """Call `work` with each item in a pool of workers, and give the results in the order of the items.
+
+    Items are taken in this thread, a few ahead of the results that are given: memory is flat however many there are,
+    and what is done is given before the next one is waited for. Errors are as of `each`.
+    """
+
+    def guarded(item: S) -> T | ImageError:
         try:
-            return work(index)
+            return work(item)
         except ImageError as error:
             _let_go(error)
             return error
 
-    with runtime.progress.stage(stage, count) as advance, _pool(runtime.workers) as pool:
-        waiting: deque[tuple[int, Future[T | ImageError]]] = deque()
-        for index in range(count):
-            waiting.append((index, pool.submit(guarded, index)))
-            if len(waiting) >= AHEAD * runtime.workers:
-                done, future = waiting.popleft()
-                yield done, future.result()
-                advance(1)
-        for done, future in waiting:
-            yield done, future.result()
-            advance(1)
+    with _pool(workers) as pool:
+        waiting: deque[Future[T | ImageError]] = deque()
+        for item in items:
+            waiting.append(pool.submit(guarded, item))
+            while waiting and (len(waiting) >= AHEAD * workers or waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def refuse_skipped(table: ImageTable, runtime: Runtime) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from headstart.core.errors import OptionError
+from headstart.core.arguments import must_be, refused
+from headstart.core.errors import ModelError, OptionError
 from headstart.core.recipe import OWN, Recipe
 from headstart.preprocess.spec import Preprocess
 
@@ -38,10 +39,23 @@ class Own:
     loop: Callable[[Task, Runtime], Trained | None] | None = None
 
     def __post_init__(self) -> None:
+        for name, part, expected in (
+            ("backbone", self.backbone, "a torch.nn.Module"),
+            ("head", self.head, "a function that makes a torch.nn.Module from two widths"),
+            ("loop", self.loop, "a function that trains a task"),
+        ):
+            if part is not None and not callable(part):
+                raise refused(name, part, expected)
         if (self.backbone is None) != (self.preprocess is None):
             raise OptionError(
                 "A backbone of one's own and the preprocessing of its pixels are given together, and one is missing."
             )
+        if self.preprocess is not None:
+            must_be("preprocess", self.preprocess, Preprocess, "a headstart.Preprocess")
+            try:
+                Preprocess.from_dict(self.preprocess.as_dict())
+            except ModelError as error:
+                raise OptionError(f"preprocess is out of range: {self.preprocess!r}.") from error
 
     def named(self, recipe: Recipe) -> Recipe:
         """The recipe, which says what is not Headstart's."""

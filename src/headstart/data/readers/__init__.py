@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headstart.core.arguments import must_be, must_be_path
 from headstart.core.errors import OptionError, SourceError
 from headstart.core.text import quoted
 
@@ -78,6 +79,12 @@ class Columns:
     split_folders: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("path", "label", "split", "group", "encoding", "label_pattern", "split_folders"):
+            must_be(name, getattr(self, name), str | None, "a text")
+        must_be("class_level", self.class_level, int | None, "a whole number")
+        if self.root is not None:
+            must_be_path("root", self.root)
+            object.__setattr__(self, "root", Path(self.root))
         if self.class_level is not None and not 1 <= self.class_level <= MAX_LEVEL:
             raise OptionError(f"A class level of {self.class_level}; expected 1 to {MAX_LEVEL}.")
         if self.class_level is not None and self.label_pattern is not None:
@@ -130,7 +137,10 @@ def read(source: str | os.PathLike[str], columns: Columns | None = None) -> Imag
 
     Raises:
         SourceError: There is no such source, or it holds no image.
+        OptionError: The columns are no `Columns`.
     """
+    must_be("columns", columns, Columns | None, "headstart.Columns", "Such as headstart.Columns(label='species').")
+    must_be_path("The source", source, SourceError)
     if not os.fspath(source):  # which would be the current folder
         raise SourceError("The source is an empty name.", "Give a folder, a manifest or a zip file.")
     path = Path(source)
