@@ -312,3 +312,23 @@ def test_what_others_leave_to_the_end_is_done(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (3, f"words without an end {words}handler\n", "")
         assert [path.name for path in tmp_path.iterdir()] == ["log"]
     assert (tmp_path / "log").read_text() == "INFO:root:late\n"
+
+
+def test_nothing_is_said_of_what_is_left_in_memory(tmp_path: Path) -> None:
+    """Triton, which comes with PyTorch, lists what was not collected when the program ends."""
+    pytest.importorskip("torch")
+    code = (
+        "import sys\n"
+        "from headstart.cli import main\n"
+        "def run(arguments):\n"
+        "    import torch\n"
+        "    try:\n"
+        "        import triton._C.libtriton\n"
+        "    except ImportError:\n"
+        "        pass\n"
+        "    return 0\n"
+        "main.run = run\n"
+        "main.main([])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

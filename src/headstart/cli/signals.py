@@ -74,7 +74,8 @@ def install() -> None:
 def leave(code: int) -> None:
     """Exit; at once where a thread still works: Python crashes when one imports a module while it shuts down."""
     if all(thread.name == _WATCHER or thread is threading.main_thread() for thread in threading.enumerate()):
-        gc.freeze()  # Python looks through all objects for garbage as it ends, for 0.2 s, and the memory goes anyway
+        if "torch" not in sys.modules:  # parts of which print lists of what is left where it is not collected
+            gc.freeze()  # Python looks for garbage as it ends, for 0.2 s, and the memory goes anyway
         sys.exit(code)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
