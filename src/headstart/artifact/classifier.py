@@ -17,6 +17,7 @@ from headstart.artifact import golden, guard, prediction_sets, wire
 from headstart.artifact import images as kinds
 from headstart.artifact.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata
 from headstart.core.arguments import must_be, must_be_count, must_be_flags, must_be_path, refused
+from headstart.core.equality import ByValue
 from headstart.core.errors import ImageError, InputError, ModelError, OptionError
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
@@ -55,8 +56,8 @@ class Prediction:
     labels: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, eq=False)
+class Result(ByValue):
     """What the model computes of one image.
 
     Attributes:
@@ -78,7 +79,7 @@ _LOADING = threading.Lock()
 
 
 class Classifier:
-    """A model file at work. Any thread may use it.
+    """A model file at work. Any thread may use it; pickled, or copied, it is the model file, and starts anew.
 
     Args:
         content: The model file.

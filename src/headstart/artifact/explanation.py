@@ -20,6 +20,7 @@ import numpy as np
 
 from headstart.artifact import overlay
 from headstart.artifact.classifier import Classifier, Prediction, Result
+from headstart.core.equality import ByValue
 from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
 from headstart.heads.common import to_probabilities
@@ -59,8 +60,8 @@ class Neighbour:
     digest: str
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, eq=False)
+class Explanation(ByValue):
     """Where on an image the classifier finds what speaks for a class.
 
     Attributes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart.artifact import prediction_sets
+from headstart.core.equality import ByValue
 from headstart.core.errors import ModelError
 from headstart.core.recipe import MAX_MEGAPIXELS
 from headstart.core.text import json_text, portable
@@ -35,8 +36,8 @@ MAX_JSON_VALUES = 4_000_000
 MAX_DIGITS = 18
 
 
-@dataclass(frozen=True)
-class Golden:
+@dataclass(frozen=True, eq=False)
+class Golden(ByValue):
     """A generated image with what the model made of it on the machine that trained it.
 
     Attributes:

@@ -25,6 +25,9 @@ class _Inputs(FolderStorage):
         super().__init__("")
         self._standard_input = standard_input
 
+    def _arguments(self) -> tuple[bytes | None]:
+        return (self._standard_input,)
+
     def read(self, path: str) -> bytes:
         """All bytes of one image; see `Storage`."""
         if path == STANDARD_INPUT and self._standard_input is not None:

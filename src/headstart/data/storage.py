@@ -17,12 +17,13 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, Any, NamedTuple, Protocol, TypeVar, cast
 
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.files import storage_error
 from headstart.core.text import quoted
 
+T = TypeVar("T")
 # No camera writes larger files; it bounds the memory of one worker.
 MAX_FILE_BYTES = 256 * 2**20
 # A zip entry that expands more than this, beyond a size that solid-colour images reach, is a bomb.
@@ -50,7 +51,27 @@ class Storage(Protocol):
         ...
 
 
-class Below:
+class Lasting:
+    """What a storage is: equal to those of the same class and arguments, and pickled as these.
+
+    What is open, locked or kept in memory stays behind, and is made again where the first image is read.
+    """
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """What its class is called with, paths absolute: another process may have another working folder."""
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._arguments() == self._arguments()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._arguments()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments()
+
+
+class Below(Lasting):
     """A storage seen from a folder inside it.
 
     Args:
@@ -61,6 +82,9 @@ class Below:
     def __init__(self, storage: Storage, prefix: str) -> None:
         self._storage = storage
         self._prefix = prefix
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return self._storage, self._prefix
 
     def read(self, path: str) -> bytes:
         """All bytes of one file; see `Storage`."""
@@ -75,11 +99,14 @@ class Below:
         return Below(self._storage.reopened(), self._prefix)
 
 
-class FolderStorage:
+class FolderStorage(Lasting):
     """Files below a folder."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = os.fspath(root)
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return (os.path.abspath(self.root),)  # noqa: PTH100  lexical: links are the user's own
 
     def read(self, path: str) -> bytes:
         """All bytes of one file; see `Storage`."""
@@ -94,18 +121,18 @@ class FolderStorage:
         return self
 
 
-class ZipStorage:
-    """Files inside a zip file, read in place: nothing is extracted.
+class _Zip(NamedTuple):
+    """A zip file that is open."""
 
-    Raises:
-        SourceError: It is not a zip file, or its directory is damaged.
-    """
+    file: zipfile.ZipFile
+    entries: list[zipfile.ZipInfo]
+    by_path: dict[str, zipfile.ZipInfo]
 
-    def __init__(self, archive: str | Path) -> None:
-        self._archive = archive
+    @classmethod
+    def open(cls, archive: str | Path) -> _Zip:
         name = quoted(os.fspath(archive))
         try:
-            self._zip = zipfile.ZipFile(archive)
+            file = zipfile.ZipFile(archive)
         # The directory of a hostile file also ends in struct.error, and in ValueError for names and offsets.
         except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OverflowError) as error:
             raise SourceError(
@@ -113,9 +140,35 @@ class ZipStorage:
             ) from error
         except OSError as error:
             raise SourceError(f"{name} cannot be read: {_reason(error)}.") from error
-        self.entries = self._zip.infolist()
-        self._by_path = {entry.filename: entry for entry in reversed(self.entries)}
+        entries = file.infolist()
+        return cls(file, entries, {entry.filename: entry for entry in reversed(entries)})
+
+
+class ZipStorage(Lasting):
+    """Files inside a zip file, read in place: nothing is extracted. It is opened when it is first looked at."""
+
+    def __init__(self, archive: str | Path) -> None:
+        self._archive = archive
+        self._zip: _Zip | None = None
         self._opening = threading.Lock()  # zipfile counts its open entries without one
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return (os.path.abspath(self._archive),)  # noqa: PTH100
+
+    def _opened(self) -> _Zip:
+        with self._opening:
+            if self._zip is None:
+                self._zip = _Zip.open(self._archive)
+            return self._zip
+
+    @property
+    def entries(self) -> list[zipfile.ZipInfo]:
+        """All that is in it, in its order.
+
+        Raises:
+            SourceError: It is not a zip file, or its directory is damaged.
+        """
+        return self._opened().entries
 
     def local(self, path: str) -> None:
         """See `Storage`."""
@@ -126,18 +179,20 @@ class ZipStorage:
 
     def close(self) -> None:
         """Close the file; it is closed with the object too."""
-        self._zip.close()
+        if self._zip is not None:
+            self._zip.file.close()
 
     def read(self, path: str) -> bytes:
         """All bytes of one entry; see `Storage`."""
-        entry = self._by_path.get(path)
+        archive = _for_image(self._opened)
+        entry = archive.by_path.get(path)
         if entry is None:
             raise ImageError("not in the zip file")
         if entry.file_size > MAX_FILE_BYTES:
             raise ImageError(_too_large(entry.file_size))
         try:
             with self._opening:
-                file = self._zip.open(entry)
+                file = archive.file.open(entry)
             try:
                 data = file.read(entry.file_size + 1)
             finally:
@@ -160,41 +215,71 @@ class ZipStorage:
         return data
 
 
-class TarStorage:
-    """Files inside a tar file, read in place. A packed one is unpacked as a whole, into a file that has no name.
+class _Tar(NamedTuple):
+    """A tar file that is open and not packed."""
 
-    Raises:
-        SourceError: It is not a tar file, or damaged.
-        StorageError: There is no room to unpack it.
-    """
+    file: IO[bytes]
+    entries: list[tarfile.TarInfo]
+    by_path: dict[str, tarfile.TarInfo]
 
-    def __init__(self, archive: str | Path) -> None:
-        self._archive = archive
+    @classmethod
+    def open(cls, archive: str | Path, owner: object) -> _Tar:
         name = quoted(os.fspath(archive))
         try:
-            self._file = _plain_tar(Path(archive))
-            weakref.finalize(self, self._file.close)
-            self.entries = tarfile.TarFile(fileobj=self._file).getmembers()
+            file = _plain_tar(Path(archive))
+            weakref.finalize(owner, file.close)
+            entries = tarfile.TarFile(fileobj=file).getmembers()
         except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
             raise SourceError(
                 f"{name} is not a readable tar file: {str(error)[:200]}.", "Download or pack it again."
             ) from error
         except OSError as error:
             raise SourceError(f"{name} cannot be read: {_reason(error)}.") from error
-        self._by_path = {entry.name.removeprefix("./"): entry for entry in reversed(self.entries)}
+        return cls(file, entries, {entry.name.removeprefix("./"): entry for entry in reversed(entries)})
+
+
+class TarStorage(Lasting):
+    """Files inside a tar file, read in place; it is opened when it is first looked at.
+
+    A packed one is unpacked as a whole, into a file that has no name.
+    """
+
+    def __init__(self, archive: str | Path) -> None:
+        self._archive = archive
+        self._tar: _Tar | None = None
         self._reading = threading.Lock()
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return (os.path.abspath(self._archive),)  # noqa: PTH100
+
+    def _opened(self) -> _Tar:
+        with self._reading:
+            if self._tar is None:
+                self._tar = _Tar.open(self._archive, self)
+            return self._tar
+
+    @property
+    def entries(self) -> list[tarfile.TarInfo]:
+        """All that is in it, in its order.
+
+        Raises:
+            SourceError: It is not a tar file, or damaged.
+            StorageError: There is no room to unpack it.
+        """
+        return self._opened().entries
 
     def read(self, path: str) -> bytes:
         """All bytes of one entry; see `Storage`."""
-        entry = self._by_path.get(path)
+        archive = _for_image(self._opened)
+        entry = archive.by_path.get(path)
         if entry is None or not entry.isreg():
             raise ImageError("not in the tar file")
         if entry.size > MAX_FILE_BYTES:
             raise ImageError(_too_large(entry.size))
         try:
             with self._reading:
-                self._file.seek(entry.offset_data)
-                data = self._file.read(entry.size)
+                archive.file.seek(entry.offset_data)
+                data = archive.file.read(entry.size)
         except (OSError, ValueError) as error:
             raise ImageError(f"damaged in the tar file: {error}") from error
         if len(data) != entry.size:
@@ -207,6 +292,14 @@ class TarStorage:
     def reopened(self) -> TarStorage:
         """See `Storage`."""
         return TarStorage(self._archive)
+
+
+def _for_image(opened: Callable[[], T]) -> T:
+    """The open archive; that it is gone or damaged meanwhile is the image's error."""
+    try:
+        return opened()
+    except SourceError as error:
+        raise ImageError(error.message.rstrip(".")) from error
 
 
 # By their first bytes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from headstart.core.errors import SourceError
@@ -62,7 +62,8 @@ class Skipped:
 class ImageTable:
     """The rows that one source was read into; immutable.
 
-    Every file that was found is in exactly one of `rows`, `skipped` and the count `ignored`.
+    Every file that was found is in exactly one of `rows`, `skipped` and the count `ignored`. Two tables are equal where
+    they have the same rows of the same place. A pickled one opens its archive again where the first image is read.
 
     Attributes:
         source: What the user pointed at.
@@ -76,15 +77,15 @@ class ImageTable:
         accepted: Paths of images that a person has looked at and keeps: the data check is silent on them.
     """
 
-    source: str
+    source: str = field(compare=False)
     storage: Storage
     rows: tuple[Row, ...]
-    skipped: tuple[Skipped, ...] = ()
-    ignored: int = 0
-    notes: tuple[str, ...] = ()
-    columns: tuple[tuple[str, str | None], ...] = ()
-    decisions: str = ""
-    accepted: frozenset[str] = frozenset()
+    skipped: tuple[Skipped, ...] = field(default=(), compare=False)
+    ignored: int = field(default=0, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    columns: tuple[tuple[str, str | None], ...] = field(default=(), compare=False)
+    decisions: str = field(default="", compare=False)
+    accepted: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __len__(self) -> int:
         """Number of images."""

@@ -97,6 +97,9 @@ class LazySession:
         self._lock = threading.Lock()
         self._session: Session | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LazySession, (self._model,)  # another process, or a copy, makes its own
+
     def run(self, image: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
         """Run one image; see `Session.run`.
 

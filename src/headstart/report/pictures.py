@@ -8,7 +8,7 @@ from typing import Any
 
 from headstart.core.errors import ImageError
 from headstart.core.recipe import FULL_RANGE
-from headstart.data.storage import Storage
+from headstart.data.storage import Lasting, Storage
 from headstart.data.table import ImageTable, Row
 from headstart.features.thumbnails import Thumbnails
 from headstart.report.page import data_uri
@@ -72,11 +72,14 @@ def find(analysis: Mapping[str, Any], storage: Storage | None, cache: Path | Non
         return thumbnails.all_small(range(len(images)))
 
 
-class _Nowhere:
+class _Nowhere(Lasting):
     """No image is there any more."""
 
     def read(self, path: str) -> bytes:
         raise ImageError("the source is gone")
+
+    def _arguments(self) -> tuple[()]:
+        return ()
 
     def local(self, path: str) -> None:
         """See `Storage`."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstart.core.equality import ByValue
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from headstart.evaluation import Evaluation
 
 
-@dataclass(frozen=True)
-class HeldOut:
+@dataclass(frozen=True, eq=False)
+class HeldOut(ByValue):
     """Predictions on images that the predicting model was not fitted on.
 
     Attributes:
@@ -30,8 +32,8 @@ class HeldOut:
     probabilities: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Fitted:
+@dataclass(frozen=True, eq=False)
+class Fitted(ByValue):
     """The result of a strategy.
 
     Attributes:

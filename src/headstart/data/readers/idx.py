@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.text import counted, listed, quoted
 from headstart.data.readers.layout import Tree
-from headstart.data.storage import Storage
+from headstart.data.storage import Lasting, Storage
 from headstart.data.table import ImageTable, Row, Skipped, Split
 
 # train-images-idx3-ubyte.gz, t10k-images.idx3-ubyte, emnist-letters-test-images-idx3-ubyte.gz
@@ -37,7 +37,7 @@ class Pair:
     split: Split | None
 
 
-class IdxStorage:
+class IdxStorage(Lasting):
     """The images of IDX files, as PGM files. The IDX files are unpacked when the first image is read, and kept.
 
     Args:
@@ -47,6 +47,9 @@ class IdxStorage:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._arrays: dict[str, tuple[tuple[int, ...], memoryview]] = {}
+
+    def _arguments(self) -> tuple[Storage]:
+        return (self._storage,)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of the array in a file: (N, H, W) of images, (N,) of labels.

@@ -24,7 +24,7 @@ from headstart.data.readers import Columns
 from headstart.data.readers.layout import SPLIT_NAMES, Tree
 from headstart.data.readers.manifest import understand
 from headstart.data.readers.text import Records
-from headstart.data.storage import FolderStorage, Storage
+from headstart.data.storage import FolderStorage, Lasting, Storage
 from headstart.data.table import ImageTable, Row, Skipped, Split
 
 SUFFIX = ".parquet"
@@ -108,7 +108,7 @@ def of_images(names: Sequence[str], tree: Tree, storage: Storage, source: str, c
     return ImageTable(source, inside, tuple(rows), (*tree.skipped, *skipped, *others), tree.ignored, tuple(notes))
 
 
-class ParquetStorage:
+class ParquetStorage(Lasting):
     """The images inside Parquet files, called by file and number: ``train.parquet/000012-cat.jpg``.
 
     Args:
@@ -121,6 +121,9 @@ class ParquetStorage:
         self._files: dict[str, Any] = {}
         self._groups: dict[tuple[str, int], list[bytes | None]] = {}  # in order of their use
         self._reading = threading.Lock()
+
+    def _arguments(self) -> tuple[Storage, str | None]:
+        return self._storage, self._column
 
     def paths(self, name: str) -> tuple[str, list[str]]:
         """The column of the images of a file, and what to call each of them.
