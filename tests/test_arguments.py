@@ -14,7 +14,7 @@ RECIPE, RUNTIME, OWN = "a headstart.Recipe", "a headstart.Runtime", "a headstart
 # verb -> its arguments that are right, and for each argument values that are wrong, with words of the error
 VERBS: dict[str, tuple[list[str], dict[Any, tuple[list[Any], str]]]] = {
     "read": (["source"], {
-        0: ([None, 5, b"photos", ["a", "b"], {}, object()], "expected a path"),
+        0: ([None, 5, b"photos", ["a", "b"], {}, object()], "expected a path or a DataFrame"),
         "columns": ([{}, "label", ["path"]], "headstart.Columns"),
         "decisions": ([5, {}, ["a"]], "decisions"),
     }),
@@ -23,7 +23,7 @@ VERBS: dict[str, tuple[list[str], dict[Any, tuple[list[Any], str]]]] = {
         "max_megapixels": (["64", 6.5, True, []], "max_megapixels"),
     }),
     "train": (["source"], {
-        0: ([None, 5, [], {}], "expected a path"),
+        0: ([None, 5, [], {}], "expected a path or a DataFrame"),
         1: (["probe", {}, 5], RECIPE),
         "strategy": ([5, ["probe"], b"probe"], "strategy"),
         "backbone": ([5, []], "backbone"),
@@ -37,18 +37,18 @@ VERBS: dict[str, tuple[list[str], dict[Any, tuple[list[Any], str]]]] = {
     }),
     "evaluate": (["classifier", "source"], {
         0: (["model.onnx", Path("model.onnx"), None], "Load the model file first"),
-        1: ([None, 5, []], "expected a path"),
+        1: ([None, 5, []], "expected a path or a DataFrame"),
         "allow_missing": (["yes", 1, None], "allow_missing"),
         "runtime": ([2], RUNTIME),
     }),
     "check": (["source"], {
-        0: ([None, 5, []], "expected a path"),
+        0: ([None, 5, []], "expected a path or a DataFrame"),
         "decisions": ([5, {}], "decisions"),
         "recipe": (["probe"], RECIPE),
         "runtime": ([{}], RUNTIME),
     }),
     "compare": (["source"], {
-        0: ([None, 5, []], "expected a path"),
+        0: ([None, 5, []], "expected a path or a DataFrame"),
         "strategies": (["probe,finetune", 5, {"probe": 1}, [5, "probe"]], "strategies"),
         "backbones": (["lite0", [None, None]], "backbones"),
         "recipes": (["tutorial-finetune", [5]], "recipes"),
@@ -62,12 +62,12 @@ VERBS: dict[str, tuple[list[str], dict[Any, tuple[list[Any], str]]]] = {
         1: ([None, 5, {}], "expected a path, bytes"),
         2: ([5, ["disc"]], "label"),
         "method": ([5, None, "camera"], "method"),
-        "source": ([5, []], "expected a path"),
+        "source": ([5, []], "expected a path or a DataFrame"),
         "runtime": ([4], RUNTIME),
     }),
     "draw_report": (["run"], {
         0: ([None, 5, []], "folder"),
-        1: ([5, []], "expected a path"),
+        1: ([5, []], "expected a path or a DataFrame"),
         "out": ([5, []], "out"),
         "runtime": ([4], RUNTIME),
     }),

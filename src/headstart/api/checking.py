@@ -15,6 +15,7 @@ from headstart.core.errors import OptionError
 from headstart.core.options import Runtime
 from headstart.core.recipe import FULL_RANGE, Recipe
 from headstart.core.text import portable
+from headstart.data.readers import Source
 from headstart.data.table import ImageTable
 from headstart.features.pool import refuse_skipped
 from headstart.features.thumbnails import Thumbnails
@@ -27,7 +28,7 @@ MAX_PICTURES = 6
 
 
 def check(
-    images: ImageTable | str | os.PathLike[str],
+    images: ImageTable | Source,
     *,
     decisions: str | os.PathLike[str] | None = None,
     recipe: Recipe | None = None,

@@ -17,9 +17,10 @@ from headstart.api.run import Run
 from headstart.api.training import train
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_names, must_be_path
 from headstart.core.errors import ExtraError, HeadstartError, StorageError
-from headstart.core.files import durable_write, make_folder
-from headstart.core.options import Runtime
+from headstart.core.files import durable_write, make_folder, refuse_unwritable
+from headstart.core.options import Runtime, default_cache
 from headstart.core.text import json_text, portable, printable, quoted
+from headstart.data.readers import Source
 from headstart.data.table import ImageTable, Skipped
 from headstart.evaluation.comparison import Pair
 from headstart.evaluation.verdict import Verdict
@@ -56,7 +57,16 @@ class Comparison:
     saved: Path | None = None
 
     def __repr__(self) -> str:
-        return f"Comparison({', '.join(self.runs)}: {self.verdict.sentence})"
+        return f"Comparison({', '.join(map(printable, self.runs))}: {printable(self.verdict.sentence)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, the table, and the images that decide between them."""
+        from headstart.report.notebook import comparison_html
+
+        sentences = [self.verdict.sentence, f"Measured on {self.images}", *self.notes]
+        return comparison_html(
+            self.as_dict(), {name: run.fitted for name, run in self.runs.items()}, sentences, default_cache()
+        )
 
     @property
     def best(self) -> Run:
@@ -144,7 +154,7 @@ class Comparison:
 
 
 def compare(
-    images: ImageTable | str | os.PathLike[str],
+    images: ImageTable | Source,
     *,
     strategies: Sequence[str] | None = None,
     backbones: Sequence[str] | None = None,
@@ -195,8 +205,10 @@ def compare(
     plans = comparing.plan(strategies, backbones, recipes, settings or {})
     runtime = runtime or Runtime()
     path = None if folder is None else Path(folder)
-    if path is not None and not overwrite:
-        refuse_comparison(path)
+    if path is not None:
+        if not overwrite:
+            refuse_comparison(path)
+        refuse_unwritable(path)
     table = table_of(images)
     table.require_classes()
     folders = folders_of([one.name for one in plans])

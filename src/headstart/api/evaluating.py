@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from headstart.core.errors import ImageError, SourceError
 from headstart.core.options import Runtime
 from headstart.core.spellings import twin_hint
 from headstart.core.text import counted, listed, quoted
+from headstart.data.readers import Source
 from headstart.data.table import ImageTable, Skipped
 from headstart.evaluation import Evaluation
 from headstart.features.pool import each, no_image, refuse_skipped
@@ -27,7 +27,7 @@ from headstart.api.reading import table_of
 
 def evaluate(
     classifier: Classifier,
-    images: ImageTable | str | os.PathLike[str],
+    images: ImageTable | Source,
     *,
     allow_missing: bool = False,
     runtime: Runtime | None = None,

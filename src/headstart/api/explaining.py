@@ -21,7 +21,7 @@ from headstart.core.arguments import A_CLASSIFIER, A_RUNTIME, must_be
 from headstart.core.errors import ImageError, InputError, SourceError
 from headstart.core.options import Runtime
 from headstart.core.text import from_csv_cell, quoted
-from headstart.data.readers import Columns
+from headstart.data.readers import Columns, Source
 from headstart.data.table import ImageTable, Row
 from headstart.features.pool import each
 
@@ -40,7 +40,7 @@ def explain(  # type: ignore[overload-overlap]
     label: str | None = ...,
     *,
     method: Method = ...,
-    source: ImageTable | str | os.PathLike[str] | None = ...,
+    source: ImageTable | Source | None = ...,
     runtime: Runtime | None = ...,
 ) -> Explanation: ...
 @overload
@@ -50,7 +50,7 @@ def explain(
     label: str | None = ...,
     *,
     method: Method = ...,
-    source: ImageTable | str | os.PathLike[str] | None = ...,
+    source: ImageTable | Source | None = ...,
     runtime: Runtime | None = ...,
 ) -> list[Explanation]: ...
 def explain(
@@ -59,7 +59,7 @@ def explain(
     label: str | None = None,
     *,
     method: Method = "auto",
-    source: ImageTable | str | os.PathLike[str] | None = None,
+    source: ImageTable | Source | None = None,
     runtime: Runtime | None = None,
 ) -> Explanation | list[Explanation]:
     """Where on an image, or on each image of a list, the classifier finds what speaks for a class.

@@ -9,11 +9,12 @@ from headstart.artifact.classifier import Classifier
 from headstart.core.arguments import must_be_path
 from headstart.core.spellings import twin_notes
 from headstart.data import readers
+from headstart.data.readers import Source
 from headstart.data.table import ImageTable
 
 
 def read(
-    source: str | os.PathLike[str],
+    source: Source,
     *,
     columns: readers.Columns | None = None,
     decisions: str | os.PathLike[str] | None = None,
@@ -22,7 +23,8 @@ def read(
 
     Args:
         source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a CSV, TSV or JSONL
-            manifest; a zip file of any of these.
+            manifest; a zip file of any of these; a DataFrame of pandas with the columns of a manifest, whose paths are
+            relative to ``columns.root``, or the working folder.
         columns: Names of a manifest's columns.
         decisions: A file of decisions, which leave images out or give them another class; the data check writes one.
 
@@ -44,7 +46,7 @@ def read(
     return dataclasses.replace(table, notes=(*twin_notes(table.classes), *table.notes))
 
 
-def table_of(images: ImageTable | str | os.PathLike[str]) -> ImageTable:
+def table_of(images: ImageTable | Source) -> ImageTable:
     """An image table as it is, or read from its source; errors are those of `read`."""
     return images if isinstance(images, ImageTable) else read(images)
 

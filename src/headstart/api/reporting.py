@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_path
 from headstart.core.errors import InputError, SourceError, StorageError
-from headstart.core.files import durable_write
+from headstart.core.files import durable_write, make_folder, refuse_unwritable_file
 from headstart.core.options import Runtime
 from headstart.core.text import json_text, quoted
 from headstart.data import readers
@@ -95,6 +95,8 @@ def draw_report(
     must_be("runtime", runtime, Runtime | None, A_RUNTIME)
     path, runtime = Path(folder), runtime or Runtime()
     analysis = _read(path)
+    target = Path(out) if out is not None else path / REPORT_FILE
+    refuse_unwritable_file(target)
     try:
         columns = readers.Columns.of(analysis["columns"])
         if source is not None:
@@ -110,7 +112,7 @@ def draw_report(
         raise
     except (TemplateError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
-    target = Path(out) if out is not None else path / REPORT_FILE
+    make_folder(target.parent)
     durable_write(target, page)
     images = len(analysis["images"])
     return Drawn(target, images, images - len(pictures))

@@ -18,7 +18,7 @@ from headstart.core import marks
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_path
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_write_all, folder_lock, make_folder
-from headstart.core.options import Runtime
+from headstart.core.options import Runtime, default_cache
 from headstart.core.recipe import Recipe
 from headstart.core.text import csv_cell, json_text, listed, portable, printable, quoted
 from headstart.data.table import Skipped
@@ -51,9 +51,20 @@ class Run:
     def __repr__(self) -> str:
         low, high = self.evaluation.accuracy_interval
         return (
-            f"Run({self.recipe.strategy}: accuracy {self.evaluation.accuracy:.3f} ({low:.3f} to {high:.3f}) "
+            f"Run({printable(self.recipe.strategy)}: accuracy {self.evaluation.accuracy:.3f} ({low:.3f} to {high:.3f}) "
             f"on {self.evaluation.n:,} images, {self.evaluation.split}; {self.fitted.table!r})"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: numbers, and the surest mistakes with their pictures."""
+        from headstart.report.notebook import run_html
+
+        low, high = self.evaluation.accuracy_interval
+        heading = (
+            f"{self.recipe.strategy} on {self.recipe.backbone}: accuracy {100 * self.evaluation.accuracy:.1f} % "
+            f"({100 * low:.1f} to {100 * high:.1f} %)"
+        )
+        return run_html(self.fitted, heading, default_cache())
 
     @cached_property
     def classifier(self) -> Classifier:

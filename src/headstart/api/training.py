@@ -14,10 +14,12 @@ from headstart.api.reading import read, table_of
 from headstart.api.run import WEIGHTS_FILE, Run
 from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be, must_be_path
 from headstart.core.errors import OptionError, StorageError
+from headstart.core.files import refuse_unwritable
 from headstart.core.options import Runtime
 from headstart.core.recipe import ClassWeight, Fit, Precision, Recipe
 from headstart.core.text import quoted
 from headstart.data import readers
+from headstart.data.readers import Source
 from headstart.data.table import ImageTable
 from headstart.features.pool import refuse_skipped
 from headstart.strategies import unfinished
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    images: ImageTable | str | os.PathLike[str],
+    images: ImageTable | Source,
     recipe: Recipe | None = None,
     *,
     strategy: str | None = None,
@@ -89,6 +91,8 @@ def train(
     learn = strategies.find(recipe.strategy)
     table = table_of(images)
     refuse_skipped(table, runtime)
+    if runtime.folder is not None and runtime.main_process:
+        refuse_unwritable(runtime.folder)
     chosen_by = _choose(table, recipe, runtime)
     if chosen_by:
         runtime = dataclasses.replace(
@@ -134,7 +138,7 @@ def _with_reasons(fitted: Fitted, choices: Choices) -> Fitted:
 
 def resume(
     folder: str | os.PathLike[str],
-    source: ImageTable | str | os.PathLike[str] | None = None,
+    source: ImageTable | Source | None = None,
     *,
     choices: Mapping[str, Any] | None = None,
     columns: readers.Columns | None = None,

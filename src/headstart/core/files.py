@@ -13,6 +13,7 @@ from pathlib import Path
 from headstart.core.errors import StorageError
 from headstart.core.text import quoted
 
+_ATTEMPTS = 3
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
 
 
@@ -74,6 +75,67 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(error, path) from error
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Say that a folder cannot be made or written to, before the work that it is for.
+
+    That is known to the system alone (permissions, read-only disks, `/proc`, names that are too long), so that it is
+    tried, with a file of no name; nothing of the attempt is left.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    try:
+        path = folder.absolute()
+    except FileNotFoundError as error:
+        raise working_folder_gone() from error
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _try_to_write(path)
+        except OSError as error:
+            # Another process may have taken back just now what it tried in the same way.
+            if isinstance(error, StorageError) or attempt + 1 == _ATTEMPTS or error.errno != errno.ENOENT:
+                raise error if isinstance(error, StorageError) else storage_error(error, folder) from error
+    return None
+
+
+def _try_to_write(folder: Path) -> None:
+    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+    if not there.is_dir():
+        raise StorageError(
+            f"{quoted(str(there))} is no folder, and is where {quoted(str(folder))} would be written.",
+            "Choose another folder.",
+        )
+    missing = [one for one in (folder, *folder.parents) if len(one.parts) > len(there.parts)]
+    made: list[Path] = []
+    try:
+        for one in reversed(missing):
+            one.mkdir()
+            made.insert(0, one)
+        probe = folder / f".probe.{secrets.token_hex(6)}.tmp"
+        _write(probe, b"")
+        probe.unlink()
+    finally:
+        for one in made:
+            with contextlib.suppress(OSError):
+                one.rmdir()
+
+
+def refuse_unwritable_file(path: Path) -> None:
+    """The same for a file, which may be there already.
+
+    Raises:
+        StorageError: It cannot be written, or it is a folder.
+    """
+    if path.is_dir():
+        raise StorageError(f"{quoted(str(path))} is a folder; expected the name of a file.", "Name a file in it.")
+    refuse_unwritable(path.parent)
+
+
+def working_folder_gone() -> StorageError:
+    """The error for relative paths where there is nothing to which they are relative."""
+    return StorageError("The working folder has been deleted or moved.", "Change to a folder that exists: cd FOLDER")
 
 
 @contextlib.contextmanager

@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from headstart.core.arguments import must_be, must_be_path
+from headstart.core.arguments import must_be, must_be_path, refused
 from headstart.core.errors import OptionError, SourceError
 from headstart.core.text import quoted
 
@@ -121,18 +121,31 @@ class Columns:
         return cls(**names, root=Path(root) if root else None, class_level=int(level) if level else None)
 
 
+class DataFrame(Protocol):
+    """A table of pandas, which is not imported, or what behaves as one."""
+
+    columns: Any
+    index: Any
+
+    def to_csv(self, *, index: bool) -> str:
+        """Its rows as CSV."""
+        ...
+
+
+Source = str | os.PathLike[str] | DataFrame
+
 _EXPECTED = (
     "Give a folder of class folders, a list (.csv, .tsv, .jsonl, .json, .txt, .parquet), or a .zip or .tar of either."
 )
 
 
-def read(source: str | os.PathLike[str], columns: Columns | None = None) -> ImageTable:
+def read(source: Source, columns: Columns | None = None) -> ImageTable:
     """Read a source into an image table; no image is decoded yet.
 
     Args:
         source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a list in CSV, TSV, JSONL,
             JSON or Parquet, or of paths and classes (.txt); a zip or tar file of any of these; Parquet files with the
-            images inside; a folder of IDX files. See docs/sources.md.
+            images inside; a folder of IDX files. See docs/sources.md. Or a DataFrame, as the list that it is.
         columns: How it is to be read, where it does not tell.
 
     Raises:
@@ -140,6 +153,8 @@ def read(source: str | os.PathLike[str], columns: Columns | None = None) -> Imag
         OptionError: The columns are no `Columns`.
     """
     must_be("columns", columns, Columns | None, "headstart.Columns", "Such as headstart.Columns(label='species').")
+    if not isinstance(source, str | os.PathLike):
+        return _of_frame(source, columns or Columns())
     must_be_path("The source", source, SourceError)
     if not os.fspath(source):  # which would be the current folder
         raise SourceError("The source is an empty name.", "Give a folder, a manifest or a zip file.")
@@ -169,6 +184,19 @@ def read(source: str | os.PathLike[str], columns: Columns | None = None) -> Imag
             else "Expected a line for each image with its path and its label, below a first line path,label.",
         )
     return replace(table, columns=(columns or Columns()).named())
+
+
+def _of_frame(source: Any, columns: Columns) -> ImageTable:
+    from headstart.data.readers import dataframe
+
+    if not dataframe.is_one(source):
+        raise refused("The source", source, "a path or a DataFrame", error=SourceError)
+    table = dataframe.read(source, columns)
+    if not table.rows:
+        raise SourceError(
+            f"No labelled image found in the DataFrame{table.unused()}.", "Expected a path and a label in each row."
+        )
+    return replace(table, columns=columns.named())
 
 
 def _neighbour(path: Path) -> str:

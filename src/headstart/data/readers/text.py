@@ -125,7 +125,7 @@ def _csv(text: str, name: str) -> Records:
             'Check the quotation marks: a value with a comma or a " in it goes between ", and the " inside is doubled.',
         ) from error
     (header, names), *rest = rows
-    fields = _names([field.strip() for field in names], [values for _, values in rest], name, header)
+    fields = named([field.strip() for field in names], [values for _, values in rest], f"{quoted(name)} line {header}")
     return Records(
         fields,
         tuple((line, _record(fields, values)) for line, values in rest if any(map(str.strip, values))),
@@ -133,17 +133,19 @@ def _csv(text: str, name: str) -> Records:
     )
 
 
-def _names(fields: list[str], rows: list[list[str]], name: str, line: int) -> tuple[str, ...]:
-    """The names of the columns; those without one are called by their number, and empty ones at the end left out."""
+def named(fields: list[str], rows: list[list[str]], where: str) -> tuple[str, ...]:
+    """The names of the columns; those without one are called by their number, and empty ones at the end left out.
+
+    Raises:
+        SourceError: None has a name, or two have the same.
+    """
     while len(fields) > 1 and not fields[-1] and not any(any(map(str.strip, row[len(fields) - 1 :])) for row in rows):
         fields.pop()
     if not any(fields):
-        raise SourceError(f"{quoted(name)} is empty.", "Expected a first line with path,label.")
+        raise SourceError(f"{where} is empty.", "Expected columns with names, such as path,label.")
     fields = [field or f"column {number}" for number, field in enumerate(fields, 1)]
     if twice := sorted({field for field in fields if fields.count(field) > 1}):
-        raise SourceError(
-            f"{quoted(name)} line {line} names {listed(twice)} more than once.", "Give each column a name of its own."
-        )
+        raise SourceError(f"{where} names {listed(twice)} more than once.", "Give each column a name of its own.")
     return tuple(fields)
 
 
