@@ -19,9 +19,10 @@ from headstart.artifact.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata
 from headstart.core.arguments import must_be, must_be_count, must_be_flags, must_be_path, refused
 from headstart.core.equality import ByValue
 from headstart.core.errors import ImageError, InputError, ModelError, OptionError
+from headstart.core.markup import bar, joined, paragraph, percent, table
 from headstart.core.options import Runtime
 from headstart.core.recipe import Recipe
-from headstart.core.text import quoted
+from headstart.core.text import counted, listed, printable, quoted
 from headstart.data.decode import decode, from_pil
 from headstart.data.storage import read_file
 from headstart.features.pool import in_order
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.artifact.images import ImageLike
+
+
+_SHOWN = 50  # classes in a notebook
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,24 @@ class Prediction:
     familiar: bool | None = None
     distance: float | None = None
     labels: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        parts = [f"label={quoted(self.label)}, probability={self.probability:.3f}"]
+        parts += [] if self.familiar is None else [f"familiar={self.familiar}"]
+        parts += [] if self.labels is None else [f"labels=[{listed(self.labels)}]"]
+        return f"Prediction({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the most probable classes, and whether there is reason to doubt."""
+        rows = [(label, percent(value), bar(value)) for label, value in self.top]
+        sentences = ["The image is unlike the training images."] if self.familiar is False else []
+        if self.labels is not None:
+            sentences.append(f"The true class is one of: {listed(self.labels, _SHOWN) or 'none'}")
+        return joined([
+            paragraph(f"{self.label} ({percent(self.probability)})", strong=True),
+            table(["Class", "Probability", ""], rows, right=(1,)),
+            *map(paragraph, sentences),
+        ])  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +137,30 @@ class Classifier:
         """
         must_be_path("path", path, ModelError)
         return cls(wire.read_model(Path(path)), quoted(os.fspath(path)), max_megapixels=max_megapixels)
+
+    def __repr__(self) -> str:
+        count = counted(len(self.classes), "class", "classes")
+        return f"Classifier({count}: {listed(self.classes)}; {printable(', '.join(self._told()))})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what it knows, what it was made of, and how good it was."""
+        rows = [(label,) for label in self.classes[:_SHOWN]]
+        left = len(self.classes) - len(rows)
+        return joined([
+            paragraph(f"Classifier of {counted(len(self.classes), 'class', 'classes')}", strong=True),
+            *map(paragraph, self._told()),
+            table(["Class"], rows),
+            paragraph(f"and {left:,} more") if left else "",
+        ])  # fmt: skip
+
+    def _told(self) -> list[str]:
+        """What the model file says of itself, in words; all of it is untrusted."""
+        recipe, evaluation = self.metadata.recipe, self.metadata.evaluation or {}
+        parts = [f"{recipe.get('strategy', 'unknown')} on {self.metadata.backbone.get('name', 'unknown')}"]
+        accuracy = evaluation.get("accuracy")
+        if isinstance(accuracy, int | float):
+            parts.append(f"accuracy {accuracy:.3f} on {evaluation.get('n')} images, {evaluation.get('split')}")
+        return [*parts, f"{len(self.content) / 1e6:.1f} MB"]
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.core.text import portable
+from headstart.core.markup import between, joined, paragraph, percent, table
+from headstart.core.text import counted, portable
 from headstart.evaluation import metrics
 from headstart.evaluation.calibration import Bin, calibration_error, expected_calibration_error, reliability
 from headstart.evaluation.intervals import (
@@ -22,6 +23,9 @@ from headstart.evaluation.intervals import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+_SHOWN = 50  # classes in a notebook
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,32 @@ class Evaluation:
     reliability: tuple[Bin, ...]
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, int, int], ...]
+
+    def __repr__(self) -> str:
+        low, high = self.accuracy_interval
+        images = counted(self.n, "image")
+        return f"Evaluation(accuracy {self.accuracy:.3f} ({low:.3f} to {high:.3f}) on {images}, {self.split})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the numbers, and how each class fares."""
+        numbers = [
+            ("Accuracy", percent(self.accuracy), between(self.accuracy_interval)),
+            ("Balanced accuracy", percent(self.balanced_accuracy), between(self.balanced_accuracy_interval)),
+            ("Macro F1", percent(self.macro_f1), between(self.macro_f1_interval)),
+            ("Log loss", f"{self.log_loss:.3f}", "{:.3f} to {:.3f}".format(*self.log_loss_interval)),
+            ("Calibration error", percent(self.calibration_error), between(self.calibration_error_interval)),
+        ]
+        classes = [
+            (one.label, f"{one.images:,}", percent(one.recall), between(one.recall_interval), percent(one.precision))
+            for one in self.classes[:_SHOWN]
+        ]
+        left = len(self.classes) - len(classes)
+        return joined([
+            paragraph(f"{self.correct:,} of {counted(self.n, 'image')} right ({self.split})"),
+            table(["", "", "95 % interval"], numbers, right=(1, 2)),
+            table(["Class", "Images", "Recall", "95 % interval", "Precision"], classes, right=(1, 2, 3, 4)),
+            paragraph(f"and {counted(left, 'more class', 'more classes')}") if left else "",
+        ])  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """The evaluation as JSON values."""

@@ -57,7 +57,7 @@ def analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[s
 def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
     place = {label: i for i, label in enumerate(fitted.classes)}
     labels = np.array([place[row.label or ""] for row in fitted.table.rows])
-    rows, probabilities = _measured(fitted)
+    rows, probabilities = measured_images(fitted)
     chosen = select(rows, probabilities, labels)
     asked = [*chosen.mistakes, *chosen.uncertain]
     evidence = nearest(fitted.features, asked, fitted.parts, count=EVIDENCE)
@@ -192,7 +192,7 @@ class _Pictures:
         ]
 
 
-def _measured(fitted: Fitted) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def measured_images(fitted: Fitted) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The rows that the evaluation is about, and their probabilities."""
     rows, split = fitted.held_out.rows, fitted.evaluation.split
     measured = np.array([split in {"cross-validation", fitted.parts[row]} for row in rows])

@@ -36,11 +36,11 @@ def comparison_page(comparison: Mapping[str, Any], fitted: Mapping[str, Fitted],
         "comparison.html.j2",
         comparison=comparison,
         name=source_name(first.table.source) if first else "",
-        disagreements=_disagreements(fitted, cache),
+        disagreements=disagreements(fitted, cache),
     )
 
 
-def _disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dict[str, Any]]:
+def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dict[str, Any]]:
     """For each pair of candidates, the held-out images that one of them alone gets right."""
     found = []
     for name, other in list(combinations(fitted, 2))[:PAIRS]:
@@ -48,7 +48,7 @@ def _disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dic
         both = sorted(one.keys() & two.keys())
         sides: list[dict[str, Any]] = []
         table, place = fitted[name].table, {row.path: i for i, row in enumerate(fitted[name].table.rows)}
-        metadata = _metadata(fitted[name])
+        metadata = metadata_of(fitted[name])
         limit, white = metadata.recipe["max_megapixels"], metadata.preprocess.white_level
         with Thumbnails(table, fitted[name].digests, cache, limit, white_level=white) as thumbnails:
             for winner, loser, mine, theirs in ((name, other, one, two), (other, name, two, one)):
@@ -57,6 +57,7 @@ def _disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dic
                 images = [
                     {
                         "label": mine[path][0],
+                        "jpeg": jpegs.get(place[path]),
                         "src": data_uri(jpegs.get(place[path])),
                         "alt": f"{path}: {mine[path][0]}",
                         "words": f"{loser}: {theirs[path][0]} ({percent(theirs[path][1], 0)})",
@@ -86,7 +87,8 @@ def _best(probabilities: NDArray[np.float64]) -> int:
     return int(probabilities.argmax())
 
 
-def _metadata(fitted: Fitted) -> Metadata:
+def metadata_of(fitted: Fitted) -> Metadata:
+    """What the model file of a training says of itself."""
     from headstart.artifact.schema import Metadata
     from headstart.artifact.wire import metadata_text
 

@@ -1,0 +1,84 @@
+"""Runs and comparisons in a notebook: the numbers of their reports, and the pictures of what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.core.markup import Markup, between, joined, paragraph, percent, pictures, table
+from headstart.core.text import counted
+from headstart.features.thumbnails import Thumbnails
+from headstart.report.analysis import measured_images
+from headstart.report.comparison_page import disagreements, metadata_of
+from headstart.report.selection import select
+from headstart.strategies.fitted import Fitted
+
+MISTAKES = 12
+_NOTES = 10
+
+
+def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
+    """What was trained: its numbers, and the mistakes that it is surest of.
+
+    Args:
+        fitted: What the strategy gave.
+        heading: The run in words.
+        cache: The cache folder, for pictures; None for none.
+    """
+    classes, rows = fitted.classes, fitted.table.rows
+    place = {label: number for number, label in enumerate(classes)}
+    labels = np.array([place[row.label or ""] for row in rows])
+    measured, probabilities = measured_images(fitted)
+    mistakes = select(measured, probabilities, labels).mistakes[:MISTAKES]
+    of = dict(zip(measured.tolist(), probabilities, strict=True))
+    metadata = metadata_of(fitted)
+    limit, white = metadata.recipe["max_megapixels"], metadata.preprocess.white_level
+    with Thumbnails(fitted.table, fitted.digests, cache, limit, white_level=white) as thumbnails:
+        jpegs = thumbnails.all_small(mistakes)
+    shown = [
+        (jpegs.get(row), f"{rows[row].path}: {rows[row].label}, taken for {classes[best]} ({percent(of[row][best])})")
+        for row in mistakes
+        for best in [int(of[row].argmax())]
+    ]
+    return joined([
+        paragraph(heading, strong=True),
+        Markup(fitted.evaluation._repr_html_()),
+        paragraph(f"{counted(fitted.evaluation.n - fitted.evaluation.correct, 'mistake')}, the surest first:")
+        if shown else "",
+        pictures(shown),
+        *(paragraph(f"Note: {note}") for note in fitted.notes[:_NOTES]),
+    ])  # fmt: skip
+
+
+def comparison_html(
+    record: Mapping[str, Any], fitted: Mapping[str, Fitted], sentences: Sequence[str], cache: Path | None
+) -> Markup:
+    """What was compared: the verdict, a row for each, and the images on which two of them disagree.
+
+    Args:
+        record: The comparison as JSON values.
+        fitted: What was compared, by name.
+        sentences: The verdict, and what else is to be said.
+        cache: As in `run_html`.
+    """
+    rows = [
+        [
+            row["name"], percent(row["accuracy"]), between(row["accuracy_interval"]),
+            _number(row["log_loss"], "{:.3f}"), _number(row["seconds"], "{:.1f} s"), row["error"] or "",
+        ]
+        for row in record["rows"]
+    ]  # fmt: skip
+    parts = [paragraph(sentences[0], strong=True), *map(paragraph, sentences[1:])]
+    parts.append(table(["", "Accuracy", "95 % interval", "Log loss", "Training", ""], rows, right=(1, 2, 3, 4)))
+    for pair in disagreements(fitted, cache):
+        for side in pair["sides"]:
+            parts.append(paragraph(f"{counted(side['count'], 'image')} that only {side['winner']} gets right:"))
+            parts.append(pictures((one["jpeg"], f"{one['alt']}; {one['words']}") for one in side["images"]))
+    return joined(parts)
+
+
+def _number(value: float | None, words: str) -> str:
+    return "–" if value is None else words.format(value)
