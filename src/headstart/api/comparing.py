@@ -206,9 +206,9 @@ def compare(
     runtime = runtime or Runtime()
     path = None if folder is None else Path(folder)
     if path is not None:
+        refuse_unwritable(path)
         if not overwrite:
             refuse_comparison(path)
-        refuse_unwritable(path)
     table = table_of(images)
     table.require_classes()
     folders = folders_of([one.name for one in plans])

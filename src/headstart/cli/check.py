@@ -113,12 +113,14 @@ def _show(output: Output, report: CheckReport) -> None:
 def _refuse_existing(path: Path | None, *, overwrite: bool) -> None:
     """Keep an edited list from being replaced by accident, before the work and not after it."""
     from headstart.core.errors import StorageError
+    from headstart.core.files import refuse_unwritable_file
     from headstart.core.text import quoted
 
     if path is None:
         return
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise StorageError(f"{quoted(str(path))} cannot be written: no such folder, or itself a folder.",
+    refuse_unwritable_file(path)
+    if not path.absolute().parent.is_dir():
+        raise StorageError(f"{quoted(str(path))} cannot be written: there is no such folder.",
                            "Name a file in a folder that exists.")  # fmt: skip
     if path.exists() and not overwrite:
         raise StorageError(f"{quoted(str(path))} exists already.", "Name another file, or replace it with --overwrite.")

@@ -75,7 +75,7 @@ def explain(
     from headstart.artifact.explanation import Explainer
     from headstart.cli.output import Output
     from headstart.core import marks
-    from headstart.core.files import durable_write, make_folder
+    from headstart.core.files import durable_write, make_folder, refuse_unwritable, refuse_unwritable_file
     from headstart.data.inputs import expand
     from headstart.features.pool import refuse_skipped
 
@@ -88,6 +88,8 @@ def explain(
     runtime = options.runtime(output, workers=workers, strict=strict, cached=not no_cache)
     refuse_skipped(table, runtime)
     images, page = [out / name for name in _names(table)], html or out / PAGE
+    refuse_unwritable(out)
+    refuse_unwritable_file(page)
     if not overwrite:
         _refuse_existing([page, *images])
     for folder in {out, page.parent}:

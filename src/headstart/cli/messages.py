@@ -6,10 +6,12 @@ import errno
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, TextIO
 
 import typer
 
+from headstart.cli import streams
 from headstart.cli.signals import Stopped
 from headstart.core.errors import (
     DeviceError,
@@ -20,7 +22,8 @@ from headstart.core.errors import (
     StorageError,
     TrainingError,
 )
-from headstart.core.text import json_text, printable
+from headstart.core.files import working_folder_gone
+from headstart.core.text import printable
 
 DONE, OUR_FAULT, BAD_INPUT, SOME_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -48,7 +51,7 @@ def tell(error: BaseException, *, as_json: bool) -> int:
         if hint:
             print(_lines(hint), file=sys.stderr)
         if as_json and code:
-            print(json_text({"error": message, "hint": hint}))
+            print(streams.as_json({"error": message, "hint": hint}))
         if isinstance(error, Stopped):
             sys.stdout.flush()
     except OSError:
@@ -82,6 +85,8 @@ def _words(error: BaseException) -> tuple[str, str, int]:
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT} and error.filename is None:
         _give_up(sys.stdout)
         return "The output could not be written: the disk is full.", "Free some space, and run it again.", BAD_INPUT
+    if isinstance(error, FileNotFoundError) and not _working_folder_exists():
+        return _words(working_folder_gone())
     if isinstance(error, SystemExit):
         return "", "", error.code if isinstance(error.code, int) else BAD_INPUT
     if isinstance(error, MemoryError):
@@ -91,6 +96,15 @@ def _words(error: BaseException) -> tuple[str, str, int]:
         "This is a fault of Headstart: please report the lines above.",
         OUR_FAULT,
     )
+
+
+def _working_folder_exists() -> bool:
+    """Whether relative paths lead anywhere; in a folder that was deleted, each look for it ends in an error."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _give_up(*streams: TextIO) -> None:

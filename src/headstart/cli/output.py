@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from headstart.cli.streams import as_json
 from headstart.core.progress import Advance, Progress, Silent
-from headstart.core.text import json_text, printable
+from headstart.core.text import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from headstart.data.table import Skipped
 
 MAX_SKIPPED_SHOWN = 10
@@ -48,7 +52,7 @@ class Output:
     def document(self, record: dict[str, Any]) -> None:
         """The JSON document, where one was asked for."""
         if self.as_json:
-            print(json_text(record), flush=True)
+            print(as_json(record), flush=True)
 
     def answer(self, text: str) -> None:
         """The one line that a command was called for: on standard output even where it is quiet."""
@@ -60,7 +64,6 @@ class Output:
         if self.as_json:
             return
         from rich import box
-        from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
@@ -70,7 +73,7 @@ class Output:
             table.add_column(Text(printable(name)), justify=justify, overflow="fold")  # type: ignore[arg-type]
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))  # Text: names are never read as markup
-        Console(highlight=False, emoji=False).print(table)
+        _console(highlight=False, emoji=False).print(table)
 
     def skipped(self, skipped: Sequence[Skipped]) -> None:
         """The files that were not used, with reasons."""
@@ -105,7 +108,6 @@ class Bars(Lines):
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
         """See `headstart.core.progress.Progress`."""
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -120,7 +122,7 @@ class Bars(Lines):
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"),
         )  # fmt: skip
         # Without redirection: what is printed meanwhile is a result, and belongs on standard output.
-        console = Console(stderr=True)
+        console = _console(stderr=True)
         with RichProgress(
             *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
         ) as bars:
@@ -132,6 +134,14 @@ class Bars(Lines):
                 bars.update(task, rate=f"{speed:.0f}/s" if speed and speed >= 1 else "", text=text)
 
             yield advance
+
+
+def _console(**settings: bool) -> Console:
+    """A console as wide as the terminal; a width of 0 columns, to which nothing would be printed, counts as none."""
+    from rich.console import Console
+
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS" or value.strip("0")}
+    return Console(**settings, _environ=environment)  # type: ignore[arg-type]
 
 
 def _clean(text: str) -> str:

@@ -13,7 +13,8 @@ import typer
 
 from headstart.cli import options
 from headstart.cli.messages import DONE, SOME_SKIPPED
-from headstart.core.text import csv_cell, json_text, portable, printable
+from headstart.cli.streams import as_json
+from headstart.core.text import csv_cell, portable, printable
 
 if TYPE_CHECKING:
     from headstart.artifact.classifier import Classifier, Prediction
@@ -268,7 +269,7 @@ def _stream(predictions: Predicted, wanted: Wanted, format: Format) -> int:
         if format is Format.csv:
             writer.writerow([shown(_cell(name, record.get(name), path)) for name in names])
         else:
-            print(json_text(record, indent=None))
+            print(as_json(record, indent=None))
     return unread
 
 
@@ -280,4 +281,4 @@ def _cell(name: str, value: Any, path: str) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return json_text(value, indent=None) if isinstance(value, list) else csv_cell(str(value))
+    return as_json(value, indent=None) if isinstance(value, list) else csv_cell(str(value))

@@ -1,18 +1,27 @@
-"""Standard error holds our own words alone: what C libraries write (libtiff, by the hundred lines) goes nowhere."""
+"""Standard output holds JSON that every reader takes, where it is asked for; standard error our own words alone.
+
+What C libraries write (libtiff, by the hundred lines) goes nowhere.
+"""
 
 from __future__ import annotations
 
+import codecs
 import faulthandler
 import io
+import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from headstart.core.text import json_text
 
 _STDERR = 2
 # For whoever hunts a crash inside a library: its last words are then let through.
 SHOW_ALL = "HEADSTART_SHOW_LIBRARY_MESSAGES"
 
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _descriptor = _STDERR
 
 
@@ -54,6 +63,19 @@ def own_words_only() -> Iterator[None]:
             sys.stderr, _descriptor = stream, _STDERR
             if faulthandler.is_enabled():
                 faulthandler.enable(stream)
+
+
+def as_json(document: object, *, indent: int | None = 2) -> str:
+    r"""A JSON document for standard output: where that is not UTF-8, all but ASCII is escaped, as JSON does it.
+
+    Python would escape what the encoding lacks in its own way (``\xe9``), which is no JSON, and readers of JSON take
+    other encodings for UTF-8. The document is the same to them.
+    """
+    text = json_text(document, indent=indent)
+    encoding = getattr(sys.stdout, "encoding", None)  # None where it is caught in memory
+    if encoding is None or codecs.lookup(encoding).name == "utf-8":
+        return text
+    return _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def _number(stream: io.TextIOWrapper) -> int | None:

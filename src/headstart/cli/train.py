@@ -118,6 +118,7 @@ def train(
     from headstart import api
     from headstart.cli.output import Output
     from headstart.core.errors import OptionError
+    from headstart.core.files import refuse_unwritable
     from headstart.data.readers import Columns
     from headstart.strategies import unfinished
 
@@ -149,8 +150,8 @@ def train(
         made = settings.make_recipe(recipe, chosen, fast=fast)
         folder = out or _default_folder(source, overwrite=overwrite)
         if not helper:  # the first process may have begun to write there already
-            api.refuse_existing(folder, overwrite=overwrite)  # before the work, not after it
-            _refuse_unwritable(folder)
+            refuse_unwritable(folder)  # before the work, not after it
+            api.refuse_existing(folder, overwrite=overwrite)
         if made.strategy == "auto" and _environment_number("WORLD_SIZE") > 1:
             raise OptionError("Several processes train together, and the strategy auto is for one.", "Name a strategy.")
         if made.budget and _environment_number("WORLD_SIZE") > 1:
@@ -248,15 +249,6 @@ def _default_folder(source: str, *, overwrite: bool) -> Path:
         lambda folder: any((folder / one).exists() for one in ("model.onnx", unfinished.FOLDER)),
         overwrite=overwrite,
     )
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Say that a run cannot be written before the work is done for it; nothing is created yet."""
-    from headstart.core.errors import StorageError
-
-    parent = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise StorageError(f"No run can be written to {quoted(str(folder))}.", "Choose another folder with --out.")
 
 
 def _show(output: Output, run: Run, folder: Path, source: str, told: Sequence[str]) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from headstart.core.errors import StorageError
 from headstart.core.text import quoted
 
-_ATTEMPTS = 3
+_ATTEMPTS = 50
+_RACES = {errno.ENOENT, errno.EEXIST}
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
 
 
@@ -95,7 +96,7 @@ def refuse_unwritable(folder: Path) -> None:
             return _try_to_write(path)
         except OSError as error:
             # Another process may have taken back just now what it tried in the same way.
-            if isinstance(error, StorageError) or attempt + 1 == _ATTEMPTS or error.errno != errno.ENOENT:
+            if isinstance(error, StorageError) or attempt + 1 == _ATTEMPTS or error.errno not in _RACES:
                 raise error if isinstance(error, StorageError) else storage_error(error, folder) from error
     return None
 
@@ -103,10 +104,8 @@ def refuse_unwritable(folder: Path) -> None:
 def _try_to_write(folder: Path) -> None:
     there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
     if not there.is_dir():
-        raise StorageError(
-            f"{quoted(str(there))} is no folder, and is where {quoted(str(folder))} would be written.",
-            "Choose another folder.",
-        )
+        where = "" if there == folder else f", and {quoted(str(folder))} would lie below it"
+        raise StorageError(f"{quoted(str(there))} is a file or a broken link{where}.", "Choose another folder.")
     missing = [one for one in (folder, *folder.parents) if len(one.parts) > len(there.parts)]
     made: list[Path] = []
     try:
@@ -128,7 +127,7 @@ def refuse_unwritable_file(path: Path) -> None:
     Raises:
         StorageError: It cannot be written, or it is a folder.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  a Path has an error of its own for names that are too long
         raise StorageError(f"{quoted(str(path))} is a folder; expected the name of a file.", "Name a file in it.")
     refuse_unwritable(path.parent)
 
