@@ -165,3 +165,11 @@ def test_comparisons(hostile: hs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for run in comparison.runs.values():
         assert f"{100 * run.evaluation.accuracy:.1f} %" in page.text
     assert any(comparison.verdict.sentence[:20] in words for words in page.text)
+
+
+def test_a_comparison_shows_what_failed(hostile: hs.Run) -> None:
+    missing = f"file:/nowhere/{HOSTILE}"
+    comparison = hs.compare(hostile.fitted.table, strategies=["probe"], backbones=["lite0", missing])
+    words = shown(comparison).words
+    problem = next(row.problem for row in comparison.rows if row.problem)
+    assert problem.message in words

@@ -67,7 +67,8 @@ def comparison_html(
     rows = [
         [
             row["name"], percent(row["accuracy"]), between(row["accuracy_interval"]),
-            _number(row["log_loss"], "{:.3f}"), _number(row["seconds"], "{:.1f} s"), row["error"] or "",
+            _number(row["log_loss"], "{:.3f}"), _number(row["seconds"], "{:.1f} s"),
+            row["error"]["message"] if row["error"] else "",
         ]
         for row in record["rows"]
     ]  # fmt: skip
