@@ -40,7 +40,7 @@ def option(name: str) -> Any:
 def test_every_field_of_the_recipe_is_an_option_without_a_default(name: str) -> None:
     parameter = inspect.signature(train).parameters[name]
     assert parameter.default is None
-    room = "options" if name == "max_megapixels" else "settings"  # which all commands that read images take
+    room = "options" if name in {"max_megapixels", "white_level"} else "settings"  # which other commands take too
     assert parameter.annotation == f"{room}.{name.title().replace('_', '')}"
     assert option(name).help.endswith(".")
 
