@@ -97,7 +97,8 @@ def content(file: Any) -> bytes:
             raise _not_binary(file) from error
         raise ImageError(f"cannot be read: {error.strerror or type(error).__name__}") from error
     except ValueError as error:
-        raise InputError(f"A file that cannot be read: {error}.", "Keep it open until it was predicted.") from error
+        reason = str(error).rstrip(".")
+        raise InputError(f"A file that cannot be read: {reason}.", "Keep it open until it was predicted.") from error
     if not isinstance(data, bytes):
         raise _not_binary(file)
     if len(data) > MAX_FILE_BYTES:

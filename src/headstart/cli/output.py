@@ -137,11 +137,15 @@ class Bars(Lines):
 
 
 def _console(**settings: bool) -> Console:
-    """A console as wide as the terminal; a width of 0 columns, to which nothing would be printed, counts as none."""
+    """A console as wide as the terminal, whatever COLUMNS is where it is no width: nothing would be printed to 0."""
     from rich.console import Console
 
-    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS" or value.strip("0")}
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS" or _is_width(value)}
     return Console(**settings, _environ=environment)  # type: ignore[arg-type]
+
+
+def _is_width(value: str) -> bool:
+    return value.isdecimal() and int(value) > 0
 
 
 def _clean(text: str) -> str:
