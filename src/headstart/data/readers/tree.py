@@ -89,10 +89,13 @@ def _by_list(tree: Tree, storage: Storage, source: str, columns: Columns) -> _Li
         SourceError: Several could be meant, or a list and the folders say different things; or all depends on a list
             that cannot be read.
     """
+    candidates = _candidates(tree)
+    if not candidates:
+        return None
     found: list[_Listed] = []
     others: list[_Listed] = []  # which speak of other files for the most part
     problem: SourceError | None = None
-    for names in _candidates(tree):
+    for names in candidates:
         try:
             one = _listed(names, tree, storage, columns)
         except SourceError as error:
