@@ -316,9 +316,25 @@ def test_a_flat_folder_proposes_its_pattern(tmp_path: Path, name: str, pattern: 
     assert table.notes == ("The classes were read from the names of the files: 'Abyssinian' 4, 'cat' 4.",)
 
 
+def test_flat_split_folders_propose_what_the_train_images_tell(tmp_path: Path) -> None:
+    files = images(
+        *(f"train/{label}.{i}.jpg" for label in ("cat", "dog") for i in range(4)), "test/1.jpg", "test/2.jpg"
+    )
+    (command,) = typed(refused(tmp_path, files))
+    assert command[1:] == ["--label-pattern", r"(.+)\.\d+\.jpg"]
+    table = read(tmp_path / "again", files, label_pattern=command[-1])
+    assert (len(table), table.splits, table.classes) == (8, ("train",), ("cat", "dog"))
+    assert [skip.path for skip in table.skipped] == ["test/1.jpg", "test/2.jpg"]
+
+
 def test_names_that_tell_no_class_propose_nothing(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="not inside a class folder"):
         headstart.read(put(tmp_path, images(*(f"IMG_{i:04}.jpg" for i in range(20)))))
+
+
+def test_a_single_class_is_a_class_whatever_its_images_are_called(tmp_path: Path) -> None:
+    files = images(*(f"cats/{kind}_{i}.jpg" for kind in ("siamese", "persian") for i in range(4)))
+    assert read(tmp_path, files).classes == ("cats",)  # as `evaluate` may want it
 
 
 def test_a_named_group_and_splits(tmp_path: Path) -> None:

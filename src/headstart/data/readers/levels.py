@@ -12,7 +12,7 @@ from headstart.core.text import listed, quoted
 
 # Names of folders that tell a part of the data; in the order in which they are looked for.
 _SPLITS = (("train", re.compile("train", re.I)), ("val", re.compile("val", re.I)), ("test", re.compile("test", re.I)))
-_IMAGES = {"images", "image", "imgs", "img", "photos", "pictures", "jpegimages", "jpgs", "pngs"}
+IMAGE_FOLDERS = {"images", "image", "imgs", "img", "photos", "pictures", "jpegimages", "jpgs", "pngs"}
 _ANNOTATIONS = {
     "annotations", "annotation", "annots", "labels", "masks", "mask", "trimaps", "segmentation", "segmentations",
     "segmentationclass", "segmentationobject", "bboxes", "boxes", "keypoints", "groundtruth", "ground_truth",
@@ -46,8 +46,8 @@ def refuse_one_level_off(files: Sequence[Sequence[str]], splits: Sequence[str], 
             flat.add(top)
     tops = sorted(flat | inner.keys())
     train = f"headstart train {shlex.quote(source)}"
-    if len(tops) > 1 and not splits and all(top.lower() in _IMAGES | _ANNOTATIONS for top in tops):
-        images = next((top for top in tops if top.lower() in _IMAGES), None)
+    if len(tops) > 1 and not splits and all(top.lower() in IMAGE_FOLDERS | _ANNOTATIONS for top in tops):
+        images = next((top for top in tops if top.lower() in IMAGE_FOLDERS), None)
         if images is not None:
             raise SourceError(
                 f"The folders of {quoted(source)} do not look like classes: {listed(tops)}.",

@@ -12,6 +12,7 @@ from headstart.core.errors import ImageError, SourceError
 from headstart.core.text import counted, listed, quoted
 from headstart.data.readers import Columns, idx, own, parquet, patterns
 from headstart.data.readers.layout import MANIFESTS, SPLIT_NAMES, Tree, below, interpret, look_through
+from headstart.data.readers.levels import IMAGE_FOLDERS
 from headstart.data.readers.manifest import parse
 from headstart.data.storage import Below, Storage
 from headstart.data.table import ImageTable, Row, Skipped
@@ -76,8 +77,11 @@ def read(tree: Tree, storage: Storage, source: str, columns: Columns) -> ImageTa
     listed_rows = None if columns.by_folders else _by_list(tree, storage, source, columns)
     if listed_rows is not None:
         return _of_list(listed_rows, tree, storage, source)
+    if columns.label_pattern is None and tree.folders and all(name.lower() in SPLIT_NAMES for name in tree.folders):
+        _propose_pattern(tree, source)
     rows, skipped, notes = interpret(tree, source, columns)
-    if columns.label_pattern is None and len({row.label for row in rows}) < 2:
+    classes = {row.label or "" for row in rows}
+    if columns.label_pattern is None and (not classes or (len(classes) == 1 and classes <= IMAGE_FOLDERS)):
         _propose_pattern(tree, source)
     return ImageTable(source, storage, tuple(rows), tuple(skipped), tree.ignored, tuple(notes))
 
@@ -207,8 +211,7 @@ def _of_list(said: _Listed, tree: Tree, storage: Storage, source: str) -> ImageT
 
 def _propose_pattern(tree: Tree, source: str) -> None:
     """Raise the error that shows how the classes are read from the files' names, where these look so."""
-    names = [PurePosixPath(file).name for file in tree.files]
-    folders = {file.partition("/")[0] for file in tree.files if "/" in file}
-    proposal = patterns.propose(names, f"headstart train {shlex.quote(source)}")
-    if proposal and len(folders - {name for name in folders if name.lower() in SPLIT_NAMES}) <= 1:
+    learnt = [file for file in tree.files if SPLIT_NAMES.get(file.partition("/")[0].lower()) == "train"]
+    names = [PurePosixPath(file).name for file in learnt or tree.files]
+    if proposal := patterns.propose(names, f"headstart train {shlex.quote(source)}"):
         raise SourceError(f"{quoted(source)} holds no class folders.", proposal)
