@@ -170,8 +170,9 @@ def test_killed_at_any_time(pictures: Path, whole: Path, tmp_path: Path) -> None
             continue
         assert process.returncode == 0, err
         break
-    else:
-        assert cli("--resume", run, "--quiet").code == 0
+    else:  # on a busy machine none of them may have come to its first checkpoint
+        last = ["--resume", run] if unfinished.exists(run) else [pictures, *SHORT, "--out", run]
+        assert cli(*last, "--quiet").code == 0
     check_same(run, whole)
 
 
