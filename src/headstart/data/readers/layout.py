@@ -21,6 +21,9 @@ SPLIT_NAMES: dict[str, Split] = {
 # What counts as a list though nobody has named it; a .json or .txt beside class folders is mostly something else.
 MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
 
+# A name in an archive may have 32,767 parts; the folders of a single such entry would take a gigabyte.
+MAX_DEPTH = 64
+
 _LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r", "$recycle.bin", "@eadir"}
 
 

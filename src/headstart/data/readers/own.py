@@ -23,18 +23,16 @@ def leave_out(tree: Tree, storage: Storage) -> Tree:
     """The tree without what Headstart has written; it counts as ignored, and a note names it."""
     whole = sorted(folder for folder in _runs(tree) if folder)
     written = _listed(tree, storage)
-    for file in tree.files:
-        if file.lower().endswith(_SUFFIXES) and not any(file.startswith(f"{folder}/") for folder in whole):
+    outside = [file for file in tree.files if not any(file.startswith(f"{folder}/") for folder in whole)]
+    for file in outside:
+        if file.lower().endswith(_SUFFIXES):
             try:
                 ours = marks.is_ours(file, storage.read(file))
             except ImageError:
                 continue  # what cannot be read is told where it is used
             if ours:
                 written.add(file)
-    files = [
-        file for file in tree.files
-        if file not in written and not any(file.startswith(f"{folder}/") for folder in whole)
-    ]  # fmt: skip
+    files = [file for file in outside if file not in written]
     if len(files) == len(tree.files):
         return tree
     held = _above(tree.files) - _above(files)  # folders of which nothing is left

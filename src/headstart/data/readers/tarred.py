@@ -7,11 +7,9 @@ from pathlib import Path
 
 from headstart.core import marks
 from headstart.data.readers import Columns, tree
-from headstart.data.readers.layout import Tree, is_litter
+from headstart.data.readers.layout import MAX_DEPTH, Tree, is_litter
 from headstart.data.storage import MAX_FILE_BYTES, TarStorage
 from headstart.data.table import ImageTable, Skipped
-
-MAX_DEPTH = 64  # folders, as in a zip file
 
 
 def read(path: Path, columns: Columns) -> ImageTable:
@@ -27,19 +25,20 @@ def _list(archive: TarStorage) -> Tree:
         parts = [part for part in entry.name.split("/") if part != "."]
         if not parts:
             continue
+        name = "/".join(parts)
         if any(is_litter(part) for part in parts if part != ".."):
             found.ignored += not entry.isdir()
             if parts[-1] == marks.LIST and not _refusal(entry):
                 found.marks.append(entry.name)
             continue
-        if reason := _refusal(entry) or ("a second entry of the same name" if "/".join(parts) in seen else ""):
+        if reason := _refusal(entry) or ("a second entry of the same name" if name in seen else ""):
             found.skipped.append(Skipped(entry.name, reason))
             continue
-        seen.add("/".join(parts))
+        seen.add(name)
         if entry.isdir():
-            found.folders.append("/".join(parts))
+            found.folders.append(name)
         else:
-            found.files.append("/".join(parts))
+            found.files.append(name)
             found.folders.extend("/".join(parts[:depth]) for depth in range(1, len(parts)))
     found.folders = sorted(set(found.folders))
     return found

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from headstart.core import marks
 from headstart.data.readers import Columns, tree
-from headstart.data.readers.layout import Tree, is_litter
+from headstart.data.readers.layout import MAX_DEPTH, Tree, is_litter
 from headstart.data.storage import MAX_FILE_BYTES, MAX_ZIP_RATIO, ZIP_RATIO_FREE_BYTES, ZipStorage
 from headstart.data.table import ImageTable, Skipped
 
 # Python bounds what a read takes for these alone: with bzip2 or LZMA, kilobytes become gigabytes in one step.
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-# A name may have 32,767 parts; the folders of a single such entry would take a gigabyte.
-MAX_DEPTH = 64
 
 
 def read(path: Path, columns: Columns) -> ImageTable:
