@@ -210,7 +210,7 @@ def floor_of_one(data: Path) -> dict[str, float]:
 def embedding() -> Callable[[Path], Any]:
     """Reads, decodes and embeds an image file, with the embedder that is kept in the cache."""
     from headstart.data.decode import decode
-    from headstart.features.session import Session
+    from headstart.modelfile.session import Session
 
     (kept,) = (Path(os.environ["HEADSTART_CACHE"]) / "embedders").glob("*.onnx")
     session = Session(kept.read_bytes())
@@ -224,7 +224,7 @@ def embedding() -> Callable[[Path], Any]:
 def enough_px() -> int:
     """How much of an image the default backbone asks for."""
     from headstart.backbones.embedder import preprocess_of
-    from headstart.core.recipe import Recipe
+    from headstart.settings.recipe import Recipe
 
     return preprocess_of(Recipe()).enough_px
 
@@ -233,11 +233,11 @@ def stages(data: Path) -> dict[str, float]:
     """Milliseconds of one image on one core: the median over images of the quickest of a few passes."""
     from headstart.backbones.embedder import load_embedder
     from headstart.core.graph import Graph
-    from headstart.core.recipe import Recipe
     from headstart.data.decode import decode
     from headstart.data.traits import measure as measure_traits
-    from headstart.features.session import Session
+    from headstart.modelfile.session import Session
     from headstart.preprocess.nodes import add_preprocess
+    from headstart.settings.recipe import Recipe
 
     embedders = {kind: load_embedder(Recipe(precision=kind), None) for kind in ("int8", "float32")}
     spec = embedders["int8"].preprocess

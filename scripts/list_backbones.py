@@ -17,9 +17,9 @@ import torch
 import torchvision
 
 from headstart.backbones.catalog import LISTING, Row
-from headstart.backbones.sources import Loaded, architecture
 from headstart.core.errors import HeadstartError
 from headstart.core.files import durable_write
+from headstart.training.sources import Loaded, architecture
 
 COLUMNS = ("name", "parameters", "size_px", "embedding_size", "licence", "weights")
 

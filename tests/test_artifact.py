@@ -18,17 +18,17 @@ from PIL import Image
 
 import headstart
 from headstart.api import Run
-from headstart.artifact import golden, guard, schema
-from headstart.artifact.classifier import Classifier
-from headstart.artifact.schema import Metadata
-from headstart.artifact.shapes import value_shapes
-from headstart.artifact.writer import amend
 from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import HeadstartError, ModelError
 from headstart.core.graph import Graph
-from headstart.core.recipe import Recipe
-from headstart.features.session import Session
+from headstart.modelfile import golden, guard, schema
+from headstart.modelfile.schema import Metadata
+from headstart.modelfile.session import Session
+from headstart.modelfile.shapes import value_shapes
+from headstart.modelfile.writer import amend
+from headstart.prediction.classifier import Classifier
 from headstart.preprocess.nodes import add_preprocess
+from headstart.settings.recipe import Recipe
 from headstart.strategies import finish
 from helpers import draw, headstart_cli
 

@@ -17,9 +17,9 @@ from PIL import Image
 
 import headstart as hs
 from headstart.core.errors import OptionError
-from headstart.core.recipe import TRAINING
+from headstart.partition.selection import Selection
+from headstart.settings.recipe import TRAINING
 from headstart.strategies import auto
-from headstart.strategies.selection import Selection
 from helpers import headstart_cli, write_images
 
 RUNTIME = hs.Runtime(cache=None, device="cpu")

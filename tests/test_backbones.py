@@ -32,9 +32,9 @@ from headstart.backbones.layers import ACTIVATION_MAX, WEIGHT_MAX, fold, mean_of
 from headstart.backbones.torchfile import read_tensors
 from headstart.core.digest import digest_bytes
 from headstart.core.errors import ModelError, OptionError
-from headstart.core.recipe import Recipe
 from headstart.data.decode import decode
-from headstart.features.session import Session
+from headstart.modelfile.session import Session
+from headstart.settings.recipe import Recipe
 from helpers import draw
 
 # Relative error of the embedding, of photos and of drawings on white.

@@ -97,7 +97,7 @@ def test_arguments():
 def test_rows_follow_the_recipes():
     import strategies
     from headstart import recipes
-    from headstart.core.recipe import Recipe
+    from headstart.settings.recipe import Recipe
     from headstart.strategies.plan import usual_epochs
 
     for name in ("tutorial-finetune", "tutorial-feature-extraction"):

@@ -21,10 +21,10 @@ import pytest
 import headstart
 from headstart.backbones.embedder import Embedder, load_embedder
 from headstart.core.options import Runtime
-from headstart.core.recipe import Recipe
 from headstart.features import cache as feature_cache
 from headstart.features.cache import FILE_NAME, FeatureCache
 from headstart.features.extract import Features, extract
+from headstart.settings.recipe import Recipe
 from helpers import headstart_cli, write_images
 
 WIDTH = 8

@@ -405,12 +405,12 @@ def test_keeping_silences_and_the_new_list_begins_with_the_old(faulty: Path, tmp
 
 
 def test_a_resumed_training_reads_its_decisions_again(shapes: Path, tmp_path: Path) -> None:
-    from headstart.core.recipe import Recipe
-    from headstart.strategies import unfinished
+    from headstart.runs import resumption
+    from headstart.settings.recipe import Recipe
 
     table = headstart.read(shapes, decisions=decide(tmp_path, "disc/000.png,disc,drop,,,"))
-    unfinished.write(tmp_path / "run", table, ["0" * 64] * len(table), Recipe(), "")
-    assert unfinished.read(tmp_path / "run").decisions == str(tmp_path / "decisions.csv")
+    resumption.write(tmp_path / "run", table, ["0" * 64] * len(table), Recipe(), "")
+    assert resumption.read(tmp_path / "run").decisions == str(tmp_path / "decisions.csv")
 
 
 def test_conflicting_copies_are_dropped_where_nobody_knows_which_label_is_right(tmp_path: Path) -> None:

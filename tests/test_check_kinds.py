@@ -15,9 +15,9 @@ from threadpoolctl import threadpool_limits
 from headstart.checks import classes, copies, outliers, quality, shortcuts
 from headstart.checks.subject import Subject
 from headstart.data.decode import decode
-from headstart.data.duplicates import near_duplicates
 from headstart.data.table import ImageTable, Row
 from headstart.data.traits import Traits, measure
+from headstart.partition.duplicates import near_duplicates
 from helpers import draw
 
 if TYPE_CHECKING:

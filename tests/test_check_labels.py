@@ -13,9 +13,9 @@ from threadpoolctl import threadpool_limits
 from headstart.checks import labels as check
 from headstart.checks import outoffold
 from headstart.checks.subject import Subject
-from headstart.data.duplicates import near_duplicates
 from headstart.data.table import ImageTable, Row
 from headstart.heads.common import to_probabilities
+from headstart.partition.duplicates import near_duplicates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

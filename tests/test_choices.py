@@ -13,18 +13,18 @@ from PIL import Image
 from scipy.stats import ttest_1samp
 
 import headstart as hs
-from headstart.artifact import guard
 from headstart.backbones import catalog, lite0
 from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import ModelError, OptionError
 from headstart.core.progress import Silent
-from headstart.core.recipe import Recipe
 from headstart.data.demo import write_digits
 from headstart.data.traits import Traits
 from headstart.evaluation.comparison import mcnemar
-from headstart.features.session import Session
 from headstart.heads import linear
+from headstart.modelfile import guard
+from headstart.modelfile.session import Session
 from headstart.preprocess.spec import Preprocess
+from headstart.settings.recipe import Recipe
 from headstart.strategies import choices
 from headstart.strategies.choices import advice, evidence, transforms
 from headstart.strategies.choices.backbone import choose_backbone, local

@@ -19,9 +19,9 @@ from PIL import Image
 
 import headstart
 from headstart import Classifier, ImageError, InputError
-from headstart.artifact import classifier as module
 from headstart.core.options import Runtime
-from headstart.features import session
+from headstart.modelfile import session
+from headstart.prediction import classifier as module
 from helpers import draw
 
 
@@ -201,7 +201,7 @@ def test_unreadable_images_are_named(classifier: Classifier, path: Path, tmp_pat
 
 
 def test_limit_on_megapixels_is_the_recipes(shapes: Path, tmp_path: Path) -> None:
-    from headstart.core.recipe import Recipe
+    from headstart.settings.recipe import Recipe
 
     run = headstart.train(shapes, Recipe(max_megapixels=1), runtime=Runtime(cache=None))
     Image.new("RGB", (1200, 1000)).save(tmp_path / "large.png")

@@ -114,7 +114,7 @@ from headstart import api
 from headstart.cli import signals
 from headstart.cli.main import run
 from headstart.core.errors import OptionError
-from headstart.core.recipe import Recipe
+from headstart.settings.recipe import Recipe
 
 def told(verb):
     def tell(*values, **named):

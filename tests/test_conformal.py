@@ -16,9 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import headstart
-from headstart.artifact import prediction_sets
-from headstart.artifact.classifier import Classifier
-from headstart.artifact.prediction_sets import (
+from headstart.core.errors import ModelError, OptionError
+from headstart.core.progress import Silent
+from headstart.data.demo import write_digits
+from headstart.evaluation.conformal import calibrate, held_out, measure, scores
+from headstart.modelfile import prediction_sets
+from headstart.modelfile.prediction_sets import (
     CAVEAT,
     MAX_SCORES,
     limit,
@@ -28,11 +31,8 @@ from headstart.artifact.prediction_sets import (
     record,
     record_measured,
 )
-from headstart.artifact.writer import amend
-from headstart.core.errors import ModelError, OptionError
-from headstart.core.progress import Silent
-from headstart.data.demo import write_digits
-from headstart.evaluation.conformal import calibrate, held_out, measure, scores
+from headstart.modelfile.writer import amend
+from headstart.prediction.classifier import Classifier
 from helpers import draw, headstart_cli
 
 STORED = Path(__file__).parent / "golden" / "model-1.onnx"

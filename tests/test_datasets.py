@@ -10,7 +10,7 @@ import pytest
 
 import headstart
 from headstart.core.errors import SourceError
-from headstart.features.session import Session
+from headstart.modelfile.session import Session
 from helpers import draw, headstart_cli, write_images
 
 UNCACHED = headstart.Runtime(cache=None)

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from headstart.core.progress import Silent
-from headstart.data import duplicates
 from headstart.data.decode import decode
 from headstart.data.demo import write_digits
-from headstart.data.duplicates import alike, near_duplicates
 from headstart.data.traits import Traits, measure
+from headstart.partition import duplicates
+from headstart.partition.duplicates import alike, near_duplicates
 from helpers import draw
 
 FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX)
@@ -231,8 +231,8 @@ def cropped(data: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def embed() -> Callable[[list[bytes]], np.ndarray]:
     from headstart.backbones.embedder import load_embedder
-    from headstart.core.recipe import Recipe
-    from headstart.features.session import Session
+    from headstart.modelfile.session import Session
+    from headstart.settings.recipe import Recipe
 
     session = Session(load_embedder(Recipe(), None).model)
     return lambda files: np.stack([session.run(decode(one, enough_px=512).pixels)[0] for one in files])
@@ -280,7 +280,7 @@ def test_ten_thousand_images_take_seconds_and_bounded_memory() -> None:
 
 def test_images_without_number_that_are_alike_are_still_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two still scenes: of ten million pairs, a bounded number is listed, and they join each scene."""
-    from headstart.data.splits import join_groups
+    from headstart.partition.draw import join_groups
 
     monkeypatch.setattr(duplicates, "MOST_PAIRS", 10_000)
     rng = np.random.default_rng(0)

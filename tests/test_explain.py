@@ -16,11 +16,6 @@ import pytest
 from PIL import Image
 
 import headstart
-from headstart.artifact import neighbours, overlay
-from headstart.artifact.classifier import Classifier, Result
-from headstart.artifact.explanation import Explainer, Head, activation_map, log_odds
-from headstart.artifact.schema import Metadata
-from headstart.artifact.writer import write_model
 from headstart.backbones.embedder import Embedder
 from headstart.core import marks
 from headstart.core.errors import ImageError, OptionError, SourceError
@@ -29,6 +24,11 @@ from headstart.core.options import Runtime
 from headstart.data.decode import decode
 from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
+from headstart.modelfile.schema import Metadata
+from headstart.modelfile.writer import write_model
+from headstart.prediction import neighbours, overlay
+from headstart.prediction.classifier import Classifier, Result
+from headstart.prediction.explanation import Explainer, Head, activation_map, log_odds
 from headstart.preprocess.frame import frame
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess

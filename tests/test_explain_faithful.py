@@ -17,8 +17,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 import headstart
-from headstart.artifact.classifier import Classifier
-from headstart.artifact.explanation import Explainer
+from headstart.prediction.classifier import Classifier
+from headstart.prediction.explanation import Explainer
 from headstart.preprocess.frame import Frame
 
 SHARE = 0.2

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from browser import DESKTOP, PHONE, opened
-from headstart.artifact.classifier import Prediction
-from headstart.artifact.explanation import Explanation, Neighbour
 from headstart.data.traits import thumbnail
+from headstart.prediction.classifier import Prediction
+from headstart.prediction.explanation import Explanation, Neighbour
 from headstart.preprocess.frame import Frame
 from headstart.report.explanations import entry, explanations_page
 from helpers import draw

@@ -17,23 +17,23 @@ torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
 torchvision = pytest.importorskip("torchvision")
 
-from headstart.artifact import guard  # noqa: E402
-from headstart.artifact.classifier import Classifier  # noqa: E402
-from headstart.artifact.schema import Metadata  # noqa: E402
-from headstart.artifact.writer import write_model  # noqa: E402
 from headstart.backbones.embedder import Embedder, load_embedder  # noqa: E402
-from headstart.backbones.export import add_module  # noqa: E402
 from headstart.core.errors import ModelError  # noqa: E402
 from headstart.core.graph import Graph  # noqa: E402
 from headstart.core.operators import OPERATORS, complaint  # noqa: E402
-from headstart.core.recipe import Recipe  # noqa: E402
-from headstart.features.parity import check  # noqa: E402
 from headstart.features.pixels import PixelSession  # noqa: E402
-from headstart.features.session import Session, _import_silently  # noqa: E402
 from headstart.heads.linear import LinearHead  # noqa: E402
 from headstart.heads.references import References  # noqa: E402
+from headstart.modelfile import guard  # noqa: E402
+from headstart.modelfile.schema import Metadata  # noqa: E402
+from headstart.modelfile.session import Session, _import_silently  # noqa: E402
+from headstart.modelfile.writer import write_model  # noqa: E402
+from headstart.prediction.classifier import Classifier  # noqa: E402
 from headstart.preprocess.nodes import add_preprocess  # noqa: E402
 from headstart.preprocess.spec import Preprocess  # noqa: E402
+from headstart.settings.recipe import Recipe  # noqa: E402
+from headstart.training.parity import check  # noqa: E402
+from headstart.training.tracing import add_module  # noqa: E402
 from helpers import draw  # noqa: E402
 
 nn, functional = torch.nn, torch.nn.functional

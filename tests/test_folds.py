@@ -17,9 +17,9 @@ from PIL import Image
 
 import headstart as hs
 from headstart.core.progress import Advance, Within
-from headstart.data.splits import deal_folds
 from headstart.evaluation import evaluate
 from headstart.heads import linear
+from headstart.partition.draw import deal_folds
 from headstart.training.task import Task
 from helpers import headstart_cli, write_images
 from tiny import PREPROCESS, RUNTIME, tiny

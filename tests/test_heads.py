@@ -12,17 +12,17 @@ import pytest
 from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
 
-from headstart.artifact.classifier import Classifier
-from headstart.artifact.schema import Metadata
-from headstart.artifact.writer import write_model
 from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import SourceError
 from headstart.core.graph import IR_VERSION, OPSET, Graph
-from headstart.core.recipe import Recipe
 from headstart.heads import HEADS, linear, softmax, temperature
 from headstart.heads.common import to_probabilities
 from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
+from headstart.modelfile.schema import Metadata
+from headstart.modelfile.writer import write_model
+from headstart.prediction.classifier import Classifier
+from headstart.settings.recipe import Recipe
 from helpers import draw
 
 if TYPE_CHECKING:

@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headstart
-from headstart.artifact.classifier import Classifier
-from headstart.artifact.schema import Metadata
-from headstart.artifact.writer import write_model
 from headstart.backbones.embedder import load_embedder
-from headstart.core.recipe import Recipe
-from headstart.data.splits import deal_folds
 from headstart.evaluation import evaluate
 from headstart.heads.linear import LinearHead
+from headstart.modelfile.schema import Metadata
+from headstart.modelfile.writer import write_model
+from headstart.partition.draw import deal_folds
+from headstart.prediction.classifier import Classifier
+from headstart.settings.recipe import Recipe
 from helpers import draw, headstart_cli, write_images
 
 

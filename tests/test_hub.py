@@ -28,7 +28,7 @@ timm = pytest.importorskip("timm")
 models = pytest.importorskip("torchvision.models")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
-from headstart.backbones import sources  # noqa: E402
+from headstart.training import sources  # noqa: E402
 
 NAME = "squeezenet1_1"
 TIMM_NAME = "test_resnet.r160_in1k"

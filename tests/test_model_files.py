@@ -21,11 +21,10 @@ import onnx
 import pytest
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from headstart.artifact import guard, wire
-from headstart.artifact.classifier import Classifier
-from headstart.artifact.schema import Metadata
 from headstart.core.errors import ModelError
-from headstart.features import session
+from headstart.modelfile import guard, session, wire
+from headstart.modelfile.schema import Metadata
+from headstart.prediction.classifier import Classifier
 from helpers import headstart_cli
 
 

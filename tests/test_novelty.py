@@ -12,14 +12,14 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 import headstart
-from headstart.artifact.classifier import Classifier
 from headstart.core.graph import Graph
 from headstart.core.progress import Silent
 from headstart.data.demo import write_digits
 from headstart.evaluation import novelty
 from headstart.evaluation.novelty import FalseAlarms, fit, held_out_folds, quantile
-from headstart.features.session import Session
 from headstart.heads.references import References
+from headstart.modelfile.session import Session
+from headstart.prediction.classifier import Classifier
 from helpers import draw, headstart_cli, write_images
 
 NONE = np.empty(0, np.int64)

@@ -21,11 +21,11 @@ from PIL import Image
 from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import ModelError
 from headstart.core.graph import IR_VERSION, OPSET, Graph
-from headstart.core.recipe import Recipe
 from headstart.data.decode import decode
-from headstart.features.session import Session
+from headstart.modelfile.session import Session
 from headstart.preprocess.nodes import MAX_ASPECT, add_preprocess
 from headstart.preprocess.spec import Interpolation, Preprocess
+from headstart.settings.recipe import Recipe
 from helpers import draw
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # three different ones tell the channels apart
@@ -207,8 +207,8 @@ def test_a_very_long_image_is_its_middle() -> None:
 EXTREMES = """
 import json, resource, sys, time
 import numpy as np
-from headstart.core.recipe import Recipe
-from headstart.features.session import Session
+from headstart.settings.recipe import Recipe
+from headstart.modelfile.session import Session
 from headstart.backbones.embedder import load_embedder
 session = Session(load_embedder(Recipe(fit=sys.argv[1]), None).model)
 session.run(np.zeros((300, 400, 3), np.uint8))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.core.errors import OptionError
-from headstart.core.recipe import _RANGES, TRAINING, Recipe
+from headstart.settings.recipe import _RANGES, TRAINING, Recipe
 
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
 HINTS = get_type_hints(Recipe)

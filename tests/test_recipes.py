@@ -12,7 +12,7 @@ import pytest
 
 from headstart import Recipe, recipes
 from headstart.core.errors import OptionError
-from headstart.core.recipe import TRAINING
+from headstart.settings.recipe import TRAINING
 
 # Plain training, without what the tutorials do not know.
 PLAIN = {

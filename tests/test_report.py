@@ -179,7 +179,7 @@ def test_train_writes_none_with_no_report(shapes: Path, tmp_path: Path) -> None:
 
 def test_jinja_is_imported_by_reports_alone() -> None:
     code = (
-        "import sys; import headstart.cli.main; from headstart.artifact.classifier import Classifier; "
+        "import sys; import headstart.cli.main; from headstart.prediction.classifier import Classifier; "
         "import headstart.api; print('jinja2' in sys.modules or 'markupsafe' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.strategies import unfinished
+from headstart.runs import resumption
 from helpers import ENDS_WITHIN, Result, headstart_cli, write_images
 
 SMALL = ("--strategy", "finetune", "--backbone", "timm:test_resnet", "--no-pretrained", "--start", "random",
@@ -75,7 +75,7 @@ PROGRAM = """
         def rmtree(path, **named):
             next(path.iterdir()).unlink()
             kill()
-        unfinished.shutil = type("Half", (), {"rmtree": staticmethod(rmtree)})
+        resumption.shutil = type("Half", (), {"rmtree": staticmethod(rmtree)})
     if moment == "mark":
         from headstart.training.mixing import Mixing
         plain = Mixing.__call__
@@ -158,7 +158,7 @@ def test_killed_at_any_time(pictures: Path, whole: Path, tmp_path: Path) -> None
     """A process that nobody helps: after each kill the same command as a person's goes on, and it ends."""
     run, wait = tmp_path / "run", 2.5
     for _ in range(12):
-        begun = unfinished.exists(run)
+        begun = resumption.exists(run)
         arguments = ["train", "--resume", run] if begun else ["train", pictures, *SHORT, "--out", run]
         process = program("never", 0, *arguments, "--quiet")
         try:
@@ -171,7 +171,7 @@ def test_killed_at_any_time(pictures: Path, whole: Path, tmp_path: Path) -> None
         assert process.returncode == 0, err
         break
     else:  # on a busy machine none of them may have come to its first checkpoint
-        last = ["--resume", run] if unfinished.exists(run) else [pictures, *SHORT, "--out", run]
+        last = ["--resume", run] if resumption.exists(run) else [pictures, *SHORT, "--out", run]
         assert cli(*last, "--quiet").code == 0
     check_same(run, whole)
 
@@ -206,7 +206,7 @@ def test_checkpoints_of_a_killed_removal_are_not_gone_on_with(tmp_path: Path) ->
     stale.mkdir(parents=True)
     (stale / "state.json").write_text("{}")
     table = headstart.read(write_images(tmp_path / "photos", {"disc": 1, "noise": 1}))
-    unfinished.write(tmp_path, table, ["0" * 64] * 2, headstart.Recipe(), "")
+    resumption.write(tmp_path, table, ["0" * 64] * 2, headstart.Recipe(), "")
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["training.json"]
 
 
@@ -216,7 +216,7 @@ def test_files_of_other_tools_stay(tmp_path: Path) -> None:
     (own / "epoch-000001").mkdir(parents=True)
     (own / "epoch-best.pt").write_text("own")
     (own / "lightning").mkdir()
-    unfinished.remove(tmp_path)
+    resumption.remove(tmp_path)
     assert sorted(path.name for path in own.iterdir()) == ["epoch-best.pt", "lightning"]
 
 
@@ -388,7 +388,7 @@ def test_what_cannot_work_leaves_no_run(
     done = cli(pictures, *SMALL, *options, "--out", tmp_path / "run")
     assert done.code == 2
     assert all(word in done.err for word in words), done.err
-    assert not unfinished.exists(tmp_path / "run")
+    assert not resumption.exists(tmp_path / "run")
 
 
 @pytest.mark.slow

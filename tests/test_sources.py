@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.artifact import guard
 from headstart.backbones import catalog, embedder, kept
 from headstart.backbones.embedder import load_embedder, preprocess_of
 from headstart.core.errors import ExtraError, HeadstartError, ModelError, OfflineError, OptionError
-from headstart.core.recipe import Recipe
-from headstart.features.session import Session
+from headstart.modelfile import guard
+from headstart.modelfile.session import Session
+from headstart.settings.recipe import Recipe
 from helpers import draw
 
 torch = pytest.importorskip("torch")
@@ -29,9 +29,9 @@ timm = pytest.importorskip("timm")
 torchvision = pytest.importorskip("torchvision")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
-from headstart.backbones import sources  # noqa: E402
-from headstart.backbones.sources import checkpoint  # noqa: E402
-from headstart.backbones.sources.layers import layers  # noqa: E402
+from headstart.training import sources  # noqa: E402
+from headstart.training.sources import checkpoint  # noqa: E402
+from headstart.training.sources.layers import layers  # noqa: E402
 
 SIMPLE = "simple-resnet18"
 
@@ -227,7 +227,7 @@ def test_lite0_in_pytorch_agrees_with_our_own_graph() -> None:
     loaded = sources.load("lite0")
     ours = load_embedder(Recipe(precision="float32"), None)
     assert loaded.preprocess == ours.preprocess == preprocess_of(Recipe())
-    from headstart.features.parity import check
+    from headstart.training.parity import check
 
     pictures = [np.asarray(draw(label, 1, (320, 240))) for label in ("disc", "noise")]
     assert check(ours, loaded.module, pictures) < 1e-4
@@ -473,7 +473,7 @@ def test_an_exported_embedder_is_kept_and_needs_no_network_again(
     assert checked == [(first.digest, first.weights)]
     assert (first.preprocess.fit, first.width, first.licence) == ("crop", 512, "CC0-1.0")
     loaded = sources.load(f"file:{path}")
-    from headstart.features.parity import check
+    from headstart.training.parity import check
 
     assert check(first, loaded.module, [np.asarray(draw("disc", 1))]) < 1e-5
 

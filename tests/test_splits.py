@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from headstart.core.errors import SourceError
-from headstart.core.recipe import Recipe
-from headstart.data.splits import deal_folds, holdout, join_groups
 from headstart.data.table import ImageTable, Row
 from headstart.data.traits import Traits
-from headstart.strategies.parts import Parts, divide
+from headstart.partition.divide import Parts, divide
+from headstart.partition.draw import deal_folds, holdout, join_groups
+from headstart.settings.recipe import Recipe
 
 
 def digest(name: object) -> str:

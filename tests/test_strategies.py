@@ -62,9 +62,9 @@ def test_the_model_is_the_network_of_the_weights_file(splits: Path, tmp_path: Pa
     """Trained no further by `start_from`, the network gives what the model file gives on the files themselves."""
     import torch
 
-    from headstart.backbones import sources
     from headstart.data.decode import decode
     from headstart.features.pixels import PixelSession
+    from headstart.training import sources
 
     run = hs.train(splits, hs.Recipe(**SETTINGS), runtime=RUNTIME)
     folder = run.save(tmp_path / "run")

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import headstart as hs
-from headstart.backbones import sources
 from headstart.features.extract import extract
-from headstart.features.torch_engine import TorchEngine
-from headstart.training import rates
+from headstart.training import rates, sources
 from headstart.training.augment import Augment
 from headstart.training.cut import cut
+from headstart.training.engine import TorchEngine
 from headstart.training.export import export
 from headstart.training.freezing import Stage, stages, trained
 from headstart.training.images import batches, order, share

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import headstart
-from headstart.artifact.schema import Metadata
-from headstart.artifact.wire import metadata_text
 from headstart.checks import quality
 from headstart.core.errors import ImageError, ModelError, OptionError
-from headstart.core.recipe import FULL_RANGE, Recipe
 from headstart.data.decode import decode, from_pil
 from headstart.data.table import Row
 from headstart.features.extract import traits_key
+from headstart.modelfile.schema import Metadata
+from headstart.modelfile.wire import metadata_text
 from headstart.preprocess.spec import Preprocess
+from headstart.settings.recipe import FULL_RANGE, Recipe
 from helpers import draw, headstart_cli
 from test_check_kinds import subject, traits
 from test_tiff import GREY, RGB, WHITE_IS_ZERO, tiff

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
         resume,
         train,
     )
-    from headstart.artifact.classifier import Classifier, Prediction
-    from headstart.artifact.explanation import Explanation, Neighbour
     from headstart.checks import CheckReport
     from headstart.core.errors import (
         DeviceError,
@@ -44,11 +42,13 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from headstart.core.options import Runtime
-    from headstart.core.recipe import Recipe
     from headstart.data.readers import Columns
     from headstart.data.table import ImageTable
     from headstart.evaluation import Evaluation
+    from headstart.prediction.classifier import Classifier, Prediction
+    from headstart.prediction.explanation import Explanation, Neighbour
     from headstart.preprocess.spec import Preprocess
+    from headstart.settings.recipe import Recipe
     from headstart.strategies.own import Own
 
 __version__ = "0.1.0"
@@ -56,25 +56,25 @@ __version__ = "0.1.0"
 # Public name -> module. Importing the package imports none of them.
 _PUBLIC = {
     "CheckReport": "headstart.checks",
-    "Classifier": "headstart.artifact.classifier",
+    "Classifier": "headstart.prediction.classifier",
     "Columns": "headstart.data.readers",
     "Comparison": "headstart.api",
     "DeviceError": "headstart.core.errors",
     "Evaluation": "headstart.evaluation",
-    "Explanation": "headstart.artifact.explanation",
+    "Explanation": "headstart.prediction.explanation",
     "ExtraError": "headstart.core.errors",
     "HeadstartError": "headstart.core.errors",
     "ImageError": "headstart.core.errors",
     "ImageTable": "headstart.data.table",
     "InputError": "headstart.core.errors",
     "ModelError": "headstart.core.errors",
-    "Neighbour": "headstart.artifact.explanation",
+    "Neighbour": "headstart.prediction.explanation",
     "OfflineError": "headstart.core.errors",
     "OptionError": "headstart.core.errors",
     "Own": "headstart.strategies.own",
-    "Prediction": "headstart.artifact.classifier",
+    "Prediction": "headstart.prediction.classifier",
     "Preprocess": "headstart.preprocess.spec",
-    "Recipe": "headstart.core.recipe",
+    "Recipe": "headstart.settings.recipe",
     "Run": "headstart.api",
     "Runtime": "headstart.core.options",
     "SourceError": "headstart.core.errors",

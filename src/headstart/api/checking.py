@@ -13,14 +13,14 @@ from headstart.checks.findings import KINDS, WORDS
 from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be
 from headstart.core.errors import OptionError
 from headstart.core.options import Runtime
-from headstart.core.recipe import FULL_RANGE, Recipe
 from headstart.core.text import portable
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
 from headstart.features.pool import refuse_skipped
 from headstart.features.thumbnails import Thumbnails
+from headstart.partition.refusal import refusal
+from headstart.settings.recipe import FULL_RANGE, Recipe
 from headstart.strategies.embed import embed
-from headstart.strategies.refusal import refusal
 
 # What a page shows of each kind, so that it stays below 5 MB: the worst findings, and the first images of each.
 MAX_FINDINGS = 24

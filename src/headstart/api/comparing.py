@@ -24,8 +24,8 @@ from headstart.data.readers import Source
 from headstart.data.table import ImageTable, Skipped
 from headstart.evaluation.comparison import Pair
 from headstart.evaluation.verdict import Verdict
+from headstart.runs import resumption
 from headstart.strategies import compare as comparing
-from headstart.strategies import unfinished
 from headstart.strategies.choices import advice
 from headstart.strategies.compare import Plan, Row
 
@@ -276,7 +276,7 @@ def _train(one: Plan, table: ImageTable, folder: Path | None, runtime: Runtime, 
         raise one.problem or HeadstartError(f"{one.name} has no recipe.")
     own = None if one.recipe.strategy == "probe" else folder
     if own and overwrite:
-        unfinished.remove(own)
+        resumption.remove(own)
     return train(table, one.recipe, runtime=dataclasses.replace(runtime, folder=own))
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.artifact.classifier import Classifier
 from headstart.core.arguments import A_CLASSIFIER, A_RUNTIME, must_be, must_be_flags
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.options import Runtime
@@ -18,6 +17,7 @@ from headstart.data.readers import Source
 from headstart.data.table import ImageTable, Skipped
 from headstart.evaluation import Evaluation
 from headstart.features.pool import each, no_image, refuse_skipped
+from headstart.prediction.classifier import Classifier
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,10 +13,6 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from headstart.api.reading import read, table_of
-from headstart.artifact.classifier import Classifier
-from headstart.artifact.explanation import Explainer, Explanation, Method
-from headstart.artifact.images import naming, several
-from headstart.artifact.neighbours import find_neighbours
 from headstart.core.arguments import A_CLASSIFIER, A_RUNTIME, must_be
 from headstart.core.errors import ImageError, InputError, SourceError
 from headstart.core.options import Runtime
@@ -24,9 +20,13 @@ from headstart.core.text import from_csv_cell, quoted
 from headstart.data.readers import Columns, Source
 from headstart.data.table import ImageTable, Row
 from headstart.features.pool import each
+from headstart.prediction.classifier import Classifier
+from headstart.prediction.explanation import Explainer, Explanation, Method
+from headstart.prediction.images import naming, several
+from headstart.prediction.neighbours import find_neighbours
 
 if TYPE_CHECKING:
-    from headstart.artifact.images import ImageLike
+    from headstart.prediction.images import ImageLike
 
 NEIGHBOURS = 5
 # What a run folder tells of where its images are.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from headstart.artifact.classifier import Classifier
 from headstart.core.arguments import must_be_path
 from headstart.core.spellings import twin_notes
 from headstart.data import readers
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
+from headstart.prediction.classifier import Classifier
 
 
 def read(

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from headstart.api import reporting
-from headstart.artifact.classifier import Classifier
 from headstart.checks.findings import count_kinds
 from headstart.core import marks
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_path
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_write_all, folder_lock, make_folder
 from headstart.core.options import Runtime, default_cache
-from headstart.core.recipe import Recipe
 from headstart.core.text import csv_cell, json_text, listed, portable, printable, quoted
 from headstart.data.table import Skipped
 from headstart.evaluation import Evaluation
-from headstart.strategies import unfinished
-from headstart.strategies.fitted import Fitted
+from headstart.prediction.classifier import Classifier
+from headstart.runs import resumption
+from headstart.runs.result import Fitted
+from headstart.settings.recipe import Recipe
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.safetensors"
@@ -153,7 +153,7 @@ class Run:
             }
             durable_write_all({path / name: content for name, content in contents.items()})
             self._remove_others(path, {*self.fitted.files, *made})
-            unfinished.remove(path)
+            resumption.remove(path)
         return path
 
     def _report(self, folder: Path, runtime: Runtime) -> tuple[dict[str, str], str]:
@@ -171,7 +171,7 @@ class Run:
             with contextlib.suppress(OSError):
                 (folder / name).unlink(missing_ok=True)
         if self.fitted.folder != folder:
-            shutil.rmtree(folder / unfinished.LOGS, ignore_errors=True)
+            shutil.rmtree(folder / resumption.LOGS, ignore_errors=True)
 
     def _splits_csv(self) -> str:
         """A manifest that gives the same run again; the folds of a cross-validation are drawn anew, and the same."""
@@ -209,8 +209,8 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
         raise StorageError(f"{quoted(str(folder))} is a file; a run needs a folder.", "Choose another --out.")
     if overwrite:
         return
-    if unfinished.exists(folder):
-        raise unfinished.in_the_way(folder)
+    if resumption.exists(folder):
+        raise resumption.in_the_way(folder)
     if (folder / MODEL_FILE).exists():
         raise StorageError(
             f"{quoted(str(folder))} already holds a run.",

@@ -16,18 +16,18 @@ from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be, must_be_path
 from headstart.core.errors import OptionError, StorageError
 from headstart.core.files import refuse_unwritable
 from headstart.core.options import Runtime
-from headstart.core.recipe import ClassWeight, Fit, Precision, Recipe
 from headstart.core.text import quoted
 from headstart.data import readers
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
 from headstart.features.pool import refuse_skipped
-from headstart.strategies import unfinished
+from headstart.runs import resumption
+from headstart.settings.recipe import ClassWeight, Fit, Precision, Recipe
 from headstart.strategies.own import Own
 
 if TYPE_CHECKING:
+    from headstart.runs.result import Fitted
     from headstart.strategies.choices import Choices
-    from headstart.strategies.fitted import Fitted
 
 
 def train(
@@ -124,8 +124,8 @@ def _choose(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices | No
 
 def _with_reasons(fitted: Fitted, choices: Choices) -> Fitted:
     """The result with why its recipe is what it is: in the model file, the notes and the details."""
-    from headstart.artifact import guard
-    from headstart.artifact.writer import amend
+    from headstart.modelfile import guard
+    from headstart.modelfile.writer import amend
 
     reasons = (*choices.reasons, *guard.check(fitted.model).reasons)
     return dataclasses.replace(
@@ -168,9 +168,9 @@ def resume(
     must_be("choices", choices, Mapping | None, "a mapping, such as {'seed': 1}")
     _must_be_kinds(own, runtime)
     path = Path(folder)
-    before = unfinished.read(path)
+    before = resumption.read(path)
     if choices:
-        unfinished.check_recipe(before, Recipe.from_dict({**before.recipe.as_dict(), **choices}))
+        resumption.check_recipe(before, Recipe.from_dict({**before.recipe.as_dict(), **choices}))
     table = (
         source
         if isinstance(source, ImageTable)

@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.backbones import catalog, kept
-from headstart.backbones.modelfile import Guard, backbone_of, is_model_file
+from headstart.backbones.from_model import Guard, backbone_of, is_model_file
 from headstart.core.digest import digest_record
 from headstart.core.graph import IR_VERSION, OPSET, Graph
-from headstart.core.recipe import FULL_RANGE, Recipe
 from headstart.data import decode
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
+from headstart.settings.recipe import FULL_RANGE, Recipe
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# Raised whenever `backbones.export` makes another graph of the same network.
+# Raised whenever `training.tracing` makes another graph of the same network.
 EXPORT_VERSION = 1
 # Imported only where a network must be exported: they need PyTorch.
-_LOAD = "headstart.backbones.sources:load"
-_ARCHITECTURE = "headstart.backbones.sources:architecture"
-_EXPORT = "headstart.backbones.export:add_module"
+_LOAD = "headstart.training.sources:load"
+_ARCHITECTURE = "headstart.training.sources:architecture"
+_EXPORT = "headstart.training.tracing:add_module"
 # Packages whose version decides what a network computes, or how its images are prepared.
 _PACKAGES = ("torch", "torchvision", "timm")
 
@@ -69,7 +69,7 @@ def load_embedder(
     Args:
         recipe: Names the backbone, its weights, its precision and the fit.
         cache: The cache folder; None builds anew.
-        check: Compares an embedder that was just exported with the `headstart.backbones.sources.Loaded` that it was
+        check: Compares an embedder that was just exported with the `headstart.training.sources.Loaded` that it was
             made of, and raises where they differ; then it is not kept.
         guard: Checks a model file, ``file:model.onnx``; None refuses it.
 

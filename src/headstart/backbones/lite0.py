@@ -18,7 +18,7 @@ from headstart.backbones.layers import Int8Layers, Layers, Tensor
 from headstart.backbones.torchfile import read_tensors
 from headstart.core.digest import digest_bytes
 from headstart.core.errors import ModelError
-from headstart.core.recipe import Precision
+from headstart.settings.recipe import Precision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -31,7 +31,7 @@ def deal(
 ) -> NDArray[np.int64]:
     """A fold for each image, int64 (N,), each class as evenly as the groups allow; groups stay together.
 
-    It depends on the content of the images alone, not on their order. Unlike `headstart.data.splits.deal_folds` it
+    It depends on the content of the images alone, not on their order. Unlike `headstart.partition.draw.deal_folds` it
     takes any set: a fold may hold all images of a class.
 
     Args:

@@ -12,8 +12,8 @@ import numpy as np
 
 from headstart.checks.findings import Finding
 from headstart.checks.subject import Subject
-from headstart.core.recipe import FULL_RANGE
 from headstart.core.text import counted, quoted
+from headstart.settings.recipe import FULL_RANGE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

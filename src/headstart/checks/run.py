@@ -11,10 +11,10 @@ from threadpoolctl import threadpool_limits
 from headstart.checks import classes, copies, labels, outliers, quality, shortcuts, spelling
 from headstart.checks.findings import KINDS, CheckReport, Finding
 from headstart.checks.subject import Subject
-from headstart.core.recipe import FULL_RANGE
 from headstart.core.spellings import twin_notes
 from headstart.core.text import printable, quoted
-from headstart.data.duplicates import Pairs, near_duplicates
+from headstart.partition.duplicates import Pairs, near_duplicates
+from headstart.settings.recipe import FULL_RANGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

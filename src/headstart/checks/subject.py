@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.core.recipe import FULL_RANGE
 from headstart.data.components import components
-from headstart.data.duplicates import Pairs
-from headstart.data.splits import join_groups
 from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
+from headstart.partition.draw import join_groups
+from headstart.partition.duplicates import Pairs
+from headstart.settings.recipe import FULL_RANGE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

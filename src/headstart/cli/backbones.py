@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SHOW = "show"
 # Imported only to show a network: they need PyTorch.
-_ARCHITECTURE = "headstart.backbones.sources:architecture"
-_LAYERS = "headstart.backbones.sources.layers:layers"
+_ARCHITECTURE = "headstart.training.sources:architecture"
+_LAYERS = "headstart.training.sources.layers:layers"
 
 
 def backbones(
@@ -111,7 +111,7 @@ def _show(output: Output, name: str, unfreeze: str, weights: str, *, pretrained:
     from typing import get_args
 
     from headstart.core.errors import OptionError
-    from headstart.core.recipe import Unfreeze
+    from headstart.settings.recipe import Unfreeze
     from headstart.training import freezing
 
     choices = get_args(Unfreeze)

@@ -58,7 +58,7 @@ def check(
     from headstart.checks import decisions as fixes
     from headstart.cli.output import Output
     from headstart.core.files import durable_write
-    from headstart.core.recipe import Recipe
+    from headstart.settings.recipe import Recipe
 
     output = Output(as_json=json, quiet=quiet)
     for path in (html, fix_list):

@@ -17,10 +17,10 @@ from headstart.cli.messages import DONE, SOME_SKIPPED
 from headstart.core.text import counted, portable, quoted
 
 if TYPE_CHECKING:
-    from headstart.artifact.classifier import Classifier
-    from headstart.artifact.explanation import Explainer, Explanation
     from headstart.core.options import Runtime
     from headstart.data.table import ImageTable, Skipped
+    from headstart.prediction.classifier import Classifier
+    from headstart.prediction.explanation import Explainer, Explanation
     from headstart.report.explanations import Entry
 
 PAGE = "explanations.html"
@@ -72,12 +72,12 @@ def explain(
 ) -> int:
     """Show where on each image the model finds what speaks for a class: a picture each, and a page with all."""
     from headstart import api
-    from headstart.artifact.explanation import Explainer
     from headstart.cli.output import Output
     from headstart.core import marks
     from headstart.core.files import durable_write, make_folder, refuse_unwritable, refuse_unwritable_file
     from headstart.data.inputs import expand
     from headstart.features.pool import refuse_skipped
+    from headstart.prediction.explanation import Explainer
 
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model, max_megapixels=max_megapixels)

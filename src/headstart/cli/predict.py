@@ -17,12 +17,12 @@ from headstart.cli.streams import as_json
 from headstart.core.text import csv_cell, portable, printable
 
 if TYPE_CHECKING:
-    from headstart.artifact.classifier import Classifier, Prediction
-    from headstart.artifact.prediction_sets import Measured
     from headstart.cli.output import Output
     from headstart.core.errors import ImageError
     from headstart.core.options import Runtime
     from headstart.data.table import ImageTable
+    from headstart.modelfile.prediction_sets import Measured
+    from headstart.prediction.classifier import Classifier, Prediction
 
     Predicted = Iterator[tuple[str, Prediction | ImageError]]
 
@@ -133,7 +133,7 @@ def predict(
 
 def _notes(classifier: Classifier, wanted: Wanted) -> list[str]:
     """What a person should know of a model's doubts."""
-    from headstart.artifact.prediction_sets import CAVEAT
+    from headstart.modelfile.prediction_sets import CAVEAT
 
     notes = []
     if wanted.abstain and classifier.metadata.familiarity is None:

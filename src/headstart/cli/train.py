@@ -120,7 +120,7 @@ def train(
     from headstart.core.errors import OptionError
     from headstart.core.files import refuse_unwritable
     from headstart.data.readers import Columns
-    from headstart.strategies import unfinished
+    from headstart.runs import resumption
 
     helper = _environment_number("RANK") > 0  # torchrun or `accelerate launch` started it beside the one that speaks
     output = Output(as_json=json and not helper, quiet=quiet or helper)
@@ -166,7 +166,7 @@ def train(
         told = table.notes
         output.notes(told)  # before the work, which may end in an error
         if overwrite and not helper:
-            unfinished.remove(folder)
+            resumption.remove(folder)
         with _full_disk_told(folder):
             run = api.train(table, made, start_from=start_from, runtime=runtime)
     if helper:
@@ -208,11 +208,11 @@ def _refuse_beside_resume(given: dict[str, object]) -> None:
 
 
 def _hint_at_resuming(folder: Path) -> None:
-    from headstart.strategies import unfinished
+    from headstart.runs import resumption
 
     signals.set_hint(
         f"No file was left half-written. Go on from the last epoch that ended: {_resuming(folder)}",
-        record=str((folder / unfinished.FOLDER / unfinished.FILE).absolute()),
+        record=str((folder / resumption.FOLDER / resumption.FILE).absolute()),
     )
 
 
@@ -224,12 +224,12 @@ def _resuming(folder: Path) -> str:
 def _full_disk_told(folder: Path) -> Iterator[None]:
     """Where a training is unfinished, the same command again would be refused."""
     from headstart.core.errors import StorageError
-    from headstart.strategies import unfinished
+    from headstart.runs import resumption
 
     try:
         yield
     except StorageError as error:
-        if unfinished.exists(folder):
+        if resumption.exists(folder):
             error.hint = error.hint.replace("run the same command again", f"go on: {_resuming(folder)}")
             error.hint = error.hint.replace(
                 "Free some space, or choose another folder, and go", "Free some space, and go"
@@ -240,13 +240,13 @@ def _full_disk_told(folder: Path) -> Iterator[None]:
 def _default_folder(source: str, *, overwrite: bool) -> Path:
     """``runs/NAME``, or where nothing is to be replaced the first such without a run or an unfinished training."""
     from headstart.core.errors import OptionError
-    from headstart.strategies import unfinished
+    from headstart.runs import resumption
 
     if _environment_number("WORLD_SIZE") > 1:  # one may look for a free folder when another has begun to write
         raise OptionError("Several processes train together, and must agree on a run folder.", "Name it with --out.")
     return default_folder(
         source,
-        lambda folder: any((folder / one).exists() for one in ("model.onnx", unfinished.FOLDER)),
+        lambda folder: any((folder / one).exists() for one in ("model.onnx", resumption.FOLDER)),
         overwrite=overwrite,
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from headstart.core.recipe import Recipe
+    from headstart.settings.recipe import Recipe
 
 # Enough that fresh crops would add little, and few enough to keep: 8 x 1,280 float32 values are 41 kB an image.
 FAST_VIEWS = 8
@@ -159,7 +159,7 @@ def chosen(parameters: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         parameters: All parameters of the command, by name.
     """
-    from headstart.core.recipe import Recipe
+    from headstart.settings.recipe import Recipe
 
     names = [field.name for field in dataclasses.fields(Recipe)]
     found = {name: parameters[name] for name in names if parameters[name] is not None}
@@ -179,7 +179,7 @@ def make_recipe(name: str | None, options: Mapping[str, Any], *, fast: bool) -> 
     """
     from headstart import recipes
     from headstart.core.errors import OptionError
-    from headstart.core.recipe import Recipe
+    from headstart.settings.recipe import Recipe
 
     settings = {**(recipes.load(name) if name else {}), **options}
     recipe = Recipe.from_dict(settings)

@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 
 from headstart.core.errors import ImageError
-from headstart.core.recipe import FULL_RANGE, MAX_MEGAPIXELS
 from headstart.data import heif, jpeg2000, jxl, netpbm, png, sixteen, tga, tiff, tiffpixels
 from headstart.data.jpeg import open_large, streams
 from headstart.data.sixteen import Levels
 from headstart.data.sniff import AVIF_BRANDS, HEIC_BRANDS, HEIF_BRANDS, ends_early, reason, sniff
+from headstart.settings.recipe import FULL_RANGE, MAX_MEGAPIXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from headstart.core.errors import ImageError
-from headstart.core.recipe import FULL_RANGE
+from headstart.settings.recipe import FULL_RANGE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

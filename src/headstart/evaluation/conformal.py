@@ -1,6 +1,6 @@
 """Prediction sets: what they are calibrated with, and how they fare on held-out images.
 
-The method is that of `headstart.artifact.prediction_sets`, which the model file's user runs.
+The method is that of `headstart.modelfile.prediction_sets`, which the model file's user runs.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.artifact.prediction_sets import CAVEAT, Measured, limit, measured, record, record_measured
 from headstart.evaluation.intervals import Interval, wilson
+from headstart.modelfile.prediction_sets import CAVEAT, Measured, limit, measured, record, record_measured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

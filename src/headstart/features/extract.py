@@ -12,7 +12,6 @@ from headstart.backbones.embedder import Embedder
 from headstart.core.digest import digest_record
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.options import Runtime
-from headstart.core.recipe import FULL_RANGE
 from headstart.core.text import counted, quoted
 from headstart.data import decode as decoder
 from headstart.data import traits as looks
@@ -21,7 +20,8 @@ from headstart.data.table import ImageTable, Skipped
 from headstart.data.traits import Traits, measure
 from headstart.features.cache import FeatureCache
 from headstart.features.pool import each, no_image, refuse_skipped
-from headstart.features.session import LazySession
+from headstart.modelfile.session import LazySession
+from headstart.settings.recipe import FULL_RANGE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class Features:
 
 
 class Engine(Protocol):
-    """Runs a network beside ONNX Runtime, as `headstart.features.torch_engine.TorchEngine` does on a GPU.
+    """Runs a network beside ONNX Runtime, as `headstart.training.engine.TorchEngine` does on a GPU.
 
     Attributes:
         name: Part of the key of cached embeddings.

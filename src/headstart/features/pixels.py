@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.core.graph import Graph
-from headstart.features.session import Session
+from headstart.modelfile.session import Session
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
 

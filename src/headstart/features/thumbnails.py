@@ -12,12 +12,12 @@ from PIL import Image
 
 from headstart.core.errors import ImageError
 from headstart.core.options import default_workers
-from headstart.core.recipe import FULL_RANGE
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
 from headstart.data.traits import THUMBNAIL_PX, thumbnail
 from headstart.features.cache import FILE_NAME, FeatureCache
 from headstart.features.extract import traits_key
+from headstart.settings.recipe import FULL_RANGE
 
 LITE0_ENOUGH_PX = 512  # twice what the default backbone resizes to: the key under which its thumbnails are kept
 

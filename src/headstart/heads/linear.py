@@ -15,10 +15,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from headstart.core.errors import SourceError
-from headstart.core.recipe import ClassWeight
 from headstart.heads import softmax
 from headstart.heads.common import add_probabilities, to_probabilities
 from headstart.heads.strength import ATTEMPTS, choose, whitening_factors
+from headstart.settings.recipe import ClassWeight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from headstart.core.errors import ModelError
-from headstart.core.recipe import FULL_RANGE, Fit
+from headstart.settings.recipe import FULL_RANGE, Fit
 
 Interpolation = Literal["bicubic", "bilinear"]
 

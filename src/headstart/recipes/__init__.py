@@ -1,6 +1,6 @@
 """Recipes that follow published tutorials, a TOML file each. A new one is a file and a name here.
 
-A file has the keys of `headstart.core.recipe.Recipe`, and a table ``[about]`` with ``title`` and ``source``.
+A file has the keys of `headstart.settings.recipe.Recipe`, and a table ``[about]`` with ``title`` and ``source``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import OptionError
-from headstart.core.recipe import parse_toml
 from headstart.core.text import listed, nearest, quoted
+from headstart.settings.recipe import parse_toml
 
 _NAMES = ("tutorial-finetune", "tutorial-feature-extraction", "resnet50-mlp", "pokemon-transfer", "pokemon-scratch")
 _SUFFIX = ".toml"

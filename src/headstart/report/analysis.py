@@ -12,18 +12,18 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from headstart import __version__
-from headstart.artifact.schema import Metadata
-from headstart.artifact.wire import metadata_text
 from headstart.core.errors import HeadstartError
-from headstart.core.recipe import Recipe
 from headstart.core.text import portable
 from headstart.evaluation.calibration import reliability
 from headstart.evaluation.conformal import COVERAGE, limit, measured
+from headstart.modelfile.schema import Metadata
+from headstart.modelfile.wire import metadata_text
 from headstart.report.evidence import like_their_own, nearest
 from headstart.report.growth import forecast
 from headstart.report.layout import kept_neighbours, layout
 from headstart.report.selection import MATRIX_CLASSES, Selection, select
-from headstart.strategies.fitted import Fitted
+from headstart.runs.result import Fitted
+from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,12 +12,12 @@ import numpy as np
 from headstart.features.thumbnails import Thumbnails
 from headstart.report.page import data_uri, percent, render
 from headstart.report.run_page import source_name
-from headstart.strategies.fitted import Fitted
+from headstart.runs.result import Fitted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from headstart.artifact.schema import Metadata
+    from headstart.modelfile.schema import Metadata
 
 PAIRS = 6  # whose images are shown
 IMAGES = 12  # of a pair, that one of them alone gets right
@@ -89,7 +89,7 @@ def _best(probabilities: NDArray[np.float64]) -> int:
 
 def metadata_of(fitted: Fitted) -> Metadata:
     """What the model file of a training says of itself."""
-    from headstart.artifact.schema import Metadata
-    from headstart.artifact.wire import metadata_text
+    from headstart.modelfile.schema import Metadata
+    from headstart.modelfile.wire import metadata_text
 
     return Metadata.from_json(metadata_text(fitted.model, "The model"))

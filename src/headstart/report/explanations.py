@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from headstart.artifact.explanation import METHODS, Explanation
 from headstart.data.traits import thumbnail
+from headstart.prediction.explanation import METHODS, Explanation
 from headstart.report.page import data_uri, render
 
 if TYPE_CHECKING:
-    from headstart.artifact.classifier import Prediction
-    from headstart.artifact.explanation import Neighbour
+    from headstart.prediction.classifier import Prediction
+    from headstart.prediction.explanation import Neighbour
 
 # Pictures of 100 images make a page of about 10 MB; the PNG files show the others.
 MAX_SHOWN = 100

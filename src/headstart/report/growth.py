@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.core.recipe import Recipe
 from headstart.evaluation.learning_curve import LearningCurve, Part, learning_curve
 from headstart.heads import softmax
 from headstart.heads.strength import whitening_factors
-from headstart.strategies.fitted import Fitted
+from headstart.runs.result import Fitted
+from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,7 @@ from headstart.features.thumbnails import Thumbnails
 from headstart.report.analysis import measured_images
 from headstart.report.comparison_page import disagreements, metadata_of
 from headstart.report.selection import select
-from headstart.strategies.fitted import Fitted
+from headstart.runs.result import Fitted
 
 MISTAKES = 12
 _NOTES = 10

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import ImageError
-from headstart.core.recipe import FULL_RANGE
 from headstart.data.storage import Lasting, Storage
 from headstart.data.table import ImageTable, Row
 from headstart.features.thumbnails import Thumbnails
 from headstart.report.page import data_uri
+from headstart.settings.recipe import FULL_RANGE
 
 # Of a page of at most 5 MB; the rest is words, tables and charts.
 BUDGET_BYTES = 3_600_000

@@ -10,7 +10,7 @@ from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
 
 if TYPE_CHECKING:
-    from headstart.strategies.fitted import Fitted
+    from headstart.runs.result import Fitted
 
     Strategy = Callable[..., Fitted]  # (ImageTable, Recipe, Runtime), and perhaps own=Own
 

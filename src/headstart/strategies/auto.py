@@ -18,11 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.artifact import guard
-from headstart.artifact.writer import amend
 from headstart.core.errors import HeadstartError, OptionError, SourceError, StorageError
 from headstart.core.options import Runtime
-from headstart.core.recipe import TRAINING, Recipe
 from headstart.core.text import counted
 from headstart.data.table import ImageTable
 from headstart.evaluation import comparison
@@ -31,12 +28,15 @@ from headstart.evaluation.intervals import wilson
 from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.evaluation.verdict import Candidate, judge
 from headstart.features.extract import Features
+from headstart.modelfile import guard
+from headstart.modelfile.writer import amend
+from headstart.partition.divide import Parts, divide
+from headstart.partition.selection import Selection, select
+from headstart.runs.result import Fitted
+from headstart.settings.recipe import TRAINING, Recipe
 from headstart.strategies import probe
 from headstart.strategies.choices import decide
-from headstart.strategies.fitted import Fitted
-from headstart.strategies.parts import Parts, divide
 from headstart.strategies.plan import TooLong
-from headstart.strategies.selection import Selection, select
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

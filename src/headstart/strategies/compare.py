@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart import recipes as kept
-from headstart.artifact.classifier import Classifier
 from headstart.core.errors import HeadstartError, ImageError, OptionError
-from headstart.core.recipe import TRAINING, Recipe
 from headstart.core.text import counted, portable, quoted
-from headstart.data.duplicates import alike
-from headstart.data.splits import join_groups
 from headstart.evaluation import comparison
 from headstart.evaluation.comparison import Pair
 from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.evaluation.verdict import Candidate, Verdict, judge
+from headstart.partition.draw import join_groups
+from headstart.partition.duplicates import alike
+from headstart.prediction.classifier import Classifier
+from headstart.runs.result import Fitted
+from headstart.settings.recipe import TRAINING, Recipe
 from headstart.strategies import find
-from headstart.strategies.fitted import Fitted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

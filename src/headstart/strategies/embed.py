@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from headstart.artifact import guard
 from headstart.backbones.embedder import Embedder, load_embedder
 from headstart.core.options import Runtime
-from headstart.core.recipe import Recipe
 from headstart.data.table import ImageTable
 from headstart.features.extract import Features, extract
+from headstart.modelfile import guard
+from headstart.settings.recipe import Recipe
 from headstart.strategies.engine import find_engine
 from headstart.strategies.parity import exported_as_built
 

@@ -16,34 +16,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.backbones import sources
 from headstart.core.errors import DeviceError, OptionError, StorageError, TrainingError
 from headstart.core.extras import require
 from headstart.core.files import folder_lock, make_folder
 from headstart.core.options import Runtime
-from headstart.core.recipe import OWN, Recipe
 from headstart.core.text import counted
 from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
 from headstart.features.extract import Features, extract
-from headstart.features.parity import PARITY as EMBEDDING_PARITY
 from headstart.features.scan import scan
 from headstart.heads.linear import LinearHead
 from headstart.heads.temperature import fit_temperature
+from headstart.partition.divide import Parts, count, divide
+from headstart.partition.folds import predict_by_folds
+from headstart.partition.held_out import HeldOut
+from headstart.partition.selection import Selection, select
 from headstart.preprocess.spec import Preprocess
-from headstart.strategies import finish, unfinished
-from headstart.strategies.crossval import predict_by_folds
+from headstart.runs import resumption
+from headstart.runs.result import Fitted
+from headstart.settings.recipe import OWN, Recipe
+from headstart.strategies import finish
 from headstart.strategies.embed import embed
 from headstart.strategies.examine import examine
-from headstart.strategies.fitted import Fitted, HeldOut
 from headstart.strategies.own import Own, refuse_missing
 from headstart.strategies.parity import pictures
-from headstart.strategies.parts import Parts, count, divide
 from headstart.strategies.plan import Plan, plan
 from headstart.strategies.probe import fit_linear
 from headstart.strategies.proof import prove_against_network
-from headstart.strategies.selection import Selection, select
 from headstart.strategies.trust import build as build_trust
+from headstart.training import sources
+from headstart.training.parity import PARITY as EMBEDDING_PARITY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -307,18 +309,18 @@ def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime, weights: str) -> 
     make_folder(runtime.folder)
     with folder_lock(runtime.folder):
         if runtime.resume:
-            before = unfinished.read(runtime.folder)
-            unfinished.check_recipe(before, recipe)
-            unfinished.check_images(before, data.table, data.digests)
-            unfinished.check_weights(before, weights)
-        elif unfinished.exists(runtime.folder):
-            raise unfinished.in_the_way(runtime.folder)
+            before = resumption.read(runtime.folder)
+            resumption.check_recipe(before, recipe)
+            resumption.check_images(before, data.table, data.digests)
+            resumption.check_weights(before, weights)
+        elif resumption.exists(runtime.folder):
+            raise resumption.in_the_way(runtime.folder)
         else:
-            unfinished.write(runtime.folder, data.table, data.digests, recipe, weights, runtime.chosen)
+            resumption.write(runtime.folder, data.table, data.digests, recipe, weights, runtime.chosen)
         try:
             yield
         except (DeviceError, OptionError, StorageError, TrainingError):
-            unfinished.forget_unbegun(runtime.folder)
+            resumption.forget_unbegun(runtime.folder)
             raise
 
 

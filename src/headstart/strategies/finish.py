@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart import __version__
-from headstart.artifact.classifier import Classifier
-from headstart.artifact.golden import TOLERANCES
-from headstart.artifact.schema import FINGERPRINT_BYTES, Metadata
-from headstart.artifact.writer import write_model
 from headstart.backbones.embedder import Embedder
 from headstart.core.digest import digest_bytes
 from headstart.core.errors import HeadstartError, ImageError
-from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
 from headstart.evaluation import Evaluation, evaluate
 from headstart.features.extract import Features
 from headstart.heads import Head
-from headstart.strategies.fitted import HeldOut
-from headstart.strategies.parts import Parts
+from headstart.modelfile.golden import TOLERANCES
+from headstart.modelfile.schema import FINGERPRINT_BYTES, Metadata
+from headstart.modelfile.writer import write_model
+from headstart.partition.divide import Parts
+from headstart.partition.held_out import HeldOut
+from headstart.prediction.classifier import Classifier
+from headstart.settings.recipe import Recipe
 from headstart.strategies.trust import Trust
 
 if TYPE_CHECKING:

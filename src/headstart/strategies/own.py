@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from headstart.core.arguments import must_be, refused
 from headstart.core.errors import ModelError, OptionError
-from headstart.core.recipe import OWN, Recipe
 from headstart.preprocess.spec import Preprocess
+from headstart.settings.recipe import OWN, Recipe
 
 if TYPE_CHECKING:
     from torch import nn

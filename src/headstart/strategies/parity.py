@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import ImageError
-from headstart.core.recipe import FULL_RANGE, Recipe
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
+from headstart.settings.recipe import FULL_RANGE, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,10 +35,10 @@ def pictures(table: ImageTable, recipe: Recipe) -> list[NDArray[np.uint8]]:
 
 
 def exported_as_built(table: ImageTable, recipe: Recipe) -> Callable[[Any, Any], None]:
-    """What an embedder that was just exported must pass: see `headstart.features.parity.check`."""
+    """What an embedder that was just exported must pass: see `headstart.training.parity.check`."""
 
     def check(embedder: Any, loaded: Any) -> None:
         # By name: what comes from PyTorch alone is checked with it, and the lean install has none.
-        importlib.import_module("headstart.features.parity").check(embedder, loaded.module, pictures(table, recipe))
+        importlib.import_module("headstart.training.parity").check(embedder, loaded.module, pictures(table, recipe))
 
     return check

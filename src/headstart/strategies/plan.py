@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from headstart.core.errors import OptionError
 from headstart.core.options import Runtime
 from headstart.core.progress import Silent
-from headstart.core.recipe import Recipe
 from headstart.core.text import counted
+from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from headstart.training.task import Task

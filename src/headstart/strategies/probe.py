@@ -10,18 +10,19 @@ import numpy as np
 
 from headstart.core.extras import require
 from headstart.core.options import Runtime
-from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
 from headstart.data.table import ImageTable
 from headstart.features.extract import Features
 from headstart.heads import Head, linear
 from headstart.heads.linear import LinearHead
+from headstart.partition.divide import Parts, count, divide
+from headstart.partition.folds import predict_by_folds
+from headstart.partition.held_out import HeldOut
+from headstart.runs.result import Fitted
+from headstart.settings.recipe import Recipe
 from headstart.strategies import finish
-from headstart.strategies.crossval import predict_by_folds
 from headstart.strategies.embed import embed
 from headstart.strategies.examine import examine
-from headstart.strategies.fitted import Fitted, HeldOut
-from headstart.strategies.parts import Parts, count, divide
 from headstart.strategies.trust import build as build_trust
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.artifact.classifier import Classifier
 from headstart.core.errors import HeadstartError, ImageError
-from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
 from headstart.features.pixels import PixelSession
+from headstart.prediction.classifier import Classifier
 from headstart.preprocess.spec import Preprocess
+from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from headstart.training.network import Network

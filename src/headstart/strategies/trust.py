@@ -10,8 +10,8 @@ import numpy as np
 
 from headstart.evaluation import conformal, novelty
 from headstart.heads.references import References
-from headstart.strategies.fitted import HeldOut
-from headstart.strategies.parts import Parts
+from headstart.partition.divide import Parts
+from headstart.partition.held_out import HeldOut
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

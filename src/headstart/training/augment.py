@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from headstart.core.recipe import Recipe
 from headstart.preprocess.spec import Preprocess
+from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from accelerate.utils import ProjectConfiguration
 from headstart.core.errors import DeviceError, ExtraError
 from headstart.core.extras import require
 from headstart.core.options import Runtime
-from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
+from headstart.settings.recipe import Recipe
 
 TRACKER_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 

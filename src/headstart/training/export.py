@@ -12,15 +12,15 @@ from safetensors.torch import save
 from torch import nn
 
 from headstart.backbones.embedder import Embedder
-from headstart.backbones.export import add_module
-from headstart.backbones.sources import Loaded, state_digest
-from headstart.backbones.sources.file import KEY
 from headstart.core.digest import digest_bytes
 from headstart.core.graph import Graph
-from headstart.features import parity
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
+from headstart.training import parity
 from headstart.training.network import Network
+from headstart.training.sources import Loaded, state_digest
+from headstart.training.sources.file import KEY
+from headstart.training.tracing import add_module
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ def export(
         pictures: uint8 (H, W, 3) each, on which the embedder is compared with the network.
 
     Returns:
-        The embedder, and the largest difference of an embedding; see `headstart.features.parity.difference`.
+        The embedder, and the largest difference of an embedding; see `headstart.training.parity.difference`.
 
     Raises:
         ModelError: The network cannot be exported.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from torch import nn
 
-    from headstart.core.recipe import Unfreeze
+    from headstart.settings.recipe import Unfreeze
 
 # With fewer stages than this, the largest of them is a mere container, and is looked into.
 MIN_STAGES = 3

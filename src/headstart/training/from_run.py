@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from headstart.backbones.sources.checkpoint import read_checkpoint
-from headstart.backbones.sources.file import KEY
 from headstart.core.errors import ModelError, OptionError, SourceError
 from headstart.core.text import counted, listed, quoted
+from headstart.training.sources.checkpoint import read_checkpoint
+from headstart.training.sources.file import KEY
 
 PREFIX = "head."
 

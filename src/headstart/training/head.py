@@ -11,9 +11,9 @@ from torch import nn
 
 from headstart.core.options import Runtime
 from headstart.core.progress import Progress
-from headstart.core.recipe import Recipe
 from headstart.heads import Head
 from headstart.heads.temperature import fit_temperature
+from headstart.settings.recipe import Recipe
 from headstart.training.loop import fit as train
 from headstart.training.network import Network, head_record, make_head
 from headstart.training.task import Task

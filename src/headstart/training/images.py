@@ -13,12 +13,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from headstart.core.errors import ImageError, SourceError
-from headstart.core.recipe import Recipe
 from headstart.core.text import quoted
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
 from headstart.features.pixels import PixelSession
 from headstart.preprocess.spec import Preprocess
+from headstart.settings.recipe import Recipe
 from headstart.training.augment import Augment
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 
 from headstart.core.errors import DeviceError
-from headstart.core.recipe import Recipe
+from headstart.settings.recipe import Recipe
 
 # Of glibc's malloc.h, with the defaults of `man mallopt`.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4

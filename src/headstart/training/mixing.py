@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from headstart.core.recipe import Recipe
+from headstart.settings.recipe import Recipe
 from headstart.training.images import Batch
 
 

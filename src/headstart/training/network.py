@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from headstart.core.recipe import Recipe
 from headstart.heads import Head
 from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
+from headstart.settings.recipe import Recipe
 from headstart.training.freezing import Stage
 from headstart.training.own_head import OwnHead
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from headstart.backbones.sources import Loaded, state_digest
 from headstart.core.errors import OptionError
 from headstart.preprocess.spec import Preprocess
+from headstart.training.sources import Loaded, state_digest
 
 
 def loaded(backbone: nn.Module, preprocess: Preprocess) -> Loaded:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from headstart.backbones.export import add_head
 from headstart.heads.common import add_probabilities, to_probabilities
+from headstart.training.tracing import add_head
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from headstart.core.recipe import Recipe
+from headstart.settings.recipe import Recipe
 from headstart.training.freezing import Stage
 from headstart.training.network import Network
 

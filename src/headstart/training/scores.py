@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from headstart.core.options import Runtime
-from headstart.core.recipe import Recipe
+from headstart.settings.recipe import Recipe
 from headstart.training.devices import accelerator
 from headstart.training.images import PLAIN, Images, PixelFeed, batches
 from headstart.training.memory import keeping_memory, memory_guard

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from headstart.core.options import Runtime
-from headstart.core.recipe import Recipe
+from headstart.settings.recipe import Recipe
 from headstart.training import checkpoint, rates
 from headstart.training.batch_norm import synced
 from headstart.training.checkpoint import Position, Weights

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.core.recipe import Recipe
+from headstart.settings.recipe import Recipe
 from headstart.training.images import Images
 from headstart.training.network import Network
 

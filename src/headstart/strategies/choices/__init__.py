@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from headstart.core.options import Runtime
-from headstart.core.recipe import Recipe
 from headstart.data.table import ImageTable
+from headstart.settings.recipe import Recipe
 from headstart.strategies.choices import advice, transforms
 from headstart.strategies.choices.backbone import DEFAULT, choose_backbone, with_backbone
 from headstart.strategies.choices.evidence import evidence_recipe, lay

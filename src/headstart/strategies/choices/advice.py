@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart.backbones import lite0
-from headstart.core.recipe import Recipe
 from headstart.heads.common import to_probabilities
+from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from headstart.strategies.fitted import Fitted
+    from headstart.runs.result import Fitted
 
 # About as many images as ImageNet has of a class (1,281,167 of 1,000): what the rule calls a large set is like it.
 LARGE_IMAGES_PER_CLASS = 1000

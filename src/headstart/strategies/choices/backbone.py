@@ -15,10 +15,10 @@ from headstart.backbones import catalog
 from headstart.backbones.catalog import Row
 from headstart.core.errors import HeadstartError, ModelError
 from headstart.core.options import Runtime
-from headstart.core.recipe import Recipe
 from headstart.core.text import counted, printable
 from headstart.evaluation.comparison import LEVEL
 from headstart.evaluation.transferability import logme
+from headstart.settings.recipe import Recipe
 from headstart.strategies.choices.evidence import (
     Choice,
     Ground,

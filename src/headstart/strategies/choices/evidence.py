@@ -17,17 +17,17 @@ import numpy as np
 from headstart.core.errors import SourceError
 from headstart.core.options import Runtime
 from headstart.core.progress import Advance, Progress
-from headstart.core.recipe import OWN, Recipe
 from headstart.core.text import counted, quoted
-from headstart.data.splits import deal_folds
 from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
 from headstart.evaluation.comparison import LEVEL, mcnemar, swap_test
 from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.features.extract import Features
 from headstart.heads import linear
+from headstart.partition.divide import divide
+from headstart.partition.draw import deal_folds
+from headstart.settings.recipe import OWN, Recipe
 from headstart.strategies.embed import Embedded, embed
-from headstart.strategies.parts import divide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

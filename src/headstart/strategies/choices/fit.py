@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import get_args
 
 from headstart.core.options import Runtime
-from headstart.core.recipe import Fit, Recipe
 from headstart.data.traits import Traits
 from headstart.preprocess.spec import Preprocess
+from headstart.settings.recipe import Fit, Recipe
 from headstart.strategies.choices.evidence import (
     Choice,
     Ground,

@@ -13,7 +13,6 @@ import numpy as np
 
 from headstart.core.errors import ImageError, OptionError
 from headstart.core.options import Runtime
-from headstart.core.recipe import Recipe
 from headstart.core.text import listed, nearest, quoted
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
@@ -21,8 +20,9 @@ from headstart.evaluation.comparison import LEVEL, design_effect, holm, mcnemar,
 from headstart.evaluation.intervals import NORMAL_95
 from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.features.pool import each
-from headstart.features.session import LazySession
 from headstart.heads import linear
+from headstart.modelfile.session import LazySession
+from headstart.settings.recipe import Recipe
 from headstart.strategies.choices.evidence import Ground, evidence_recipe, lay, paired_test, sample, standard_error
 from headstart.strategies.embed import Embedded, embed
 

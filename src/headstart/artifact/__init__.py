@@ -1,1 +1,0 @@
-"""The model file: what it holds, how it is written, checked and used."""

@@ -1,0 +1,277 @@
+"""The metadata of a model file: one JSON document under the key `headstart`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.core.equality import ByValue
+from headstart.core.errors import ModelError
+from headstart.core.text import json_text, portable
+from headstart.modelfile import prediction_sets
+from headstart.preprocess.spec import Preprocess
+from headstart.settings.recipe import MAX_MEGAPIXELS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SCHEMA = 2  # 1 had no reasons, familiarity and conformal scores, and no outputs for them
+OUTPUTS = ["probabilities", "embedding"]  # of every model
+DISTANCE, FEATURE_MAP = "distance", "feature_map"  # of some
+FINGERPRINT_BYTES = 8  # among a million images two share one with a chance of 1 to 37 million
+MAX_CLASSES = 100_000
+MAX_GOLDEN = 16
+MAX_REASONS = 100
+# 64 MiB of empty lists would take 1.5 GiB; 100,000 classes with an evaluation have two million values.
+MAX_JSON_VALUES = 4_000_000
+MAX_DIGITS = 18
+
+
+@dataclass(frozen=True, eq=False)
+class Golden(ByValue):
+    """A generated image with what the model made of it on the machine that trained it.
+
+    Attributes:
+        png: The image, a PNG file.
+        probabilities: float32 (C,).
+        embedding: float32 (D,).
+        distance: To the nearest references; None where the model has none.
+    """
+
+    png: bytes
+    probabilities: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    distance: float | None = None
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """All that a model file says of itself.
+
+    Attributes:
+        classes: Names, in the order of the output ``probabilities``.
+        preprocess: What the graph does to the pixels.
+        recipe: All choices that the model follows from.
+        backbone: ``name``, ``embedder`` (digest), ``weights`` (digest), ``embedding_size``, ``licence``.
+        temperature: What the scores are divided by.
+        counts: Images of each split and class.
+        evaluation: The evaluation as JSON values; None where there was none.
+        golden: Generated images with expected outputs.
+        tolerance: Largest difference of a probability that `verify` accepts, and relative one of an embedding.
+        reasons: Sentences that say why the strategy, the backbone and the fit are what they are.
+        familiarity: What the output ``distance`` means: ``threshold``, above which an image is unlike the training
+            images, ``false_alarm_rate`` (the share of images like those that is above it), ``neighbours``,
+            ``references``, ``calibrated_on`` (images), and ``held_out``; None where the model cannot tell.
+        conformal: Scores of held-out images for prediction sets, see `headstart.modelfile.prediction_sets`; or None.
+        learnt_from: First 8 bytes of the SHA-256 of each image file that was learnt from, in order.
+        version: Version of Headstart that wrote the file.
+        schema: Version of this document.
+    """
+
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    recipe: dict[str, Any]
+    backbone: dict[str, Any]
+    temperature: float
+    counts: dict[str, Any]
+    evaluation: dict[str, Any] | None
+    golden: tuple[Golden, ...] = ()
+    tolerance: dict[str, float] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    familiarity: dict[str, Any] | None = None
+    conformal: dict[str, Any] | None = None
+    learnt_from: bytes = b""
+    version: str = ""
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """The document."""
+        record: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        record |= {
+            "classes": list(self.classes),
+            "preprocess": self.preprocess.as_dict(),
+            "reasons": list(self.reasons),
+        }
+        record["golden"] = [
+            {
+                "png": base64.b64encode(one.png).decode("ascii"),
+                "probabilities": [float(f"{value:.9g}") for value in one.probabilities],
+                "embedding": base64.b64encode(one.embedding.astype("<f4").tobytes()).decode("ascii"),
+                **({} if one.distance is None else {"distance": float(f"{one.distance:.9g}")}),
+            }
+            for one in self.golden
+        ]
+        record["learnt_from"] = base64.b64encode(self.learnt_from).decode("ascii")
+        return json_text(record, indent=None)
+
+    @cached_property
+    def _learnt_from(self) -> frozenset[bytes]:
+        size = FINGERPRINT_BYTES
+        return frozenset(self.learnt_from[at : at + size] for at in range(0, len(self.learnt_from), size))
+
+    def knows(self, file: bytes) -> bool:
+        """Whether an image file, given by its bytes, is one that was learnt from."""
+        return bool(self.learnt_from) and sha256(file).digest()[:FINGERPRINT_BYTES] in self._learnt_from
+
+    @classmethod
+    def from_json(cls, text: str) -> Metadata:
+        """Read the document.
+
+        Raises:
+            ModelError: It is damaged, or written by a newer Headstart.
+        """
+        if sum(text.count(mark) for mark in ",[{") > MAX_JSON_VALUES:
+            raise ModelError("The model's metadata holds more values than any model has; refused.")
+        try:
+            record = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_number)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"The model's metadata is not JSON: {str(error)[:100]}.") from error
+        if not isinstance(record, dict):
+            raise ModelError("The model's metadata is not a JSON object.")
+        schema = record.get("schema")
+        if type(schema) is not int or schema < 1:
+            raise ModelError(f"The model's metadata has no valid schema version: {schema!r:.50}.")
+        if schema > SCHEMA:
+            raise ModelError(
+                f"The model was written by a newer Headstart (schema {schema}; this one reads up to {SCHEMA}).",
+                "Upgrade: pip install --upgrade headstart",
+            )
+        return cls(
+            classes=_classes(record.get("classes")),
+            preprocess=Preprocess.from_dict(_mapping(record, "preprocess")),
+            recipe=_recipe(record),
+            backbone=_mapping(record, "backbone"),
+            temperature=_positive(record.get("temperature"), "temperature"),
+            counts=_mapping(record, "counts"),
+            evaluation=None if record.get("evaluation") is None else _mapping(record, "evaluation"),
+            golden=_goldens(record),
+            tolerance=_tolerance(record),
+            reasons=_reasons(record),
+            familiarity=_familiarity(record),
+            conformal=prediction_sets.parse(record.get("conformal")),
+            learnt_from=_fingerprints(record),
+            version=_version(record),
+            schema=schema,
+        )
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError("a number of too many digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return value
+
+
+def _classes(names: Any) -> tuple[str, ...]:
+    valid = isinstance(names, list) and 2 <= len(names) <= MAX_CLASSES and all(isinstance(name, str) for name in names)
+    if not valid or len(set(names)) < len(names):
+        raise ModelError("The model's metadata has no valid list of at least two different class names.")
+    try:
+        "".join(names).encode("utf-8")
+    except UnicodeEncodeError as error:  # JSON can escape half a character, which no terminal and no file can show
+        raise ModelError("The model's metadata has class names that are not valid text.") from error
+    return tuple(names)
+
+
+def _version(record: Mapping[str, Any]) -> str:
+    version = record.get("version")
+    return version if isinstance(version, str) else ""
+
+
+def _recipe(record: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = _mapping(record, "recipe")
+    limit = recipe.get("max_megapixels")
+    if type(limit) is not int or not 1 <= limit <= MAX_MEGAPIXELS:
+        raise ModelError(f"The model's metadata has no valid max_megapixels: {limit!r:.50}.")
+    return recipe
+
+
+def _reasons(record: Mapping[str, Any]) -> tuple[str, ...]:
+    reasons = record.get("reasons", [])
+    valid = isinstance(reasons, list) and len(reasons) <= MAX_REASONS and all(isinstance(one, str) for one in reasons)
+    if not valid:
+        raise ModelError("The model's metadata has no valid list of reasons.")
+    return tuple(portable(one) for one in reasons)
+
+
+def _familiarity(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    if record.get("familiarity") is None:
+        return None
+    familiarity = _mapping(record, "familiarity")
+    for key in ("threshold", "false_alarm_rate"):
+        _positive(familiarity.get(key), f"{key} of familiarity")
+    for key in ("neighbours", "references"):
+        if type(familiarity.get(key)) is not int or familiarity[key] < 1:
+            raise ModelError(f"The model's metadata has no valid {key} of familiarity.")
+    if familiarity["false_alarm_rate"] >= 1 or familiarity["neighbours"] > familiarity["references"]:
+        raise ModelError("The model's metadata has no valid familiarity.")
+    return familiarity
+
+
+def _fingerprints(record: Mapping[str, Any]) -> bytes:
+    try:
+        fingerprints = base64.b64decode(record.get("learnt_from", ""), validate=True)
+    except (TypeError, ValueError) as error:
+        raise ModelError("The model's metadata has no valid learnt_from.") from error
+    if len(fingerprints) % FINGERPRINT_BYTES:
+        raise ModelError("The model's metadata has no valid learnt_from.")
+    return fingerprints
+
+
+def _mapping(record: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = record.get(key)
+    if not isinstance(value, dict):
+        raise ModelError(f"The model's metadata has no valid {key}.")
+    return value
+
+
+def _positive(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ModelError(f"The model's metadata has no valid {name}.")
+    return float(value)
+
+
+def _tolerance(record: Mapping[str, Any]) -> dict[str, float]:
+    tolerance = _mapping(record, "tolerance")
+    if not set(tolerance) <= {"probability", "embedding", "distance"}:
+        raise ModelError("The model's metadata has no valid tolerance.")
+    return {key: _positive(value, "tolerance") for key, value in tolerance.items()}
+
+
+def _goldens(record: Mapping[str, Any]) -> tuple[Golden, ...]:
+    golden = record.get("golden")
+    if not isinstance(golden, list) or len(golden) > MAX_GOLDEN:
+        raise ModelError("The model's metadata has no valid golden images.")
+    return tuple(_golden(one) for one in golden)
+
+
+def _golden(record: Any) -> Golden:
+    try:
+        probabilities = [float(value) for value in record["probabilities"]]
+        if not all(0 <= value <= 1 for value in probabilities):
+            raise ValueError("a probability outside 0 to 1")
+        embedding = np.frombuffer(base64.b64decode(record["embedding"], validate=True), "<f4")
+        if not np.isfinite(embedding).all():
+            raise ValueError("an embedding that is not finite")
+        png = base64.b64decode(record["png"], validate=True)
+        distance = record.get("distance")
+        if distance is not None and type(distance) not in {int, float}:
+            raise ValueError("a distance that is no number")
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise ModelError(f"A golden image of the model is damaged ({str(error)[:100]}).") from error
+    return Golden(png, np.array(probabilities, np.float32), embedding, None if distance is None else float(distance))

@@ -1,0 +1,34 @@
+"""Whether `train` refuses the images, which the data check tells before anybody waits for a training.
+
+Nothing is judged here: the functions that a training calls are asked, in its order.
+"""
+
+from __future__ import annotations
+
+from headstart.core.errors import SourceError
+from headstart.data.table import ImageTable
+from headstart.features.extract import Features
+from headstart.heads import linear
+from headstart.partition.divide import divide
+from headstart.partition.folds import rounds
+from headstart.settings.recipe import Recipe
+
+
+def refusal(table: ImageTable, features: Features, recipe: Recipe) -> SourceError | None:
+    """The error with which the strategy `probe` ends on these images; None where it trains.
+
+    Args:
+        table: The images, before any of them was read.
+        features: Those that can be read.
+        recipe: Which of them learn, and how they are dealt.
+    """
+    try:
+        table.require_classes()
+        classes = features.table.require_classes()
+        parts = divide(features.table, features.digests, classes, recipe, traits=features.traits)
+        inside = [one for _, one in rounds(parts, features.digests, recipe)] if parts.cross_validated else []
+        for one in [parts, *inside]:
+            linear.check(features.matrix[one.fit], one.labels[one.fit], len(classes))
+    except SourceError as error:
+        return error
+    return None

@@ -1,0 +1,195 @@
+"""Whether the parts of a table can be learnt from and measured on: errors where not, notes on what weakens them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.core.errors import SourceError
+from headstart.core.spellings import twin_hint
+from headstart.core.text import counted, listed, quoted
+from headstart.data.table import MORE_IMAGES, SPLITS, ImageTable
+from headstart.partition.duplicates import Pairs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_HELD_OUT_OF_A_CLASS = 3
+# Where more of the images than this have near duplicates, the intervals are told to be too narrow.
+MANY_ALIKE = 0.1
+
+
+def of_images(table: ImageTable, digests: Sequence[str], near: Pairs) -> list[str]:
+    """Notes on images that hang together: copies, near duplicates, groups of the user's."""
+    notes = [*_copies(table, digests), *_near(table, digests, near)]
+    if any(row.group for row in table.rows) or len(np.unique(near.rows)) > MANY_ALIKE * len(table):
+        notes.append(
+            "The intervals count each image for itself; where those of a group are alike, they are too narrow."
+        )
+    return notes
+
+
+def of_splits(table: ImageTable, split: str) -> list[str]:
+    """Notes on what is measured of the splits that the source brings.
+
+    Args:
+        table: The images.
+        split: What is measured of them; ``cross-validation`` for the folds, empty where none was brought.
+    """
+    if split != "cross-validation":
+        both = {"val", "test"} <= set(table.splits)
+        return ["The val images are in predictions.csv; the numbers are those of the test split alone."] if both else []
+    notes = {
+        "val": "Measured by folds: the images of train and val are pooled, and each is measured once.",
+        "test": "Measured by folds: the test images were neither learnt from nor measured; `headstart evaluate` can.",
+    }
+    return [note for part, note in notes.items() if part in table.splits]
+
+
+def check_learnt(names: list[str], labels: NDArray[np.int64], classes: tuple[str, ...], split: str) -> None:
+    """Refuse splits that nothing can be learnt from."""
+    part = np.array(names)
+    learnt = np.bincount(labels[part == "train"], minlength=len(classes))
+    if not learnt.any():
+        beside = "test" if split == "cross-validation" else split
+        raise SourceError(f"There is no train split beside {beside}.", "Add one, or give all images without splits.")
+    if missing := [classes[i] for i in np.flatnonzero(learnt == 0)]:
+        where = [one for one in SPLITS if np.isin(labels[part == one], np.flatnonzero(learnt == 0)).any()]
+        raise SourceError(
+            f"{counted(len(missing), 'class', 'classes')} of {' and '.join(where)} without an image in train: "
+            f"{listed(missing)}; train holds {listed(classes[i] for i in np.flatnonzero(learnt))}.",
+            twin_hint(missing, classes)
+            + "Classes are matched by name: give the folders of all splits the same names, or add train images.",
+        )
+    if small := [classes[i] for i in np.flatnonzero(learnt < 2)]:
+        raise SourceError(
+            f"The train split has a single image of {listed(small)}.",
+            twin_hint(small, classes)
+            + "Each class needs at least two in train: one to learn from, and one to choose the settings with.",
+        )
+
+
+def of_measured(
+    names: list[str],
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    split: str,
+    leaked: NDArray[np.bool_],
+    same: NDArray[np.bool_],
+) -> list[str]:
+    """Name what weakens the splits of the source, and refuse those that measure nothing.
+
+    Args:
+        names: The part of each row.
+        labels: Class index of each row, (N,).
+        classes: Names of the classes.
+        split: The part that is measured.
+        leaked: Rows of which another is in train, (N,).
+        same: Those of them that are exact copies, or of the same group of the user's, (N,).
+    """
+    notes = []
+    rows = np.array(names) == split
+    measured = np.bincount(labels[rows], minlength=len(classes))
+    if absent := [classes[i] for i in np.flatnonzero(measured == 0)]:
+        notes.append(f"No {split} image of {listed(absent)}: nothing is known of how well that is told.")
+    if not (number := int((leaked & rows).sum())):
+        return notes
+    how = "the same file or group" if (same & rows).sum() == number else "the same file or group, or a near duplicate"
+    if number == rows.sum():
+        raise SourceError(
+            f"All {counted(number, f'{split} image')} are also in train ({how}): what is measured on them says nothing "
+            "of new images.",
+            "Take them out of train; or give all images without splits, which are then divided with copies on one "
+            "side. `headstart check` lists them.",
+        )
+    notes.append(
+        f"{counted(number, f'{split} image is', f'{split} images are')} also in train ({how}): "
+        "the numbers are too good by that much."
+    )
+    return notes
+
+
+def of_draw(
+    groups: list[int], together: list[int], names: list[str], labels: NDArray[np.int64], classes: tuple[str, ...]
+) -> list[str]:
+    """Notes on what a draw could not do: on classes of near duplicates, of one large group, of few held-out images.
+
+    Args:
+        groups: Group number of each row, as it was drawn.
+        together: The same with all near duplicates together.
+        names: The part of each row.
+        labels: Class index of each row, (N,).
+        classes: Names of the classes.
+    """
+    notes = []
+    size, whole = Counter(groups), Counter(together)
+    divided = [row for row, group in enumerate(groups) if size[group] < whole[together[row]]]
+    if divided:
+        notes.append(
+            f"The images of {listed(classes[i] for i in np.unique(labels[divided]))} are near duplicates of one "
+            "another to such an extent that they were not kept on one side: their numbers may be far too good. Where "
+            "they are frames of a video, or photos of one thing, add images of others, or name what belongs together "
+            "in a column `group`."
+        )
+    number = np.bincount(labels, minlength=len(classes))
+    for (label, _), count in sorted(Counter(zip(labels.tolist(), groups, strict=True)).items()):
+        if count > number[label] / 2:
+            notes.append(
+                f"{count:,} of the {number[label]:,} images of {quoted(classes[label])} belong together (copies, near "
+                "duplicates or a group) and stay on one side: little is known of how well others of it are told."
+            )
+    if "val" in names:
+        measured = np.bincount(labels[np.array(names) == "val"], minlength=len(classes))
+        if few := [classes[i] for i in np.flatnonzero(measured < MIN_HELD_OUT_OF_A_CLASS)]:
+            notes.append(
+                f"Fewer than {MIN_HELD_OUT_OF_A_CLASS} held-out images of {listed(few)}: "
+                "little is known of how well that is told."
+            )
+    return notes
+
+
+def check_copies(labels: NDArray[np.int64], groups: list[int], classes: tuple[str, ...], least: int) -> None:
+    """Refuse classes of too few different images: copies and groups are never divided, so they count as one."""
+    different = Counter(label for label, _ in set(zip(labels.tolist(), groups, strict=True)))
+    if small := [i for i, n in sorted(different.items()) if n < least]:
+        raise SourceError(
+            f"{counted(len(small), 'class has', 'classes have')} fewer than {least} different images or groups to "
+            f"learn from: {listed(f'{classes[i]} ({different[i]})' for i in small)}. Copies of one file, and images "
+            "of one group, count once.",
+            twin_hint([classes[i] for i in small], classes) + MORE_IMAGES,
+        )
+
+
+def _copies(table: ImageTable, digests: Sequence[str]) -> list[str]:
+    """Notes on files of the same content; they stay on one side of every split that we draw."""
+    labels: dict[str, set[str]] = defaultdict(set)
+    for digest, row in zip(digests, table.rows, strict=True):
+        labels[digest].add(row.label or "")
+    notes = []
+    if copies := len(digests) - len(labels):
+        notes.append(f"{counted(copies, 'image is a copy', 'images are copies')} of another, byte for byte.")
+    conflicting = [digest for digest, names in labels.items() if len(names) > 1]
+    if conflicting:
+        paths = [row.path for digest, row in zip(digests, table.rows, strict=True)
+                 if digest == conflicting[0]]  # fmt: skip
+        notes.append(
+            f"{counted(len(conflicting), 'image is', 'images are')} in more than one class, such as {listed(paths)}, "
+            "the same file: at least one of the labels is wrong."
+        )
+    return notes
+
+
+def _near(table: ImageTable, digests: Sequence[str], pairs: Pairs) -> list[str]:
+    """The note on images that show the same in other files."""
+    different = [(int(one), int(other)) for one, other in pairs.rows if digests[one] != digests[other]]
+    if not different:
+        return []
+    rows = {row for pair in different for row in pair}
+    shown = listed(table.rows[row].path for row in different[0])
+    return [
+        f"{len(rows):,} images are near duplicates (scaled, stored anew or mirrored), such as {shown}: they stay on "
+        "one side of each split that is drawn here."
+    ]

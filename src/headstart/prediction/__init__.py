@@ -1,0 +1,1 @@
+"""A model file at work: predictions, explanations, neighbours."""

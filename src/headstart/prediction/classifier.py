@@ -1,0 +1,477 @@
+"""The classifier: a model file at work."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from headstart.core.arguments import must_be, must_be_count, must_be_flags, must_be_path, refused
+from headstart.core.equality import ByValue
+from headstart.core.errors import ImageError, InputError, ModelError, OptionError
+from headstart.core.markup import bar, joined, paragraph, percent, table
+from headstart.core.options import Runtime
+from headstart.core.text import counted, listed, printable, quoted
+from headstart.data.decode import decode, from_pil
+from headstart.data.storage import read_file
+from headstart.features.pool import in_order
+from headstart.modelfile import golden, guard, prediction_sets, wire
+from headstart.modelfile.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata
+from headstart.modelfile.session import LazySession
+from headstart.prediction import images as kinds
+from headstart.settings.recipe import Recipe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from headstart.prediction.images import ImageLike
+
+
+_SHOWN = 50  # classes in a notebook
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier says of one image.
+
+    Attributes:
+        label: The most probable class.
+        probability: Its calibrated probability, in 0..1.
+        top: The most probable classes with their probabilities, from the highest.
+        familiar: Whether the image is like the training images; None where the model cannot tell.
+        distance: Mean cosine distance to the nearest training images, in 0..2; None where the model has none.
+        labels: The classes of which one is the true one with the probability that was asked for (``coverage``), from
+            the most probable, which is always one of them unless empty sets are allowed; see
+            `headstart.modelfile.prediction_sets`. None where nothing was asked for.
+    """
+
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+    familiar: bool | None = None
+    distance: float | None = None
+    labels: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        parts = [f"label={quoted(self.label)}, probability={self.probability:.3f}"]
+        parts += [] if self.familiar is None else [f"familiar={self.familiar}"]
+        parts += [] if self.labels is None else [f"labels=[{listed(self.labels)}]"]
+        return f"Prediction({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the most probable classes, and whether there is reason to doubt."""
+        rows = [(label, percent(value), bar(value)) for label, value in self.top]
+        sentences = ["The image is unlike the training images."] if self.familiar is False else []
+        if self.labels is not None:
+            sentences.append(f"The true class is one of: {listed(self.labels, _SHOWN) or 'none'}")
+        return joined([
+            paragraph(f"{self.label} ({percent(self.probability)})", strong=True),
+            table(["Class", "Probability", ""], rows, right=(1,)),
+            *map(paragraph, sentences),
+        ])  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Result(ByValue):
+    """What the model computes of one image.
+
+    Attributes:
+        probabilities: float32 (C,), which sum to 1.
+        embedding: float32 (D,).
+        distance: Mean cosine distance to the nearest training images, in 0..2; None where the model has none.
+        feature_map: float32 (h, w, D), rows from the top and columns from the left of the square that the network
+            sees; its mean over h and w is the embedding. None where it was not asked for, or the network has none.
+    """
+
+    probabilities: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    distance: float | None = None
+    feature_map: NDArray[np.float32] | None = None
+
+
+# An image that was opened and not loaded yet reads its file, which two threads must not do at once.
+_LOADING = threading.Lock()
+
+
+class Classifier:
+    """A model file at work. Any thread may use it; pickled, or copied, it is the model file, and starts anew.
+
+    Args:
+        content: The model file.
+        name: What to call it in messages.
+        max_megapixels: Images of more are refused, see `headstart.data.decode.decode`; None for the limit of the
+            recipe that the model was trained with.
+
+    Raises:
+        ModelError: The file is refused.
+        OptionError: The limit is not in 1..178.
+    """
+
+    def __init__(self, content: bytes, name: str = "The model", *, max_megapixels: int | None = None) -> None:
+        must_be("content", content, bytes, "the bytes of a model file", "Of a path: headstart.load(path).", ModelError)
+        self.content = content
+        self.metadata: Metadata = guard.check(content, name)
+        if max_megapixels is not None:
+            Recipe(max_megapixels=max_megapixels)  # refuses what is no such limit
+        self._max_megapixels: int = max_megapixels or self.metadata.recipe["max_megapixels"]
+        self._session = LazySession(content)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, max_megapixels: int | None = None) -> Classifier:
+        """Load a model file; no code in it is ever run.
+
+        Args:
+            path: The model file.
+            max_megapixels: Images of more are refused; None for the limit that the model was trained with.
+
+        Raises:
+            ModelError: There is no such file, or it is refused.
+            OptionError: The limit is not in 1..178.
+        """
+        must_be_path("path", path, ModelError)
+        return cls(wire.read_model(Path(path)), quoted(os.fspath(path)), max_megapixels=max_megapixels)
+
+    def __repr__(self) -> str:
+        count = counted(len(self.classes), "class", "classes")
+        return f"Classifier({count}: {listed(self.classes)}; {printable(', '.join(self._told()))})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what it knows, what it was made of, and how good it was."""
+        rows = [(label,) for label in self.classes[:_SHOWN]]
+        left = len(self.classes) - len(rows)
+        return joined([
+            paragraph(f"Classifier of {counted(len(self.classes), 'class', 'classes')}", strong=True),
+            *map(paragraph, self._told()),
+            table(["Class"], rows),
+            paragraph(f"and {left:,} more") if left else "",
+        ])  # fmt: skip
+
+    def _told(self) -> list[str]:
+        """What the model file says of itself, in words; all of it is untrusted."""
+        recipe, evaluation = self.metadata.recipe, self.metadata.evaluation or {}
+        parts = [f"{recipe.get('strategy', 'unknown')} on {self.metadata.backbone.get('name', 'unknown')}"]
+        accuracy = evaluation.get("accuracy")
+        if isinstance(accuracy, int | float):
+            parts.append(f"accuracy {accuracy:.3f} on {evaluation.get('n')} images, {evaluation.get('split')}")
+        return [*parts, f"{len(self.content) / 1e6:.1f} MB"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+        return self.metadata.classes
+
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self, images: ImageLike, *, top: int = ..., coverage: float | None = ..., allow_empty: bool = ...
+    ) -> Prediction: ...
+    @overload
+    def predict(
+        self, images: Iterable[ImageLike], *, top: int = ..., coverage: float | None = ..., allow_empty: bool = ...
+    ) -> list[Prediction]: ...
+    def predict(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        top: int = 5,
+        coverage: float | None = None,
+        allow_empty: bool = False,
+    ) -> Prediction | list[Prediction]:
+        """The class of an image, or of each image of a list.
+
+        Args:
+            images: A path, the bytes of an image file, a file that is open for reading bytes (all of it, wherever it
+                stands), a PIL image, uint8 pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of an array or a torch
+                tensor; or a list, a generator or a pandas Series of these, or pixels (N, H, W, 3).
+            top: How many classes to name.
+            coverage: Give sets of classes, each of which holds the true class with this probability if the images are
+                like the held-out ones; above 0 and below 1, such as 0.9. `measured_coverage` tells how often they did.
+            allow_empty: Leave out the most probable class too where it is too uncertain, so that some sets have none
+                and no more coverage is given than asked for.
+
+        Raises:
+            ImageError: An image cannot be read; nothing is returned for the others.
+            InputError: A value is of no such kind.
+            OptionError: The model file holds nothing to make such sets with, there is no such coverage, or empty sets
+                are allowed where none were asked for.
+
+        Example:
+            >>> headstart.load("runs/pets/model.onnx").predict("cat.jpg").label  # doctest: +SKIP
+            'cat'
+        """
+        words = self._words(top, coverage, allow_empty=allow_empty)
+        items = kinds.several(images)
+        if items is None:
+            return words(self._run(images))
+        return [words(result) for result in self._run_all(items)]
+
+    @overload
+    def predict_iter(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        top: int = ...,
+        coverage: float | None = ...,
+        allow_empty: bool = ...,
+        errors: Literal["raise"] = ...,
+        workers: int | None = ...,
+    ) -> Iterator[Prediction]: ...
+    @overload
+    def predict_iter(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        top: int = ...,
+        coverage: float | None = ...,
+        allow_empty: bool = ...,
+        errors: Literal["yield"],
+        workers: int | None = ...,
+    ) -> Iterator[Prediction | ImageError]: ...
+    def predict_iter(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        top: int = 5,
+        coverage: float | None = None,
+        allow_empty: bool = False,
+        errors: Literal["raise", "yield"] = "raise",
+        workers: int | None = None,
+    ) -> Iterator[Prediction | ImageError]:
+        """The classes of any number of images, one by one as they are ready, in the order of the images.
+
+        A few images are taken ahead of the predictions that are given, so that all workers have work; memory does not
+        grow with the number of images.
+
+        Args:
+            images: A list, a generator or another iterable of what `predict` takes.
+            top: See `predict`, as for the next two.
+            coverage: Likewise.
+            allow_empty: Likewise.
+            errors: An image that cannot be read ends it (``raise``), or has its `ImageError` in its place (``yield``),
+                which names it by its number, from 0.
+            workers: Threads; None for one for each core.
+
+        Raises:
+            ImageError: An image cannot be read, and `errors` is ``raise``.
+            InputError: A value is of no kind that `predict` takes; its number is named.
+            OptionError: As for `predict`, or there is no such value of `errors`.
+
+        Example:
+            >>> model = headstart.load("runs/pets/model.onnx")  # doctest: +SKIP
+            >>> for prediction in model.predict_iter(pathlib.Path("new").glob("*.jpg")):  # doctest: +SKIP
+            ...     print(prediction.label)
+        """
+        words = self._words(top, coverage, allow_empty=allow_empty)
+        if errors not in {"raise", "yield"}:
+            raise refused("errors", errors, "'raise' or 'yield'")
+        if workers is not None:
+            must_be_count("workers", workers)
+        items = kinds.several(images)
+        if items is None:
+            raise InputError(f"A single value of type {type(images).__name__}; expected several images.",
+                             "Give one image to predict.")  # fmt: skip
+
+        def predictions() -> Iterator[Prediction | ImageError]:
+            with closing(self._results(items, workers)) as results:
+                for result in results:
+                    if isinstance(result, ImageError) and errors == "raise":
+                        raise result
+                    yield result if isinstance(result, ImageError) else words(result)
+
+        return predictions()
+
+    def predict_proba(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[np.float32]:
+        """Probabilities, float32 (C,) of an image or (N, C) of a list, in the order of `classes`; see `predict`."""
+        items = kinds.several(images)
+        if items is None:
+            return self._run(images).probabilities
+        return np.stack([result.probabilities for result in self._run_all(items)])
+
+    def embed(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[np.float32]:
+        """Embeddings, float32 (D,) of an image or (N, D) of a list; see `predict`."""
+        items = kinds.several(images)
+        if items is None:
+            return self._run(images).embedding
+        return np.stack([result.embedding for result in self._run_all(items)])
+
+    def verify(self) -> golden.Verification:
+        """Run the golden images that travel in the model, and compare with what the training machine computed."""
+        return golden.verify(self._session, self.metadata)
+
+    def run_file(self, data: bytes) -> Result:
+        """Run the model on the bytes of one image file.
+
+        Raises:
+            ImageError: It cannot be decoded, or the model's answer is not a probability.
+        """
+        return self.run_pixels(self.pixels(data))
+
+    def run_pixels(self, pixels: NDArray[np.uint8], *, feature_map: bool = False) -> Result:
+        """Run the model on uint8 (H, W, 3); see `run_file`.
+
+        Args:
+            pixels: The image.
+            feature_map: Give the feature map too, where the network has one.
+        """
+        names = [*OUTPUTS, DISTANCE] if self.metadata.familiarity else list(OUTPUTS)
+        if feature_map and FEATURE_MAP in self._session.outputs:
+            names.append(FEATURE_MAP)
+        values = dict(zip(names, self._session.run(pixels, names), strict=True))
+        if not all(np.isfinite(value).all() for value in values.values()):
+            raise ImageError("the model gives values that are not finite")
+        channels_first = values.get(FEATURE_MAP)
+        return Result(
+            probabilities=values["probabilities"],
+            embedding=values["embedding"],
+            distance=float(values[DISTANCE][0]) if DISTANCE in values else None,
+            feature_map=None if channels_first is None else channels_first.transpose(1, 2, 0),
+        )
+
+    def prediction(
+        self, result: Result, top: int = 5, most: float | None = None, *, allow_empty: bool = False
+    ) -> Prediction:
+        """What the model computed, in words.
+
+        Args:
+            result: What it computed of an image.
+            top: How many classes to name.
+            most: What `set_limit` gave.
+            allow_empty: See `predict`.
+        """
+        probabilities, distance = result.probabilities, result.distance
+        best = np.argsort(-probabilities, kind="stable")[: max(1, top)]
+        named = tuple((self.classes[i], float(probabilities[i])) for i in best)
+        threshold = self.metadata.familiarity["threshold"] if self.metadata.familiarity else None
+        labels = None
+        if most is not None:
+            inside = prediction_sets.members(probabilities, most, allow_empty=allow_empty)
+            labels = tuple(self.classes[i] for i in inside)
+        return Prediction(
+            *named[0],
+            named,
+            familiar=None if distance is None or threshold is None else distance <= threshold,
+            distance=distance,
+            labels=labels,
+        )
+
+    def set_limit(self, coverage: float | None) -> float | None:
+        """The largest score of a class in the sets of a coverage; infinite where the sets hold all classes.
+
+        Raises:
+            OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
+        """
+        return None if coverage is None else prediction_sets.limit(self._conformal(), coverage)
+
+    def measured_coverage(self, coverage: float) -> prediction_sets.Measured:
+        """How often sets of a coverage held the true class of held-out images, where empty ones are not allowed.
+
+        Args:
+            coverage: What is asked for, above 0 and below 1.
+
+        Raises:
+            OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
+        """
+        return prediction_sets.measured(self._conformal(), coverage)
+
+    def _conformal(self) -> dict[str, Any]:
+        if self.metadata.conformal is None:
+            raise OptionError(
+                "The model file holds no scores of held-out images, which sets of a chosen coverage are made with.",
+                "Train it again, with images that are held out.",
+            )
+        return self.metadata.conformal
+
+    def _words(self, top: int, coverage: float | None, *, allow_empty: bool) -> Callable[[Result], Prediction]:
+        """What makes a prediction of a result, where that can be asked for; see `predict`."""
+        must_be_count("top", top)
+        must_be_flags(allow_empty=allow_empty)
+        if allow_empty and coverage is None:
+            raise OptionError("Empty sets are allowed, but no sets are asked for.", "Give a coverage too, such as 0.9.")
+        return partial(self.prediction, top=top, most=self.set_limit(coverage), allow_empty=allow_empty)
+
+    def _run(self, image: Any) -> Result:
+        with kinds.naming(image, 0, of_several=False):
+            return self.run_pixels(self.pixels(image))
+
+    def _run_all(self, images: Iterable[Any]) -> list[Result]:
+        """The results of several images, at least one; the first that cannot be read ends it."""
+        found = []
+        with closing(self._results(images)) as results:
+            for result in results:
+                if isinstance(result, ImageError):
+                    raise result
+                found.append(result)
+        if not found:
+            raise InputError("An empty list of images; expected at least one.")
+        return found
+
+    def _results(self, images: Iterable[Any], workers: int | None = None) -> Generator[Result | ImageError]:
+        """The result of each image in turn, or why there is none, with the number of the image."""
+        passing = isinstance(images, Iterator)
+
+        def taken() -> Iterator[tuple[int, Any, Any]]:
+            """Each image with its number, and as a worker takes it.
+
+            What a generator gives may change or close as soon as the next one is asked for: it is read before.
+            """
+            for index, image in enumerate(images):
+                try:
+                    with kinds.naming(image, index, of_several=True):
+                        kept = self._kept(image) if passing else image
+                except ImageError as error:
+                    kept = error
+                yield index, image, kept
+
+        def work(item: tuple[int, Any, Any]) -> Result:
+            index, image, kept = item
+            if isinstance(kept, ImageError):
+                raise kept
+            with kinds.naming(image, index, of_several=True):
+                return self.run_pixels(self.pixels(kept))
+
+        return in_order(taken(), work, workers or Runtime(cache=None).workers)
+
+    def _kept(self, image: Any) -> Any:
+        """An image that stays what it is when its source goes on."""
+        if isinstance(image, str | os.PathLike | bytes):
+            return image
+        if isinstance(image, bytearray | memoryview):
+            return bytes(image)
+        return kinds.content(image) if kinds.is_file(image) else self.pixels(image).copy()
+
+    def pixels(self, image: ImageLike) -> NDArray[np.uint8]:
+        """The pixels of an image that the model is run on: uint8 (H, W, 3), upright.
+
+        Raises:
+            ImageError: It cannot be read.
+            InputError: The value is of no kind that `predict` takes.
+        """
+        if isinstance(image, str | os.PathLike):
+            image = read_file(os.fspath(image))
+        elif kinds.is_file(image):
+            image = kinds.content(image)
+        spec = self.metadata.preprocess
+        if isinstance(image, bytes | bytearray | memoryview):
+            return decode(
+                bytes(image),
+                max_megapixels=self._max_megapixels,
+                enough_px=spec.enough_px,
+                white_level=spec.white_level,
+            ).pixels
+        from PIL import Image
+
+        if isinstance(image, Image.Image):
+            with _LOADING:
+                return from_pil(image, max_megapixels=self._max_megapixels, white_level=spec.white_level)
+        if kinds.is_array(image):
+            return from_pil(Image.fromarray(np.ascontiguousarray(kinds.channels_last(image))))
+        raise InputError(
+            f"A value of type {type(image).__name__}; expected a path, bytes, an open file, a PIL image or a uint8 "
+            "array."
+        )

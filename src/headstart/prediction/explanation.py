@@ -1,0 +1,362 @@
+"""Where on an image a classifier finds what speaks for a class.
+
+Two methods, both of which need no PyTorch and give a map in the same unit, the log-odds of the class:
+
+``cam``, the class activation map (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization"): where
+the embedding is the mean of a feature map and the head is linear, the log-odds are a mean over places, plus a constant.
+The map is no estimate but the very terms of that sum. It costs one run of the network.
+
+``occlusion`` (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks"): how far the log-odds
+fall when a place is covered. It needs nothing but the classifier, and about fifty runs.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from headstart.core.equality import ByValue
+from headstart.core.errors import OptionError
+from headstart.core.text import listed, nearest, quoted
+from headstart.heads.common import to_probabilities
+from headstart.prediction import overlay
+from headstart.prediction.classifier import Classifier, Prediction, Result
+from headstart.preprocess.frame import Frame, frame
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+Method = Literal["auto", "cam", "occlusion"]
+METHODS: dict[str, str] = {
+    "cam": "class activation map",
+    "occlusion": "occlusion map",
+}
+PICTURE_PX = 800  # longer side of the pictures that explanations are painted on
+# Patches of an occlusion map along each side. Each covers two cells, so that neighbours overlap.
+PATCHES = 7
+# A linear head, put together from the model's parts, must give the model's own probabilities as closely as this.
+_EXACT = 1e-3
+_MIN_ODDS = 1e-30
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An image that the classifier has learnt from, and how like another image it is.
+
+    Attributes:
+        path: As in the source's image table.
+        label: Its class.
+        similarity: Cosine of the two embeddings, in -1..1.
+        digest: SHA-256 of the file, hexadecimal.
+    """
+
+    path: str
+    label: str
+    similarity: float
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation(ByValue):
+    """Where on an image the classifier finds what speaks for a class.
+
+    Attributes:
+        label: The class.
+        probability: Its probability, in 0..1.
+        prediction: What the classifier says of the image, whichever class is explained.
+        method: ``cam`` or ``occlusion``; see `headstart.prediction.explanation`.
+        grid: float32 (h, w), over the square that the network sees, in log-odds of the class: positive places speak for
+            it, negative ones for the others.
+        frame: Where that square lies on the image.
+        offset: What the log-odds are beside the mean of the grid; None for ``occlusion``, which is no sum.
+        pixels: The image, uint8 (H, W, 3), its longer side at most 800 px.
+        embedding: float32 (D,).
+        neighbours: The training images that are most like it, the most similar first; empty where nobody looked.
+    """
+
+    label: str
+    probability: float
+    prediction: Prediction
+    method: str
+    grid: NDArray[np.float32]
+    frame: Frame
+    offset: float | None
+    pixels: NDArray[np.uint8]
+    embedding: NDArray[np.float32]
+    neighbours: tuple[Neighbour, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Explanation({self.label}: {self.probability:.3f}, {METHODS[self.method]})"
+
+    @property
+    def map(self) -> NDArray[np.float32]:
+        """The grid on the picture: float32 (H, W) beside `pixels`, NaN where the network does not see."""
+        return self.frame.on_image(self.grid, *self.pixels.shape[:2])
+
+    def highlighted(self, share: float = 0.2) -> NDArray[np.bool_]:
+        """The strongest places: bool (H, W) beside `pixels`, true for this share of what the network sees."""
+        values = self.map
+        seen = np.isfinite(values)
+        count = round(share * int(seen.sum()))
+        strongest = np.argsort(np.where(seen, -values, np.inf), axis=None, kind="stable")[:count]
+        result = np.zeros(values.size, bool)
+        result[strongest] = True
+        return result.reshape(values.shape)
+
+    def overlay(self) -> Image.Image:
+        """The picture in grey with the map in colours over it.
+
+        The place that speaks most for the class is painted brightest, and what speaks for other classes not at all.
+        A line surrounds the strongest fifth (`highlighted`), and what the network does not see is dark.
+        """
+        values, highest = self.map, float(self.grid.max())
+        if highest <= 0:  # nothing speaks for the class
+            return overlay.paint(self.pixels, values * 0)
+        return overlay.paint(self.pixels, np.clip(values / highest, 0, 1), self.highlighted())
+
+
+class Explainer:
+    """Explains what a classifier says. Any thread may use it.
+
+    Args:
+        classifier: The classifier.
+        method: ``auto`` takes ``cam`` where that is exact, and ``occlusion`` elsewhere.
+
+    Raises:
+        OptionError: There is no such method, or the model does not allow it.
+    """
+
+    def __init__(self, classifier: Classifier, method: Method = "auto") -> None:
+        if method not in get_args(Method):
+            raise OptionError(
+                f"There is no method {quoted(method)}.",
+                f"{nearest(method, get_args(Method))}Choose one of {listed(get_args(Method))}.",
+            )
+        self._classifier = classifier
+        self._method = method
+        self._head = None if method == "occlusion" else _linear_head(classifier)
+        if method == "cam" and self._head is None:
+            raise _no_cam()
+
+    def explain_file(self, data: bytes, label: str | None = None, *, top: int = 5, workers: int = 1) -> Explanation:
+        """Explain the bytes of one image file; see `explain`.
+
+        Raises:
+            ImageError: It cannot be decoded, or the model fails on it.
+        """
+        return self.explain(self._classifier.pixels(data), label, top=top, workers=workers)
+
+    def explain(
+        self, pixels: NDArray[np.uint8], label: str | None = None, *, top: int = 5, workers: int = 1
+    ) -> Explanation:
+        """Explain one image.
+
+        Args:
+            pixels: uint8 (H, W, 3).
+            label: The class to be explained; None for the one that is predicted.
+            top: How many classes to name in the prediction.
+            workers: Threads, where there are several runs.
+
+        Raises:
+            OptionError: The classifier does not know the class; or ``cam`` was asked for and the model has no feature
+                map.
+            ImageError: The model fails on the image.
+        """
+        number = None if label is None else self.number(label)
+        result = self._classifier.run_pixels(pixels, feature_map=self._head is not None)
+        if number is None:
+            number = int(result.probabilities.argmax())
+        spec = self._classifier.metadata.preprocess
+        where = frame(spec, *pixels.shape[:2])
+        if self._head is not None and self._head.gives(result):
+            method, (grid, offset) = "cam", activation_map(self._head, result, number)
+        elif self._method == "cam":
+            raise _no_cam()
+        else:
+            method, offset = "occlusion", None
+            grid = self._occlusion_map(pixels, where, number, workers)
+        return Explanation(
+            label=self._classifier.classes[number],
+            probability=float(result.probabilities[number]),
+            prediction=self._classifier.prediction(result, top),
+            method=method,
+            grid=grid.astype(np.float32),
+            frame=where,
+            offset=offset,
+            pixels=overlay.picture(pixels, PICTURE_PX),
+            embedding=result.embedding,
+        )
+
+    def number(self, label: str) -> int:
+        """The number of a class.
+
+        Raises:
+            OptionError: The classifier does not know it.
+        """
+        classes = self._classifier.classes
+        if label not in classes:
+            raise OptionError(
+                f"The model does not know the class {quoted(label)}.",
+                f"{nearest(label, classes)}It knows {listed(classes)}.",
+            )
+        return classes.index(label)
+
+    def _occlusion_map(self, pixels: NDArray[np.uint8], where: Frame, number: int, workers: int) -> NDArray[np.float64]:
+        """How far the log-odds fall where a place is covered by the mean colour, (2 PATCHES, 2 PATCHES)."""
+        pixels = self._small(pixels)
+        seen = _pixels_of(where.seen, pixels.shape)
+        colour = np.round(pixels[seen].mean((0, 1))).astype(np.uint8)
+
+        def odds(image: NDArray[np.uint8]) -> float:
+            return log_odds(self._classifier.run_pixels(image).probabilities, number)
+
+        def covered(patch: tuple[slice, slice]) -> float:
+            image = pixels.copy()
+            image[patch] = colour
+            return odds(image)
+
+        patches = [(row, column) for row in range(PATCHES) for column in range(PATCHES)]
+        places = {patch: _patch(where, patch, pixels.shape) for patch in patches}
+        on_image = [patch for patch in patches if pixels[places[patch]].size]
+        before = odds(pixels)
+        with ThreadPoolExecutor(workers, thread_name_prefix="headstart") as pool:
+            after = dict(zip(on_image, pool.map(lambda patch: covered(places[patch]), on_image), strict=True))
+        falls, counts = np.zeros((2, 2 * PATCHES, 2 * PATCHES))
+        for (row, column), value in after.items():
+            cells = _half_cells(row), _half_cells(column)
+            falls[cells] += before - value
+            counts[cells] += 1
+        return falls / np.maximum(counts, 1)
+
+    def _small(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """No more pixels than the network's preprocessing can use: fifty runs on a large photo would take minutes."""
+        spec = self._classifier.metadata.preprocess
+        height, width = pixels.shape[:2]
+        side = min(height, width) if spec.fit == "crop" else max(height, width)
+        if side <= spec.enough_px:
+            return pixels
+        return overlay.picture(pixels, round(max(height, width) * spec.enough_px / side))
+
+
+class Head(NamedTuple):
+    """The head of a model file, where it is linear.
+
+    Attributes:
+        weights: (D, C), divided by the temperature.
+        bias: (C,), likewise.
+    """
+
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def gives(self, result: Result) -> bool:
+        """Whether the mean of the feature map, by this head, has the probabilities that the model itself gives."""
+        if result.feature_map is None or result.feature_map.shape[-1] != len(self.weights):
+            return False
+        scores = result.feature_map.mean((0, 1), dtype=np.float64) @ self.weights + self.bias
+        return bool(np.abs(to_probabilities(scores) - result.probabilities).max() < _EXACT)
+
+
+def activation_map(head: Head, result: Result, number: int) -> tuple[NDArray[np.float64], float]:
+    """The class activation map of a class against the others.
+
+    The score of a class alone does not say what tells it from the others, which may have the same parts. So the map is
+    that of the log-odds: ``log(p / (1 - p)) = mean(map) + offset``, with each of the other classes counted by its share
+    of the probability that is left. That equation is exact, and the map is also the gradient of the log-odds.
+
+    Args:
+        head: The linear head.
+        result: With a feature map.
+        number: Of the class.
+
+    Returns:
+        The map (h, w), and the offset.
+    """
+    features = result.feature_map
+    if features is None:
+        raise ValueError("a result without a feature map")
+    scores = features.mean((0, 1), dtype=np.float64) @ head.weights + head.bias  # (C,)
+    others = np.delete(np.arange(len(scores)), number)
+    share = to_probabilities(scores[others])  # (C - 1,)
+    weights = head.weights[:, number] - head.weights[:, others] @ share  # (D,)
+    # log sum exp of the other scores is their mean by these shares, plus the shares' entropy
+    entropy = -float(share @ np.log(np.maximum(share, np.finfo(float).tiny)))
+    offset = float(head.bias[number] - head.bias[others] @ share) - entropy
+    return features @ weights, offset
+
+
+def log_odds(probabilities: NDArray[Any], number: int) -> float:
+    """``log(p / (1 - p))`` of a class, exact also where p rounds to 1: the others are summed instead."""
+    values = probabilities.astype(np.float64)
+    others = float(np.delete(values, number).sum())
+    return float(np.log(max(float(values[number]), _MIN_ODDS) / max(others, _MIN_ODDS)))
+
+
+def _linear_head(classifier: Classifier) -> Head | None:
+    """The head of a model, from the constants that `headstart.heads.linear` names; None where it has no such one."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load_from_string(classifier.content).graph  # which the guard has checked
+    parts = {one.name: one for one in graph.initializer if one.name.startswith("head.")}
+    if set(parts) != {"head.weights", "head.bias", "head.temperature"}:
+        return None
+    arrays = {name: numpy_helper.to_array(tensor).astype(np.float64) for name, tensor in parts.items()}
+    weights, bias, temperature = (arrays[f"head.{name}"] for name in ("weights", "bias", "temperature"))
+    classes = len(classifier.classes)
+    if weights.ndim != 2 or weights.shape[1] != classes or bias.shape != (classes,) or temperature.size != 1:
+        return None
+    if not temperature.item() > 0:
+        return None
+    return Head(weights / temperature.item(), bias / temperature.item())
+
+
+def _half_cells(number: int) -> slice:
+    """The half cells that a patch covers, of twice as many as there are patches."""
+    return slice(max(2 * number - 1, 0), 2 * number + 3)
+
+
+def _patch(where: Frame, patch: tuple[int, int], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The pixels of an image that a patch covers; empty where it lies beyond the image."""
+    high, wide = where.bottom - where.top, where.right - where.left
+    (row, column), step = patch, 1 / PATCHES
+    covered = Frame(
+        where.top + high * step * (row - 0.5),
+        where.left + wide * step * (column - 0.5),
+        where.top + high * step * (row + 1.5),
+        where.left + wide * step * (column + 1.5),
+    )
+    seen = where.seen
+    return _pixels_of(
+        Frame(
+            max(covered.top, seen.top),
+            max(covered.left, seen.left),
+            min(covered.bottom, seen.bottom),
+            min(covered.right, seen.right),
+        ),
+        shape,
+    )
+
+
+def _pixels_of(part: Frame, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """A part of an image in whole pixels: at least one where it is not empty."""
+
+    def pixels(low: float, high: float, length: int) -> slice:
+        if high <= low:
+            return slice(0, 0)
+        first = min(round(low * length), length - 1)
+        return slice(first, max(round(high * length), first + 1))
+
+    return pixels(part.top, part.bottom, shape[0]), pixels(part.left, part.right, shape[1])
+
+
+def _no_cam() -> OptionError:
+    return OptionError(
+        "This model has no class activation map: that needs a linear head on the mean of a feature map, "
+        "which older model files do not give.",
+        "Use --method occlusion (method='occlusion'), or train it again.",
+    )

@@ -1,0 +1,1 @@
+"""What a training gives, and what it leaves in its folder."""

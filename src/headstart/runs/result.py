@@ -1,0 +1,69 @@
+"""What every strategy gives: a model file, and predictions on images that it was not fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.core.equality import ByValue
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from headstart.checks import Finding
+    from headstart.data.table import ImageTable
+    from headstart.data.traits import Traits
+    from headstart.evaluation import Evaluation
+    from headstart.partition.held_out import HeldOut
+    from headstart.settings.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted(ByValue):
+    """The result of a strategy.
+
+    Attributes:
+        table: The images that were used, with all that were skipped.
+        classes: Names in the order of the probabilities.
+        model: The model file.
+        evaluation: Numbers on the held-out images.
+        without_leaks: The same without those of which there is another in train: a copy, a near duplicate, or one of
+            the same group; None where there is none.
+        held_out: The predictions behind them.
+        parts: The part of each row, (N,): ``train``, ``val``, ``test``, or ``fold 1`` and so on.
+        digests: SHA-256 of each image file, (N,).
+        traits: What else is known of each image, (N,).
+        features: Embeddings of all images by the network that is in the model file, float32 (N, D).
+        counts: Images of each part and class.
+        seconds: Time of each stage.
+        details: What else the strategy has to say of its fit, as JSON values.
+        notes: Sentences that a person should read.
+        files: What else belongs in the run folder, by name.
+        folder: The run folder, where the strategy has kept checkpoints in it.
+        findings: What the data check found before the training.
+        choosing: Predictions on the images that chose the epoch, which the network did not learn from; None where no
+            image did.
+        recipe: What was followed, where the strategy chose that itself.
+    """
+
+    table: ImageTable
+    classes: tuple[str, ...]
+    model: bytes = field(repr=False)
+    evaluation: Evaluation
+    held_out: HeldOut = field(repr=False)
+    parts: tuple[str, ...] = field(repr=False)
+    digests: tuple[str, ...] = field(repr=False)
+    traits: tuple[Traits, ...] = field(repr=False)
+    features: NDArray[np.float32] = field(repr=False)
+    counts: dict[str, dict[str, int]]
+    seconds: dict[str, float]
+    details: dict[str, Any]
+    notes: tuple[str, ...]
+    without_leaks: Evaluation | None = None
+    files: dict[str, bytes | str] = field(default_factory=dict, repr=False)
+    folder: Path | None = None
+    findings: tuple[Finding, ...] = field(default=(), repr=False)
+    choosing: HeldOut | None = field(default=None, repr=False)
+    recipe: Recipe | None = None

@@ -1,0 +1,157 @@
+"""Backbones as PyTorch networks. Everything here needs the extra `torch`; nothing of the lean install imports it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.backbones import catalog
+from headstart.core.extras import require
+from headstart.core.text import quoted
+from headstart.preprocess.spec import Preprocess
+from headstart.training.sources import hub
+from headstart.training.sources.network import Network, quiet
+
+if TYPE_CHECKING:
+    import torch
+
+# Builders of networks without classification layer: ``build(name, *, pretrained) -> Network``.
+SOURCES = {
+    "lite0": "headstart.training.sources.lite0:build",
+    "simple-resnet18": "headstart.training.sources.simple:build",
+    "torchvision": "headstart.training.sources.torchvision:build",
+    "timm": "headstart.training.sources.timm:build",
+    "file": "headstart.training.sources.file:build",
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A backbone, ready to embed or to be trained.
+
+    Attributes:
+        name: Its canonical name: ``lite0``, ``timm:resnet18.a1_in1k``, ``torchvision:resnet18``, ``file:PATH``.
+        architecture: The name by which the same network can be built again without weights; that of a file's is the
+            network inside.
+        module: float32 (N, 3, S, S) normalised pixels to embeddings (N, D), in evaluation mode, without classification
+            layer.
+        preprocess: The weights' own record; `fit` is what they were trained with.
+        embedding_size: D.
+        licence: Of the weights.
+        weights: SHA-256 of the tensors' bytes, in the order of the state dict; empty for random ones.
+    """
+
+    name: str
+    architecture: str
+    module: torch.nn.Module
+    preprocess: Preprocess
+    embedding_size: int
+    licence: str
+    weights: str
+
+
+def load(
+    name: str, *, pretrained: bool = True, weights: str = "", seed: int = 0, require_local: bool = False
+) -> Loaded:
+    """Load a backbone.
+
+    The weights come from the library's own cache; what is not there, the library fetches and keeps. Random weights
+    are drawn under `seed`; PyTorch's random state stays as it was.
+
+    Args:
+        name: See `headstart.backbones.catalog.canonical`.
+        pretrained: With the weights; else with random ones.
+        weights: Path of a weights file to take instead.
+        seed: Seeds random weights.
+        require_local: Fetch nothing.
+
+    Raises:
+        OptionError: There is no such backbone, or it has no weights.
+        ModelError: The weights are damaged, refused, or do not fit the network.
+        OfflineError: The weights are not here and could not be fetched.
+        ExtraError: The extra `torch` is not installed.
+    """
+    torch = _torch(name)
+    name = catalog.canonical(name)
+    row = catalog.row_of(name)
+    fetch = pretrained and not weights
+    if fetch and require_local and row is not None and row.weights and not catalog.is_local(row):
+        raise hub.missing(name, row, "nothing may be fetched now")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        with hub.fetching(name, row) if fetch else contextlib.nullcontext():
+            network = _build(name, pretrained=fetch)
+    if weights:
+        from headstart.training.sources.checkpoint import load_into
+
+        with quiet():
+            load_into(network, Path(weights))
+    module = network.module.float().eval()
+    return _loaded(name, network, state_digest(module) if pretrained else "")
+
+
+def architecture(name: str, *, weights: str = "") -> Loaded:
+    """A backbone without the values of its weights, which costs neither their memory nor their download.
+
+    Its tensors are on PyTorch's device ``meta``, except where a network cannot be built there.
+
+    Args:
+        name: See `load`.
+        weights: Path of a weights file, which is checked to fit.
+
+    Raises:
+        OptionError: There is no such backbone.
+        ModelError: The weights do not fit the network.
+    """
+    torch = _torch(name)
+    name = catalog.canonical(name)
+    try:
+        with torch.device("meta"):
+            network = _build(name, pretrained=False)
+    except RuntimeError:  # it reads numbers back while it is built
+        with torch.random.fork_rng(devices=[]):
+            network = _build(name, pretrained=False)
+    if weights:
+        from headstart.training.sources.checkpoint import fit, read_checkpoint
+
+        with quiet():
+            fit(network, read_checkpoint(Path(weights)).tensors, weights)
+    return _loaded(name, network, "")
+
+
+def state_digest(module: torch.nn.Module) -> str:
+    """SHA-256 of the bytes of all tensors of a network, in order."""
+    digest = hashlib.sha256()
+    for tensor in module.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _loaded(name: str, network: Network, digest: str) -> Loaded:
+    return Loaded(
+        name=name if name.startswith("file:") else network.name,
+        architecture=network.name,
+        module=network.module.eval(),
+        preprocess=network.preprocess,
+        embedding_size=network.embedding_size,
+        licence=network.licence,
+        weights=digest,
+    )
+
+
+def _build(name: str, *, pretrained: bool) -> Network:
+    source, _, rest = name.partition(":")
+    module, function = SOURCES[source].split(":")
+    with quiet():
+        build: Callable[..., Network] = getattr(importlib.import_module(module), function)
+        return build(rest or name, pretrained=pretrained)
+
+
+def _torch(name: str) -> Any:
+    with quiet():
+        return require("torch", "torch", f"The backbone {quoted(name)}")
