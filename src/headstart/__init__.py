@@ -10,8 +10,9 @@ Example:
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from headstart.core.tables import resolve
 
 if TYPE_CHECKING:
     from headstart.api import (
@@ -133,7 +134,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'headstart' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    value = resolve(f"{_PUBLIC[name]}:{name}")
     globals()[name] = value
     return value
 

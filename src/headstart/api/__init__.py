@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from headstart.core.tables import resolve
 
 if TYPE_CHECKING:
     from headstart.api.checking import check, check_page
@@ -54,6 +55,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _FILES:
         raise AttributeError(f"module 'headstart.api' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"headstart.api.{_FILES[name]}"), name)
+    value = resolve(f"headstart.api.{_FILES[name]}:{name}")
     globals()[name] = value
     return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from headstart.backbones import catalog, kept
 from headstart.backbones.from_model import Guard, backbone_of, is_model_file
 from headstart.core.digest import digest_record
 from headstart.core.graph import IR_VERSION, OPSET, Graph
+from headstart.core.tables import resolve
 from headstart.data import decode
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
@@ -90,7 +90,7 @@ def load_embedder(
 def preprocess_of(recipe: Recipe) -> Preprocess:
     """The preprocessing that a recipe's backbone was trained with, with the recipe's fit."""
     if not _is_built_in(recipe):
-        spec: Preprocess = _imported(_ARCHITECTURE)(recipe.backbone).preprocess
+        spec: Preprocess = resolve(_ARCHITECTURE)(recipe.backbone).preprocess
         return spec.used_with(recipe.fit, recipe.white_level)
     entry = catalog.find(recipe.backbone)
     return Preprocess(
@@ -108,7 +108,7 @@ def embedder_graph(recipe: Recipe) -> ModelProto:
     entry = catalog.find(recipe.backbone)
     graph = Graph()
     pixels = add_preprocess(graph, preprocess_of(recipe))
-    name = _imported(entry.module)(graph, pixels, recipe.precision)
+    name = resolve(entry.module)(graph, pixels, recipe.precision)
     return graph.model({name: ("N", entry.embedding_size)})
 
 
@@ -148,12 +148,12 @@ def _exported(recipe: Recipe, folder: Path | None, check: Callable[[Embedder, An
         model, facts = found
         spec = Preprocess.from_dict(facts["preprocess"])
         return Embedder(facts["backbone"], spec, facts["width"], digest, model, facts["weights"], facts["licence"])
-    loaded = _imported(_LOAD)(name, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
+    loaded = resolve(_LOAD)(name, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
     # Again: what was not here has been fetched meanwhile.
     digest = _key(recipe, name)
     spec = loaded.preprocess.used_with(recipe.fit, recipe.white_level)
     graph = Graph()
-    output = _imported(_EXPORT)(graph, add_preprocess(graph, spec), loaded.module, spec.size_px)
+    output = resolve(_EXPORT)(graph, add_preprocess(graph, spec), loaded.module, spec.size_px)
     model = graph.model({output: ("N", loaded.embedding_size)}).SerializeToString(deterministic=True)
     embedder = Embedder(
         backbone=loaded.name, preprocess=spec, width=loaded.embedding_size,
@@ -208,8 +208,3 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _imported(target: str) -> Any:
-    module, function = target.split(":")
-    return getattr(importlib.import_module(module), function)

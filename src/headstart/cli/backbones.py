@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headstart.cli import options
 from headstart.cli.messages import DONE
+from headstart.core.tables import resolve
 from headstart.core.text import counted, listed, nearest, quoted
 
 if TYPE_CHECKING:
@@ -107,7 +108,6 @@ def _table(output: Output, rows: list[Row], local: set[str]) -> None:
 
 
 def _show(output: Output, name: str, unfreeze: str, weights: str, *, pretrained: bool) -> None:
-    import importlib
     from typing import get_args
 
     from headstart.core.errors import OptionError
@@ -121,15 +121,10 @@ def _show(output: Output, name: str, unfreeze: str, weights: str, *, pretrained:
         )
     if weights and not pretrained:
         raise OptionError("A weights file was given together with --no-pretrained: choose one.")
-
-    def imported(target: str) -> Any:
-        module, function = target.split(":")
-        return getattr(importlib.import_module(module), function)
-
-    loaded = imported(_ARCHITECTURE)(name, weights=weights)
+    loaded = resolve(_ARCHITECTURE)(name, weights=weights)
     found = freezing.stages(loaded.module)
     trained = freezing.trained(found, unfreeze)  # type: ignore[arg-type]  # one of the choices
-    layers = imported(_LAYERS)(loaded)
+    layers = resolve(_LAYERS)(loaded)
     total = sum(layer.parameters for layer in layers)
     learnt = sum(layer.parameters for layer in layers if _stage(layer.name, trained))
     record = loaded.preprocess

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import io
 import os
 import sys
@@ -14,6 +13,7 @@ import typer
 from headstart import __version__
 from headstart.cli import clock, messages, signals, streams
 from headstart.cli.values import Command, Group
+from headstart.core.tables import resolve
 
 # Command -> where it is, and the first words of its help. It is imported when it is called, so that `--help` is quick.
 COMMANDS = {
@@ -95,8 +95,7 @@ def program(called: str | None) -> typer.Typer:
     )
     app.callback()(_options)
     for name, (where, words) in COMMANDS.items():
-        module, attribute = where.split(":")
-        command = getattr(importlib.import_module(module), attribute) if name == called else _not_called
+        command = resolve(where) if name == called else _not_called
         if isinstance(command, typer.Typer):
             app.add_typer(command)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from headstart.core.arguments import must_be, must_be_path, refused
 from headstart.core.errors import OptionError, SourceError
+from headstart.core.tables import resolve
 from headstart.core.text import quoted
 
 if TYPE_CHECKING:
@@ -174,8 +174,7 @@ def read(source: Source, columns: Columns | None = None) -> ImageTable:
             f"{quoted(str(path))} is not a source of labelled images.",
             next((hint for ends, hint in _OTHERS.items() if name.endswith(ends)), _EXPECTED),
         )
-    module, function = READERS[kind].split(":")
-    table: ImageTable = getattr(importlib.import_module(module), function)(path, columns or Columns())
+    table: ImageTable = resolve(READERS[kind])(path, columns or Columns())
     if not table.rows:
         raise SourceError(
             f"No labelled image found in {quoted(str(path))}{table.unused()}.",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.backbones import catalog
 from headstart.core.extras import require
+from headstart.core.tables import resolve
 from headstart.core.text import quoted
 from headstart.preprocess.spec import Preprocess
 from headstart.training.sources import hub
@@ -146,10 +145,9 @@ def _loaded(name: str, network: Network, digest: str) -> Loaded:
 
 def _build(name: str, *, pretrained: bool) -> Network:
     source, _, rest = name.partition(":")
-    module, function = SOURCES[source].split(":")
     with quiet():
-        build: Callable[..., Network] = getattr(importlib.import_module(module), function)
-        return build(rest or name, pretrained=pretrained)
+        network: Network = resolve(SOURCES[source])(rest or name, pretrained=pretrained)
+        return network
 
 
 def _torch(name: str) -> Any:
