@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 import headstart
-from headstart.checks import KINDS, CheckReport
+from headstart.checks import CHECKS, CheckReport
 from headstart.checks.decisions import propose
 from headstart.checks.findings import count_kinds
 from headstart.core.errors import OptionError, SourceError
@@ -64,13 +64,13 @@ def test_json_is_the_contract(checked: tuple[dict, Path]) -> None:
     document, _ = checked
     assert set(document) >= {"counts", "findings"}
     for one in document["findings"]:
-        assert one["kind"] in KINDS
+        assert one["kind"] in CHECKS
         assert one["message"]
         assert ("path" in one) != ("paths" in one)
     counts = document["counts"]
     assert counts["images"] == 3 * 34 + 6 + 1  # the broken one is none
     assert counts["skipped"] == counts["unreadable"] == 1
-    for kind in KINDS:
+    for kind in CHECKS:
         assert counts[kind] == len(found(document, kind))
 
 
@@ -100,7 +100,7 @@ def test_each_fault_is_found(checked: tuple[dict, Path]) -> None:
 
 def test_the_worst_come_first(checked: tuple[dict, Path]) -> None:
     kinds = [one["kind"] for one in checked[0]["findings"]]
-    assert kinds == sorted(kinds, key=KINDS.index)
+    assert kinds == sorted(kinds, key=[*CHECKS].index)
 
 
 def test_people_see_a_table_and_messages(faulty: Path, tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_train_tells_and_keeps_what_was_found(faulty: Path, tmp_path: Path) -> N
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["check"]["counts"]["leak"] >= 2
     kinds = [one["kind"] for one in metrics["check"]["findings"]]
-    assert {kind: kinds.count(kind) for kind in KINDS} == metrics["check"]["counts"]
+    assert {kind: kinds.count(kind) for kind in CHECKS} == metrics["check"]["counts"]
     assert done.json["seconds"]["check"] > 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import shutil
@@ -15,6 +14,7 @@ import typer
 
 import headstart.cli
 from headstart.cli.main import COMMANDS
+from headstart.core.tables import resolve
 from helpers import draw, headstart_cli, write_images
 
 
@@ -232,7 +232,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_help_imports_no_command_and_a_command_no_other() -> None:
-    files = {name: where.partition(":")[0] for name, (where, _) in COMMANDS.items()}
+    files = {name: spec.function.partition(":")[0] for name, spec in COMMANDS.items()}
     for arguments, called in (["--help"], set()), (["recipes", "-q"], {"recipes"}), (["cache", "where"], {"cache"}):
         code = (
             "import sys\n"
@@ -246,11 +246,9 @@ def test_help_imports_no_command_and_a_command_no_other() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_first_words_of_a_command_are_those_of_its_own_help(name: str) -> None:
-    where, words = COMMANDS[name]
-    module, attribute = where.split(":")
-    command = getattr(importlib.import_module(module), attribute)
+    command = resolve(COMMANDS[name].function)
     own = command.info.help if isinstance(command, typer.Typer) else inspect.getdoc(command)
-    assert own.partition("\n\n")[0] == words
+    assert own.partition("\n\n")[0] == COMMANDS[name].help
     assert headstart_cli(name, "--help").out.startswith(f"Usage: headstart {name} ")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from typing import Any
@@ -13,6 +12,7 @@ from typer.core import TyperCommand
 
 from headstart.cli.main import COMMANDS
 from headstart.cli.values import Command
+from headstart.core.tables import resolve
 
 LINES = [
     (name, line.split("|") if line else [])
@@ -38,9 +38,8 @@ LINES = [
 
 def parsed(name: str, line: list[str], cls: type[TyperCommand]) -> tuple[Any, ...]:
     """The values of a command line, with their types; or the words of the refusal."""
-    module, function = COMMANDS[name][0].split(":")
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, cls=cls)(getattr(importlib.import_module(module), function))
+    app.command(name, cls=cls)(resolve(COMMANDS[name].function))
     command = typer.main.get_command(app)
     try:
         with command.make_context(name, list(line)) as context:

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from headstart.api.reading import read
-from headstart.checks import CheckReport, Finding, run, summary
-from headstart.checks.findings import KINDS, WORDS
+from headstart.checks import CHECKS, CheckReport, Finding, run, summary
 from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be
 from headstart.core.errors import OptionError
 from headstart.core.options import Runtime
@@ -88,7 +87,7 @@ def check_page(
     from headstart.report.page import render
 
     runtime = runtime or Runtime()
-    shown = {kind: report.of(kind)[:MAX_FINDINGS] for kind in KINDS}
+    shown = {kind: report.of(kind)[:MAX_FINDINGS] for kind in CHECKS}
     wanted = {path for findings in shown.values() for one in findings for path in one.paths[:MAX_PICTURES]}
     rows = [number for number, row in enumerate(report.table.rows) if row.path in wanted]
     limit = max_megapixels or Recipe().max_megapixels
@@ -102,7 +101,7 @@ def check_page(
         summary=summary(report.findings),
         counts=report.counts,
         groups=groups,
-        clear=[WORDS[kind][2] for kind in KINDS if not report.of(kind)],
+        clear=[CHECKS[kind].many for kind in CHECKS if not report.of(kind)],
         notes=[portable(note) for note in report.notes],
     )
 
@@ -124,6 +123,6 @@ def _group(report: CheckReport, kind: Any, findings: Iterable[Finding], pictures
         for one in findings
     ]
     return {
-        "id": kind, "heading": WORDS[kind][0], "count": everything, "findings": records,
+        "id": kind, "heading": CHECKS[kind].heading, "count": everything, "findings": records,
         "more": everything - len(records),
     }  # fmt: skip

@@ -5,32 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
+from headstart.checks.kinds import CHECKS
 from headstart.core.text import counted, portable
 
 if TYPE_CHECKING:
     from headstart.data.table import ImageTable
-
-Kind = Literal[
-    "spelling", "unreadable", "leak", "duplicate", "label", "shortcut", "class", "outlier", "near-duplicate", "quality"
-]
-# What spoils a result most comes first.
-KINDS: tuple[Kind, ...] = get_args(Kind)
-
-# Kind -> a heading, what one finding is called, and what several are called.
-WORDS: dict[Kind, tuple[str, str, str]] = {
-    "spelling": ("Classes that differ only in spelling", "class in several spellings", "classes in several spellings"),
-    "unreadable": ("Files that cannot be used", "unusable file", "unusable files"),
-    "leak": ("Leaks: the same image on both sides of a split", "leak between splits", "leaks between splits"),
-    "duplicate": ("Exact duplicates", "exact duplicate", "exact duplicates"),
-    "label": ("Likely wrong labels", "likely wrong label", "likely wrong labels"),
-    "shortcut": ("Shortcuts: classes that metadata give away", "shortcut", "shortcuts"),
-    "class": ("Classes", "problem with the classes", "problems with the classes"),
-    "outlier": ("Outliers: images unlike all others", "outlier", "outliers"),
-    "near-duplicate": ("Near duplicates", "near duplicate", "near duplicates"),
-    "quality": ("Quality of the images", "image of doubtful quality", "images of doubtful quality"),
-}
 
 
 @dataclass(frozen=True)
@@ -38,14 +19,14 @@ class Finding:
     """One thing that a person should know of the data.
 
     Attributes:
-        kind: What it is about.
+        kind: What it is about: a name of `headstart.checks.CHECKS`.
         message: In plain words: what was found, the number behind it, and what to do.
         paths: The images that it is about; empty where it is about a class or the whole set.
         facts: The same for machines, as JSON values; names in them are as they are.
         severity: Orders the findings of a kind, the worst first.
     """
 
-    kind: Kind
+    kind: str
     message: str
     paths: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -95,7 +76,7 @@ class CheckReport:
             "notes": [portable(note) for note in self.notes],
         }
 
-    def of(self, kind: Kind) -> tuple[Finding, ...]:
+    def of(self, kind: str) -> tuple[Finding, ...]:
         """The findings of one kind."""
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
@@ -103,13 +84,13 @@ class CheckReport:
 def count_kinds(findings: Iterable[Finding]) -> dict[str, int]:
     """The number of findings of each kind; 0 where there is none."""
     counts = Counter(finding.kind for finding in findings)
-    return {kind: counts[kind] for kind in KINDS}
+    return {kind: counts[kind] for kind in CHECKS}
 
 
 def summary(findings: Iterable[Finding]) -> str:
     """The findings in one line: "Check: 3 likely wrong labels, 2 near duplicates"."""
     found = {kind: number for kind, number in count_kinds(findings).items() if number}
-    words = [counted(number, *WORDS[kind][1:]) for kind, number in found.items()]  # type: ignore[index]
+    words = [counted(number, CHECKS[kind].one, CHECKS[kind].many) for kind, number in found.items()]
     return f"Check: {', '.join(words)}" if words else "Check: nothing found"
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from headstart.checks import classes, copies, labels, outliers, quality, shortcuts, spelling
-from headstart.checks.findings import KINDS, CheckReport, Finding
+from headstart.checks.findings import CheckReport, Finding
+from headstart.checks.kinds import CHECKS
 from headstart.checks.subject import Subject
 from headstart.core.spellings import twin_notes
-from headstart.core.text import printable, quoted
+from headstart.core.tables import resolve
 from headstart.partition.duplicates import Pairs, near_duplicates
 from headstart.settings.recipe import FULL_RANGE
 
@@ -55,32 +55,11 @@ def run(
             prints = np.frombuffer(b"".join(one.fingerprint for one in traits), np.uint8).reshape(len(traits), -1)
             near = near_duplicates(prints, matrix)
         subject = Subject(table, tuple(digests), tuple(traits), matrix, input_px, near, refusal, white_level)
-        found = [
-            *spelling.find(subject),
-            *_unreadable(table),
-            *copies.find(subject),
-            *labels.find(subject),
-            *shortcuts.find(subject),
-            *classes.find(subject),
-            *outliers.find(subject),
-            *quality.find(subject),
-        ]
-    place = {kind: number for number, kind in enumerate(KINDS)}
+        finders = dict.fromkeys(spec.find for spec in CHECKS.values())  # each once
+        found: list[Finding] = [one for where in finders for one in resolve(where)(subject)]
+    place = {kind: number for number, kind in enumerate(CHECKS)}
     kept = [one for one in found if not one.paths or not table.accepted.issuperset(one.paths)]
     kept.sort(key=lambda one: (place[one.kind], -one.severity, one.paths))
     told = twin_notes(table.classes)  # as findings
     notes = tuple(note for note in table.notes if note not in told)
     return CheckReport(table, tuple(digests), tuple(kept), notes, time.perf_counter() - start)
-
-
-def _unreadable(table: ImageTable) -> list[Finding]:
-    return [
-        Finding(
-            "unreadable",
-            f"{quoted(skip.path)} cannot be used: {printable(skip.reason)}. Mend it, or take it out.",
-            (skip.path,),
-            {"reason": skip.reason},
-        )
-        for skip in table.skipped
-        if not skip.decided
-    ]

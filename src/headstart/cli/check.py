@@ -86,7 +86,7 @@ def check(
 
 
 def _show(output: Output, report: CheckReport) -> None:
-    from headstart.checks.findings import KINDS, WORDS
+    from headstart.checks import CHECKS
     from headstart.core.text import counted, quoted
 
     counts = report.counts
@@ -95,13 +95,13 @@ def _show(output: Output, report: CheckReport) -> None:
         f"{quoted(report.table.source)}"
     )
     if not output.quiet:
-        rows = [[WORDS[kind][0], f"{counts[kind]:,}"] for kind in KINDS]
+        rows = [[CHECKS[kind].heading, f"{counts[kind]:,}"] for kind in CHECKS]
         output.table(["Looked for", "Found"], rows, right=(1,))
-    for kind in KINDS:
+    for kind in CHECKS:
         findings = report.of(kind)
         if not findings:
             continue
-        output.say(f"\n{WORDS[kind][0]} ({len(findings):,})")
+        output.say(f"\n{CHECKS[kind].heading} ({len(findings):,})")
         for finding in findings[:MAX_SHOWN]:
             output.say(f"  {finding.message}")
         if len(findings) > MAX_SHOWN:

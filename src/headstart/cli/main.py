@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import typer
 
@@ -15,55 +16,68 @@ from headstart.cli import clock, messages, signals, streams
 from headstart.cli.values import Command, Group
 from headstart.core.tables import resolve
 
-# Command -> where it is, and the first words of its help. It is imported when it is called, so that `--help` is quick.
+
+@dataclass(frozen=True, kw_only=True)
+class CommandSpec:
+    """What `--help` tells of a command, which is imported when it is called.
+
+    Attributes:
+        function: Its function, or the `typer.Typer` of a group, as ``module:name``.
+        help: The first words of its own help.
+    """
+
+    function: str
+    help: str
+
+
 COMMANDS = {
-    "train": (
-        "headstart.cli.train:train",
-        "Train a classifier, measure it on images it has not seen, and write a run folder with model.onnx.",
+    "train": CommandSpec(
+        function="headstart.cli.train:train",
+        help="Train a classifier, measure it on images it has not seen, and write a run folder with model.onnx.",
     ),
-    "check": (
-        "headstart.cli.check:check",
-        "Look for duplicates, leaks, wrong labels, outliers, poor images and shortcuts; nothing is changed.",
+    "check": CommandSpec(
+        function="headstart.cli.check:check",
+        help="Look for duplicates, leaks, wrong labels, outliers, poor images and shortcuts; nothing is changed.",
     ),
-    "compare": (
-        "headstart.cli.compare:compare",
-        "Train several ways on the same splits, and say which to use: or that the images cannot tell them apart.",
+    "compare": CommandSpec(
+        function="headstart.cli.compare:compare",
+        help="Train several ways on the same splits, and say which to use: or that the images cannot tell them apart.",
     ),
-    "recipes": (
-        "headstart.cli.recipes:recipes",
-        "List the recipes that follow published tutorials, or print the settings of one.",
+    "recipes": CommandSpec(
+        function="headstart.cli.recipes:recipes",
+        help="List the recipes that follow published tutorials, or print the settings of one.",
     ),
-    "predict": (
-        "headstart.cli.predict:predict",
-        "Say which class each image belongs to, how probable that is, and whether it is like the training images.",
+    "predict": CommandSpec(
+        function="headstart.cli.predict:predict",
+        help="Say which class each image belongs to, how probable that is, and whether it is like the training images.",
     ),
-    "explain": (
-        "headstart.cli.explain:explain",
-        "Show where on each image the model finds what speaks for a class: a picture each, and a page with all.",
+    "explain": CommandSpec(
+        function="headstart.cli.explain:explain",
+        help="Show where on each image the model finds what speaks for a class: a picture each, and a page with all.",
     ),
-    "evaluate": (
-        "headstart.cli.evaluate:evaluate",
-        "Run a model file on labelled images and report its accuracy with intervals.",
+    "evaluate": CommandSpec(
+        function="headstart.cli.evaluate:evaluate",
+        help="Run a model file on labelled images and report its accuracy with intervals.",
     ),
-    "verify": (
-        "headstart.cli.verify:verify",
-        "Run the golden images that travel in a model file, and compare with what its training machine computed.",
+    "verify": CommandSpec(
+        function="headstart.cli.verify:verify",
+        help="Run the golden images that travel in a model file, and compare with what its training machine computed.",
     ),
-    "report": (
-        "headstart.cli.report:report",
-        "Draw the report of a run again, with the pictures that are still to be found.",
+    "report": CommandSpec(
+        function="headstart.cli.report:report",
+        help="Draw the report of a run again, with the pictures that are still to be found.",
     ),
-    "demo": (
-        "headstart.cli.demo:demo",
-        "Write a real image set, and train, evaluate and predict on it with the commands you would type.",
+    "demo": CommandSpec(
+        function="headstart.cli.demo:demo",
+        help="Write a real image set, and train, evaluate and predict on it with the commands you would type.",
     ),
-    "backbones": (
-        "headstart.cli.backbones:backbones",
-        "List the pretrained networks, or show the layers of one.",
+    "backbones": CommandSpec(
+        function="headstart.cli.backbones:backbones",
+        help="List the pretrained networks, or show the layers of one.",
     ),
-    "cache": (
-        "headstart.cli.cache:app",
-        "Where embeddings are kept, how much they take, and how to clear them.",
+    "cache": CommandSpec(
+        function="headstart.cli.cache:app",
+        help="Where embeddings are kept, how much they take, and how to clear them.",
     ),
 }
 # Objects that are made before Python looks for garbage; its own 700 has it look 150 times while packages are imported.
@@ -94,12 +108,12 @@ def program(called: str | None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for name, (where, words) in COMMANDS.items():
-        command = resolve(where) if name == called else _not_called
+    for name, spec in COMMANDS.items():
+        command = resolve(spec.function) if name == called else _not_called
         if isinstance(command, typer.Typer):
             app.add_typer(command)
         else:
-            app.command(name, cls=Command, help=None if name == called else words)(command)
+            app.command(name, cls=Command, help=None if name == called else spec.help)(command)
     return app
 
 

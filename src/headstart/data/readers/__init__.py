@@ -16,21 +16,42 @@ from headstart.core.text import quoted
 if TYPE_CHECKING:
     from headstart.data.table import ImageTable
 
-# file suffix, or "/" for a folder -> module:function(path, columns)
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderSpec:
+    """What the others know of a reader.
+
+    Attributes:
+        read: What reads a source, as ``module:function(path, columns) -> ImageTable``.
+        ends: How the names of its files end, in lower case; empty for that of folders.
+        expected: What a source of this kind should have held, where it holds no image.
+    """
+
+    read: str
+    ends: tuple[str, ...] = ()
+    expected: str
+
+
+_FOLDERS = "Expected a folder for each class with its images inside: cats/1.jpg, dogs/2.jpg."
+_LINES = "Expected a line for each image with its path and its label, below a first line path,label."
 READERS = {
-    "/": "headstart.data.readers.folder:read",
-    ".csv": "headstart.data.readers.manifest:read",
-    ".tsv": "headstart.data.readers.manifest:read",
-    ".jsonl": "headstart.data.readers.manifest:read",
-    ".json": "headstart.data.readers.manifest:read",
-    ".txt": "headstart.data.readers.manifest:read",
-    ".parquet": "headstart.data.readers.parquet:read",
-    ".zip": "headstart.data.readers.zipped:read",
-    ".tar": "headstart.data.readers.tarred:read",
-    ".tar.gz": "headstart.data.readers.tarred:read",
-    ".tgz": "headstart.data.readers.tarred:read",
-    ".tar.bz2": "headstart.data.readers.tarred:read",
-    ".tar.xz": "headstart.data.readers.tarred:read",
+    "folder": ReaderSpec(read="headstart.data.readers.folder:read", expected=_FOLDERS),
+    "list": ReaderSpec(
+        read="headstart.data.readers.manifest:read", ends=(".csv", ".tsv", ".jsonl", ".json", ".txt"), expected=_LINES
+    ),
+    "parquet": ReaderSpec(read="headstart.data.readers.parquet:read", ends=(".parquet",), expected=_LINES),
+    "zip": ReaderSpec(read="headstart.data.readers.zipped:read", ends=(".zip",), expected=_FOLDERS),
+    "tar": ReaderSpec(
+        read="headstart.data.readers.tarred:read",
+        ends=(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"),
+        expected=_FOLDERS,
+    ),
+}
+# What a folder or an archive may hold that is neither class folders nor a list: whoever knows it gives its table, the
+# others None, as ``module:function(tree, storage, source, columns) -> ImageTable | None``.
+CONTENTS = {
+    "idx": "headstart.data.readers.idx:find",
+    "parquet": "headstart.data.readers.parquet:find",
 }
 
 # What people also have, and what to do with it.
@@ -166,23 +187,23 @@ def read(source: Source, columns: Columns | None = None) -> ImageTable:
         raise SourceError(f"{quoted(str(path))} cannot be opened: {reason}.") from error
     if not exists:
         raise SourceError(f"There is no file or folder {quoted(str(path))}.", _neighbour(path))
-    name = path.name.lower()
-    # The longest that fits: .tar.gz before .gz.
-    kind = "/" if folder else max((end for end in READERS if end != "/" and name.endswith(end)), key=len, default="")
-    if not kind or not (folder or regular):
+    reader = _reader(path.name.lower(), folder=folder)
+    if reader is None or not (folder or regular):
         raise SourceError(
             f"{quoted(str(path))} is not a source of labelled images.",
-            next((hint for ends, hint in _OTHERS.items() if name.endswith(ends)), _EXPECTED),
+            next((hint for ends, hint in _OTHERS.items() if path.name.lower().endswith(ends)), _EXPECTED),
         )
-    table: ImageTable = resolve(READERS[kind])(path, columns or Columns())
+    table: ImageTable = resolve(reader.read)(path, columns or Columns())
     if not table.rows:
-        raise SourceError(
-            f"No labelled image found in {quoted(str(path))}{table.unused()}.",
-            "Expected a folder for each class with its images inside: cats/1.jpg, dogs/2.jpg."
-            if kind in {"/", ".zip", ".tgz"} or kind.startswith(".tar")
-            else "Expected a line for each image with its path and its label, below a first line path,label.",
-        )
+        raise SourceError(f"No labelled image found in {quoted(str(path))}{table.unused()}.", reader.expected)
     return replace(table, columns=(columns or Columns()).named())
+
+
+def _reader(name: str, *, folder: bool) -> ReaderSpec | None:
+    """The reader of a folder, or of a file of this name; None where there is none."""
+    if folder:
+        return READERS["folder"]
+    return next((spec for spec in READERS.values() if spec.ends and name.endswith(spec.ends)), None)
 
 
 def _of_frame(source: Any, columns: Columns) -> ImageTable:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.text import counted, listed, quoted
+from headstart.data.readers import Columns
 from headstart.data.readers.layout import Tree
 from headstart.data.storage import Lasting, Storage
 from headstart.data.table import ImageTable, Row, Skipped, Split
@@ -88,6 +89,22 @@ class IdxStorage(Lasting):
                 raise SourceError(f"{quoted(name)}: {error.message}.") from error
             self._arrays[name] = _unpacked(content, name)
         return self._arrays[name]
+
+
+def find(tree: Tree, storage: Storage, source: str, columns: Columns) -> ImageTable | None:
+    """The images of the IDX files of a tree; None where there are none.
+
+    Args:
+        tree: All files.
+        storage: Where their content comes from.
+        source: What the user pointed at.
+        columns: What he said of it; there is no choice in IDX files.
+
+    Raises:
+        SourceError: As for `read`.
+    """
+    found = pairs(tree.files)
+    return read(found, tree, storage, source) if found else None
 
 
 def pairs(files: Sequence[str]) -> list[Pair]:

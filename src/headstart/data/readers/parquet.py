@@ -54,6 +54,23 @@ def read(path: Path, columns: Columns) -> ImageTable:
     return of_images([path.name], Tree(files=[path.name]), folder, str(path), columns)
 
 
+def find(tree: Tree, storage: Storage, source: str, columns: Columns) -> ImageTable | None:
+    """The images inside the Parquet files of a tree; None where there are none.
+
+    Args:
+        tree: All files.
+        storage: Where their content comes from.
+        source: What the user pointed at.
+        columns: What he said of it; its path is the column of the images.
+
+    Raises:
+        SourceError: As for `of_images` and `holding_images`.
+        ExtraError: As for `holding_images`.
+    """
+    names = holding_images(tree.files, storage)
+    return of_images(names, tree, storage, source, columns) if names else None
+
+
 def holding_images(files: Sequence[str], storage: Storage) -> list[str]:
     """Those of the files that are Parquet with images inside, sorted.
 

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from headstart.core.errors import ImageError, SourceError
+from headstart.core.tables import resolve
 from headstart.core.text import counted, listed, quoted
-from headstart.data.readers import Columns, idx, own, parquet, patterns
+from headstart.data.readers import CONTENTS, Columns, own, patterns
 from headstart.data.readers.layout import MANIFESTS, SPLIT_NAMES, Tree, below, interpret, look_through
 from headstart.data.readers.levels import IMAGE_FOLDERS
 from headstart.data.readers.manifest import parse
@@ -70,10 +71,10 @@ def read(tree: Tree, storage: Storage, source: str, columns: Columns) -> ImageTa
             f"{quoted(source)} holds {counted(len(tree.files), 'archive')}, not images: {listed(tree.files, 3)}.",
             "Unpack what is inside, or point at it.",
         )
-    if pairs := idx.pairs(tree.files):
-        return idx.read(pairs, tree, storage, source)
-    if shards := parquet.holding_images(tree.files, storage):
-        return parquet.of_images(shards, tree, storage, source, columns)
+    for where in CONTENTS.values():
+        found: ImageTable | None = resolve(where)(tree, storage, source, columns)
+        if found is not None:
+            return found
     listed_rows = None if columns.by_folders else _by_list(tree, storage, source, columns)
     if listed_rows is not None:
         return _of_list(listed_rows, tree, storage, source)

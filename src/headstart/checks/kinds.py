@@ -1,0 +1,87 @@
+"""The kinds of findings. A new one is a file with a function ``find`` and a row here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSpec:
+    """What the others know of a kind of finding.
+
+    Attributes:
+        find: What finds it, as ``module:function(Subject) -> list[Finding]``; several kinds may share one.
+        heading: Its heading in the report.
+        one: What one finding is called.
+        many: What several are called.
+    """
+
+    find: str
+    heading: str
+    one: str
+    many: str
+
+
+# What spoils a result most comes first.
+CHECKS = {
+    "spelling": CheckSpec(
+        find="headstart.checks.spelling:find",
+        heading="Classes that differ only in spelling",
+        one="class in several spellings",
+        many="classes in several spellings",
+    ),
+    "unreadable": CheckSpec(
+        find="headstart.checks.unreadable:find",
+        heading="Files that cannot be used",
+        one="unusable file",
+        many="unusable files",
+    ),
+    "leak": CheckSpec(
+        find="headstart.checks.copies:find",
+        heading="Leaks: the same image on both sides of a split",
+        one="leak between splits",
+        many="leaks between splits",
+    ),
+    "duplicate": CheckSpec(
+        find="headstart.checks.copies:find",
+        heading="Exact duplicates",
+        one="exact duplicate",
+        many="exact duplicates",
+    ),
+    "label": CheckSpec(
+        find="headstart.checks.labels:find",
+        heading="Likely wrong labels",
+        one="likely wrong label",
+        many="likely wrong labels",
+    ),
+    "shortcut": CheckSpec(
+        find="headstart.checks.shortcuts:find",
+        heading="Shortcuts: classes that metadata give away",
+        one="shortcut",
+        many="shortcuts",
+    ),
+    "class": CheckSpec(
+        find="headstart.checks.classes:find",
+        heading="Classes",
+        one="problem with the classes",
+        many="problems with the classes",
+    ),
+    "outlier": CheckSpec(
+        find="headstart.checks.outliers:find",
+        heading="Outliers: images unlike all others",
+        one="outlier",
+        many="outliers",
+    ),
+    "near-duplicate": CheckSpec(
+        find="headstart.checks.copies:find",
+        heading="Near duplicates",
+        one="near duplicate",
+        many="near duplicates",
+    ),
+    "quality": CheckSpec(
+        find="headstart.checks.quality:find",
+        heading="Quality of the images",
+        one="image of doubtful quality",
+        many="images of doubtful quality",
+    ),
+}
