@@ -147,6 +147,27 @@ def test_captions_beside_class_folders_are_no_list(tmp_path: Path) -> None:
     assert [skip.path for skip in table.skipped] == ["info.csv"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("annotations.xml", b"<annotations/>", "is XML, as CVAT and Pascal VOC write it"),
+        ("instances.json", b'{"images": [], "annotations": [], "categories": []}', "is a COCO file"),
+        ("labels.json", b'{"images/1.jpg": "ant", "images/2.jpg": "bee"}', "is a list of its images"),
+    ],
+)
+def test_annotations_beside_images_without_class_folders(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    error = refused(tmp_path, {name: content, **images("images/1.jpg", "images/2.jpg")})
+    assert words in error.message
+    if name == "labels.json":
+        (line,) = typed(error)
+        assert {row.label for row in headstart.read(line[-1]).rows} == {"ant", "bee"}
+
+
+def test_json_that_lists_no_image_is_passed_over(tmp_path: Path) -> None:
+    table = read(tmp_path, {"info.json": b'{"version": "1"}', **images("images/1.jpg", "images/2.jpg")})
+    assert table.classes == ("images",)
+
+
 def test_a_list_that_says_what_the_folders_say(tmp_path: Path) -> None:
     files = images("cat/1.jpg", "dog/1.jpg")
     same = b"path,label\ncat/1.jpg,cat\ndog/1.jpg,dog\n"

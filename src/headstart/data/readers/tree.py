@@ -84,6 +84,7 @@ def read(tree: Tree, storage: Storage, source: str, columns: Columns) -> ImageTa
     classes = {row.label or "" for row in rows}
     if columns.label_pattern is None and (not classes or (len(classes) == 1 and classes <= IMAGE_FOLDERS)):
         _propose_pattern(tree, source)
+        _look_beside(tree, storage, source, columns)
     return ImageTable(source, storage, tuple(rows), tuple(skipped), tree.ignored, tuple(notes))
 
 
@@ -208,6 +209,25 @@ def _of_list(said: _Listed, tree: Tree, storage: Storage, source: str) -> ImageT
     notes = (*tree.notes, f"The images are those of the list {listed(said.names)}.", *said.notes)
     skipped = (*tree.skipped, *said.skipped, *unlisted)
     return ImageTable(source, storage, said.rows, skipped, tree.ignored, notes)
+
+
+def _look_beside(tree: Tree, storage: Storage, source: str, columns: Columns) -> None:
+    """Raise the error that names the annotations beside images without class folders, where there are some.
+
+    JSON files are not looked for as lists, since most of them are something else; here nothing else tells the classes.
+    """
+    for name in (file for file in tree.files if "/" not in file):
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix == ".xml":
+            raise SourceError(
+                f"{quoted(source)} holds no class folders, and {quoted(name)} is XML, as CVAT and Pascal VOC write it.",
+                "Export one class for each image, as CSV with path,label.",
+            )
+        if suffix == ".json" and _listed((name,), tree, storage, columns).fits:
+            raise SourceError(
+                f"{quoted(source)} holds no class folders, and {quoted(name)} is a list of its images.",
+                _typed(source, [name]),
+            )
 
 
 def _propose_pattern(tree: Tree, source: str) -> None:
