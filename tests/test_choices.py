@@ -19,7 +19,7 @@ from headstart.core.errors import ModelError, OptionError
 from headstart.core.progress import Silent
 from headstart.data.demo import write_digits
 from headstart.data.traits import Traits
-from headstart.evaluation.comparison import mcnemar
+from headstart.evaluation.paired_tests import mcnemar
 from headstart.heads import linear
 from headstart.modelfile import guard
 from headstart.modelfile.session import Session

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from headstart.evaluation import comparison
+from headstart.evaluation import comparison, paired_intervals, paired_tests, power
 from headstart.evaluation.comparison import Pair, compare
 from headstart.evaluation.verdict import Candidate, judge
 
@@ -39,7 +39,7 @@ def losses_of(right: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 @given(st.integers(0, 200), st.integers(0, 200))
 def test_mcnemar_is_the_binomial_test_of_scipy(first: int, second: int) -> None:
     expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
-    assert comparison.mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
+    assert paired_tests.mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
 
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=10))
@@ -47,13 +47,13 @@ def test_swaps_are_counted_as_brute_force_counts_them(gains: list[int]) -> None:
     signs = itertools.product([1, -1], repeat=len(gains))
     sums = [abs(sum(sign * gain for sign, gain in zip(one, gains, strict=True))) for one in signs]
     expected = np.mean([total >= abs(sum(gains)) for total in sums])
-    assert comparison.swap_test(np.array(gains)) == pytest.approx(expected)
+    assert paired_tests.swap_test(np.array(gains)) == pytest.approx(expected)
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_swaps_of_single_images_are_mcnemars_test(first: int, second: int) -> None:
     gains = np.array([1] * first + [-1] * second + [0, 0])
-    assert comparison.swap_test(gains) == pytest.approx(comparison.mcnemar(first, second))
+    assert paired_tests.swap_test(gains) == pytest.approx(paired_tests.mcnemar(first, second))
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -64,7 +64,7 @@ def test_holm_is_its_definition(p_values: list[float]) -> None:
     for rank, place in enumerate(order):
         steps = [min(1.0, (len(p_values) - k) * p_values[order[k]]) for k in range(rank + 1)]
         expected[place] = max(steps)
-    assert comparison.holm(p_values) == pytest.approx(expected)
+    assert paired_tests.holm(p_values) == pytest.approx(expected)
 
 
 def test_holm_keeps_the_level_over_all_pairs() -> None:
@@ -74,8 +74,8 @@ def test_holm_keeps_the_level_over_all_pairs() -> None:
     for _ in range(SETS):
         right = rng.random((4, 300)) < 0.8
         pairs = itertools.combinations(right, 2)
-        p_values = [comparison.mcnemar(int((a & ~b).sum()), int((b & ~a).sum())) for a, b in pairs]
-        found += min(comparison.holm(p_values)) < 0.05
+        p_values = [paired_tests.mcnemar(int((a & ~b).sum()), int((b & ~a).sum())) for a, b in pairs]
+        found += min(paired_tests.holm(p_values)) < 0.05
     assert found / SETS <= 0.05 + NOISE
 
 
@@ -83,7 +83,7 @@ def test_holm_keeps_the_level_over_all_pairs() -> None:
 def test_mcnemar_keeps_its_level(n: int, share: float) -> None:
     rng = np.random.default_rng(1)
     counts = rng.multinomial(n, [share, share, 1 - 2 * share], size=SETS)
-    found = np.mean([comparison.mcnemar(int(first), int(second)) < 0.05 for first, second, _ in counts])
+    found = np.mean([paired_tests.mcnemar(int(first), int(second)) < 0.05 for first, second, _ in counts])
     assert found <= 0.05 + NOISE
 
 
@@ -94,8 +94,8 @@ def test_swaps_keep_their_level_where_images_of_a_group_are_alike() -> None:
     for _ in range(SETS):
         gains = rng.choice([-1, 0, 1], size=40, p=[0.2, 0.6, 0.2]).repeat(6)
         groups = np.arange(40).repeat(6)
-        found += comparison.swap_test(np.bincount(groups, gains).astype(np.int64)) < 0.05
-        naive += comparison.mcnemar(int((gains > 0).sum()), int((gains < 0).sum())) < 0.05
+        found += paired_tests.swap_test(np.bincount(groups, gains).astype(np.int64)) < 0.05
+        naive += paired_tests.mcnemar(int((gains > 0).sum()), int((gains < 0).sum())) < 0.05
     assert found / SETS <= 0.05 + NOISE
     assert naive / SETS > 0.25
 
@@ -111,7 +111,7 @@ def test_bootstrap_keeps_its_level_and_covers(n: int, clusters: int) -> None:
         values = rng.exponential(0.4, n) - rng.exponential(0.4, n)
         if clusters < n:
             values += rng.normal(0, 0.3, clusters)[numbers]
-        p_value, (low, high) = comparison.bootstrap(values, numbers, seed=number)
+        p_value, (low, high) = paired_intervals.bootstrap(values, numbers, seed=number)
         found += p_value < 0.05
         covered += low <= 0 <= high
     assert found / SETS == pytest.approx(0.05, abs=NOISE)
@@ -121,7 +121,7 @@ def test_bootstrap_keeps_its_level_and_covers(n: int, clusters: int) -> None:
 def test_bootstrap_says_the_same_as_its_interval() -> None:
     rng = np.random.default_rng(4)
     for shift in np.linspace(-0.4, 0.4, 41):
-        p_value, (low, high) = comparison.bootstrap(rng.normal(shift, 1, 100), np.arange(100))
+        p_value, (low, high) = paired_intervals.bootstrap(rng.normal(shift, 1, 100), np.arange(100))
         if abs(p_value - 0.05) > 0.005:
             assert (p_value < 0.05) == (not low <= 0 <= high)
 
@@ -190,7 +190,7 @@ def test_fold_test_is_that_of_nadeau_and_bengio() -> None:
     means = np.array([values[folds == fold].mean() for fold in range(5)])
     plain = stats.ttest_1samp(means, 0)
     raised = plain.statistic / math.sqrt(1 + 5 / 4)
-    p_value, (low, high) = comparison.fold_test(values, folds)
+    p_value, (low, high) = paired_tests.fold_test(values, folds)
     assert p_value == pytest.approx(2 * stats.t.sf(abs(raised), 4))
     assert (low + high) / 2 == pytest.approx(values.mean())
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 4) * abs(values.mean() / raised))
@@ -215,7 +215,7 @@ def test_folds_that_all_agree_are_left_to_the_exact_test() -> None:
 def test_score_interval_covers(n: int, first: float, second: float) -> None:
     rng = np.random.default_rng(8)
     counts = rng.multinomial(n, [first, second, 1 - first - second], size=2 * SETS)
-    intervals = [comparison.score_interval(int(one), int(other), n) for one, other, _ in counts]
+    intervals = [paired_intervals.score_interval(int(one), int(other), n) for one, other, _ in counts]
     assert 0.93 <= np.mean([low <= first - second <= high for low, high in intervals]) <= 0.97
 
 
@@ -227,9 +227,9 @@ def test_score_interval_covers_where_images_come_in_groups() -> None:
         kinds = rng.choice(3, size=80, p=[0.12, 0.06, 0.82]).repeat(4)
         own = rng.random(320) < 0.3  # do as they please
         kinds[own] = rng.choice(3, size=own.sum(), p=[0.12, 0.06, 0.82])
-        effect = comparison.design_effect((kinds == 0).astype(int) - (kinds == 1), groups)
+        effect = paired_intervals.design_effect((kinds == 0).astype(int) - (kinds == 1), groups)
         counts = ((kinds == 0).sum() / effect, (kinds == 1).sum() / effect)
-        low, high = comparison.score_interval(*counts, 320 / effect)
+        low, high = paired_intervals.score_interval(*counts, 320 / effect)
         covered += low <= 0.06 <= high
     assert 0.93 <= covered / SETS <= 0.97
 
@@ -239,7 +239,7 @@ def test_score_interval_is_where_the_score_test_changes_its_mind(n: int, data: A
     """At its edges the difference is 1.96 standard errors away, with the likeliest shares found by a search."""
     first = data.draw(st.integers(0, n))
     second = data.draw(st.integers(0, n - first))
-    low, high = comparison.score_interval(first, second, n)
+    low, high = paired_intervals.score_interval(first, second, n)
     assert -1 <= low <= (first - second) / n <= high <= 1
     for edge in (low, high):
         if abs(edge) < 0.999:
@@ -260,8 +260,8 @@ def score(first: int, second: int, n: int, guess: float) -> float:
 
 
 def test_intervals_turn_with_the_pair() -> None:
-    low, high = comparison.score_interval(7, 3, 100)
-    assert comparison.score_interval(3, 7, 100) == pytest.approx((-high, -low))
+    low, high = paired_intervals.score_interval(7, 3, 100)
+    assert paired_intervals.score_interval(3, 7, 100) == pytest.approx((-high, -low))
 
 
 # How many more images
@@ -269,12 +269,12 @@ def test_intervals_turn_with_the_pair() -> None:
 
 @pytest.mark.parametrize(("first", "second"), [(3 / 153, 0.0), (0.05, 0.02), (0.3, 0.02), (0.035, 0.025)])
 def test_with_the_images_needed_the_difference_is_found_four_times_of_five(first: float, second: float) -> None:
-    needed = comparison.images_needed(first, second)
+    needed = power.images_needed(first, second)
     assert needed is not None
     rng = np.random.default_rng(10)
     counts = rng.multinomial(needed, [first, second, 1 - first - second], size=4000)
-    found = np.mean([comparison.mcnemar(int(one), int(other)) < 0.05 for one, other, _ in counts])
-    assert found == pytest.approx(comparison.power(needed, first, second), abs=0.02)
+    found = np.mean([paired_tests.mcnemar(int(one), int(other)) < 0.05 for one, other, _ in counts])
+    assert found == pytest.approx(power.power(needed, first, second), abs=0.02)
     assert 0.79 <= found <= 0.84
 
 
@@ -286,13 +286,13 @@ def test_power_is_that_of_all_outcomes() -> None:
         for one in range(n + 1) for other in range(n + 1 - one)
         if one + other and stats.binomtest(one, one + other).pvalue < 0.05
     )  # fmt: skip
-    assert comparison.power(n, first, second) == pytest.approx(total)
+    assert power.power(n, first, second) == pytest.approx(total)
 
 
 def test_no_number_of_images_where_nothing_differs() -> None:
-    assert comparison.images_needed(0, 0) is None
-    assert comparison.images_needed(0.04, 0.04) is None
-    assert comparison.images_needed(0.0300001, 0.03) is None  # beyond a million
+    assert power.images_needed(0, 0) is None
+    assert power.images_needed(0.04, 0.04) is None
+    assert power.images_needed(0.0300001, 0.03) is None  # beyond a million
     same = np.array([[True, True, False]] * 2)
     (pair,) = compare(same, np.zeros((2, 3)))
     assert (pair.difference, pair.p_value, pair.more_images) == (0, 1, None)
@@ -306,7 +306,7 @@ def test_more_images_are_asked_for_only_where_the_difference_is_not_shown() -> N
     few = np.ones((2, 100), bool)
     few[1, :3] = False
     (pair,) = compare(few, np.zeros(few.shape))
-    needed = comparison.images_needed(0.03, 0)
+    needed = power.images_needed(0.03, 0)
     assert needed is not None
     assert (pair.resolved, pair.more_images) == (False, needed - 100)
     (grouped,) = compare(few, np.zeros(few.shape), groups=[i // 3 for i in range(100)])
@@ -425,15 +425,15 @@ def test_verdict_seldom_calls_one_better_where_all_are_alike() -> None:
 def test_sign_flips_of_equal_differences_are_coin_throws(signs: list[int], expected: float) -> None:
     """Beside any number of images on which there is no difference."""
     differences = np.array([*signs, *[0] * 3], float)
-    assert comparison.sign_flip_test(differences, np.arange(len(differences))) == pytest.approx(expected)
+    assert paired_tests.sign_flip_test(differences, np.arange(len(differences))) == pytest.approx(expected)
 
 
 def test_sign_flips_keep_their_level_and_clusters_flip_together() -> None:
     """Of 200 sets without a difference about 5 % are called different; copies of an image are no evidence."""
     rng = np.random.default_rng(0)
     draws = rng.normal(size=(200, 12)) * rng.exponential(size=(200, 12))
-    called = np.mean([comparison.sign_flip_test(one, np.arange(12)) < 0.05 for one in draws])
+    called = np.mean([paired_tests.sign_flip_test(one, np.arange(12)) < 0.05 for one in draws])
     assert 0.02 < called < 0.09
-    alone = comparison.sign_flip_test(draws[0], np.arange(12))
-    copied = comparison.sign_flip_test(np.repeat(draws[0], 4), np.repeat(np.arange(12), 4))
+    alone = paired_tests.sign_flip_test(draws[0], np.arange(12))
+    copied = paired_tests.sign_flip_test(np.repeat(draws[0], 4), np.repeat(np.arange(12), 4))
     assert copied == pytest.approx(alone)

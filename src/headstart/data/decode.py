@@ -10,13 +10,13 @@ import re
 import threading
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from headstart.core.errors import ImageError
-from headstart.data import heif, jpeg2000, jxl, netpbm, png, sixteen, tga, tiff, tiffpixels
+from headstart.data import heif, jpeg2000, jxl, netpbm, png, rgb, sixteen, tga, tiff, tiffpixels
 from headstart.data.jpeg import open_large, streams
 from headstart.data.sixteen import Levels
 from headstart.data.sniff import AVIF_BRANDS, HEIC_BRANDS, HEIF_BRANDS, ends_early, reason, sniff
@@ -38,20 +38,6 @@ STORED_TIMES = 4
 # Cameras and encoders write about ten. Empty scans cost 100 bytes each and a pass over the image: 345 kB took 62 s.
 _MAX_JPEG_SCANS = 100
 _OF_LEVELS = {"PNG", "TIFF", "PPM"}  # kinds whose 16 bits may hold fewer
-_ORIENTATION = 0x0112  # EXIF
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_ON_ITS_SIDE = set(list(_TURNS.values())[3:])  # 5 to 8 exchange width and height
-_MAKER_AND_MODEL = (0x010F, 0x0110)  # EXIF
-_MAX_CAMERA = 64
-_WHITE_IS_ZERO = 0  # TIFF's tag 262; Pillow heeds it up to 8 bits only
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +104,7 @@ def decode(
             if kind in _OF_LEVELS:
                 sixteen.scale_colours(image, levels, lambda: _open(content, max_megapixels))
             if image.format == "PNG":
-                _scale_hidden(image, data[24], levels)
+                rgb.scale_hidden(image, data[24], levels)
             # An MPO file holds one picture with a preview or a second lens, nothing that moves.
             animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
             if kind == "AVIF" and (shown := heif.crop(data, stored)) is not None:  # which its decoder leaves to us
@@ -126,7 +112,7 @@ def decode(
                 stored = image.size
             if kind == "JPEG2000":
                 image = jpeg2000.in_order(data, image)
-            pixels, facts = _pixels(image, levels)
+            pixels, facts = rgb.upright(image, levels)
             width, height = reversed(stored) if facts.on_its_side else stored
             peak = levels.peak if kind in _OF_LEVELS else 0
             return Decoded(pixels, animated, width, height, kind, facts.camera, peak)
@@ -149,7 +135,7 @@ def from_pil(image: Image.Image, *, max_megapixels: int = 64, white_level: int =
             _check_size(image.size, max_megapixels)
             if white_level != FULL_RANGE and image.format in _OF_LEVELS and sixteen.has_deep_colours(image):
                 raise ImageError("a PIL image keeps 8 of 16 bits of a colour, which a white level needs: give the file")
-            return _pixels(image, Levels(FULL_RANGE if image.format == "JPEG2000" else white_level))[0]
+            return rgb.upright(image, Levels(FULL_RANGE if image.format == "JPEG2000" else white_level))[0]
     except ImageError:
         raise
     except Exception as error:
@@ -213,8 +199,8 @@ def _decode_heif(data: bytes, max_megapixels: int) -> Decoded:
         raise ImageError(f"damaged HEIF: its main picture of {size[0]} x {size[1]} pixels cannot be read")
     image: Image.Image = file.to_pillow()
     # The container's own rotation was applied by the library; EXIF orientation is no more than a copy.
-    pixels = np.asarray(_to_rgb(image, Levels()))
-    return Decoded(pixels, len(file) > 1, pixels.shape[1], pixels.shape[0], "HEIF", _facts(image).camera)
+    pixels = np.asarray(rgb.to_rgb(image, Levels()))
+    return Decoded(pixels, len(file) > 1, pixels.shape[1], pixels.shape[0], "HEIF", rgb.facts(image).camera)
 
 
 def _decode_tiff(data: bytes, max_megapixels: int, levels: Levels) -> Decoded | None:
@@ -248,7 +234,7 @@ def _decode_other(data: bytes, max_megapixels: int, levels: Levels) -> Decoded |
 
 
 def _decoded(image: Image.Image, kind: str, levels: Levels, *, animated: bool = False) -> Decoded:
-    pixels, facts = _pixels(image, levels)
+    pixels, facts = rgb.upright(image, levels)
     return Decoded(pixels, animated, pixels.shape[1], pixels.shape[0], kind, facts.camera, levels.peak)
 
 
@@ -310,99 +296,3 @@ def _scans(data: bytes) -> int:
         scans += marker[1] == b"\xda"
         position += int.from_bytes(data[position : position + 2], "big")
     return scans
-
-
-class _Facts(NamedTuple):
-    """What EXIF says."""
-
-    turn: Image.Transpose | None = None
-    camera: str = ""
-
-    @property
-    def on_its_side(self) -> bool:
-        return self.turn in _ON_ITS_SIDE
-
-
-def _facts(image: Image.Image) -> _Facts:
-    try:
-        exif = image.getexif()
-        orientation = exif.get(_ORIENTATION)
-        named = [exif.get(tag) for tag in _MAKER_AND_MODEL]
-        camera = " ".join(one.strip("\0 ") for one in named if isinstance(one, str))[:_MAX_CAMERA]
-        return _Facts(_TURNS.get(orientation) if isinstance(orientation, int) else None, camera.strip())
-    except Exception:  # noqa: BLE001  broken EXIF raises anything, and is never a reason to lose an image
-        return _Facts()
-
-
-def _pixels(image: Image.Image, levels: Levels) -> tuple[NDArray[np.uint8], _Facts]:
-    image.load()
-    facts = _facts(image)
-    rgb = _to_rgb(image, levels)
-    return np.asarray(rgb if facts.turn is None else rgb.transpose(facts.turn)), facts
-
-
-def _to_rgb(image: Image.Image, levels: Levels) -> Image.Image:
-    mode = image.mode
-    if mode == "RGB" and "transparency" not in image.info:
-        return image
-    if mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bit(image, levels)).convert("RGB")
-    if mode == "LAB":
-        return _lab_to_rgb(image)
-    if mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in image.info:
-        rgba = (image.convert("LA") if mode == "La" else image).convert("RGBA")
-        white = Image.new("RGB", rgba.size, (255, 255, 255))
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
-    return image.convert("RGB")
-
-
-def _scale_hidden(image: Image.Image, depth: int, levels: Levels) -> None:
-    """Bring a PNG's transparent colour to the scale of its pixels, which Pillow brings to 8 bits without it."""
-    hidden = image.info.get("transparency")
-    if isinstance(hidden, tuple) and depth == 16:
-        eight = Levels(levels.white).to_eight(np.array(hidden, np.uint16), exact=False)
-        image.info["transparency"] = tuple(eight.tolist())
-    elif isinstance(hidden, int) and image.mode in {"1", "L"} and depth < 8:
-        image.info["transparency"] = hidden * 255 // (2**depth - 1)
-
-
-def _eight_bit(image: Image.Image, levels: Levels) -> NDArray[np.uint8]:
-    """Grey values of more than 8 bits, scaled by the range that their type means (plain `convert` clips them)."""
-    values = np.asarray(image)
-    if image.mode == "F" and not np.isfinite(values).all():
-        raise ImageError("holds values that are not finite")
-    low, high = float(values.min()), float(values.max())
-    if image.mode == "F" and low >= 0 and high <= 1:
-        grey: NDArray[np.uint8] = np.round(values * np.float32(255)).astype(np.uint8)
-    # PGM files of up to 16 bits come as 32-bit integers scaled to 65535.
-    elif (
-        image.mode.startswith("I;16")
-        or image.format == "PPM"
-        or (low >= 0 and 255 < high <= 65535)
-        or (
-            image.mode == "I" and levels.white != FULL_RANGE and low >= 0 and high <= 65535  # which is said of 16 bits
-        )
-    ):
-        grey = levels.to_eight(values if values.dtype.kind == "u" else np.round(values).astype(np.uint16))
-    elif low >= 0 and high <= 255:
-        # A 32-bit file of very dark 16-bit values cannot be told from one of 8-bit values.
-        grey = np.round(values).astype(np.uint8)
-    else:
-        raise ImageError(f"values from {low:g} to {high:g}: expected 0 to 1, 0 to 255 or 0 to 65535")
-    if getattr(image, "tag_v2", {}).get(262) == _WHITE_IS_ZERO:
-        grey = ~grey
-    hidden = image.info.get("transparency")
-    if isinstance(hidden, int):
-        grey[values == hidden] = 255
-    return grey
-
-
-def _lab_to_rgb(image: Image.Image) -> Image.Image:
-    from PIL import ImageCms
-
-    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    if converted is None:
-        raise ImageError("LAB colours cannot be converted")
-    return converted

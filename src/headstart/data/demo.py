@@ -16,8 +16,8 @@ from headstart.core.errors import HeadstartError, ImageError, SourceError
 from headstart.core.files import folder_lock, make_folder, storage_error
 from headstart.core.progress import Progress
 from headstart.core.text import quoted
+from headstart.data.archives import ZipStorage
 from headstart.data.download import download
-from headstart.data.storage import ZipStorage
 
 # Every fifth image is for testing; the set has no writers' names to divide by.
 TEST_EVERY = 5

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from headstart.core.text import counted
-from headstart.evaluation.comparison import MAX_IMAGES, Pair
+from headstart.evaluation.comparison import Pair
+from headstart.evaluation.power import MAX_IMAGES
 
 
 @dataclass(frozen=True)

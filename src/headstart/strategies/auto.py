@@ -22,10 +22,10 @@ from headstart.core.errors import HeadstartError, OptionError, SourceError, Stor
 from headstart.core.options import Runtime
 from headstart.core.text import counted
 from headstart.data.table import ImageTable
-from headstart.evaluation import comparison
-from headstart.evaluation.comparison import LEVEL
+from headstart.evaluation import comparison, paired_tests
 from headstart.evaluation.intervals import wilson
 from headstart.evaluation.metrics import negative_log_likelihood
+from headstart.evaluation.paired_tests import LEVEL
 from headstart.evaluation.verdict import Candidate, judge
 from headstart.features.extract import Features
 from headstart.modelfile import guard
@@ -204,7 +204,7 @@ def _cannot_pay(best: _Rung, ground: _Ground) -> str:
     wrong, n = int((~right).sum()), len(right)
     # The best that can come: it mends all mistakes and makes none. Groups are swapped whole, as in the test itself.
     gains = np.bincount(np.unique(ground.groups, return_inverse=True)[1], ~right).astype(np.int64)
-    p_value = comparison.swap_test(gains)
+    p_value = paired_tests.swap_test(gains)
     if p_value < LEVEL:
         return ""
     low, high = wilson(n - wrong, n)
@@ -268,7 +268,7 @@ def _choose(rungs: list[_Rung], ground: _Ground) -> tuple[int, str]:
         f"{rung.name} {100 * one.mean():.1f} %" for rung, one in zip(rungs, right, strict=True)
     )  # fmt: skip
     if len(rungs) == 2 and not pairs[0].resolved and (right[1].sum() >= right[0].sum()):
-        p_value = comparison.sign_flip_test(losses[0] - losses[1], np.array(ground.groups))
+        p_value = paired_tests.sign_flip_test(losses[0] - losses[1], np.array(ground.groups))
         if p_value < LEVEL and losses[1].mean() < losses[0].mean():
             return 1, (
                 f"Use {rungs[1].name}: on {ground.words} its log loss is {losses[1].mean():.3f}, that of "

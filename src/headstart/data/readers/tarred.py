@@ -6,9 +6,10 @@ import tarfile
 from pathlib import Path
 
 from headstart.core import marks
+from headstart.data.archives import TarStorage
 from headstart.data.readers import Columns, tree
 from headstart.data.readers.layout import MAX_DEPTH, Tree, is_litter
-from headstart.data.storage import MAX_FILE_BYTES, TarStorage
+from headstart.data.storage import MAX_FILE_BYTES
 from headstart.data.table import ImageTable, Skipped
 
 

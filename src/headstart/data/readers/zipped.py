@@ -7,9 +7,10 @@ import zipfile
 from pathlib import Path
 
 from headstart.core import marks
+from headstart.data.archives import MAX_ZIP_RATIO, ZIP_RATIO_FREE_BYTES, ZipStorage
 from headstart.data.readers import Columns, tree
 from headstart.data.readers.layout import MAX_DEPTH, Tree, is_litter
-from headstart.data.storage import MAX_FILE_BYTES, MAX_ZIP_RATIO, ZIP_RATIO_FREE_BYTES, ZipStorage
+from headstart.data.storage import MAX_FILE_BYTES
 from headstart.data.table import ImageTable, Skipped
 
 # Python bounds what a read takes for these alone: with bzip2 or LZMA, kilobytes become gigabytes in one step.

@@ -16,7 +16,7 @@ from headstart.backbones.catalog import Row
 from headstart.core.errors import HeadstartError, ModelError
 from headstart.core.options import Runtime
 from headstart.core.text import counted, printable
-from headstart.evaluation.comparison import LEVEL
+from headstart.evaluation.paired_tests import LEVEL
 from headstart.evaluation.transferability import logme
 from headstart.settings.recipe import Recipe
 from headstart.strategies.choices.evidence import (

@@ -20,8 +20,8 @@ from headstart.core.progress import Advance, Progress
 from headstart.core.text import counted, quoted
 from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
-from headstart.evaluation.comparison import LEVEL, mcnemar, swap_test
 from headstart.evaluation.metrics import negative_log_likelihood
+from headstart.evaluation.paired_tests import LEVEL, mcnemar, swap_test
 from headstart.features.extract import Features
 from headstart.heads import linear
 from headstart.partition.divide import divide

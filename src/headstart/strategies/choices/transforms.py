@@ -16,9 +16,10 @@ from headstart.core.options import Runtime
 from headstart.core.text import listed, nearest, quoted
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
-from headstart.evaluation.comparison import LEVEL, design_effect, holm, mcnemar, score_interval, swap_test
 from headstart.evaluation.intervals import NORMAL_95
 from headstart.evaluation.metrics import negative_log_likelihood
+from headstart.evaluation.paired_intervals import design_effect, score_interval
+from headstart.evaluation.paired_tests import LEVEL, holm, mcnemar, swap_test
 from headstart.features.pool import each
 from headstart.heads import linear
 from headstart.modelfile.session import LazySession
