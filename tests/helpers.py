@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -9,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -57,7 +60,31 @@ class Result:
         return json.loads(self.out)
 
 
-def headstart_cli(*arguments: str | Path, cwd: Path | None = None, timeout: float = 120, **env: str) -> Result:
+def headstart_cli(*arguments: str | Path, cwd: Path | None = None, **env: str) -> Result:
+    """Run `headstart` in this process, with streams of its own: imports and the start of Python are spared.
+
+    What a process is the subject of (signals, streams, encodings, what is imported) takes `headstart_process`.
+    """
+    from headstart.cli import signals
+    from headstart.cli.main import run
+
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors="backslashreplace") for _ in range(2))
+    hint, record = signals.Stopped.hint, signals.Stopped.record
+    with (
+        contextlib.chdir(cwd or Path.cwd()),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.dict(os.environ, env),
+        mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO())),
+    ):
+        code = run([*map(str, arguments)])
+    signals.Stopped.hint, signals.Stopped.record = hint, record  # a training leaves its own
+    for stream in (out, err):
+        stream.flush()
+    return Result(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
+
+
+def headstart_process(*arguments: str | Path, cwd: Path | None = None, timeout: float = 120, **env: str) -> Result:
     """Run `headstart` in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "headstart", *map(str, arguments)],

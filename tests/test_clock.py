@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import headstart_cli, write_images
+from helpers import headstart_process, write_images
 
 BEGIN = "from headstart.cli import clock; clock.begin(); print(clock.seconds())\n"
 
@@ -47,7 +47,7 @@ def test_where_the_system_does_not_tell_it_counts_from_the_import(wrong: str) ->
 def test_train_tells_the_seconds_of_the_process(tmp_path: Path) -> None:
     write_images(tmp_path / "photos", {"disc": 12, "stripes": 12})
     start = time.monotonic()
-    done = headstart_cli("train", "photos", "--json", cwd=tmp_path)
+    done = headstart_process("train", "photos", "--json", cwd=tmp_path)
     most = time.monotonic() - start
     seconds = done.json["seconds"]
     printed = float(re.search(r"([0-9.]+) s in all", done.err)[1])  # type: ignore[index]

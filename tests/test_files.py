@@ -17,7 +17,7 @@ import headstart
 from headstart.core import files
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_write, durable_write_all, folder_lock, leftovers
-from helpers import headstart_cli, write_images
+from helpers import headstart_process, write_images
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 FAULTS = (
@@ -245,7 +245,7 @@ def small(folder: Path) -> Path:
 
 
 def train(source: Path, out: Path, *more: str, **env: str):  # type: ignore[no-untyped-def]
-    return headstart_cli("train", source, "--out", out, "--workers", "1", *more, **ONE_THREAD, **env)
+    return headstart_process("train", source, "--out", out, "--workers", "1", *more, **ONE_THREAD, **env)
 
 
 def check_run(out: Path, source: Path) -> None:

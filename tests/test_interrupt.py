@@ -20,7 +20,7 @@ from headstart.cli import signals
 from headstart.core.errors import ImageError
 from headstart.core.options import Runtime
 from headstart.features.pool import each
-from helpers import ENDS_WITHIN, headstart_cli, write_images
+from helpers import ENDS_WITHIN, headstart_process, write_images
 
 # The program, with a mark on standard error at the moment of interest: in the pool's third image, or in the fit.
 PROGRAM = r"""
@@ -142,7 +142,7 @@ def test_signal(
     assert not out.exists() or list(out.iterdir()) == []
     assert not list(cache.rglob("*.tmp"))
     if stage != "embedding":
-        again = headstart_cli("train", source, "--out", out, "--json")
+        again = headstart_process("train", source, "--out", out, "--json")
         assert again.code == 0
         assert again.json["details"]["from_cache"] == 36
 
@@ -247,7 +247,7 @@ def test_error_while_modules_are_still_imported(tmp_path: Path) -> None:
         (tmp_path / "photos" / label).mkdir(parents=True)
         (tmp_path / "photos" / label / "x.jpg").write_bytes(b"no picture")
     for _ in range(5):
-        done = headstart_cli("train", tmp_path / "photos", "--out", tmp_path / "run")
+        done = headstart_process("train", tmp_path / "photos", "--out", tmp_path / "run")
         assert done.code == 2, done.err
         assert "Fatal" not in done.err
 
@@ -325,7 +325,7 @@ def test_head(model: Path, shapes: Path) -> None:
 def test_output_that_cannot_show_a_name(model: Path, shapes: Path, tmp_path: Path) -> None:
     path = tmp_path / "snow-\N{SNOWMAN}.png"
     path.write_bytes((shapes / "disc" / "000.png").read_bytes())
-    done = headstart_cli("predict", model, path, "--format", "csv", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    done = headstart_process("predict", model, path, "--format", "csv", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.code == 0, done.err
     assert "snow-\\u2603.png" in done.out
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import headstart
-from helpers import draw, headstart_cli, write_images
+from helpers import draw, headstart_cli, headstart_process, write_images
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,7 +52,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_commands(page: str, desk: Path) -> None:
     for command in commands(page):
-        done = headstart_cli(*shlex.split(command)[1:], cwd=desk, timeout=300, HEADSTART_CACHE=str(desk / "cache"))
+        done = headstart_process(*shlex.split(command)[1:], cwd=desk, timeout=300, HEADSTART_CACHE=str(desk / "cache"))
         assert done.code == 0, f"{command}\n{done.err}"
         assert done.out, command
 
@@ -68,7 +68,7 @@ def used_desk(desk: Path, tmp_path: Path) -> Path:
     for name in ("photos", "new"):
         shutil.copytree(desk / name, tmp_path / name)
     cache = str(tmp_path / "cache")
-    done = headstart_cli("train", "photos", "--out", "runs/photos", "-q", cwd=tmp_path, HEADSTART_CACHE=cache)
+    done = headstart_process("train", "photos", "--out", "runs/photos", "-q", cwd=tmp_path, HEADSTART_CACHE=cache)
     assert done.code == 0, done.err
     return tmp_path
 

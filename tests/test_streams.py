@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from headstart.cli import streams
-from helpers import draw, headstart_cli
+from helpers import draw, headstart_process
 
 
 def noisy_tiff(path: Path) -> None:
@@ -30,9 +30,9 @@ def noisy_tiff(path: Path) -> None:
 def test_predict_prints_nothing_of_libtiff(model: Path, tmp_path: Path) -> None:
     noisy_tiff(tmp_path / "damaged.tif")
     draw("disc", 0).save(tmp_path / "good.png")
-    loud = headstart_cli("predict", model, tmp_path, "--format", "jsonl", HEADSTART_SHOW_LIBRARY_MESSAGES="1")
+    loud = headstart_process("predict", model, tmp_path, "--format", "jsonl", HEADSTART_SHOW_LIBRARY_MESSAGES="1")
     assert "tempfile.tif" in loud.err, "the file no longer makes libtiff speak: this test shows nothing"
-    done = headstart_cli("predict", model, tmp_path, "--format", "jsonl", "--quiet")
+    done = headstart_process("predict", model, tmp_path, "--format", "jsonl", "--quiet")
     assert done.code == 3
     assert done.err == ""
     first, second = map(json.loads, done.out.splitlines())

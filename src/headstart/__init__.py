@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headstart.core.tables import resolve
-
 if TYPE_CHECKING:
     from headstart.api import (
         Comparison,
@@ -134,6 +132,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'headstart' has no attribute {name!r}")
+    from headstart.core.tables import resolve
+
     value = resolve(f"{_PUBLIC[name]}:{name}")
     globals()[name] = value
     return value

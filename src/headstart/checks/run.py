@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from headstart.checks.findings import CheckReport, Finding
 from headstart.checks.kinds import CHECKS
@@ -48,6 +47,8 @@ def run(
         refusal: Why `train` refuses the images, and what to do; empty where it trains.
         white_level: With which they were decoded.
     """
+    from threadpoolctl import threadpool_limits  # which sets a variable of the environment
+
     start = time.perf_counter()
     # One thread inside the matrix products: two wait for each other, and long where another program runs.
     with threadpool_limits(1, user_api="blas"):
