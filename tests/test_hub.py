@@ -244,7 +244,8 @@ def python(code: str, **env: str) -> tuple[int, str, str]:
 
 LOAD = f"""
     import json, sys, time
-    from headstart.backbones import catalog, sources
+    from headstart.backbones import catalog
+    from headstart.training import sources
     from headstart.core.errors import HeadstartError
     row = catalog.row_of("timm:{TIMM_NAME}")
     told = []

@@ -33,7 +33,7 @@ PROGRAM = r"""
         os.write(streams.descriptor(), b"MARK\n")  # whole, whichever threads come
 
     if stage == "embedding":
-        from headstart.features import session
+        from headstart.modelfile import session
         run, count = session.Session.run, 0
         def marking(self, *inputs):
             global count
@@ -53,7 +53,7 @@ PROGRAM = r"""
             return plain(*values, **named)
         setattr(module, name, marking)
     if stage == "stuck":  # work that cannot be interrupted
-        from headstart.features import session
+        from headstart.modelfile import session
         def marking(self, *inputs):
             mark()
             time.sleep(1000)

@@ -71,7 +71,7 @@ PROGRAM = """
         checkpoint._digests = digests
     if moment == "removing":
         import shutil
-        from headstart.strategies import unfinished
+        from headstart.runs import resumption
         def rmtree(path, **named):
             next(path.iterdir()).unlink()
             kill()

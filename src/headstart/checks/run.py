@@ -12,6 +12,7 @@ from headstart.checks.kinds import CHECKS
 from headstart.checks.subject import Subject
 from headstart.core.spellings import twin_notes
 from headstart.core.tables import resolve
+from headstart.core.threads import one_blas_thread
 from headstart.partition.duplicates import Pairs, near_duplicates
 from headstart.settings.recipe import FULL_RANGE
 
@@ -47,11 +48,8 @@ def run(
         refusal: Why `train` refuses the images, and what to do; empty where it trains.
         white_level: With which they were decoded.
     """
-    from threadpoolctl import threadpool_limits  # which sets a variable of the environment
-
     start = time.perf_counter()
-    # One thread inside the matrix products: two wait for each other, and long where another program runs.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         if near is None:
             prints = np.frombuffer(b"".join(one.fingerprint for one in traits), np.uint8).reshape(len(traits), -1)
             near = near_duplicates(prints, matrix)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from headstart.core.errors import SourceError
+from headstart.core.threads import one_blas_thread
 from headstart.heads import softmax
 from headstart.heads.common import add_probabilities, to_probabilities
 from headstart.heads.strength import ATTEMPTS, choose, whitening_factors
@@ -114,9 +114,8 @@ def fit(
     """
     check(features, labels, classes)
     sample_weight = _weights(labels, class_weight)
-    # One thread a fold, and none inside the matrix products: those wait for each other, and when another program runs
-    # they wait long (on two cores 3 s became 14 to 68 s).
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+    # One thread a fold, and none inside the matrix products.
+    with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
         z, axes, centre, scale = _along_axes(features)
         chosen = choose(z, labels, folds, classes=classes, weights=sample_weight, pool=pool, advance=advance)
         factors = whitening_factors(z, chosen.whitening)
@@ -141,7 +140,7 @@ def fit_as_chosen(
 ) -> LinearHead:
     """Fit a head whose strength, whitening and temperature are known, from `cross_validate` say; otherwise as `fit`."""
     check(features, labels, classes)
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         z, axes, centre, scale = _along_axes(features)
         weights, factors = _weights(labels, class_weight), whitening_factors(z, whitening)
         found = softmax.solve(z * factors, labels, classes=classes, strength=strength, sample_weight=weights)
@@ -164,7 +163,7 @@ def cross_validate(
     embeddings that are compared with each other by them alike.
     """
     check(features, labels, classes)
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
         z = _along_axes(features)[0]
         weights = _weights(labels, class_weight)
         chosen = choose(z, labels, folds, classes=classes, weights=weights, pool=pool, advance=advance)

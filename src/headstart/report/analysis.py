@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from headstart import __version__
 from headstart.core.errors import HeadstartError
 from headstart.core.text import portable
+from headstart.core.threads import one_blas_thread
 from headstart.evaluation.calibration import reliability
 from headstart.evaluation.conformal import COVERAGE, limit, measured
 from headstart.modelfile.schema import Metadata
@@ -50,7 +50,7 @@ def analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[s
     Returns:
         JSON values; ``images`` lists each image that is shown once, and the rest names them by their place in it.
     """
-    with threadpool_limits(1, user_api="blas"):  # as in `headstart.heads.linear`: threads here wait for each other
+    with one_blas_thread():
         return _analyse(fitted, recipe, record)
 
 

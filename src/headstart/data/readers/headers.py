@@ -109,7 +109,7 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
         return _without_header(records, where)
     if path is None:
         pixels = [field for field in fields if _PIXEL.fullmatch(_plain(field))]
-        if len(pixels) >= min(len(fields) - 1, _MANY_PIXELS) or "pixels" in pixels:
+        if pixels and (len(pixels) >= min(len(fields) - 1, _MANY_PIXELS) or "pixels" in pixels):
             raise SourceError(
                 f"{quoted(name)} holds the pixels of images, and no paths.",
                 "Save each row as an image file (PNG), in a folder for each class.",
