@@ -191,7 +191,7 @@ def test_the_page_shows_the_verdict_and_both_sides(compared: tuple[Any, Path]) -
     comparison, folder = compared
     page = (folder / "report.html").read_text("utf-8")
     assert comparison.verdict.sentence.split(":")[0] in page
-    assert "alone gets right" in page
+    assert "classifies correctly" in page
     assert 'src="http' not in page
 
 

@@ -69,7 +69,7 @@ def test_the_page_in_a_browser(browser: Any, page: Path, size: tuple[int, int], 
         assert one.count(".thumb.missing") == 3
         text = one.page.inner_text("body")
         assert "This page shows the first 3" in text
-        assert "No place of this image speaks for a" in text
+        assert "No region of this image is evidence for a" in text
         assert "unlike the training images" in text
         assert "\u202e" not in text
         assert one.violations() == []

@@ -128,7 +128,7 @@ def test_evaluations_and_runs(hostile: hs.Run) -> None:
     page = shown(hostile)
     mistakes = evaluation.n - evaluation.correct
     assert mistakes >= 2
-    assert f"{mistakes} mistakes, the surest first:" in page.text
+    assert f"{mistakes} mistakes, the most confident first:" in page.text
     assert len(page.pictures) == min(mistakes, 12)
     for picture in page.pictures:
         assert Image.open(io.BytesIO(picture)).format == "JPEG"
@@ -136,7 +136,7 @@ def test_evaluations_and_runs(hostile: hs.Run) -> None:
     for row, values in zip(hostile.fitted.held_out.rows, probabilities, strict=True):
         image = hostile.fitted.table.rows[row]
         guess = hostile.fitted.classes[values.argmax()]
-        told = any(image.path.split("/")[-1].replace("\u202e", "\\u202e") in words and "taken for" in words
+        told = any(image.path.split("/")[-1].replace("\u202e", "\\u202e") in words and "predicted" in words
                    for words in page.text)  # fmt: skip
         if guess != image.label and mistakes <= 12:
             assert told
@@ -148,7 +148,7 @@ def test_pictures_that_are_gone(hostile: hs.Run, tmp_path: Path, monkeypatch: py
     table = replace(hostile.fitted.table, storage=type(hostile.fitted.table.storage)(tmp_path))
     page = shown(replace(hostile, fitted=replace(hostile.fitted, table=table)))
     assert page.pictures == []
-    assert "taken for" in page.words
+    assert "predicted" in page.words
     assert not list(tmp_path.iterdir())  # looking writes nothing
 
 

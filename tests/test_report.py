@@ -419,7 +419,7 @@ def test_like_their_own() -> None:
     assert evidence.like_their_own(features, labels)[0] == 0
 
 
-def test_mistakes_come_with_the_surest_first_and_once() -> None:
+def test_mistakes_come_with_the_most_confident_first_and_once() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 200)
     rows = np.arange(100, 200)

@@ -40,7 +40,7 @@ TRAINING_PACKAGES = ("torch", "torchvision", "timm")
 
 
 def analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Look at a finished training from all sides.
+    """Analyse a finished training.
 
     Args:
         fitted: What the strategy gave.
@@ -179,7 +179,7 @@ class _Pictures:
     def with_evidence(
         self, rows: Sequence[int], evidence: Mapping[int, list[tuple[int, float]]]
     ) -> list[dict[str, Any]]:
-        """Images, each with the training images that are most like it."""
+        """Images, each with the most similar training images."""
         return [
             {
                 "image": self.place(row),
@@ -240,14 +240,14 @@ def _advice(fitted: Fitted, recipe: Recipe) -> dict[str, Any] | None:
 
 
 def _majority(labels: NDArray[np.int64], rows: NDArray[np.int64], parts: Sequence[str]) -> dict[str, Any]:
-    """How often the most frequent class of the training images would be right, were it always guessed."""
+    """The baseline: the accuracy of always predicting the most frequent class of the training images."""
     learnt = np.array([part == "train" or part.startswith("fold ") for part in parts])
     largest = int(np.bincount(labels[learnt]).argmax())
     return {"class": largest, "accuracy": float((labels[rows] == largest).mean())}
 
 
 def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures: _Pictures) -> dict[str, Any]:
-    """The map, and how far the classes are apart where no dimension is left out."""
+    """The map, and how well the classes are separated in all dimensions."""
     rows = np.array(chosen.on_the_map)
     features = fitted.features[rows]
     places = layout(features)
@@ -268,14 +268,14 @@ def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures:
 
 
 def _conformal(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What there is of prediction sets, and how those of one coverage fared."""
+    """What the model file says of prediction sets, and the measured coverage of those of one nominal coverage."""
     if record is None:
         return None
-    told = None  # where the images are too few for it, sets hold all classes
+    achieved = None  # with too few images, sets contain all classes
     if limit(record, COVERAGE) < math.inf:
-        told = dataclasses.asdict(measured(record, COVERAGE))
-        told["interval"] = list(told["interval"])
-    return {**(_small(record) or {}), "asked": COVERAGE, "measured": told}
+        achieved = dataclasses.asdict(measured(record, COVERAGE))
+        achieved["interval"] = list(achieved["interval"])
+    return {**(_small(record) or {}), "asked": COVERAGE, "measured": achieved}
 
 
 def _small(record: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -46,9 +46,9 @@ class Chart:
         x: The axis to the right.
         y: The axis upwards.
         x_label: What it measures.
-        y_label: Likewise.
-        x_ticks: Pairs of a place and a label.
-        y_ticks: Likewise.
+        y_label: What that one measures.
+        x_ticks: Pairs of a place and a label, of `x`.
+        y_ticks: Pairs of a place and a label, of `y`.
         marks: What is drawn, in order: each has a ``kind`` that the template knows.
         key: Pairs of a class of style and a name, for the legend.
     """
@@ -90,7 +90,7 @@ def empty(title: str, x_range: tuple[float, float], y_range: tuple[float, float]
     Args:
         title: What it shows.
         x_range: Lowest and highest value to the right.
-        y_range: Likewise upwards.
+        y_range: Lowest and highest value upwards.
         labels: ``x_label``, ``y_label``; ``x_percent``, ``y_percent`` for shares; ``x_log``; ``x_whole`` for whole
             numbers only; ``x_values`` for ticks at given values.
     """

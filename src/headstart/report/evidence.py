@@ -1,4 +1,4 @@
-"""What speaks for a prediction: the training images that are most like an image; and how mixed the classes are."""
+"""Evidence for a prediction: the training images most similar to an image; and how mixed the classes are."""
 
 from __future__ import annotations
 

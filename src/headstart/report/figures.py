@@ -27,7 +27,7 @@ def training(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> li
             continue
         epochs = [row["epoch"] for row in history]
         chart = empty(
-            f"{name.capitalize()} over the epochs",
+            f"{name.capitalize()} by epoch",
             (min(epochs), max(epochs)),
             (min(0.0, *values), max(values)) if name == "loss" else (max(0.0, 1.1 * min(values) - 0.1), 1.0),
             x_label="epoch",
@@ -49,13 +49,13 @@ def training(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> li
 
 
 def reliability(bins: Sequence[Mapping[str, Any]]) -> Chart:
-    """How often predictions of a probability are right, with intervals; on the diagonal, as often as they say."""
+    """The reliability diagram: accuracy of the predictions of each bin of probabilities, with intervals."""
     chart = empty(
-        "How often predictions are right, by the probability that they were given",
+        "Reliability diagram: accuracy of the predictions by their probability",
         (0, 1),
         (0, 1),
-        x_label="probability of the prediction",
-        y_label="share that is right",
+        x_label="predicted probability",
+        y_label="accuracy",
         x_percent=True,
         y_percent=True,
     )
@@ -66,11 +66,11 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Chart:
         chart.whisker(one["confidence"], low, high, "s0")
         words = (
             f"{counted(one['images'], 'prediction')} of {percent(one['confidence'])} on average: "
-            f"{percent(one['accuracy'])} right ({interval(one['accuracy_interval'])})"
+            f"{percent(one['accuracy'])} correct ({interval(one['accuracy_interval'])})"
         )
         chart.point(one["confidence"], one["accuracy"], "s0", words, radius=3 + 4 * (one["images"] / most) ** 0.5)
     chart.key = [
-        ("diagonal", "probabilities that can be taken at their word"),
+        ("diagonal", "perfect calibration"),
         ("s0", "predictions, with 95 % interval"),
     ]
     return chart

@@ -1,4 +1,4 @@
-"""What more images would bring a run, from its embeddings and the strength that its head was fitted with."""
+"""What more images would bring a run, from its embeddings and the C that its head was fitted with."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
     strength, whitening = head.get("strength"), head.get("whitening", 0.0)
     if recipe.strategy != "probe" or strength is None:
         return (
-            "It is computed for the strategy probe with a linear head only: here the embeddings themselves were learnt "
+            "It is computed only for the strategy probe with a linear head: here the embeddings themselves were learnt "
             "from all training images."
         )
     part, measured = np.array(fitted.parts), np.asarray(fitted.held_out.rows)
@@ -48,7 +48,7 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
     classes = len(fitted.classes)
     width = min(COMPONENTS, len(divided[0][0]), fitted.features.shape[1])
     if len(divided[0][0]) * width * classes * len(divided) > MAX_VALUES:
-        return "There are too many images and classes to compute it in the time of a report."
+        return "With so many images and classes it would take too long to compute."
     learnt_from = np.unique(np.concatenate([inside for inside, _ in divided]))
     reduced = _reduce(fitted.features, learnt_from, width)
     reduced *= whitening_factors(reduced[learnt_from] - reduced[learnt_from].mean(0), whitening)

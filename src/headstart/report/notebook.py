@@ -21,7 +21,7 @@ _NOTES = 10
 
 
 def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
-    """What was trained: its numbers, and the mistakes that it is surest of.
+    """What was trained: its numbers, and its most confident mistakes.
 
     Args:
         fitted: What the strategy gave.
@@ -39,14 +39,14 @@ def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
     with Thumbnails(fitted.table, fitted.digests, cache, limit, white_level=white) as thumbnails:
         jpegs = thumbnails.all_small(mistakes)
     shown = [
-        (jpegs.get(row), f"{rows[row].path}: {rows[row].label}, taken for {classes[best]} ({percent(of[row][best])})")
+        (jpegs.get(row), f"{rows[row].path}: {rows[row].label}, predicted {classes[best]} ({percent(of[row][best])})")
         for row in mistakes
         for best in [int(of[row].argmax())]
     ]
     return joined([
         paragraph(heading, strong=True),
         Markup(fitted.evaluation._repr_html_()),
-        paragraph(f"{counted(fitted.evaluation.n - fitted.evaluation.correct, 'mistake')}, the surest first:")
+        paragraph(f"{counted(fitted.evaluation.n - fitted.evaluation.correct, 'mistake')}, the most confident first:")
         if shown else "",
         pictures(shown),
         *(paragraph(f"Note: {note}") for note in fitted.notes[:_NOTES]),
@@ -76,7 +76,7 @@ def comparison_html(
     parts.append(table(["", "Accuracy", "95 % interval", "Log loss", "Training", ""], rows, right=(1, 2, 3, 4)))
     for pair in disagreements(fitted, cache):
         for side in pair["sides"]:
-            parts.append(paragraph(f"{counted(side['count'], 'image')} that only {side['winner']} gets right:"))
+            parts.append(paragraph(f"{counted(side['count'], 'image')} that only {side['winner']} classifies correctly:"))
             parts.append(pictures((one["jpeg"], f"{one['alt']}; {one['words']}") for one in side["images"]))
     return joined(parts)
 

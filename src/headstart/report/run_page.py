@@ -14,7 +14,7 @@ from headstart.report.page import percent, render
 from headstart.report.pictures import BUDGET_BYTES, Pictures
 
 WIDE_CLASSES = 8  # up to these, the columns of the matrix carry names instead of numbers
-COLOURS = 8  # classes that the map tells apart; more of them no eye does
+COLOURS = 8  # classes with a colour of their own on the map; nobody distinguishes more
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring", "star", "bar")
 
 
@@ -72,7 +72,7 @@ def _summary(a: Mapping[str, Any]) -> dict[str, Any]:
     evaluation = a["evaluation"]
     low, high = evaluation["accuracy_interval"]
     where = (
-        "images, each by a model that had not seen it"
+        "images, each predicted by a model that was not trained on it"
         if evaluation["split"] == "cross-validation"
         else f"{evaluation['split']} images, which the model had not seen"
     )
@@ -95,7 +95,7 @@ def _image(a: Mapping[str, Any], place: int, pictures: Pictures) -> dict[str, An
     if "predicted" in one:
         guess = a["classes"][one["predicted"]]
         right = one["predicted"] == one["label"]
-        words += f", {'rightly' if right else 'wrongly'} taken for {guess} ({percent(one['probability'], 0)})"
+        words += f", {'correctly' if right else 'wrongly'} predicted as {guess} ({percent(one['probability'], 0)})"
         shown |= {"guess": guess, "right": right, "probability": one["probability"],
                   "probability_of_label": one["probability_of_label"]}  # fmt: skip
     return shown | {"alt": words, "src": pictures.take(place)}
@@ -217,9 +217,9 @@ def _image_words(a: Mapping[str, Any], place: int) -> dict[str, Any]:
     words = f"{label}, {one['path']}"
     if right is not None:
         guess = a["classes"][one["predicted"]]
-        words += f", {'rightly' if right else 'wrongly'} taken for {guess} ({percent(one['probability'], 0)})"
+        words += f", {'correctly' if right else 'wrongly'} predicted as {guess} ({percent(one['probability'], 0)})"
     else:
-        words += ", learnt from"
+        words += ", training image"
     return {"label_place": one["label"], "words": words, "right": right}
 
 

@@ -25,7 +25,7 @@ class Selection:
     """Rows of the table that are shown.
 
     Attributes:
-        mistakes: Held-out images that were taken for another class, the most confident mistake first.
+        mistakes: Held-out images that were misclassified, the most confident mistake first.
         uncertain: Other held-out images, the one with the smallest probability first.
         cells: True class and predicted class, with the number of images and those of them that are shown.
         on_the_map: A sample of all images, in order.
