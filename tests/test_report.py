@@ -318,7 +318,7 @@ def test_a_page_of_very_many_images_stays_small(
         assert f"{images - selection.ON_THE_MAP:,} images are left out" in html
     if classes > analyses.CLASSES:
         assert f"the other {classes - analyses.CLASSES:,} are in metrics.json" in html
-        assert "a whole matrix cannot be read" in html
+        assert "the whole matrix would be unreadable" in html
 
 
 def test_findings_of_the_check_are_shown_with_their_images(run: Any, tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_findings_of_the_check_are_shown_with_their_images(run: Any, tmp_path: P
     assert "Looks like &lt;noise&gt;." in html
     assert "24 more" in html
     clean = analyses.analyse(run.fitted, run.recipe, run.as_dict() | {"check": {"counts": {}, "findings": []}})
-    assert "found nothing that a person should look at" in run_page(clean, {})
+    assert "The data check found no problems" in run_page(clean, {})
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------

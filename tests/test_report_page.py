@@ -78,7 +78,8 @@ def test_it_shows_what_was_measured(photo_run: Path, browser: Any) -> None:
         text = one.page.inner_text("main")
         assert f"{100 * evaluation['accuracy']:.1f}\u00a0%" in one.page.inner_text("h1")
         low, high = (round(100 * end) for end in evaluation["accuracy_interval"])
-        assert f"expect between {low} and {high} of 100 new images like these to be classified correctly" in " ".join(text.split())
+        words = f"expect between {low} and {high} of 100 new images like these to be classified correctly"
+        assert words in " ".join(text.split())
         assert one.count("#mistakes .exhibit") == mistakes
         assert one.count("#mistakes .exhibit .shots img") == 4 * mistakes
         assert one.count("#uncertain .exhibit") == 12

@@ -76,7 +76,8 @@ def comparison_html(
     parts.append(table(["", "Accuracy", "95 % interval", "Log loss", "Training", ""], rows, right=(1, 2, 3, 4)))
     for pair in disagreements(fitted, cache):
         for side in pair["sides"]:
-            parts.append(paragraph(f"{counted(side['count'], 'image')} that only {side['winner']} classifies correctly:"))
+            count = counted(side["count"], "image")
+            parts.append(paragraph(f"{count} that only {side['winner']} classifies correctly:"))
             parts.append(pictures((one["jpeg"], f"{one['alt']}; {one['words']}") for one in side["images"]))
     return joined(parts)
 
