@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,54 @@ def photos() -> Path:
     return PHOTOS
 
 
+# Whose subject is the cache itself, or what a first run does.
+EMPTY_CACHE = {
+    "test_cache",
+    "test_backbones",
+    "test_files",
+    "test_interrupt",
+    "test_surroundings",
+    "test_hub",
+    "test_sources",
+}
+
+
+@pytest.fixture(scope="session")
+def embedders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a cache with the embedder of lite0, which takes half a second to build."""
+    from headstart.backbones.embedder import load_embedder
+    from headstart.settings.recipe import Recipe
+
+    folder = tmp_path_factory.mktemp("embedders")
+    load_embedder(Recipe(), folder)
+    return folder / "embedders"
+
+
 @pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder for each test, which the program in a subprocess uses too."""
+def cache(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A cache folder without an embedding for each test, which the program in a subprocess uses too."""
     folder = tmp_path_factory.mktemp("cache")
+    if request.module.__name__ not in EMPTY_CACHE:
+        shutil.copytree(request.getfixturevalue("embedders"), folder / "embedders", copy_function=os.link)
     monkeypatch.setenv("HEADSTART_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for tests that look at the digits and the real photos: each of them is embedded once a session."""
+    return tmp_path_factory.mktemp("warm")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The 1,797 handwritten digits of scikit-learn, in `train` and `val`. Do not change it: copy it."""
+    from headstart.core.progress import Silent
+    from headstart.data.demo import write_digits
+
+    return write_digits(tmp_path_factory.mktemp("digits") / "digits", Silent())
 
 
 @pytest.fixture(scope="session")

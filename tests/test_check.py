@@ -262,8 +262,8 @@ def test_strict_refuses_what_cannot_be_read(faulty: Path) -> None:
 # Real photos
 
 
-def test_few_false_alarms_among_real_photos(photos: Path) -> None:
-    report = headstart.check(photos, runtime=headstart.Runtime(cache=None))
+def test_few_false_alarms_among_real_photos(photos: Path, warm: Path) -> None:
+    report = headstart.check(photos, runtime=headstart.Runtime(cache=warm))
     assert [one.paths for one in report.of("outlier")] == [("train/ants/imageNotFound.gif",)]
     alarms = count_kinds(report.findings)
     assert alarms["label"] <= 4

@@ -16,8 +16,6 @@ import headstart as hs
 from headstart.backbones import catalog, lite0
 from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import ModelError, OptionError
-from headstart.core.progress import Silent
-from headstart.data.demo import write_digits
 from headstart.data.traits import Traits
 from headstart.evaluation.paired_tests import mcnemar
 from headstart.heads import linear
@@ -60,11 +58,6 @@ def write_bordered(folder: Path, count: int, seed: int = 0) -> None:
             pixels[8:-8, 8:-8] = rng.uniform(0, 255, (7, 7, 3)).repeat(16, 0).repeat(16, 1)  # no two are alike
             pixels = np.clip(pixels + rng.normal(0, 25, pixels.shape), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / label / f"{number:03}.png")
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits") / "digits", Silent())
 
 
 def runtime(cache: Path | None) -> hs.Runtime:
@@ -281,8 +274,8 @@ def test_squash_and_pad_are_the_same_for_square_images() -> None:
 
 
 @pytest.mark.slow
-def test_on_photos_the_crop_stays(photos: Path, cache: Path) -> None:
-    found = choices.decide(hs.read(photos), Recipe(fit="auto", backbone="auto"), runtime(cache))
+def test_on_photos_the_crop_stays(photos: Path, warm: Path) -> None:
+    found = choices.decide(hs.read(photos), Recipe(fit="auto", backbone="auto"), runtime(warm))
     assert (found.recipe.fit, found.recipe.backbone, found.recipe.precision) == ("crop", "lite0", "int8")
     assert found.reasons[0].startswith("Backbone lite0: the only one")
     assert "no other is better beyond noise" in found.reasons[1]
@@ -452,8 +445,8 @@ def test_the_transforms_are_those_of_pillow() -> None:
 
 
 @pytest.mark.slow
-def test_on_digits_each_of_them_is_harmful(digits: Path, cache: Path) -> None:
-    found = transforms.harmless(hs.read(digits), Recipe(), runtime(cache))
+def test_on_digits_each_of_them_is_harmful(digits: Path, warm: Path) -> None:
+    found = transforms.harmless(hs.read(digits), Recipe(), runtime(warm))
     assert found["images"] == 200
     assert {one["verdict"] for one in found["transforms"].values()} == {"harmful"}
     assert found["accuracy"] > 0.93
@@ -464,9 +457,9 @@ def test_on_digits_each_of_them_is_harmful(digits: Path, cache: Path) -> None:
 
 
 @pytest.mark.slow
-def test_on_photos_of_insects_mirroring_is_harmless(photos: Path, cache: Path) -> None:
+def test_on_photos_of_insects_mirroring_is_harmless(photos: Path, warm: Path) -> None:
     for seed in (0, 1):
-        found = transforms.harmless(hs.read(photos), Recipe(seed=seed), runtime(cache))
+        found = transforms.harmless(hs.read(photos), Recipe(seed=seed), runtime(warm))
         one = found["transforms"]["hflip"]
         assert one["verdict"] == "harmless"
         assert -0.03 < one["accuracy_lost"] < 0.03
@@ -536,11 +529,11 @@ def test_fine_tuning_gets_a_recipe_without_open_choices(bordered: Path, cache: P
 # The rule of thumb
 
 
-def test_lite0_still_tells_imagenets_classes(photos: Path, cache: Path) -> None:
+def test_lite0_still_tells_imagenets_classes(photos: Path, warm: Path) -> None:
     """Ants are class 310 of ImageNet and bees class 309: known truth for its weights, bias and embedding."""
     table = hs.read(photos)
     rows = [i for i, row in enumerate(table.rows) if row.split == "val"][::4]
-    found = embed(evidence.take(table, np.array(rows)), Recipe(precision="float32"), runtime(cache)).features
+    found = embed(evidence.take(table, np.array(rows)), Recipe(precision="float32"), runtime(warm)).features
     weights, bias = lite0.read_classifier()
     assert (weights.shape, bias.shape) == ((1280, 1000), (1000,))
     best = (found.matrix @ weights + bias).argmax(1)
@@ -549,10 +542,10 @@ def test_lite0_still_tells_imagenets_classes(photos: Path, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "float32"])
-def test_photos_are_like_imagenet(precision: Any, photos: Path, cache: Path) -> None:
+def test_photos_are_like_imagenet(precision: Any, photos: Path, warm: Path) -> None:
     table = hs.read(photos)
     some = evidence.take(table, np.arange(0, len(table), 8))
-    features = embed(some, Recipe(precision=precision), runtime(cache)).features.matrix
+    features = embed(some, Recipe(precision=precision), runtime(warm)).features.matrix
     found = advice.rule_of_thumb([124, 121], features)
     assert (found["size"], found["similarity"], found["images_per_class"]) == ("small", "similar", 122.5)
     assert 0.6 < found["imagenet_confidence"] < 0.8
@@ -561,11 +554,11 @@ def test_photos_are_like_imagenet(precision: Any, photos: Path, cache: Path) -> 
 
 
 @pytest.mark.parametrize("precision", ["int8", "float32"])
-def test_drawings_digits_and_noise_are_not(precision: Any, shapes: Path, digits: Path, cache: Path) -> None:
+def test_drawings_digits_and_noise_are_not(precision: Any, shapes: Path, digits: Path, warm: Path) -> None:
     for folder in (shapes, digits):
         table = hs.read(folder)
         some = evidence.take(table, np.linspace(0, len(table) - 1, 36).astype(int))
-        features = embed(some, Recipe(precision=precision), runtime(cache)).features.matrix
+        features = embed(some, Recipe(precision=precision), runtime(warm)).features.matrix
         found = advice.rule_of_thumb([12, 12, 12], features)
         assert found["similarity"] == "different"
         assert found["imagenet_confidence"] < advice.SIMILAR_CONFIDENCE / 1.5

@@ -369,7 +369,6 @@ def test_strategies_by_name_on_photos(photos: Path, tmp_path: Path) -> None:
     """lite0 by name, with the flips that the images allow."""
     done = headstart_cli(
         "compare", photos, "--strategies", "probe,finetune", "--epochs", "1", "--out", tmp_path / "out", "--json",
-        timeout=600,
     )  # fmt: skip
     assert done.code == 0, done.err
     rows = {row["name"]: row for row in done.json["rows"]}

@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 
 import headstart
 from headstart.core.errors import ModelError, OptionError
-from headstart.core.progress import Silent
-from headstart.data.demo import write_digits
 from headstart.evaluation.conformal import calibrate, held_out, measure, scores
 from headstart.modelfile import prediction_sets
 from headstart.modelfile.prediction_sets import (
@@ -228,10 +226,9 @@ def test_measured_by_hand() -> None:
 
 
 @pytest.mark.slow
-def test_digits(tmp_path: Path) -> None:
+def test_digits(digits: Path, warm: Path) -> None:
     """Real held-out digits: calibrated on one half of them, measured on the other, over many halves."""
-    write_digits(tmp_path / "digits", Silent())
-    run = headstart.train(tmp_path / "digits", runtime=headstart.Runtime(cache=None))
+    run = headstart.train(digits, runtime=headstart.Runtime(cache=warm))
     unseen = run.fitted.held_out
     index = {label: i for i, label in enumerate(run.fitted.classes)}
     labels = np.array([index[run.fitted.table.rows[row].label] for row in unseen.rows])
@@ -244,7 +241,7 @@ def test_digits(tmp_path: Path) -> None:
     assert len(labels) == 360
     assert 0.88 <= np.mean(covered) <= 0.93
     # The model file itself, on the images that it was calibrated on, from their bytes.
-    files = [tmp_path / "digits" / run.fitted.table.rows[row].path for row in unseen.rows]
+    files = [digits / run.fitted.table.rows[row].path for row in unseen.rows]
     for coverage in (0.9, 0.99):
         filled = [one.labels for one in run.classifier.predict(files, coverage=coverage)]
         right = np.mean([run.fitted.classes[label] in one for label, one in zip(labels, filled, strict=True)])

@@ -367,7 +367,7 @@ def test_demo_of_ants_and_bees(server: Server, tmp_path: Path, ants_bees: bytes)
 
 @pytest.mark.slow
 def test_demo_of_digits(tmp_path: Path) -> None:
-    done = headstart_cli("demo", "--out", tmp_path / "out", "--json", "--quiet", timeout=300)
+    done = headstart_cli("demo", "--out", tmp_path / "out", "--json", "--quiet")
     assert done.code == 0, done.err
     assert done.err == ""
     assert [command["exit"] for command in done.json["commands"]] == [0, 0, 0, 0]

@@ -15,9 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from headstart.core.progress import Silent
 from headstart.data.decode import decode
-from headstart.data.demo import write_digits
 from headstart.data.traits import Traits, measure
 from headstart.partition import duplicates
 from headstart.partition.duplicates import alike, near_duplicates
@@ -65,9 +63,8 @@ def planted(count: int) -> set[tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    folder = write_digits(tmp_path_factory.mktemp("digits"), Silent())
-    return [path.read_bytes() for path in sorted(folder.rglob("*.png"), key=lambda path: path.name)]
+def digit_files(digits: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(digits.rglob("*.png"), key=lambda path: path.name)]
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +82,10 @@ def test_no_two_digits_are_the_same() -> None:
     assert len(np.unique(load_digits().data, axis=0)) == 1797
 
 
-def test_all_copies_of_digits_are_found_and_nothing_else(digits: list[bytes]) -> None:
+def test_all_copies_of_digits_are_found_and_nothing_else(digit_files: list[bytes]) -> None:
     """One copy of each of 1,797 digits; of 3,594 files no other two are taken for the same."""
-    copies = [copy(data, way) for way, data in enumerate(digits)]
-    assert found(near_duplicates(prints([*digits, *copies]))) == planted(1797)
+    copies = [copy(data, way) for way, data in enumerate(digit_files)]
+    assert found(near_duplicates(prints([*digit_files, *copies]))) == planted(1797)
 
 
 def test_all_copies_of_photos_are_found_and_nothing_else(photo_files: list[bytes]) -> None:
@@ -114,9 +111,9 @@ def test_all_copies_of_all_photos_in_all_ways(photo_files: list[bytes]) -> None:
     )
 
 
-def test_there_is_room_on_both_sides_of_the_thresholds(digits: list[bytes]) -> None:
+def test_there_is_room_on_both_sides_of_the_thresholds(digit_files: list[bytes]) -> None:
     """Copies are nearer, and distinct digits farther, by more than chance would have it."""
-    some = digits[::4]
+    some = digit_files[::4]
     looks = duplicates._look(prints([*some, *(copy(data, way) for way, data in enumerate(some))]))
     rows = np.arange(len(some))
     plain = np.zeros(len(some), bool)
@@ -124,7 +121,7 @@ def test_there_is_room_on_both_sides_of_the_thresholds(digits: list[bytes]) -> N
     spots = duplicates._spot_distance(looks.parts, rows, rows + len(some), plain)
     assert of_copies.max() < 0.75 * duplicates.LOOK_DISTANCE
     assert spots.max() < 0.9 * duplicates.SPOT_DISTANCE
-    every = duplicates._look(prints(digits)).parts
+    every = duplicates._look(prints(digit_files)).parts
     correlation = every @ every.T - np.eye(len(every), dtype=np.float32)
     assert 1 - correlation.max() > 1.15 * duplicates.LOOK_DISTANCE
     one, other = np.unravel_index(np.argsort(correlation, axis=None)[-2000:], correlation.shape)
@@ -138,8 +135,8 @@ def test_exact_copies_are_pairs() -> None:
     assert pairs.similarity == pytest.approx(1.0)
 
 
-def test_mirrored_copies_are_found_and_told(digits: list[bytes], photo_files: list[bytes]) -> None:
-    for files in (digits[::10], photo_files[::10]):
+def test_mirrored_copies_are_found_and_told(digit_files: list[bytes], photo_files: list[bytes]) -> None:
+    for files in (digit_files[::10], photo_files[::10]):
         pairs = near_duplicates(prints([*files, *map(mirrored, files)]))
         assert found(pairs) == planted(len(files))
         assert pairs.mirrored.all()
@@ -183,8 +180,8 @@ def test_blank_images_are_no_pairs(level: int) -> None:
     assert not len(near_duplicates(prints([written(Image.fromarray(one)) for one in (*blank, *faint)])))
 
 
-def test_a_pair_hangs_on_its_two_images_alone(digits: list[bytes]) -> None:
-    some = [one for way, data in enumerate(digits[:40]) for one in (data, copy(data, way))]
+def test_a_pair_hangs_on_its_two_images_alone(digit_files: list[bytes]) -> None:
+    some = [one for way, data in enumerate(digit_files[:40]) for one in (data, copy(data, way))]
     every = prints(some)
     whole = found(near_duplicates(every))
     for first, last in ((0, 30), (11, 52)):
@@ -253,10 +250,10 @@ def test_embeddings_find_cropped_photos_too(photo_files: list[bytes], embed: Cal
 @pytest.mark.slow
 @pytest.mark.parametrize("exact", [2048, 100])
 def test_embeddings_make_no_false_pair_of_digits(
-    digits: list[bytes], embed: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch, exact: int
+    digit_files: list[bytes], embed: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch, exact: int
 ) -> None:
     monkeypatch.setattr(duplicates, "EXACT_IMAGES", exact)  # below it, the random projections are used
-    assert not len(near_duplicates(prints(digits), embed(digits)))
+    assert not len(near_duplicates(prints(digit_files), embed(digit_files)))
 
 
 # --- large sets -----------------------------------------------------------------------------------------------------

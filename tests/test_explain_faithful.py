@@ -87,9 +87,9 @@ def files(photos: Path) -> list[tuple[Path, str]]:
 
 
 @pytest.fixture(scope="module")
-def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Classifier]:
+def trained(photos: Path, warm: Path) -> dict[str, Classifier]:
     """Models of the default probe, trained on the train images alone, with each fit."""
-    runtime = headstart.Runtime(cache=tmp_path_factory.mktemp("cache"))
+    runtime = headstart.Runtime(cache=warm)
     table = headstart.read(photos)
     return {
         fit: headstart.train(table, recipe=headstart.Recipe(fit=fit), runtime=runtime).classifier  # type: ignore[arg-type]

@@ -129,13 +129,17 @@ def of_timm(name: str, **options: Any) -> Callable[[], Any]:
     return lambda: timm.create_model(name, pretrained=False, num_classes=0, **options)
 
 
-def of_torchvision(name: str, classifier: str, **options: Any) -> Callable[[], Any]:
+def without(build: Callable[[], Any], classifier: str) -> Callable[[], Any]:
     def make() -> Any:
-        network = getattr(torchvision.models, name)(weights=None, **options)
+        network = build()
         setattr(network, classifier, nn.Identity())
         return network
 
     return make
+
+
+def of_torchvision(name: str, classifier: str, **options: Any) -> Callable[[], Any]:
+    return without(lambda: getattr(torchvision.models, name)(weights=None, **options), classifier)
 
 
 def has_feature_map(embedder: Embedder) -> bool:
@@ -153,15 +157,29 @@ QUICK: dict[str, tuple[Callable[[], Any], int]] = {
     "squeezenet": (squeezenet, 96),
     "shufflenet": (of_torchvision("shufflenet_v2_x0_5", "fc"), 64),
 }
-# Of each family one: their export takes 3 to 15 seconds each.
+
+
+def small_vit() -> Any:
+    return torchvision.models.VisionTransformer(
+        image_size=64, patch_size=16, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128
+    )  # fmt: skip
+
+
+def small_swin() -> Any:
+    return torchvision.models.SwinTransformer(
+        patch_size=[4, 4], embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=[7, 7]
+    )
+
+
+# Of each family one, with few layers: their operators are those of the large ones.
 SLOW: dict[str, tuple[Callable[[], Any], int]] = {
     "efficientnet_b0": (of_timm("efficientnet_b0"), 96),
-    "mobilenetv3_small_100": (of_timm("mobilenetv3_small_100"), 96),
+    "mobilenetv3_small_050": (of_timm("mobilenetv3_small_050"), 96),
     "regnety_002": (of_timm("regnety_002"), 96),
-    "densenet121": (of_timm("densenet121"), 96),
-    "ghostnet_100": (of_timm("ghostnet_100"), 96),
-    "torchvision vit_b_16": (of_torchvision("vit_b_16", "heads"), 224),
-    "torchvision swin_t": (of_torchvision("swin_t", "head"), 224),
+    "densenet121": (of_timm("densenet121", growth_rate=8, block_config=(2, 2, 2, 2)), 96),
+    "ghostnet_050": (of_timm("ghostnet_050"), 96),
+    "torchvision vit": (without(small_vit, "heads"), 64),
+    "torchvision swin": (without(small_swin, "head"), 112),
     "torchvision googlenet": (of_torchvision("googlenet", "fc", aux_logits=False, init_weights=False), 96),
 }
 

@@ -13,8 +13,6 @@ from sklearn.neighbors import NearestNeighbors
 
 import headstart
 from headstart.core.graph import Graph
-from headstart.core.progress import Silent
-from headstart.data.demo import write_digits
 from headstart.evaluation import novelty
 from headstart.evaluation.novelty import FalseAlarms, fit, held_out_folds, quantile
 from headstart.heads.references import References
@@ -220,18 +218,12 @@ def test_held_out_folds_are_measured_without_their_fold() -> None:
 # --- in the model file ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = write_digits(tmp_path_factory.mktemp("digits"), Silent())
-    return sorted(folder.rglob("*.png"))
-
-
 @pytest.mark.parametrize("precision", ["int8", "float32"])
-def test_digits_are_unlike_ants_and_bees(photos: Path, digits: list[Path], precision: str, tmp_path: Path) -> None:
+def test_digits_are_unlike_ants_and_bees(photos: Path, digits: Path, precision: str, warm: Path) -> None:
     """99 % of them are flagged, and at most 6 % of the ants and bees that were not learnt from."""
-    run = headstart.train(photos, precision=precision, runtime=headstart.Runtime(cache=tmp_path))
+    run = headstart.train(photos, precision=precision, runtime=headstart.Runtime(cache=warm))
     classifier = run.classifier
-    flagged = [one.familiar is False for one in classifier.predict(digits[::6])]
+    flagged = [one.familiar is False for one in classifier.predict(sorted(digits.rglob("*.png"))[::6])]
     assert np.mean(flagged) >= 0.99
     held_out = run.fitted.details["familiarity"]["held_out"]
     assert held_out["images"] == 153
@@ -250,9 +242,9 @@ def test_digits_are_unlike_ants_and_bees(photos: Path, digits: list[Path], preci
 
 
 @pytest.mark.slow
-def test_all_digits(photos: Path, digits: list[Path]) -> None:
-    run = headstart.train(photos, runtime=headstart.Runtime(cache=None))
-    assert np.mean([one.familiar is False for one in run.classifier.predict(digits)]) >= 0.99
+def test_all_digits(photos: Path, digits: Path, warm: Path) -> None:
+    run = headstart.train(photos, runtime=headstart.Runtime(cache=warm))
+    assert np.mean([one.familiar is False for one in run.classifier.predict(sorted(digits.rglob("*.png")))]) >= 0.99
 
 
 def test_cross_validated(model: Path) -> None:
