@@ -17,7 +17,7 @@ from PIL import Image
 
 import headstart as hs
 from headstart.core.errors import OptionError
-from headstart.partition.selection import Selection
+from headstart.partition.roles import Partition, Role
 from headstart.settings.recipe import TRAINING
 from headstart.strategies import auto
 from helpers import headstart_cli, write_images
@@ -99,9 +99,9 @@ def test_own_parts_need_a_strategy(easy: Path) -> None:
 def ground_of(images: int, groups: tuple[int, ...] | None = None) -> Any:
     labels = np.zeros(images, np.int64)
     rows = np.arange(images)
-    parts = SimpleNamespace(labels=labels, names=("train",) * images)
-    selection = Selection(rows, rows, ())
-    return auto._Ground(parts, selection, groups or tuple(range(images)))  # type: ignore[arg-type]
+    learnt, none = np.full(images, Role.TRAIN, np.int8), np.zeros(images, bool)
+    drawn = Partition(learnt, rows, Role.VAL, none, none, labels, np.array(groups or rows))
+    return auto._Ground(drawn.chosen_by(rows))
 
 
 def rung_of(name: str, right: np.ndarray, seconds: float = 1.0) -> Any:

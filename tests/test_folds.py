@@ -73,7 +73,7 @@ def test_no_network_learns_from_the_fold_that_it_is_measured_on(pictures: Path, 
     run = hs.train(pictures, hs.Recipe(**settings), own=own(loop), runtime=RUNTIME)
     assert len(tasks) == 5
     fitted = run.fitted
-    parts = np.array(fitted.parts)
+    parts = np.array(fitted.partition.names())
     everyone = set(range(39))
     assert set(tasks[0].train) | set(tasks[0].validation) == everyone  # the network that is handed out
     where = {row: place for place, row in enumerate(fitted.held_out.rows)}
@@ -98,8 +98,8 @@ def test_folds_of_finetuning_are_those_of_the_probe(pictures: Path) -> None:
     by = {"measure_by": "folds", "folds": 3}
     probe = hs.train(pictures, hs.Recipe(**by), runtime=RUNTIME)
     trained = hs.train(pictures, hs.Recipe(**SETTINGS, **by), own=own(lambda task, runtime: None), runtime=RUNTIME)
-    assert probe.fitted.parts == trained.fitted.parts
-    assert set(probe.fitted.parts) == {"fold 1", "fold 2", "fold 3"}
+    assert probe.fitted.partition.names() == trained.fitted.partition.names()
+    assert set(probe.fitted.partition.names()) == {"fold 1", "fold 2", "fold 3"}
 
 
 def test_a_fold_of_the_probe_is_a_head_that_was_fitted_without_it(pictures: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_fold_of_the_probe_is_a_head_that_was_fitted_without_it(pictures: Path
     recipe = hs.Recipe(measure_by="folds", folds=4)
     fitted = hs.train(pictures, recipe, runtime=RUNTIME).fitted
     labels = np.array([fitted.classes.index(row.label or "") for row in fitted.table.rows])
-    inside = np.flatnonzero(np.array(fitted.parts) != "fold 2")
-    outside = np.flatnonzero(np.array(fitted.parts) == "fold 2")
+    inside = np.flatnonzero(np.array(fitted.partition.names()) != "fold 2")
+    outside = np.flatnonzero(np.array(fitted.partition.names()) == "fold 2")
     inner = deal_folds(labels[inside], range(len(inside)), [fitted.digests[i] for i in inside], folds=4, seed=0)
     head = linear.fit(fitted.features[inside], labels[inside], inner, classes=3)
     places = np.searchsorted(fitted.held_out.rows, outside)
@@ -122,7 +122,7 @@ def test_the_sources_own_splits_are_pooled_but_for_test(splits: Path, strategy: 
     run = hs.train(splits, hs.Recipe(**settings), own=own() if strategy == "finetune" else None, runtime=RUNTIME)
     assert (run.evaluation.split, run.evaluation.n) == ("cross-validation", 28)
     parts = {row.path.split("/")[0]: set() for row in run.fitted.table.rows}
-    for row, part in zip(run.fitted.table.rows, run.fitted.parts, strict=True):
+    for row, part in zip(run.fitted.table.rows, run.fitted.partition.names(), strict=True):
         parts[row.path.split("/")[0]].add(part)
     assert parts["test"] == {"test"}
     assert parts["train"] | parts["val"] == {"fold 1", "fold 2", "fold 3"}

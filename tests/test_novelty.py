@@ -234,7 +234,7 @@ def test_digits_are_unlike_ants_and_bees(photos: Path, digits: Path, precision: 
     predictions = classifier.predict(files)
     assert sum(one.familiar is False for one in predictions) == held_out["flagged"]
     # And the distances of the graph are those of the arrays that the threshold was chosen on.
-    learnt = [i for i, part in enumerate(run.fitted.parts) if part == "train"]
+    learnt = [i for i, part in enumerate(run.fitted.partition.names()) if part == "train"]
     order = sorted(learnt, key=lambda row: run.fitted.digests[row])
     references = References.of(run.fitted.features[order], novelty.NEIGHBOURS)
     expected = references.distances(run.fitted.features[rows])
@@ -291,14 +291,14 @@ def test_threshold_of_a_trained_network_is_that_of_images_it_did_not_learn_from(
     run = headstart.train(source, recipe, runtime=headstart.Runtime(cache=tmp_path / "cache"))
     assert run.fitted.details["best_epoch"] == 1
     familiarity, chose = run.classifier.metadata.familiarity, run.fitted.details["validation_images"]
-    learnt = sum(part == "train" for part in run.fitted.parts) - chose
+    learnt = run.fitted.partition.names().count("train") - chose
     assert familiarity is not None
     assert familiarity["calibrated_on"] == chose
     assert familiarity["references"] == learnt
     assert familiarity["false_alarm_rate"] == pytest.approx(max(0.04, 1 / (chose + 1)))
     assert run.fitted.details["familiarity"] == familiarity
     # What is in the graph is the final network's, not the one it began with.
-    rows = [i for i, part in enumerate(run.fitted.parts) if part != "train"]
+    rows = [i for i, part in enumerate(run.fitted.partition.names()) if part != "train"]
     predictions = run.classifier.predict([source / run.fitted.table.rows[row].path for row in rows])
     assert familiarity["held_out"] is None or familiarity["held_out"]["images"] == len(rows)
     if familiarity["held_out"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from headstart.core.vectors import unit_rows
 from headstart.data import readers
 from headstart.features.extract import traits_key
 from headstart.features.thumbnails import LITE0_ENOUGH_PX, Thumbnails
+from headstart.partition.roles import Partition, Role
 from headstart.preprocess.spec import Preprocess
 from headstart.report import analysis as analyses
 from headstart.report import charts, evidence, layout, page, selection
@@ -29,6 +31,12 @@ from headstart.report.run_page import run_page
 from helpers import headstart_cli, write_images
 
 JPEG = b"\xff\xd8" + bytes(3000)
+
+
+def partition_of(roles: np.ndarray, folds: np.ndarray | None = None, measures: Role = Role.VAL) -> Partition:
+    """A partition of rows without labels or groups."""
+    zeros, none = np.zeros(len(roles), np.int64), np.zeros(len(roles), bool)
+    return Partition(roles.astype(np.int8), zeros if folds is None else folds, measures, none, none, zeros, zeros)
 
 
 @pytest.fixture(scope="module")
@@ -269,12 +277,14 @@ def synthetic(images: int, classes: int, seed: int = 0) -> Any:
         readers_row(f"{'directory/' * 4}{names[label]}/image {number:06} {'y' * 60}.jpg", names[label])
         for number, label in enumerate(labels)
     )
-    parts = tuple("val" if number >= 0.7 * images else "train" for number in range(images))
+    roles = np.where(np.isin(np.arange(images), held), Role.VAL, Role.TRAIN)
+    partition = dataclasses.replace(partition_of(roles), labels=labels)
     table = headstart.ImageTable("photos", NoStorage(), rows)
     return SimpleNamespace(
-        table=table, classes=names, evaluation=evaluation, parts=parts, features=features,
+        table=table, classes=names, evaluation=evaluation, partition=partition, features=features,
         digests=tuple(f"{number:064x}" for number in range(images)),
-        held_out=SimpleNamespace(rows=held, probabilities=probabilities), details={"head": {"strength": 1.0}},
+        held_out=SimpleNamespace(rows=held, probabilities=probabilities), measured=lambda: (held, probabilities),
+        details={"head": {"strength": 1.0}},
     )  # fmt: skip
 
 
@@ -390,7 +400,7 @@ def test_evidence_is_the_nearest_training_image_by_cosine() -> None:
 
     rng = np.random.default_rng(0)
     features = rng.normal(size=(700, 20)).astype(np.float32)
-    parts = ["train"] * 400 + ["val"] * 300
+    parts = partition_of(np.repeat([Role.TRAIN, Role.VAL], [400, 300]))
     found = evidence.nearest(features, list(range(390, 700)), parts, count=3)
     distances, rows = NearestNeighbors(metric="cosine").fit(features[:400]).kneighbors(features[400:], 3)
     for row in range(400, 700):
@@ -402,12 +412,13 @@ def test_evidence_is_the_nearest_training_image_by_cosine() -> None:
 def test_evidence_of_a_fold_comes_from_the_others() -> None:
     rng = np.random.default_rng(1)
     features = rng.normal(size=(60, 4)).astype(np.float32)
-    parts = [f"fold {number % 3 + 1}" for number in range(60)]
-    found = evidence.nearest(features, list(range(60)), parts, count=5)
+    folds = np.arange(60) % 3
+    dealt = partition_of(np.full(60, Role.TRAIN), folds, Role.TRAIN)
+    found = evidence.nearest(features, list(range(60)), dealt, count=5)
     for row, neighbours in found.items():
         assert len(neighbours) == 5
-        assert all(parts[other] != parts[row] for other, _ in neighbours)
-    assert evidence.nearest(features, [0], ["val"] * 60, count=5) == {0: []}
+        assert all(folds[other] != folds[row] for other, _ in neighbours)
+    assert evidence.nearest(features, [0], partition_of(np.full(60, Role.VAL)), count=5) == {0: []}
 
 
 def test_like_their_own() -> None:

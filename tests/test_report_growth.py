@@ -128,7 +128,7 @@ def test_the_last_point_is_the_probe_itself(photos: Path) -> None:
     labels = np.array([run.fitted.classes.index(row.label) for row in run.fitted.table.rows])
     curve = forecast(run.fitted, run.recipe, labels)
     assert not isinstance(curve, str)
-    assert curve.points[-1].images == run.fitted.parts.count("train")
+    assert curve.points[-1].images == run.fitted.partition.names().count("train")
     assert curve.points[-1].accuracy == pytest.approx(run.evaluation.accuracy, abs=2 / 153)
     trained = dataclasses.replace(run.recipe, strategy="finetune", precision="float32")
     assert isinstance(forecast(run.fitted, trained, labels), str)  # its embeddings have seen all training images

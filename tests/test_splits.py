@@ -19,8 +19,9 @@ from PIL import Image
 from headstart.core.errors import SourceError
 from headstart.data.table import ImageTable, Row
 from headstart.data.traits import Traits
-from headstart.partition.divide import Parts, divide
+from headstart.partition.divide import divide
 from headstart.partition.draw import deal_folds, holdout, join_groups
+from headstart.partition.roles import Partition, Role
 from headstart.settings.recipe import Recipe
 
 
@@ -218,7 +219,7 @@ def trait(pixels: np.ndarray, seed: int = 0) -> Traits:
 Given = list[tuple[str, int, str | None]]  # class, which picture it shows, split; a minus for a mirrored one
 
 
-def parts_of(images: Given, groups: list[str | None] | None = None, **settings: Any) -> Parts:
+def parts_of(images: Given, groups: list[str | None] | None = None, **settings: Any) -> Partition:
     """Divide a table whose images are all other files; those of the same picture are near duplicates."""
     rows = tuple(
         Row(f"{number}.png", label, split, groups[number] if groups else None)
@@ -230,10 +231,10 @@ def parts_of(images: Given, groups: list[str | None] | None = None, **settings: 
     return divide(table, [digest(row.path) for row in rows], table.classes, Recipe(**settings), traits=traits)
 
 
-def sides(parts: Parts, images: Given) -> dict[int, set[str]]:
+def sides(parts: Partition, images: Given) -> dict[int, set[str]]:
     """The parts in which each picture is."""
     found: dict[int, set[str]] = {}
-    for (_, picture, _), name in zip(images, parts.names, strict=True):
+    for (_, picture, _), name in zip(images, parts.names(), strict=True):
         found.setdefault(abs(picture), set()).add(name)
     return found
 
@@ -252,7 +253,7 @@ def test_near_duplicates_stay_on_one_side(measure_by: Any, seed: int) -> None:
     assert all(len(one) == 1 for one in sides(parts, TRIPLES).values())
     assert not parts.leaked.any()
     assert "270 images are near duplicates" in "\n".join(parts.notes)
-    folds = {(abs(TRIPLES[row][1]), fold) for row, fold in zip(parts.fit, parts.folds, strict=True)}
+    folds = {(abs(TRIPLES[row][1]), fold) for row, fold in enumerate(parts.folds) if fold >= 0}
     assert len(folds) == len({picture for picture, _ in folds})
 
 
@@ -265,7 +266,7 @@ def test_the_draw_of_near_duplicates_knows_no_order() -> None:
         table = ImageTable("photos", None, tuple(rows[i] for i in places))
         got = divide(table, [digest(row.path) for row in table.rows], table.classes, Recipe(),
                      traits=[traits[i] for i in places])  # fmt: skip
-        names.append(dict(zip((row.path for row in table.rows), got.names, strict=True)))
+        names.append(dict(zip((row.path for row in table.rows), got.names(), strict=True)))
     assert names[0] == names[1]
 
 
@@ -274,7 +275,7 @@ def test_an_added_near_duplicate_joins_the_side_of_its_group() -> None:
     before = parts_of(images)
     more = [*images, ("a", 4, None), ("b", 7, None), ("b", 1000, None)]
     after = parts_of(more)
-    assert (np.array(before.names) != np.array(after.names)[:300]).sum() <= 5
+    assert (np.array(before.names()) != np.array(after.names())[:300]).sum() <= 5
     assert all(len(one) == 1 for one in sides(after, more).values())
 
 
@@ -284,7 +285,7 @@ def test_near_duplicates_join_the_groups_of_the_user() -> None:
     groups = [f"{number % 2} {number // 6}" for number in range(240)]
     parts = parts_of(images, groups)
     joined: dict[str, set[str]] = {}
-    for group, name in zip(groups, parts.names, strict=True):
+    for group, name in zip(groups, parts.names(), strict=True):
         joined.setdefault(group, set()).add(name)
     assert all(len(one) == 1 for one in joined.values())
     assert all(len(one) == 1 for one in sides(parts, images).values())
@@ -295,12 +296,12 @@ def test_a_video_of_a_class_is_told_and_not_divided() -> None:
     images: Given = [("a", 1, None)] * 80 + [("a", number, None) for number in range(100, 140)]
     images += [("b", number, None) for number in range(200, 320)]
     parts = parts_of(images, measure_by="holdout", holdout=0.4)
-    names = np.array(parts.names)
+    names = np.array(parts.names())
     assert set(names[:80]) == {"train"}
     assert 30 <= (names[80:120] == "val").sum() < 40
     assert any("80 of the 120 images of 'a' belong together" in note for note in parts.notes)
     by_folds = parts_of(images, measure_by="folds")
-    assert len(set(by_folds.names[:80])) == 1
+    assert len(set(by_folds.names()[:80])) == 1
 
 
 @pytest.mark.parametrize("measure_by", ["auto", "folds"])
@@ -308,7 +309,7 @@ def test_a_class_that_is_one_video_is_divided_all_the_same(measure_by: Any) -> N
     """Else nothing could be learnt. It is said, and the images whose like was learnt from are known."""
     images: Given = [("a", 1, None)] * 100 + [("b", number, None) for number in range(2, 202)]
     parts = parts_of(images, measure_by=measure_by)
-    measured = np.array(parts.names) != "train"
+    measured = np.array(parts.names()) != "train"
     assert measured[:100].any()
     assert np.array_equal(parts.leaked, measured & (np.arange(300) < 100))
     assert any("The images of 'a' are near duplicates of one another" in note for note in parts.notes)
@@ -319,8 +320,8 @@ def test_classes_that_near_duplicates_mix_are_divided_all_the_same() -> None:
     """A still camera: all images of both classes look alike to the fingerprint."""
     images: Given = [("ab"[number % 2], 1, None) for number in range(300)]
     parts = parts_of(images)
-    assert (parts.split, len(parts.held_out)) == ("val", 60)
-    assert parts.leaked[parts.held_out].all()
+    assert (parts.split, len(parts.held_out())) == ("val", 60)
+    assert parts.leaked[parts.held_out()].all()
     assert any("their numbers may be far too good" in note for note in parts.notes)
 
 
@@ -367,10 +368,10 @@ def test_folds_pool_train_and_val_and_leave_test_alone() -> None:
     images = [*split_by_hand(0), *(("ab"[number % 2], 700 + number, "test") for number in range(20))]
     parts = parts_of(images, measure_by="folds", folds=4)
     assert parts.cross_validated
-    assert np.array_equal(parts.fit, np.arange(140))
-    assert set(parts.names[140:]) == {"test"}
-    assert Counter(parts.names[:140]) == {f"fold {number}": 35 for number in range(1, 5)}
-    assert not len(parts.held_out)
+    assert np.array_equal(parts.of(Role.TRAIN), np.arange(140))
+    assert set(parts.names()[140:]) == {"test"}
+    assert Counter(parts.names()[:140]) == {f"fold {number}": 35 for number in range(1, 5)}
+    assert not len(parts.held_out())
     notes = "\n".join(parts.notes)
     assert "train and val are pooled" in notes
     assert "test images were neither learnt from nor measured" in notes
@@ -380,7 +381,7 @@ def test_holdout_is_held_out_however_few_there_are() -> None:
     images: Given = [("ab"[number % 2], number, None) for number in range(20)]
     assert parts_of(images).cross_validated  # the probe's own choice
     parts = parts_of(images, measure_by="holdout")
-    assert (parts.split, len(parts.held_out)) == ("val", 4)
+    assert (parts.split, len(parts.held_out())) == ("val", 4)
     pairs: Given = [("ab"[number % 2], number // 4, None) for number in range(12)]
     groups = [f"{number // 4} {number % 2}" for number in range(12)]
     with pytest.raises(SourceError, match="Of 12 images none can be held out"):

@@ -21,6 +21,7 @@ from headstart.core.options import Runtime, default_cache
 from headstart.core.text import csv_cell, json_text, listed, portable, printable, quoted
 from headstart.data.table import Skipped
 from headstart.evaluation import Evaluation
+from headstart.partition.roles import Role
 from headstart.prediction.classifier import Classifier
 from headstart.runs import resumption
 from headstart.runs.result import Fitted
@@ -175,23 +176,23 @@ class Run:
 
     def _splits_csv(self) -> str:
         """A manifest that gives the same run again; the folds of a cross-validation are drawn anew, and the same."""
-        fitted = self.fitted
-        rows = []
-        for row, part in zip(fitted.table.rows, fitted.parts, strict=True):
-            fold = part.removeprefix("fold ") if part.startswith("fold ") else ""
-            split = "train" if fold else part
-            rows.append((csv_cell(row.path), csv_cell(row.label or ""), split, csv_cell(row.group or ""), fold))
-        return _csv(marks.SPLITS_HEADER, rows)
+        partition = self.fitted.partition
+        roles = zip(self.fitted.table.rows, partition.roles.tolist(), partition.folds.tolist(), strict=True)
+        return _csv(marks.SPLITS_HEADER, [
+            (csv_cell(row.path), csv_cell(row.label or ""), Role(role).word, csv_cell(row.group or ""),
+             fold + 1 if partition.cross_validated and fold >= 0 else "")
+            for row, role, fold in roles
+        ])  # fmt: skip
 
     def _predictions_csv(self) -> str:
         fitted, classes = self.fitted, self.fitted.classes
         place = {label: i for i, label in enumerate(classes)}
-        lines = []
+        names, lines = fitted.partition.names(), []
         for row, probabilities in zip(fitted.held_out.rows, fitted.held_out.probabilities, strict=True):
             image, best = fitted.table.rows[row], int(probabilities.argmax())
             label = image.label or ""
             lines.append((
-                csv_cell(image.path), fitted.parts[row], csv_cell(label), csv_cell(classes[best]),
+                csv_cell(image.path), names[row], csv_cell(label), csv_cell(classes[best]),
                 "yes" if classes[best] == label else "no",
                 f"{probabilities[best]:.6f}", f"{probabilities[place[label]]:.6f}",
             ))  # fmt: skip

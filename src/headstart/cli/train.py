@@ -261,8 +261,8 @@ def _show(output: Output, run: Run, folder: Path, source: str, told: Sequence[st
     for line in _work(run, clock.seconds()):
         output.say(line)
     output.say()
-    if run.evaluation.split == "cross-validation":
-        folds = len({part for part in fitted.parts if part.startswith("fold ")})
+    if fitted.partition.cross_validated:
+        folds = len(fitted.partition.rounds())
         where = f"images, each by a model that had not seen it ({folds}-fold cross-validation),"
     else:
         where = f"{run.evaluation.split} images"

@@ -1,4 +1,4 @@
-"""The parts of a table: what is learnt from, and what is held out to measure on.
+"""The partition of a table: what is learnt from, and what is held out to measure on.
 
 Copies, near duplicates and the user's groups stay on one side of every split that is drawn here. Where the source
 brings splits that divide them, the measured images of which there is another in train are `leaked`.
@@ -6,19 +6,19 @@ brings splits that divide them, the measured images of which there is another in
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstart.core.errors import SourceError
 from headstart.core.text import counted
-from headstart.data.table import MIN_IMAGES, SPLITS, ImageTable
+from headstart.data.table import MIN_IMAGES, ImageTable
 from headstart.partition import soundness
 from headstart.partition.draw import deal_folds, holdout, join_groups
-from headstart.partition.duplicates import Pairs, alike
+from headstart.partition.duplicates import alike
+from headstart.partition.roles import Partition, Role
 from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -28,42 +28,6 @@ if TYPE_CHECKING:
 
 # With fewer held-out images the interval of an accuracy is wider than 15 points; then every image is held out once.
 MIN_HELD_OUT = 50
-FOLDS = "cross-validation"
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Who learns and who is held out.
-
-    Attributes:
-        names: The part of each row, (N,).
-        fit: Rows that the final model learns from, (F,).
-        folds: For each of these, its fold in the choice of the head's strength, (F,).
-        held_out: Rows that are measured on; empty when that is done by cross-validation over `folds`.
-        split: What the evaluation calls the held-out images.
-        labels: Class index of each row, (N,).
-        groups: Number of the group of each row that stays on one side.
-        near: The near duplicates, by their fingerprints alone.
-        leaked: Whether a row is measured by a model that has learnt from a copy or near duplicate of it, or from an
-            image of its group, bool (N,).
-        notes: Sentences that a person should read.
-    """
-
-    names: tuple[str, ...]
-    fit: NDArray[np.int64]
-    folds: NDArray[np.int64]
-    held_out: NDArray[np.int64]
-    split: str
-    labels: NDArray[np.int64]
-    groups: tuple[int, ...]
-    near: Pairs
-    leaked: NDArray[np.bool_]
-    notes: tuple[str, ...]
-
-    @property
-    def cross_validated(self) -> bool:
-        """Whether each image is measured by a model that has not seen it, and none is held out from all."""
-        return not len(self.held_out)
 
 
 def divide(
@@ -74,7 +38,7 @@ def divide(
     *,
     traits: Sequence[Traits],
     cross_validate: bool = True,
-) -> Parts:
+) -> Partition:
     """Divide a table by the splits that it brings, or by a stratified draw that keeps together what belongs together.
 
     With ``measure_by = folds`` the images of train and val are pooled and dealt into folds. Those of test are left
@@ -96,51 +60,36 @@ def divide(
     labels = np.array([index[row.label or ""] for row in table.rows], np.int64)
     named, near = [row.group for row in table.rows], alike(traits)
     plain, together = join_groups(digests, named), join_groups(digests, named, near.rows.tolist())
-    names, split = _given(table, recipe)
-    notes = soundness.of_images(table, digests, near) + soundness.of_splits(table, split)
-    soundness.check_learnt(names, labels, classes, split)
-    drawn = split in {"", FOLDS}
-    groups = _divisible(together, plain, labels, _rows(names, "train"), MIN_IMAGES if drawn else 2)
-    if not split:
+    roles, measures = _given(table, recipe)
+    notes = soundness.of_images(table, digests, near) + soundness.of_splits(table, measures)
+    soundness.check_learnt(roles, labels, classes, measures)
+    drawn = measures in {Role.NONE, Role.TRAIN}
+    groups = _divisible(together, plain, labels, np.flatnonzero(roles == Role.TRAIN), MIN_IMAGES if drawn else 2)
+    if measures == Role.NONE:
         held = holdout(labels, groups, digests, share=recipe.holdout, seed=recipe.seed)
-        split = "val" if _enough(held, recipe, cross_validate) else FOLDS
-        names = ["val" if one and split == "val" else "train" for one in held]
-    fit = _rows(names, "train")
-    soundness.check_copies(labels[fit], [groups[i] for i in fit], classes, MIN_IMAGES if split == FOLDS else 2)
-    folds, groups = _folds(labels, fit, groups, plain, digests, recipe)
-    held_out = np.setdiff1d(np.arange(len(labels)), fit)
-    if split == FOLDS:
-        held_out = held_out[:0]
-        for row, fold in zip(fit, folds, strict=True):
-            names[row] = f"fold {fold + 1}"
-    leaked = _leaked(names, together)
+        measures = Role.VAL if _enough(held, recipe, cross_validate) else Role.TRAIN
+        roles[held & (measures == Role.VAL)] = Role.VAL
+    fit, cross_validated = np.flatnonzero(roles == Role.TRAIN), measures == Role.TRAIN
+    soundness.check_copies(labels[fit], [groups[i] for i in fit], classes, MIN_IMAGES if cross_validated else 2)
+    folds = np.full(len(labels), -1, np.int64)
+    folds[fit], groups = _folds(labels, fit, groups, plain, digests, recipe)
+    leaked = _leaked(roles, folds, together, cross_validated)
     if drawn:
-        notes += soundness.of_draw(groups, together, names, labels, classes)
+        notes += soundness.of_draw(groups, together, roles, labels, classes)
     else:
-        notes += soundness.of_measured(names, labels, classes, split, leaked, _leaked(names, plain))
-    return Parts(tuple(names), fit, folds, held_out, split, labels, tuple(groups), near, leaked, tuple(notes))
+        same = _leaked(roles, folds, plain, cross_validated)
+        notes += soundness.of_measured(roles, labels, classes, measures, leaked, same)
+    choosing = np.zeros(len(labels), bool)
+    return Partition(roles, folds, measures, choosing, leaked, labels, np.array(groups, np.int64), tuple(notes))
 
 
-def count(names: tuple[str, ...], labels: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """Images of each part and class; the folds of a cross-validation are one part."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for name, label in zip(names, labels, strict=True):
-        counts[FOLDS if name.startswith("fold ") else name][classes[label]] += 1
-    order = [name for name in (*SPLITS, FOLDS) if name in counts]
-    return {name: {label: counts[name][label] for label in classes} for name in order}
-
-
-def _given(table: ImageTable, recipe: Recipe) -> tuple[list[str], str]:
-    """The part of each row as the source has it, and what is measured: a split, the folds, or nothing yet."""
-    names = [str(row.split or "train") for row in table.rows]
+def _given(table: ImageTable, recipe: Recipe) -> tuple[NDArray[np.int8], Role]:
+    """The role of each row as the source has it, and what is measured: a split, the folds, or nothing yet."""
+    roles = np.array([Role[(row.split or "train").upper()] for row in table.rows], np.int8)
     if recipe.measure_by == "folds":
-        return ["train" if name == "val" else name for name in names], FOLDS
-    measured = [split for split in table.splits if split != "train"]
-    return names, measured[-1] if measured else ""
-
-
-def _rows(names: Sequence[str], part: str) -> NDArray[np.int64]:
-    return np.flatnonzero(np.array(names) == part)
+        return np.where(roles == Role.VAL, np.int8(Role.TRAIN), roles), Role.TRAIN
+    measured = Role(roles.max())  # test, or else val
+    return roles, measured if measured != Role.TRAIN else Role.NONE
 
 
 def _enough(held: NDArray[np.bool_], recipe: Recipe, cross_validate: bool) -> bool:
@@ -203,17 +152,13 @@ def _folds(
         return deal(plain), plain
 
 
-def _leaked(names: list[str], groups: list[int]) -> NDArray[np.bool_]:
-    """Which measured rows have one of their group among those that their model has learnt from, bool (N,)."""
-    by_folds = "train" not in names
-
-    def learnt(name: str) -> bool:
-        return name.startswith("fold ") if by_folds else name == "train"
-
-    sides: dict[int, set[str]] = defaultdict(set)
-    for name, group in zip(names, groups, strict=True):
-        if learnt(name):
-            sides[group].add(name)
-    measured = [learnt(name) == by_folds for name in names]
-    found = [bool(sides[group] - {name}) for name, group in zip(names, groups, strict=True)]
-    return np.logical_and(measured, found)
+def _leaked(
+    roles: NDArray[np.int8], folds: NDArray[np.int64], groups: Sequence[int], cross_validated: bool
+) -> NDArray[np.bool_]:
+    """Which held-out rows have one of their group among those that their model has learnt from, bool (N,)."""
+    train, of = roles == Role.TRAIN, np.asarray(groups)
+    if not cross_validated:
+        return np.asarray(~train & np.isin(of, of[train]))
+    sides = np.unique(np.stack([of[train], folds[train]]), axis=1)[0]
+    numbers, folds_of = np.unique(sides, return_counts=True)
+    return np.asarray(train & np.isin(of, numbers[folds_of > 1]))

@@ -11,20 +11,20 @@ import numpy as np
 from headstart.core.errors import SourceError
 from headstart.core.options import Runtime
 from headstart.core.progress import Within
-from headstart.partition.divide import Parts
 from headstart.partition.draw import deal_folds, join_groups
 from headstart.partition.held_out import HeldOut
+from headstart.partition.roles import Partition, Role
 from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Learns from `fit` of some parts alone; gives probabilities (M, C) of their `held_out`, and the temperature of these.
-Learn = Callable[[Parts, Runtime], "tuple[NDArray[np.float64], float]"]
+# Learns from the train rows of a partition; gives probabilities (M, C) of its measured rows, and their temperature.
+Learn = Callable[[Partition, Runtime], "tuple[NDArray[np.float64], float]"]
 
 
 def predict_by_folds(
-    parts: Parts, digests: Sequence[str], classes: int, recipe: Recipe, runtime: Runtime, learn: Learn
+    partition: Partition, digests: Sequence[str], classes: int, recipe: Recipe, runtime: Runtime, learn: Learn
 ) -> tuple[HeldOut, NDArray[np.float64]]:
     """The predictions of one model for each fold, which was made without that fold.
 
@@ -33,7 +33,7 @@ def predict_by_folds(
     again.
 
     Args:
-        parts: Of a cross-validation.
+        partition: Of a cross-validation.
         digests: SHA-256 of each image.
         classes: Number C of classes.
         recipe: Folds and seed.
@@ -43,39 +43,48 @@ def predict_by_folds(
     Returns:
         The predictions, and what the scores of each were divided by, (M,).
     """
-    probabilities = np.empty((len(parts.fit), classes))
-    temperatures = np.empty(len(parts.fit))
-    number = len(np.unique(parts.folds))
-    for fold, (where, inside) in enumerate(rounds(parts, digests, recipe)):
+    rows = partition.measured()
+    probabilities, temperatures = np.empty((len(rows), classes)), np.empty(len(rows))
+    number = len(partition.rounds())
+    for fold, inside in enumerate(rounds(partition, digests, recipe)):
         within = Within(runtime.progress, f"fold {fold + 1} of {number}")
+        where = np.searchsorted(rows, inside.measured())
         probabilities[where], temperatures[where] = learn(
             inside, replace(runtime, progress=within, folder=None, resume=False)
         )
-    return HeldOut(parts.fit, probabilities), temperatures
+    return HeldOut(rows, probabilities), temperatures
 
 
-def rounds(parts: Parts, digests: Sequence[str], recipe: Recipe) -> Iterator[tuple[NDArray[np.bool_], Parts]]:
-    """For each fold of a cross-validation which of `fit` it holds out, bool (F,), and the parts of its model.
+def rounds(partition: Partition, digests: Sequence[str], recipe: Recipe) -> Iterator[Partition]:
+    """For each fold of a cross-validation the partition of its model, which is measured on that fold.
 
     Raises:
         SourceError: Groups mix the classes so that what is left of one fold cannot be dealt into folds.
     """
-    for fold in np.unique(parts.folds).tolist():
-        yield parts.folds == fold, _without(parts, fold, digests, recipe)
+    for inside, outside in partition.rounds():
+        yield _round(partition, inside, outside, digests, recipe)
 
 
-def _without(parts: Parts, fold: int, digests: Sequence[str], recipe: Recipe) -> Parts:
-    """The parts of one fold's model: it learns from the other folds, which are dealt into folds of their own."""
-    inside, outside = parts.fit[parts.folds != fold], parts.fit[parts.folds == fold]
-    names = np.full(len(parts.names), "", object)
-    names[inside], names[outside] = "train", "val"
+def _round(
+    partition: Partition,
+    inside: NDArray[np.int64],
+    outside: NDArray[np.int64],
+    digests: Sequence[str],
+    recipe: Recipe,
+) -> Partition:
+    """The partition of one fold's model: it learns from the other folds, which are dealt into folds of their own."""
 
     def deal(groups: Sequence[int]) -> NDArray[np.int64]:
         own, files = [groups[row] for row in inside], [digests[row] for row in inside]
-        return deal_folds(parts.labels[inside], own, files, folds=recipe.folds, seed=recipe.seed)
+        return deal_folds(partition.labels[inside], own, files, folds=recipe.folds, seed=recipe.seed)
 
+    roles = np.full(len(partition.roles), Role.NONE, np.int8)
+    roles[inside], roles[outside] = Role.TRAIN, Role.VAL
+    folds = np.full(len(roles), -1, np.int64)
     try:
-        folds = deal(parts.groups)
+        folds[inside] = deal(partition.groups.tolist())
     except SourceError:  # these groups mix the classes; the folds inside choose settings, and measure nothing
-        folds = deal(join_groups(digests, [None] * len(digests)))
-    return replace(parts, names=tuple(names), fit=inside, folds=folds, held_out=outside, split="val", notes=())
+        folds[inside] = deal(join_groups(digests, [None] * len(digests)))
+    return replace(
+        partition, roles=roles, folds=folds, measures=Role.VAL, choosing=np.zeros(len(roles), bool), notes=()
+    )

@@ -25,10 +25,10 @@ def refusal(table: ImageTable, features: Features, recipe: Recipe) -> SourceErro
     try:
         table.require_classes()
         classes = features.table.require_classes()
-        parts = divide(features.table, features.digests, classes, recipe, traits=features.traits)
-        inside = [one for _, one in rounds(parts, features.digests, recipe)] if parts.cross_validated else []
-        for one in [parts, *inside]:
-            linear.check(features.matrix[one.fit], one.labels[one.fit], len(classes))
+        partition = divide(features.table, features.digests, classes, recipe, traits=features.traits)
+        inside = rounds(partition, features.digests, recipe) if partition.cross_validated else []
+        for one in [partition, *inside]:
+            linear.check(features.matrix[one.learnt()], one.labels[one.learnt()], len(classes))
     except SourceError as error:
         return error
     return None

@@ -11,8 +11,9 @@ import numpy as np
 from headstart.core.errors import SourceError
 from headstart.core.spellings import twin_hint
 from headstart.core.text import counted, listed, quoted
-from headstart.data.table import MORE_IMAGES, SPLITS, ImageTable
+from headstart.data.table import MORE_IMAGES, ImageTable
 from headstart.partition.duplicates import Pairs
+from headstart.partition.roles import Role
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,14 +33,14 @@ def of_images(table: ImageTable, digests: Sequence[str], near: Pairs) -> list[st
     return notes
 
 
-def of_splits(table: ImageTable, split: str) -> list[str]:
+def of_splits(table: ImageTable, measures: Role) -> list[str]:
     """Notes on what is measured of the splits that the source brings.
 
     Args:
         table: The images.
-        split: What is measured of them; ``cross-validation`` for the folds, empty where none was brought.
+        measures: What is measured of them; `Role.TRAIN` for the folds, `Role.NONE` where none was brought.
     """
-    if split != "cross-validation":
+    if measures != Role.TRAIN:
         both = {"val", "test"} <= set(table.splits)
         return ["The val images are in predictions.csv; the numbers are those of the test split alone."] if both else []
     notes = {
@@ -49,15 +50,14 @@ def of_splits(table: ImageTable, split: str) -> list[str]:
     return [note for part, note in notes.items() if part in table.splits]
 
 
-def check_learnt(names: list[str], labels: NDArray[np.int64], classes: tuple[str, ...], split: str) -> None:
+def check_learnt(roles: NDArray[np.int8], labels: NDArray[np.int64], classes: tuple[str, ...], measures: Role) -> None:
     """Refuse splits that nothing can be learnt from."""
-    part = np.array(names)
-    learnt = np.bincount(labels[part == "train"], minlength=len(classes))
+    learnt = np.bincount(labels[roles == Role.TRAIN], minlength=len(classes))
     if not learnt.any():
-        beside = "test" if split == "cross-validation" else split
+        beside = "test" if measures == Role.TRAIN else measures.word
         raise SourceError(f"There is no train split beside {beside}.", "Add one, or give all images without splits.")
     if missing := [classes[i] for i in np.flatnonzero(learnt == 0)]:
-        where = [one for one in SPLITS if np.isin(labels[part == one], np.flatnonzero(learnt == 0)).any()]
+        where = [role.word for role in Role if np.isin(labels[roles == role], np.flatnonzero(learnt == 0)).any()]
         raise SourceError(
             f"{counted(len(missing), 'class', 'classes')} of {' and '.join(where)} without an image in train: "
             f"{listed(missing)}; train holds {listed(classes[i] for i in np.flatnonzero(learnt))}.",
@@ -73,25 +73,25 @@ def check_learnt(names: list[str], labels: NDArray[np.int64], classes: tuple[str
 
 
 def of_measured(
-    names: list[str],
+    roles: NDArray[np.int8],
     labels: NDArray[np.int64],
     classes: tuple[str, ...],
-    split: str,
+    measures: Role,
     leaked: NDArray[np.bool_],
     same: NDArray[np.bool_],
 ) -> list[str]:
     """Name what weakens the splits of the source, and refuse those that measure nothing.
 
     Args:
-        names: The part of each row.
+        roles: The `Role` of each row, (N,).
         labels: Class index of each row, (N,).
         classes: Names of the classes.
-        split: The part that is measured.
+        measures: The role that is measured.
         leaked: Rows of which another is in train, (N,).
         same: Those of them that are exact copies, or of the same group of the user's, (N,).
     """
-    notes = []
-    rows = np.array(names) == split
+    notes, split = [], measures.word
+    rows = roles == measures
     measured = np.bincount(labels[rows], minlength=len(classes))
     if absent := [classes[i] for i in np.flatnonzero(measured == 0)]:
         notes.append(f"No {split} image of {listed(absent)}: nothing is known of how well that is told.")
@@ -113,14 +113,18 @@ def of_measured(
 
 
 def of_draw(
-    groups: list[int], together: list[int], names: list[str], labels: NDArray[np.int64], classes: tuple[str, ...]
+    groups: list[int],
+    together: list[int],
+    roles: NDArray[np.int8],
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
 ) -> list[str]:
     """Notes on what a draw could not do: on classes of near duplicates, of one large group, of few held-out images.
 
     Args:
         groups: Group number of each row, as it was drawn.
         together: The same with all near duplicates together.
-        names: The part of each row.
+        roles: The `Role` of each row, (N,).
         labels: Class index of each row, (N,).
         classes: Names of the classes.
     """
@@ -141,8 +145,8 @@ def of_draw(
                 f"{count:,} of the {number[label]:,} images of {quoted(classes[label])} belong together (copies, near "
                 "duplicates or a group) and stay on one side: little is known of how well others of it are told."
             )
-    if "val" in names:
-        measured = np.bincount(labels[np.array(names) == "val"], minlength=len(classes))
+    if (held := roles == Role.VAL).any():
+        measured = np.bincount(labels[held], minlength=len(classes))
         if few := [classes[i] for i in np.flatnonzero(measured < MIN_HELD_OUT_OF_A_CLASS)]:
             notes.append(
                 f"Fewer than {MIN_HELD_OUT_OF_A_CLASS} held-out images of {listed(few)}: "

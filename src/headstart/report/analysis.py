@@ -18,6 +18,7 @@ from headstart.evaluation.calibration import reliability
 from headstart.evaluation.conformal import COVERAGE, limit, measured
 from headstart.modelfile.schema import Metadata
 from headstart.modelfile.wire import metadata_text
+from headstart.partition.roles import Partition, Role
 from headstart.report.evidence import like_their_own, nearest
 from headstart.report.growth import forecast
 from headstart.report.layout import kept_neighbours, layout
@@ -55,12 +56,11 @@ def analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[s
 
 
 def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
-    place = {label: i for i, label in enumerate(fitted.classes)}
-    labels = np.array([place[row.label or ""] for row in fitted.table.rows])
-    rows, probabilities = measured_images(fitted)
+    labels = fitted.partition.labels
+    rows, probabilities = fitted.measured()
     chosen = select(rows, probabilities, labels)
     asked = [*chosen.mistakes, *chosen.uncertain]
-    evidence = nearest(fitted.features, asked, fitted.parts, count=EVIDENCE)
+    evidence = nearest(fitted.features, asked, fitted.partition, count=EVIDENCE)
     pictures = _Pictures(fitted, dict(zip(rows.tolist(), probabilities, strict=True)), labels)
     curve = forecast(fitted, recipe, labels)
     metadata = Metadata.from_json(metadata_text(fitted.model, "The model"))
@@ -74,7 +74,7 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
         **_of_record(record),
         "recipe": recipe.as_dict(),
         "evaluation": _of_evaluation(record["evaluation"]),
-        "majority": _majority(labels, rows, fitted.parts),
+        "majority": _majority(fitted.partition),
         "checked": record.get("check") is not None,
         "findings": findings(record.get("check"), pictures),
         "advice": _advice(fitted, recipe),
@@ -145,6 +145,7 @@ class _Pictures:
     def __init__(self, fitted: Fitted, predicted: Mapping[int, NDArray[np.float64]], labels: NDArray[np.int64]) -> None:
         self.records: list[dict[str, Any]] = []
         self._fitted, self._predicted, self._labels = fitted, predicted, labels
+        self._parts = fitted.partition.names()
         self._places: dict[int, int] = {}
         self._rows: dict[str, int] | None = None
 
@@ -163,7 +164,7 @@ class _Pictures:
                 "path": self._fitted.table.rows[row].path,
                 "sha256": self._fitted.digests[row],
                 "label": int(self._labels[row]),
-                "part": self._fitted.parts[row],
+                "part": self._parts[row],
             }
             probabilities = self._predicted.get(row)
             if probabilities is not None:
@@ -190,13 +191,6 @@ class _Pictures:
             }
             for row in rows
         ]
-
-
-def measured_images(fitted: Fitted) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The rows that the evaluation is about, and their probabilities."""
-    rows, split = fitted.held_out.rows, fitted.evaluation.split
-    measured = np.array([split in {"cross-validation", fitted.parts[row]} for row in rows])
-    return rows[measured], fitted.held_out.probabilities[measured]
 
 
 def _of_record(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,11 +233,11 @@ def _advice(fitted: Fitted, recipe: Recipe) -> dict[str, Any] | None:
         return None
 
 
-def _majority(labels: NDArray[np.int64], rows: NDArray[np.int64], parts: Sequence[str]) -> dict[str, Any]:
+def _majority(partition: Partition) -> dict[str, Any]:
     """The baseline: the accuracy of always predicting the most frequent class of the training images."""
-    learnt = np.array([part == "train" or part.startswith("fold ") for part in parts])
-    largest = int(np.bincount(labels[learnt]).argmax())
-    return {"class": largest, "accuracy": float((labels[rows] == largest).mean())}
+    labels = partition.labels
+    largest = int(np.bincount(labels[partition.of(Role.TRAIN)]).argmax())
+    return {"class": largest, "accuracy": float((labels[partition.measured()] == largest).mean())}
 
 
 def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures: _Pictures) -> dict[str, Any]:

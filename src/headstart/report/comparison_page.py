@@ -73,13 +73,12 @@ def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dict
 
 def _guesses(fitted: Fitted) -> dict[str, tuple[str, float, bool]]:
     """The predicted class of each measured image, its probability, and whether it is right, by the image's path."""
-    split = fitted.evaluation.split
     guesses = {}
-    for row, probabilities in zip(fitted.held_out.rows.tolist(), fitted.held_out.probabilities, strict=True):
-        if split in {"cross-validation", fitted.parts[row]}:
-            best = _best(probabilities)
-            label, image = fitted.classes[best], fitted.table.rows[row]
-            guesses[image.path] = label, float(probabilities[best]), label == image.label
+    rows, probabilities = fitted.measured()
+    for row, one in zip(rows.tolist(), probabilities, strict=True):
+        best = _best(one)
+        label, image = fitted.classes[best], fitted.table.rows[row]
+        guesses[image.path] = label, float(one[best]), label == image.label
     return guesses
 
 

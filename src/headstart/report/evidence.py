@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.core.vectors import unit_rows
+from headstart.partition.roles import Partition, Role
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,7 +17,7 @@ _BLOCK = 1024  # rows that are compared at once
 
 
 def nearest(
-    features: NDArray[np.float32], rows: Sequence[int], parts: Sequence[str], *, count: int
+    features: NDArray[np.float32], rows: Sequence[int], partition: Partition, *, count: int
 ) -> dict[int, list[tuple[int, float]]]:
     """The training images that are most like each of some images, by the cosine of their embeddings.
 
@@ -25,15 +26,14 @@ def nearest(
     Args:
         features: Embeddings of all images, float32 (N, D).
         rows: The images that are asked about.
-        parts: The part of each image, (N,).
+        partition: What each image was for.
         count: How many of them at most.
 
     Returns:
         For each of `rows`, pairs of a row and a similarity in -1..1, the most similar first.
     """
-    part, asked = np.array(parts), np.asarray(rows, np.int64)
-    folds = np.char.startswith(part, "fold ")
-    learnt = (part == "train") | folds
+    asked, folds = np.asarray(rows, np.int64), partition.folds
+    learnt = partition.roles == Role.TRAIN
     if not learnt.any() or not len(asked):
         return {row: [] for row in rows}
     unit = unit_rows(features[asked])
@@ -43,7 +43,8 @@ def nearest(
         cosines[:, block] = unit @ unit_rows(features[block]).T
     cosines[:, ~learnt] = -np.inf
     cosines[np.arange(len(asked)), asked] = -np.inf
-    cosines[(part[asked][:, None] == part) & folds] = -np.inf
+    if partition.cross_validated:
+        cosines[folds[asked][:, None] == folds] = -np.inf
     found = {}
     for row, similarities in zip(asked.tolist(), cosines, strict=True):
         best = np.argsort(-similarities, kind="stable")[:count]

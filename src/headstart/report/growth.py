@@ -37,14 +37,7 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
             "It is computed only for the strategy probe with a linear head: here the embeddings themselves were learnt "
             "from all training images."
         )
-    part, measured = np.array(fitted.parts), np.asarray(fitted.held_out.rows)
-    folds = np.unique(part[np.char.startswith(part, "fold ")])
-    if len(folds):
-        divided = [
-            (np.flatnonzero((part != fold) & np.isin(part, folds)), np.flatnonzero(part == fold)) for fold in folds
-        ]
-    else:
-        divided = [(np.flatnonzero(part == "train"), measured[part[measured] == fitted.evaluation.split])]
+    divided = fitted.partition.rounds()
     classes = len(fitted.classes)
     width = min(COMPONENTS, len(divided[0][0]), fitted.features.shape[1])
     if len(divided[0][0]) * width * classes * len(divided) > MAX_VALUES:

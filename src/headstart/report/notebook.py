@@ -11,7 +11,6 @@ import numpy as np
 from headstart.core.markup import Markup, between, joined, paragraph, percent, pictures, table
 from headstart.core.text import counted
 from headstart.features.thumbnails import Thumbnails
-from headstart.report.analysis import measured_images
 from headstart.report.comparison_page import disagreements, metadata_of
 from headstart.report.selection import select
 from headstart.runs.result import Fitted
@@ -31,7 +30,7 @@ def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
     classes, rows = fitted.classes, fitted.table.rows
     place = {label: number for number, label in enumerate(classes)}
     labels = np.array([place[row.label or ""] for row in rows])
-    measured, probabilities = measured_images(fitted)
+    measured, probabilities = fitted.measured()
     mistakes = select(measured, probabilities, labels).mistakes[:MISTAKES]
     of = dict(zip(measured.tolist(), probabilities, strict=True))
     metadata = metadata_of(fitted)

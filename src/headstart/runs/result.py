@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headstart.data.traits import Traits
     from headstart.evaluation import Evaluation
     from headstart.partition.held_out import HeldOut
+    from headstart.partition.roles import Partition
     from headstart.settings.recipe import Recipe
 
 
@@ -32,11 +33,11 @@ class Fitted(ByValue):
         without_leaks: The same without those of which there is another in train: a copy, a near duplicate, or one of
             the same group; None where there is none.
         held_out: The predictions behind them.
-        parts: The part of each row, (N,): ``train``, ``val``, ``test``, or ``fold 1`` and so on.
+        partition: What each row was for.
         digests: SHA-256 of each image file, (N,).
         traits: What else is known of each image, (N,).
         features: Embeddings of all images by the network that is in the model file, float32 (N, D).
-        counts: Images of each part and class.
+        counts: Images of each role and class.
         seconds: Time of each stage.
         details: What else the strategy has to say of its fit, as JSON values.
         notes: Sentences that a person should read.
@@ -53,7 +54,7 @@ class Fitted(ByValue):
     model: bytes = field(repr=False)
     evaluation: Evaluation
     held_out: HeldOut = field(repr=False)
-    parts: tuple[str, ...] = field(repr=False)
+    partition: Partition = field(repr=False)
     digests: tuple[str, ...] = field(repr=False)
     traits: tuple[Traits, ...] = field(repr=False)
     features: NDArray[np.float32] = field(repr=False)
@@ -67,3 +68,8 @@ class Fitted(ByValue):
     findings: tuple[Finding, ...] = field(default=(), repr=False)
     choosing: HeldOut | None = field(default=None, repr=False)
     recipe: Recipe | None = None
+
+    def measured(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The rows that the evaluation is about, and their probabilities, (M,) and (M, C)."""
+        measured = self.partition.is_measured(self.held_out.rows)
+        return self.held_out.rows[measured], self.held_out.probabilities[measured]

@@ -30,8 +30,9 @@ from headstart.evaluation.verdict import Candidate, judge
 from headstart.features.extract import Features
 from headstart.modelfile import guard
 from headstart.modelfile.writer import amend
-from headstart.partition.divide import Parts, divide
-from headstart.partition.selection import Selection, select
+from headstart.partition.divide import divide
+from headstart.partition.roles import Partition, Role
+from headstart.partition.selection import select
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import TRAINING, Recipe
 from headstart.strategies import probe
@@ -77,7 +78,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     first = probe.fit(table, below, runtime)
     taken = time.perf_counter() - begun
     reasons: list[str] = []
-    if any(part.startswith("fold ") for part in first.parts):
+    if first.partition.cross_validated:
         reasons.append(
             f"The strategy is the probe: of {counted(len(first.table), 'image')} none can be spared to choose between "
             "strategies by. `headstart compare --folds 5` compares them."
@@ -140,14 +141,10 @@ class _Ground:
     """The images that choose between rungs: of the train part, or the val part where there is a test part.
 
     Attributes:
-        parts: Who learns and who is held out.
-        selection: Who of those that learn chooses.
-        groups: Group number of each image that chooses, (V,).
+        partition: Who learns, who chooses, and who is held out.
     """
 
-    parts: Parts
-    selection: Selection
-    groups: tuple[int, ...]
+    partition: Partition
 
     @classmethod
     def of(cls, first: Fitted, recipe: Recipe) -> _Ground:
@@ -156,22 +153,26 @@ class _Ground:
         Raises:
             SourceError: There are too few to take some away.
         """
-        parts = divide(
+        partition = divide(
             first.table, first.digests, first.classes, recipe, traits=first.traits, cross_validate=False
         )  # fmt: skip
-        selection = select(parts, first.digests, recipe)
-        return cls(parts, selection, tuple(parts.groups[row] for row in selection.choose))
+        return cls(select(partition, first.digests, recipe))
 
     @property
     def labels(self) -> NDArray[np.int64]:
         """Class index of each image that chooses, (V,)."""
-        return self.parts.labels[self.selection.choose]
+        return self.partition.labels[self.partition.choosing]
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Group number of each image that chooses, (V,)."""
+        return tuple(self.partition.groups[self.partition.choosing].tolist())
 
     @property
     def words(self) -> str:
         """The images, for a sentence."""
-        given = self.parts.names[int(self.selection.choose[0])]
-        return counted(len(self.labels), f"{given} image") + " that chose" * (given == "train")
+        given = Role(self.partition.roles[self.partition.chooses()[0]])
+        return counted(len(self.labels), f"{given.word} image") + " that chose" * (given == Role.TRAIN)
 
     def right(self, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether each is predicted right, (V,)."""
@@ -180,11 +181,9 @@ class _Ground:
 
     def of_probe(self, first: Fitted, recipe: Recipe, runtime: Runtime) -> NDArray[np.float64]:
         """What a probe predicts for them that has learnt from the others of the train part, (V, C)."""
-        learn, choose = self.selection.learn, self.selection.choose
         features = Features(first.table, first.features, first.digests, first.traits, 0, ())
-        folds = self.parts.folds[np.isin(self.parts.fit, learn)]
-        head = probe.fit_head(features, self.parts, learn, folds, first.classes, recipe, runtime)
-        probabilities: NDArray[np.float64] = head.probabilities(first.features[choose])
+        head = probe.fit_head(features, self.partition, first.classes, recipe, runtime)
+        probabilities: NDArray[np.float64] = head.probabilities(first.features[self.partition.chooses()])
         return probabilities
 
     def as_dict(self, rung: _Rung) -> dict[str, Any]:
@@ -240,7 +239,7 @@ def _climb(name: str, recipe: Recipe, table: ImageTable, ground: _Ground, runtim
         raise
     except HeadstartError as error:
         return None, f"{name.capitalize()} failed, and what is below it counts: {error.message}"
-    if fitted.choosing is None or not np.array_equal(fitted.choosing.rows, ground.selection.choose):
+    if fitted.choosing is None or not np.array_equal(fitted.choosing.rows, ground.partition.chooses()):
         raise HeadstartError(
             "The strategies chose by different images, so that they cannot be compared.",
             "If files changed meanwhile, run it again; otherwise please report this.",

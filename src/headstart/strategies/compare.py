@@ -246,14 +246,11 @@ class _Measured:
 
 
 def _measured(fitted: Fitted) -> _Measured:
-    table, split = fitted.table, fitted.evaluation.split
-    parts = [fitted.parts[row] for row in fitted.held_out.rows]
-    kept_rows = [place for place, part in enumerate(parts) if split in {"cross-validation", part}]
-    order = sorted(kept_rows, key=lambda place: table.rows[fitted.held_out.rows[place]].path)
-    rows = fitted.held_out.rows[order]
-    probabilities = fitted.held_out.probabilities[order]
-    place_of = {label: i for i, label in enumerate(fitted.classes)}
-    labels = np.array([place_of[table.rows[row].label or ""] for row in rows], np.int64)
+    table, partition = fitted.table, fitted.partition
+    rows, probabilities = fitted.measured()
+    order = sorted(range(len(rows)), key=lambda place: table.rows[rows[place]].path)
+    rows, probabilities = rows[order], probabilities[order]
+    labels = partition.labels[rows]
     near = alike(fitted.traits).rows.tolist()
     groups = join_groups(fitted.digests, [row.group for row in table.rows], near)
     # By the first image of a group in this order, so that it does not hang on the order of the table.
@@ -262,14 +259,10 @@ def _measured(fitted: Fitted) -> _Measured:
         digests=tuple(fitted.digests[row] for row in rows),
         labels=tuple(table.rows[row].label for row in rows),
         groups=tuple(first.setdefault(groups[row], len(first)) for row in rows),
-        folds=np.array([_fold(fitted.parts[row]) for row in rows], np.int64),
+        folds=partition.folds[rows],
         right=probabilities.argmax(1) == labels,
         losses=negative_log_likelihood(probabilities, labels),
     )
-
-
-def _fold(part: str) -> int:
-    return int(part.removeprefix("fold ")) if part.startswith("fold ") else -1
 
 
 def milliseconds(fitted: Sequence[Fitted]) -> list[float]:

@@ -27,7 +27,7 @@ def examine(
 ) -> tuple[Finding, ...]:
     """Check the images with what the training knows of them anyway, and tell the findings in a line.
 
-    What would make a result wrong is refused elsewhere, by `ImageTable.require_classes` and `parts.divide`: nothing
+    What would make a result wrong is refused elsewhere, by `ImageTable.require_classes` and `partition.divide`: nothing
     that is found here stops a training.
 
     Args:

@@ -27,10 +27,11 @@ from headstart.features.extract import Features, extract
 from headstart.features.scan import scan
 from headstart.heads.linear import LinearHead
 from headstart.heads.temperature import fit_temperature
-from headstart.partition.divide import Parts, count, divide
+from headstart.partition.divide import divide
 from headstart.partition.folds import predict_by_folds
 from headstart.partition.held_out import HeldOut
-from headstart.partition.selection import Selection, select
+from headstart.partition.roles import NOBODY, Partition, Role
+from headstart.partition.selection import select
 from headstart.preprocess.spec import Preprocess
 from headstart.runs import resumption
 from headstart.runs.result import Fitted
@@ -63,8 +64,7 @@ class _Data:
         table: Those that can be read.
         digests: SHA-256 of each.
         classes: Names, in the order of their numbers.
-        parts: What is held out.
-        selection: Who learns and who chooses the best epoch.
+        partition: Who learns, who chooses the best epoch, and who is held out.
         traits: What else is known of each image.
         features: Embeddings of the network as it begins, where the head begins as the probe's solution.
     """
@@ -73,8 +73,7 @@ class _Data:
     digests: tuple[str, ...]
     traits: tuple[Traits, ...]
     classes: tuple[str, ...]
-    parts: Parts
-    selection: Selection
+    partition: Partition
     features: Features | None
 
 
@@ -115,10 +114,10 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     )  # fmt: skip
     laps.lap("check")
     images = Images(data.table, recipe, preprocess)
-    begin = copy.deepcopy(loaded.module) if data.parts.cross_validated else None
+    begin = copy.deepcopy(loaded.module) if data.partition.cross_validated else None
     network = _network(loaded, data, recipe, runtime, own)
-    task = partial(Task, network=network, images=images, labels=data.parts.labels, classes=len(data.classes),
-                   train=data.selection.learn, validation=data.selection.choose)  # fmt: skip
+    task = partial(Task, network=network, images=images, labels=data.partition.labels, classes=len(data.classes),
+                   train=data.partition.learnt(), validation=data.partition.chooses())  # fmt: skip
     planned = _planned(task(recipe=recipe), runtime, _left(recipe, data, began))
     recipe = planned.recipe
     runtime = replace(runtime, chosen={**runtime.chosen, "plan": list(planned.notes)})
@@ -149,7 +148,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
         findings=findings,
         seconds=laps.seconds,
         details={
-            "validation_images": len(data.selection.choose),
+            "validation_images": len(data.partition.chooses()),
             **(_details(trained) if trained else {}),
             **finished.details,
         },
@@ -195,8 +194,8 @@ def _read(table: ImageTable, recipe: Recipe, loaded: sources.Loaded, preprocess:
         table, found, seen = scan(table, runtime, preprocess, max_megapixels=recipe.max_megapixels)
         digests, traits = tuple(found), tuple(seen)
     classes = table.require_classes()  # unreadable images may have taken a class away
-    parts = divide(table, digests, classes, recipe, traits=traits, cross_validate=False)
-    return _Data(table, digests, traits, classes, parts, select(parts, digests, recipe), features)
+    partition = divide(table, digests, classes, recipe, traits=traits, cross_validate=False)
+    return _Data(table, digests, traits, classes, select(partition, digests, recipe), features)
 
 
 def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runtime, own: Own) -> Network:
@@ -210,11 +209,7 @@ def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runti
         start_from_run(head, recipe.backbone, data.classes, recipe.head)
     elif data.features is not None:
         # The images that choose the epoch must not have been learnt from by the head that it begins with either.
-        rows = data.selection.learn
-        start_from_probe(head, fit_linear(
-            data.features, data.parts, rows, data.parts.folds[np.isin(data.parts.fit, rows)], data.classes, recipe,
-            runtime,
-        ))  # fmt: skip
+        start_from_probe(head, fit_linear(data.features, data.partition, data.classes, recipe, runtime))
     return Network(loaded.module, head)
 
 
@@ -225,8 +220,7 @@ def _probe_if_kept(trained: Trained | None, data: _Data, recipe: Recipe, runtime
     """
     if trained is None or trained.best_epoch or data.features is None:
         return None
-    parts = data.parts
-    return fit_linear(data.features, parts, parts.fit, parts.folds, data.classes, recipe, runtime)
+    return fit_linear(data.features, data.partition.chosen_by(NOBODY), data.classes, recipe, runtime)
 
 
 def _kept(probe: LinearHead | None, data: _Data) -> tuple[str, ...]:
@@ -235,7 +229,7 @@ def _kept(probe: LinearHead | None, data: _Data) -> tuple[str, ...]:
         return ()
     return (
         "The start is kept, which no epoch was better than: the model is the probe's, its head fitted on all "
-        f"{counted(len(data.parts.fit), 'train image')}.",
+        f"{counted(len(data.partition.of(Role.TRAIN)), 'train image')}.",
     )
 
 
@@ -250,7 +244,7 @@ def _left(recipe: Recipe, data: _Data, began: float) -> float | None:
     """Seconds of the budget for each network that is trained; None where there is no budget."""
     if not recipe.budget:
         return None
-    networks = 1 + (recipe.folds if data.parts.cross_validated else 0)
+    networks = 1 + (recipe.folds if data.partition.cross_validated else 0)
     return (recipe.budget - (time.perf_counter() - began)) / networks
 
 
@@ -281,23 +275,23 @@ def _predict_by_folds(
     from headstart.training.scores import scores
     from headstart.training.task import Task
 
-    def learn(parts: Parts, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
-        fold = replace(data, parts=parts, selection=select(parts, data.digests, recipe))
+    def learn(inside: Partition, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
+        fold = replace(data, partition=select(inside, data.digests, recipe))
+        choose, measured = fold.partition.chooses(), fold.partition.measured()
         network = _network(replace(begin, module=copy.deepcopy(begin.module)), fold, recipe, runtime, own)
         trained = _train(Task(
-            network=network, images=images, labels=parts.labels, classes=len(fold.classes),
-            train=fold.selection.learn, validation=fold.selection.choose, recipe=recipe,
+            network=network, images=images, labels=inside.labels, classes=len(fold.classes),
+            train=fold.partition.learnt(), validation=choose, recipe=recipe,
         ), runtime, own)  # fmt: skip
         if probe := _probe_if_kept(trained, fold, recipe, runtime):
             start_from_probe(network.head, probe)
-            return to_probabilities(scores(network, images, parts.held_out, recipe, runtime)), probe.temperature
-        choose = fold.selection.choose
-        rows = np.concatenate([choose, parts.held_out])
-        inside, outside = np.split(scores(network, images, rows, recipe, runtime), [len(choose)])
-        temperature = fit_temperature(inside, parts.labels[choose])
-        return to_probabilities(outside / temperature), temperature
+            return to_probabilities(scores(network, images, measured, recipe, runtime)), probe.temperature
+        rows = np.concatenate([choose, measured])
+        of_choice, of_fold = np.split(scores(network, images, rows, recipe, runtime), [len(choose)])
+        temperature = fit_temperature(of_choice, inside.labels[choose])
+        return to_probabilities(of_fold / temperature), temperature
 
-    return predict_by_folds(data.parts, data.digests, len(data.classes), recipe, runtime, learn)
+    return predict_by_folds(data.partition, data.digests, len(data.classes), recipe, runtime, learn)
 
 
 @contextlib.contextmanager
@@ -344,7 +338,8 @@ def _finish(
     from headstart.training.export import export
     from headstart.training.network import head_record, start_from_probe
 
-    parts, choose = data.parts, data.selection.choose
+    partition, choose = data.partition, data.partition.chooses()
+    held = partition.held_out()
     embedder, difference = export(network.backbone, loaded, preprocess, pictures(data.table, recipe))
     measured = extract(
         replace(data.table, skipped=()), embedder, replace(runtime, cache=None, strict=True),
@@ -352,31 +347,33 @@ def _finish(
     )  # fmt: skip
     record = partial(head_record, network.head, kind=recipe.head, width=loaded.embedding_size)
     inside = record(temperature=1.0).scores(measured.matrix[choose])
-    head = record(temperature=fit_temperature(inside, parts.labels[choose]))
+    head = record(temperature=fit_temperature(inside, partition.labels[choose]))
     choosing = HeldOut(choose, head.probabilities(measured.matrix[choose]))
     if probe:
         start_from_probe(network.head, replace(probe, temperature=1.0))
         head = record(temperature=probe.temperature)
     held_out, temperatures = by_folds or (
-        HeldOut(parts.held_out, head.probabilities(measured.matrix[parts.held_out])),
-        np.full(len(parts.held_out), head.temperature),
+        HeldOut(held, head.probabilities(measured.matrix[held])),
+        np.full(len(held), head.temperature),
     )
-    evaluation = finish.measure(held_out, temperatures, parts, data.classes)
+    evaluation = finish.measure(held_out, temperatures, partition, data.classes)
     laps.lap("evaluate")
-    counts = count(parts.names, parts.labels, data.classes)
-    learnt_from = [data.digests[row] for row in parts.fit]
-    trust = build_trust(measured.matrix, data.digests, parts, held_out, None if probe else choose)
+    counts = partition.count(data.classes)
+    learnt_from = [data.digests[row] for row in partition.of(Role.TRAIN)]
+    # A probe's head that was kept has learnt from the images that chose, too.
+    judged = partition.chosen_by(NOBODY) if probe else partition
+    trust = build_trust(measured.matrix, data.digests, judged, held_out)
     model = finish.model_file(embedder, head, data.classes, recipe, counts, evaluation, learnt_from, trust)
     finish.prove(model, head, measured, recipe.precision)
     prove_against_network(model, network, head.temperature, preprocess, data.table, recipe)
     return Fitted(
         table=data.table, classes=data.classes, model=model, evaluation=evaluation, held_out=held_out,
-        without_leaks=finish.measure_without_leaks(held_out, temperatures, parts, data.classes),
-        parts=parts.names, digests=data.digests, traits=data.traits, features=measured.matrix,
+        without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.classes),
+        partition=partition, digests=data.digests, traits=data.traits, features=measured.matrix,
         counts=counts, seconds={}, details=trust.details,
         choosing=choosing,
-        notes=(*data.table.notes, *(data.features.notes if data.features else ()), *parts.notes,
-               *data.selection.notes, *head.notes, *_sensitive(difference), *trust.notes),
+        notes=(*data.table.notes, *(data.features.notes if data.features else ()), *partition.notes,
+               *head.notes, *_sensitive(difference), *trust.notes),
     )  # fmt: skip
 
 

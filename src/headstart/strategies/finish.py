@@ -19,8 +19,8 @@ from headstart.heads import Head
 from headstart.modelfile.golden import TOLERANCES
 from headstart.modelfile.schema import FINGERPRINT_BYTES, Metadata
 from headstart.modelfile.writer import write_model
-from headstart.partition.divide import Parts
 from headstart.partition.held_out import HeldOut
+from headstart.partition.roles import Partition
 from headstart.prediction.classifier import Classifier
 from headstart.settings.recipe import Recipe
 from headstart.strategies.trust import Trust
@@ -44,37 +44,36 @@ class Laps:
         self.seconds[stage], self._clock = now - self._clock, now
 
 
-def measure(held_out: HeldOut, temperatures: NDArray[np.float64], parts: Parts, classes: tuple[str, ...]) -> Evaluation:
+def measure(
+    held_out: HeldOut, temperatures: NDArray[np.float64], partition: Partition, classes: tuple[str, ...]
+) -> Evaluation:
     """Evaluate held-out predictions; where there are val and test images, the test images alone.
 
     Args:
         held_out: The predictions.
         temperatures: What the scores of each were divided by, (M,).
-        parts: Which rows are measured.
+        partition: Which rows are measured.
         classes: Names in the order of the probabilities.
     """
-    names = np.array(parts.names)[held_out.rows]
-    measured = np.ones(len(names), bool) if parts.cross_validated else names == parts.split
+    measured = partition.is_measured(held_out.rows)
     return evaluate(
         held_out.probabilities[measured],
-        parts.labels[held_out.rows[measured]],
+        partition.labels[held_out.rows[measured]],
         classes,
-        split=parts.split,
+        split=partition.split,
         temperature=temperatures[measured],
     )
 
 
 def measure_without_leaks(
-    held_out: HeldOut, temperatures: NDArray[np.float64], parts: Parts, classes: tuple[str, ...]
+    held_out: HeldOut, temperatures: NDArray[np.float64], partition: Partition, classes: tuple[str, ...]
 ) -> Evaluation | None:
     """The same without the images of which there is another in train; None where there is none, or nothing else."""
-    clean = ~parts.leaked[held_out.rows]
-    if clean.all() or not clean.any():
+    clean = ~partition.leaked[held_out.rows]
+    if clean.all() or not (clean & partition.is_measured(held_out.rows)).any():
         return None
     part = HeldOut(held_out.rows[clean], held_out.probabilities[clean])
-    if not (parts.cross_validated or (np.array(parts.names)[part.rows] == parts.split).any()):
-        return None
-    return measure(part, temperatures[clean], parts, classes)
+    return measure(part, temperatures[clean], partition, classes)
 
 
 def model_file(
@@ -94,7 +93,7 @@ def model_file(
         head: Embedding to probabilities.
         classes: Names in the order of the probabilities.
         recipe: All choices.
-        counts: Images of each part and class.
+        counts: Images of each role and class.
         evaluation: Numbers on held-out images.
         learnt_from: SHA-256 of each image that was learnt from.
         trust: What it needs to doubt its own answers.

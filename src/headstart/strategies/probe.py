@@ -15,9 +15,10 @@ from headstart.data.table import ImageTable
 from headstart.features.extract import Features
 from headstart.heads import Head, linear
 from headstart.heads.linear import LinearHead
-from headstart.partition.divide import Parts, count, divide
+from headstart.partition.divide import divide
 from headstart.partition.folds import predict_by_folds
 from headstart.partition.held_out import HeldOut
+from headstart.partition.roles import Partition
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import Recipe
 from headstart.strategies import finish
@@ -41,20 +42,20 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     features, embedder, engine = embed(table, recipe, runtime)
     classes = features.table.require_classes()  # unreadable images may have taken a class away
     laps.lap("embed")
-    parts = divide(features.table, features.digests, classes, recipe, traits=features.traits)
+    partition = divide(features.table, features.digests, classes, recipe, traits=features.traits)
     findings = examine(
         features.table, features.digests, features.traits, features.matrix,
         preprocess=embedder.preprocess, runtime=runtime,
     )  # fmt: skip
     laps.lap("check")
-    head = fit_head(features, parts, parts.fit, parts.folds, classes, recipe, runtime)
+    head = fit_head(features, partition, classes, recipe, runtime)
     laps.lap("fit")
-    held_out, temperatures = _predict_held_out(features, parts, head, classes, recipe, runtime)
-    evaluation = finish.measure(held_out, temperatures, parts, classes)
+    held_out, temperatures = _predict_held_out(features, partition, head, classes, recipe, runtime)
+    evaluation = finish.measure(held_out, temperatures, partition, classes)
     laps.lap("evaluate")
-    counts = count(parts.names, parts.labels, classes)
-    learnt_from = [features.digests[row] for row in parts.fit]
-    trust = build_trust(features.matrix, features.digests, parts, held_out)
+    counts = partition.count(classes)
+    learnt_from = [features.digests[row] for row in partition.learnt()]
+    trust = build_trust(features.matrix, features.digests, partition, held_out)
     laps.lap("trust")
     model = finish.model_file(embedder, head, classes, recipe, counts, evaluation, learnt_from, trust)
     finish.prove(model, head, features, "float32" if recipe.precision == "float32" and not engine else "int8")
@@ -64,9 +65,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         classes=classes,
         model=model,
         evaluation=evaluation,
-        without_leaks=finish.measure_without_leaks(held_out, temperatures, parts, classes),
+        without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, classes),
         held_out=held_out,
-        parts=parts.names,
+        partition=partition,
         digests=features.digests,
         traits=features.traits,
         features=features.matrix,
@@ -87,41 +88,41 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
             },
             **trust.details,
         },
-        notes=(*features.table.notes, *features.notes, *parts.notes, *head.notes, *trust.notes),
+        notes=(*features.table.notes, *features.notes, *partition.notes, *head.notes, *trust.notes),
     )
 
 
 def fit_head(
     features: Features,
-    parts: Parts,
-    rows: NDArray[np.int64],
-    folds: NDArray[np.int64],
+    partition: Partition,
     classes: tuple[str, ...],
     recipe: Recipe,
     runtime: Runtime,
 ) -> Head:
-    """Fit the recipe's head on some rows, whose folds (F,) choose its strength."""
+    """Fit the recipe's head on the rows that are learnt from, whose folds choose its strength."""
     if recipe.head != "linear":  # what has no closed solution is trained by gradients, with PyTorch
         require("torch", "torch", f"The head {quoted(recipe.head)}")
         train_head: Callable[..., Head] = importlib.import_module("headstart.training.head").fit
-        return train_head(features.matrix[rows], parts.labels[rows], folds, len(classes), recipe, runtime)
-    return fit_linear(features, parts, rows, folds, classes, recipe, runtime)
+        rows = partition.learnt()
+        data = features.matrix[rows], partition.labels[rows], partition.folds[rows]
+        return train_head(*data, len(classes), recipe, runtime)
+    return fit_linear(features, partition, classes, recipe, runtime)
 
 
 def fit_linear(
     features: Features,
-    parts: Parts,
-    rows: NDArray[np.int64],
-    folds: NDArray[np.int64],
+    partition: Partition,
     classes: tuple[str, ...],
     recipe: Recipe,
     runtime: Runtime,
 ) -> LinearHead:
-    """Fit a linear head on some rows, whose folds (F,) choose its strength."""
+    """Fit a linear head on the rows that are learnt from, whose folds choose its strength."""
+    rows = partition.learnt()
+    folds = partition.folds[rows]
     with runtime.progress.stage("Fitting", linear.steps(folds)) as advance:
         return linear.fit(
             features.matrix[rows],
-            parts.labels[rows],
+            partition.labels[rows],
             folds,
             classes=len(classes),
             class_weight=recipe.class_weight,
@@ -132,7 +133,7 @@ def fit_linear(
 
 def _predict_held_out(
     features: Features,
-    parts: Parts,
+    partition: Partition,
     head: Head,
     classes: tuple[str, ...],
     recipe: Recipe,
@@ -142,12 +143,12 @@ def _predict_held_out(
 
     A fold's head also chooses its strength and temperature without it, as the final head does.
     """
-    if not parts.cross_validated:
-        probabilities = head.probabilities(features.matrix[parts.held_out])
-        return HeldOut(parts.held_out, probabilities), np.full(len(parts.held_out), head.temperature)
+    if not partition.cross_validated:
+        rows = partition.held_out()
+        return HeldOut(rows, head.probabilities(features.matrix[rows])), np.full(len(rows), head.temperature)
 
-    def learn(inside: Parts, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
-        one = fit_head(features, inside, inside.fit, inside.folds, classes, recipe, runtime)
-        return one.probabilities(features.matrix[inside.held_out]), one.temperature
+    def learn(inside: Partition, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
+        one = fit_head(features, inside, classes, recipe, runtime)
+        return one.probabilities(features.matrix[inside.measured()]), one.temperature
 
-    return predict_by_folds(parts, features.digests, len(classes), recipe, runtime, learn)
+    return predict_by_folds(partition, features.digests, len(classes), recipe, runtime, learn)

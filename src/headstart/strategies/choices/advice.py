@@ -14,6 +14,7 @@ import numpy as np
 
 from headstart.backbones import lite0
 from headstart.heads.common import to_probabilities
+from headstart.partition.roles import Role
 from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -88,10 +89,9 @@ def of_run(fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
         fitted: What a strategy gave.
         recipe: What it followed.
     """
-    learnt = [row for row, part in enumerate(fitted.parts) if part == "train" or part.startswith("fold ")]
-    labels = [fitted.table.rows[row].label for row in learnt]
+    learnt = fitted.partition.of(Role.TRAIN)
     return rule_of_thumb(
-        [labels.count(label) for label in fitted.classes],
+        np.bincount(fitted.partition.labels[learnt], minlength=len(fitted.classes)).tolist(),
         fitted.features[learnt] if embeds_as_lite0(recipe) else None,
     )
 

@@ -164,17 +164,18 @@ def lay(embedded: Embedded, recipe: Recipe) -> Ground:
     """
     features = embedded.features
     classes = features.table.require_classes()
-    parts = divide(
+    partition = divide(
         features.table, features.digests, classes, recipe,
         traits=features.traits, cross_validate=recipe.strategy in {"probe", "auto"},
     )  # fmt: skip
-    rows, folds = parts.fit, parts.folds
-    sampled = sample(parts.labels[rows], [features.digests[row] for row in rows])
+    rows = partition.learnt()
+    folds = partition.folds[rows]
+    sampled = sample(partition.labels[rows], [features.digests[row] for row in rows])
     if len(sampled) < len(rows):
         kept = rows[sampled]
         try:
             dealt = deal_folds(
-                parts.labels[kept], [parts.groups[row] for row in kept], [features.digests[row] for row in kept],
+                partition.labels[kept], partition.groups[kept].tolist(), [features.digests[row] for row in kept],
                 folds=recipe.folds, seed=recipe.seed,
             )  # fmt: skip
         except SourceError:  # the sample has too few groups of a class
@@ -186,12 +187,12 @@ def lay(embedded: Embedded, recipe: Recipe) -> Ground:
         rows=rows,
         digests=tuple(features.digests[row] for row in rows),
         classes=classes,
-        labels=parts.labels[rows],
-        groups=tuple(parts.groups[row] for row in rows),
+        labels=partition.labels[rows],
+        groups=tuple(partition.groups[rows].tolist()),
         folds=folds,
         traits=tuple(features.traits[row] for row in rows),
-        train=len(parts.fit),
-        measured_too=parts.cross_validated,
+        train=len(partition.learnt()),
+        measured_too=partition.cross_validated,
     )
 
 
