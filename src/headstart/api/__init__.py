@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from headstart.api.explaining import explain
     from headstart.api.reading import load, read
     from headstart.api.reporting import comparison_page, draw_report
-    from headstart.api.run import Run, refuse_existing
+    from headstart.api.run import Run
     from headstart.api.training import resume, train
 
 # Name -> its file.
@@ -29,7 +29,6 @@ _FILES = {
     "explain": "explaining",
     "load": "reading",
     "read": "reading",
-    "refuse_existing": "run",
     "resume": "training",
     "train": "training",
 }
@@ -46,7 +45,6 @@ __all__ = [
     "explain",
     "load",
     "read",
-    "refuse_existing",
     "resume",
     "train",
 ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.api.reading import table_of
-from headstart.api.reporting import REPORT_FILE, comparison_page
+from headstart.api.reporting import comparison_page
 from headstart.api.run import Run
 from headstart.api.training import train
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_names, must_be_path
@@ -25,6 +25,7 @@ from headstart.data.table import ImageTable, Skipped
 from headstart.evaluation.comparison import Pair
 from headstart.evaluation.verdict import Verdict
 from headstart.runs import resumption
+from headstart.runs.folder import REPORT_FILE
 from headstart.strategies import compare as comparing
 from headstart.strategies.choices import advice
 from headstart.strategies.compare import Plan, Row

@@ -1,4 +1,4 @@
-"""Reports: the page and the data of a run, the page drawn again, and the page of a comparison."""
+"""Reports: the page of a run drawn again, and the page of a comparison."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from headstart.core.arguments import A_RUNTIME, must_be, must_be_path
 from headstart.core.errors import InputError, SourceError, StorageError
 from headstart.core.files import durable_write, make_folder, refuse_unwritable_file
 from headstart.core.options import Runtime
-from headstart.core.text import json_text, quoted
+from headstart.core.text import quoted
 from headstart.data import readers
+from headstart.runs.folder import ANALYSIS_FILE, REPORT_FILE
 
 if TYPE_CHECKING:
     from headstart.api.run import Run
 
-REPORT_FILE, ANALYSIS_FILE = "report.html", "analysis.json"
 # A run of 100,000 images and 1,000 classes has about 1 MB.
 MAX_ANALYSIS_BYTES = 64 * 2**20
 
@@ -37,28 +37,6 @@ class Drawn:
     path: Path
     images: int
     missing: int
-
-
-def files(run: Run, folder: Path, runtime: Runtime) -> dict[str, str]:
-    """The page and the data of a run, by the names of their files.
-
-    Args:
-        run: What was trained.
-        folder: Its run folder, which the page names in its commands.
-        runtime: Cache and progress.
-    """
-    from headstart.report.analysis import analyse
-    from headstart.report.pictures import find
-    from headstart.report.run_page import run_page
-
-    with runtime.progress.stage("Reporting", 3) as advance:
-        analysis = analyse(run.fitted, run.recipe, run.as_dict())
-        advance(1)
-        pictures = find(analysis, run.fitted.table.storage, runtime.cache)
-        advance(1)
-        page = run_page(analysis, pictures, run=str(folder))
-        advance(1)
-    return {REPORT_FILE: page, ANALYSIS_FILE: json_text(analysis, indent=None) + "\n"}
 
 
 def draw_report(

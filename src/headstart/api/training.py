@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart import strategies
 from headstart.api.reading import read, table_of
-from headstart.api.run import WEIGHTS_FILE, Run
+from headstart.api.run import Run
 from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be, must_be_path
 from headstart.core.errors import OptionError, StorageError
 from headstart.core.files import refuse_unwritable
@@ -22,6 +22,7 @@ from headstart.data.readers import Source
 from headstart.data.table import ImageTable
 from headstart.features.pool import refuse_skipped
 from headstart.runs import resumption
+from headstart.runs.folder import WEIGHTS_FILE
 from headstart.settings.recipe import ClassWeight, Fit, Precision, Recipe
 from headstart.strategies.own import Own
 

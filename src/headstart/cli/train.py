@@ -121,6 +121,7 @@ def train(
     from headstart.core.files import refuse_unwritable
     from headstart.data.readers import Columns
     from headstart.runs import resumption
+    from headstart.runs.folder import refuse_existing
 
     helper = _environment_number("RANK") > 0  # torchrun or `accelerate launch` started it beside the one that speaks
     output = Output(as_json=json and not helper, quiet=quiet or helper)
@@ -151,7 +152,7 @@ def train(
         folder = out or _default_folder(source, overwrite=overwrite)
         if not helper:  # the first process may have begun to write there already
             refuse_unwritable(folder)  # before the work, not after it
-            api.refuse_existing(folder, overwrite=overwrite)
+            refuse_existing(folder, overwrite=overwrite)
         if made.strategy == "auto" and _environment_number("WORLD_SIZE") > 1:
             raise OptionError("Several processes train together, and the strategy auto is for one.", "Name a strategy.")
         if made.budget and _environment_number("WORLD_SIZE") > 1:

@@ -1,0 +1,39 @@
+"""The files of a run's report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headstart.core.options import Runtime
+from headstart.core.text import json_text
+from headstart.runs.folder import ANALYSIS_FILE, REPORT_FILE
+from headstart.runs.result import Fitted
+from headstart.settings.recipe import Recipe
+
+
+def files(
+    fitted: Fitted, recipe: Recipe, record: Mapping[str, Any], *, folder: Path, runtime: Runtime
+) -> dict[str, str]:
+    """The page and the data of a run, by the names of their files.
+
+    Args:
+        fitted: What the strategy gave.
+        recipe: What it followed.
+        record: The run as in ``metrics.json``.
+        folder: Its run folder, which the page names in its commands.
+        runtime: Cache and progress.
+    """
+    from headstart.report.analysis import analyse
+    from headstart.report.pictures import find
+    from headstart.report.run_page import run_page
+
+    with runtime.progress.stage("Reporting", 3) as advance:
+        analysis = analyse(fitted, recipe, record)
+        advance(1)
+        pictures = find(analysis, fitted.table.storage, runtime.cache)
+        advance(1)
+        page = run_page(analysis, pictures, run=str(folder))
+        advance(1)
+    return {REPORT_FILE: page, ANALYSIS_FILE: json_text(analysis, indent=None) + "\n"}
