@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headstart import strategies
 from headstart.api.reading import read, table_of
@@ -23,12 +23,9 @@ from headstart.data.table import ImageTable
 from headstart.features.pool import refuse_skipped
 from headstart.runs import resumption
 from headstart.runs.folder import WEIGHTS_FILE
+from headstart.runs.origin import Origin
 from headstart.settings.recipe import ClassWeight, Fit, Precision, Recipe
 from headstart.strategies.own import Own
-
-if TYPE_CHECKING:
-    from headstart.runs.result import Fitted
-    from headstart.strategies.choices import Choices
 
 
 def train(
@@ -88,53 +85,36 @@ def train(
     # Settings without a value are those of the strategy, so that they are filled in after the choices.
     recipe = dataclasses.replace(recipe, **chosen) if recipe else Recipe.from_dict(chosen)
     recipe = own.named(recipe) if own else recipe
-    runtime = dataclasses.replace(runtime or Runtime(), began=start)
-    learn = strategies.find(recipe.strategy)
-    table = table_of(images)
+    strategies.find(recipe.strategy)
+    runtime, table, origin = runtime or Runtime(), table_of(images), Origin(began=start)
+    _refuse(table, runtime)
+    if recipe.is_open:
+        from headstart.strategies.choices import decide
+
+        found = decide(table, recipe, runtime)
+        recipe, origin = found.recipe, Origin(reasons=found.reasons, evidence=found.evidence, began=start)
+    return _train(table, recipe, runtime, origin, own)
+
+
+def _refuse(table: ImageTable, runtime: Runtime) -> None:
+    """Refuse, before the work, skipped files where that is asked for, and a folder that cannot be written to."""
     refuse_skipped(table, runtime)
     if runtime.folder is not None and runtime.main_process:
         refuse_unwritable(runtime.folder)
-    chosen_by = _choose(table, recipe, runtime)
-    if chosen_by:
-        runtime = dataclasses.replace(
-            runtime, chosen={"reasons": list(chosen_by.reasons), "evidence": chosen_by.evidence}
-        )
-    recipe = chosen_by.recipe if chosen_by else recipe
-    spent = {"choose": time.perf_counter() - start} if chosen_by else {}
-    fitted = learn(table, recipe, runtime, **({"own": own} if own else {}))
-    fitted = _with_reasons(fitted, chosen_by) if chosen_by else fitted
-    return Run(fitted, fitted.recipe or recipe, {**spent, **fitted.seconds, "total": time.perf_counter() - start})
+
+
+def _train(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin, own: Own | None) -> Run:
+    """Follow a recipe in which nothing is left open."""
+    began = origin.began or time.perf_counter()
+    origin = dataclasses.replace(origin, began=began)
+    spent = {} if origin.evidence is None else {"choose": time.perf_counter() - began}
+    fitted = strategies.find(recipe.strategy)(table, recipe, runtime, origin, **({"own": own} if own else {}))
+    return Run(fitted, fitted.recipe or recipe, {**spent, **fitted.seconds, "total": time.perf_counter() - began})
 
 
 def _must_be_kinds(own: Own | None, runtime: Runtime | None) -> None:
     must_be("own", own, Own | None, "a headstart.Own")
     must_be("runtime", runtime, Runtime | None, A_RUNTIME)
-
-
-def _choose(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices | None:
-    """What the recipe leaves open, chosen from the train images, or before an interruption; None where nothing was."""
-    before = runtime.resume and "reasons" in runtime.chosen
-    if not recipe.is_open and not before:
-        return None
-    from headstart.strategies.choices import Choices, decide
-
-    if before:
-        return Choices(recipe, tuple(runtime.chosen["reasons"]), runtime.chosen["evidence"])
-    return decide(table, recipe, runtime)
-
-
-def _with_reasons(fitted: Fitted, choices: Choices) -> Fitted:
-    """The result with why its recipe is what it is: in the model file, the notes and the details."""
-    from headstart.modelfile import guard
-    from headstart.modelfile.writer import amend
-
-    reasons = (*choices.reasons, *guard.check(fitted.model).reasons)
-    return dataclasses.replace(
-        fitted,
-        model=amend(fitted.model, reasons=reasons),
-        notes=(*choices.reasons, *fitted.notes),
-        details={**fitted.details, "choices": choices.evidence},
-    )
 
 
 def resume(
@@ -181,8 +161,9 @@ def resume(
             decisions=before.decisions or None,
         )
     )
-    runtime = dataclasses.replace(runtime or Runtime(), folder=path, resume=True, chosen=before.chosen)
-    return train(table, before.recipe, own=own, runtime=runtime)
+    recipe, runtime = before.recipe, dataclasses.replace(runtime or Runtime(), folder=path, resume=True)
+    _refuse(table, runtime)
+    return _train(table, own.named(recipe) if own else recipe, runtime, before.origin, own)
 
 
 def _continued(folder: Path, recipe: Recipe) -> dict[str, Any]:

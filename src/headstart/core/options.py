@@ -6,7 +6,6 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from headstart.core.arguments import must_be, must_be_count, must_be_flags, must_be_path, refused
 from headstart.core.errors import OptionError
@@ -55,8 +54,6 @@ class Runtime:
         folder: The run folder, where a training that may be interrupted keeps its checkpoints; None keeps none.
         resume: Go on from the last checkpoint in `folder`.
         main_process: Whether this process writes and tells; of several that train together, one does.
-        began: When the work began that a budget counts from, as `time.perf_counter` tells; None for when it is asked.
-        chosen: Why the recipe is what it is, as JSON values; an unfinished training keeps it.
         tracker: Who is told the numbers of each epoch: ``tensorboard``, ``mlflow``, ``wandb`` or ``none``.
     """
 
@@ -68,8 +65,6 @@ class Runtime:
     folder: Path | None = None
     resume: bool = False
     main_process: bool = True
-    began: float | None = None
-    chosen: dict[str, Any] = field(default_factory=dict)
     tracker: str = "none"
 
     def __post_init__(self) -> None:

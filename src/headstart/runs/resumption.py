@@ -17,6 +17,7 @@ from headstart.core.files import durable_write, make_folder
 from headstart.core.options import CHECKPOINTS
 from headstart.core.text import counted, quoted
 from headstart.data.table import ImageTable
+from headstart.runs.origin import Origin
 from headstart.settings.recipe import Recipe
 
 FOLDER = CHECKPOINTS
@@ -38,7 +39,7 @@ class Unfinished:
         images: For each image path, label, split, group and digest.
         weights: SHA-256 of the weights that it began with; empty for random ones.
         decisions: The file of decisions that its images were read with, an absolute path; empty for none.
-        chosen: Why the recipe is what it is: ``reasons`` and ``evidence`` of what was left open, notes of the ``plan``.
+        origin: Where the recipe comes from.
     """
 
     source: str
@@ -47,7 +48,7 @@ class Unfinished:
     images: list[list[str | None]]
     weights: str
     decisions: str
-    chosen: dict[str, Any]
+    origin: Origin
 
 
 def write(
@@ -56,7 +57,7 @@ def write(
     digests: Sequence[str],
     recipe: Recipe,
     weights: str,
-    chosen: dict[str, Any] | None = None,
+    origin: Origin | None = None,
 ) -> None:
     """Note what is trained, and on what, and why so.
 
@@ -70,7 +71,7 @@ def write(
     record = {
         "source": str(Path(table.source).absolute()), "columns": dict(table.columns), "recipe": recipe.as_dict(),
         "images": _images(table, digests), "weights": weights, "decisions": table.decisions,
-        "chosen": chosen or {},
+        "chosen": (origin or Origin()).as_dict(),
     }  # fmt: skip
     durable_write(folder / FOLDER / FILE, json.dumps(record))
 
@@ -86,7 +87,7 @@ def read(folder: Path) -> Unfinished:
         record: dict[str, Any] = json.loads((folder / FOLDER / FILE).read_text("utf-8"))
         return Unfinished(
             record["source"], record["columns"], Recipe.from_dict(record["recipe"]), record["images"],
-            record["weights"], record.get("decisions", ""), record.get("chosen", {}),
+            record["weights"], record.get("decisions", ""), Origin.from_dict(record.get("chosen", {})),
         )  # fmt: skip
     except OSError as error:
         if (done := (folder / "model.onnx").exists()) and isinstance(error, FileNotFoundError):
@@ -96,7 +97,7 @@ def read(folder: Path) -> Unfinished:
             f"To train its network further, use: headstart train SOURCE --from {shlex.quote(str(folder))}" if done
             else "Name the run folder that the interrupted `headstart train` wrote to.",
         ) from error  # fmt: skip
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"The record of the training in {quoted(str(folder))} is damaged.", "Begin again with --overwrite."
         ) from error

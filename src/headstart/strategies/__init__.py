@@ -12,7 +12,7 @@ from headstart.core.text import listed, nearest, quoted
 if TYPE_CHECKING:
     from headstart.runs.result import Fitted
 
-    Strategy = Callable[..., Fitted]  # (ImageTable, Recipe, Runtime), and perhaps own=Own
+    Strategy = Callable[..., Fitted]  # (ImageTable, Recipe, Runtime, Origin), and perhaps own=Own
 
 STRATEGIES = {
     "probe": "headstart.strategies.probe:fit",

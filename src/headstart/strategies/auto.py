@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +28,11 @@ from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.evaluation.paired_tests import LEVEL
 from headstart.evaluation.verdict import Candidate, judge
 from headstart.features.extract import Features
-from headstart.modelfile import guard
 from headstart.modelfile.writer import amend
 from headstart.partition.divide import divide
 from headstart.partition.roles import Partition, Role
 from headstart.partition.selection import select
+from headstart.runs.origin import GIVEN, Origin
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import TRAINING, Recipe
 from headstart.strategies import probe
@@ -53,50 +53,53 @@ class _Rung:
         fitted: What came out.
         seconds: What it took.
         probabilities: Of the images that choose, float64 (V, C).
+        reasons: Why its recipe is what it is; its model file has them.
     """
 
     name: str
     recipe: Recipe
     fitted: Fitted
     seconds: float
-    probabilities: NDArray[np.float64]
+    probabilities: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    reasons: tuple[str, ...] = ()
 
 
-def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
+def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GIVEN) -> Fitted:
     """Climb the ladder, and give what was chosen, with the reasons in its model file.
 
     Raises:
         SourceError: The images cannot be learnt from.
         OptionError: The recipe names something that does not exist, or would choose by what is measured.
     """
-    begun = runtime.began or time.perf_counter()
+    begun = origin.began or time.perf_counter()
     _refuse(recipe)
     table.require_classes()
     # A training that goes on would go on without the others: nothing is kept for that.
-    runtime = dataclasses.replace(runtime, folder=None, resume=False, began=begun)
+    runtime = dataclasses.replace(runtime, folder=None, resume=False)
     below = of_probe(recipe)
     first = probe.fit(table, below, runtime)
     taken = time.perf_counter() - begun
     reasons: list[str] = []
+    rung = _Rung("the probe", below, first, taken)
     if first.partition.cross_validated:
         reasons.append(
             f"The strategy is the probe: of {counted(len(first.table), 'image')} none can be spared to choose between "
             "strategies by. `headstart compare --folds 5` compares them."
         )
-        return _chosen(first, below, reasons, [])
+        return _chosen(rung, origin, reasons, [])
     if importlib.util.find_spec("torch") is None:
         reasons.append("The strategy is the probe: fine-tuning needs PyTorch, pip install 'headstart[torch]'.")
-        return _chosen(first, below, reasons, [])
+        return _chosen(rung, origin, reasons, [])
     try:
         ground = _Ground.of(first, of_finetune(recipe))
     except SourceError as error:
         reasons.append(f"The strategy is the probe: there is nothing to choose another by. {error.message}")
-        return _chosen(first, below, reasons, [])
-    rungs = [_Rung("the probe", below, first, taken, ground.of_probe(first, below, runtime))]
+        return _chosen(rung, origin, reasons, [])
+    rungs = [dataclasses.replace(rung, probabilities=ground.of_probe(first, below, runtime))]
     deadline = begun + recipe.budget if recipe.budget else float("inf")
     climbed = None
     if not (why := _cannot_pay(rungs[0], ground) or _no_time(first, deadline)):
-        climbed, why = _climb("fine-tuning", of_finetune(recipe), table, ground, runtime)
+        climbed, why = _climb("fine-tuning", of_finetune(recipe), table, ground, runtime, begun)
     if climbed is None:
         reasons.append(why)
     else:
@@ -106,7 +109,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
         reasons.append(sentence)
     kept = rungs[place]
     reasons.insert(0, f"The strategy was chosen step by step (auto); it is {_words(kept)}.")
-    return _chosen(kept.fitted, kept.recipe, reasons, [ground.as_dict(rung) for rung in rungs])
+    return _chosen(kept, origin, reasons, [ground.as_dict(rung) for rung in rungs])
 
 
 def of_probe(recipe: Recipe) -> Recipe:
@@ -225,14 +228,16 @@ def _no_time(first: Fitted, deadline: float) -> str:
     return f"Fine-tuning {need} {_time(max(left, 0))} of the budget are left: it was not begun."
 
 
-def _climb(name: str, recipe: Recipe, table: ImageTable, ground: _Ground, runtime: Runtime) -> tuple[_Rung | None, str]:
+def _climb(
+    name: str, recipe: Recipe, table: ImageTable, ground: _Ground, runtime: Runtime, begun: float
+) -> tuple[_Rung | None, str]:
     """Train one rung; or why it was not, or came to nothing."""
     from headstart.strategies import finetune
 
-    begun = time.perf_counter()
+    start = time.perf_counter()
     try:
         choices = decide(table, recipe, runtime)
-        fitted = finetune.fit(table, choices.recipe, runtime)
+        fitted = finetune.fit(table, choices.recipe, runtime, Origin(reasons=choices.reasons, began=begun))
     except TooLong as stop:
         return None, f"{stop.message} It was not begun."
     except StorageError:
@@ -244,9 +249,8 @@ def _climb(name: str, recipe: Recipe, table: ImageTable, ground: _Ground, runtim
             "The strategies chose by different images, so that they cannot be compared.",
             "If files changed meanwhile, run it again; otherwise please report this.",
         )
-    fitted = _with_reasons(fitted, choices.reasons)
-    probabilities = fitted.choosing.probabilities if fitted.choosing else np.empty(0)
-    return _Rung(name, fitted.recipe or choices.recipe, fitted, time.perf_counter() - begun, probabilities), ""
+    seconds, recipe = time.perf_counter() - start, fitted.recipe or choices.recipe
+    return _Rung(name, recipe, fitted, seconds, fitted.choosing.probabilities, choices.reasons), ""
 
 
 def _choose(rungs: list[_Rung], ground: _Ground) -> tuple[int, str]:
@@ -286,18 +290,18 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def _with_reasons(fitted: Fitted, reasons: Any) -> Fitted:
-    """The result with reasons before those that it has."""
-    if not reasons:
-        return fitted
-    known = guard.check(fitted.model).reasons
+def _chosen(rung: _Rung, origin: Origin, reasons: list[str], tried: list[dict[str, Any]]) -> Fitted:
+    """The result, with how it was chosen.
+
+    The model file was written, proved and measured before there was anything to choose between, so that these
+    sentences are added to it; whatever else it says stays.
+    """
+    fitted = rung.fitted
+    told = (*origin.reasons, *reasons)
     return dataclasses.replace(
-        fitted, model=amend(fitted.model, reasons=(*reasons, *known)), notes=(*reasons, *fitted.notes)
+        fitted,
+        model=amend(fitted.model, reasons=(*told, *rung.reasons)) if told else fitted.model,
+        notes=(*told, *fitted.notes),
+        recipe=rung.recipe,
+        details={**fitted.details, "auto": {"reasons": reasons, "tried": tried}, **origin.details},
     )
-
-
-def _chosen(fitted: Fitted, recipe: Recipe, reasons: list[str], rungs: list[dict[str, Any]]) -> Fitted:
-    """The result, with how it was chosen."""
-    fitted = _with_reasons(fitted, tuple(reasons))
-    details = {**fitted.details, "auto": {"reasons": reasons, "tried": rungs}}
-    return dataclasses.replace(fitted, recipe=recipe, details=details, seconds=fitted.seconds)

@@ -34,6 +34,7 @@ from headstart.partition.roles import NOBODY, Partition, Role
 from headstart.partition.selection import select
 from headstart.preprocess.spec import Preprocess
 from headstart.runs import resumption
+from headstart.runs.origin import GIVEN, Origin
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import OWN, Recipe
 from headstart.strategies import finish
@@ -77,13 +78,14 @@ class _Data:
     features: Features | None
 
 
-def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = None) -> Fitted:
+def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GIVEN, own: Own | None = None) -> Fitted:
     """Train, load the best epoch, evaluate once, and put the model file together.
 
     Args:
         table: The images.
         recipe: All choices.
         runtime: Cache, device, folder of checkpoints, progress.
+        origin: Where the recipe comes from.
         own: Parts that are not Headstart's.
 
     Raises:
@@ -98,7 +100,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     from headstart.training.images import Images
     from headstart.training.task import Task
 
-    began = runtime.began or time.perf_counter()
+    began = origin.began or time.perf_counter()
     own = own or Own()
     refuse_missing(recipe, own)
     check(recipe, runtime)
@@ -118,11 +120,11 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
     network = _network(loaded, data, recipe, runtime, own)
     task = partial(Task, network=network, images=images, labels=data.partition.labels, classes=len(data.classes),
                    train=data.partition.learnt(), validation=data.partition.chooses())  # fmt: skip
-    planned = _planned(task(recipe=recipe), runtime, _left(recipe, data, began))
+    planned = _planned(task(recipe=recipe), runtime, origin, _left(recipe, data, began))
     recipe = planned.recipe
-    runtime = replace(runtime, chosen={**runtime.chosen, "plan": list(planned.notes)})
+    origin = replace(origin, plan=planned.notes)
     laps.lap("plan")
-    with _unfinished(data, recipe, runtime, loaded.weights):
+    with _unfinished(data, recipe, runtime, loaded.weights, origin):
         trained = _train(task(recipe=recipe), runtime, own)
         laps.lap("train")
         probe = _probe_if_kept(trained, data, recipe, runtime)
@@ -130,7 +132,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
         if begin is not None:
             by_folds = _predict_by_folds(replace(loaded, module=begin), images, data, recipe, runtime, own)
             laps.lap("folds")
-        finished = _finish(network, loaded, preprocess, data, recipe, runtime, laps, probe, by_folds)
+        finished = _finish(network, loaded, preprocess, data, recipe, runtime, origin, laps, probe, by_folds)
     from headstart.training.curves import curves_png, history_csv, range_png
     from headstart.training.export import weights_file
 
@@ -151,8 +153,15 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, own: Own | None = N
             "validation_images": len(data.partition.chooses()),
             **(_details(trained) if trained else {}),
             **finished.details,
+            **origin.details,
         },
-        notes=(*finished.notes, *planned.notes, *(trained.notes if trained else ()), *_kept(probe, data)),
+        notes=(
+            *origin.reasons,
+            *finished.notes,
+            *planned.notes,
+            *(trained.notes if trained else ()),
+            *_kept(probe, data),
+        ),
         files=files,
         recipe=recipe,
         folder=runtime.folder,
@@ -233,10 +242,10 @@ def _kept(probe: LinearHead | None, data: _Data) -> tuple[str, ...]:
     )
 
 
-def _planned(task: Task, runtime: Runtime, left: float | None) -> Plan:
+def _planned(task: Task, runtime: Runtime, origin: Origin, left: float | None) -> Plan:
     """How far it goes; what goes on follows the plan that it began with, however long it was interrupted."""
     if runtime.resume:
-        return Plan(task.recipe, None, tuple(runtime.chosen.get("plan", ())))
+        return Plan(task.recipe, None, origin.plan)
     return plan(task, runtime, left)
 
 
@@ -295,7 +304,7 @@ def _predict_by_folds(
 
 
 @contextlib.contextmanager
-def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime, weights: str) -> Iterator[None]:
+def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime, weights: str, origin: Origin) -> Iterator[None]:
     """Hold the run folder, and keep what is needed to go on in it."""
     if runtime.folder is None or not runtime.main_process:
         yield
@@ -310,7 +319,7 @@ def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime, weights: str) -> 
         elif resumption.exists(runtime.folder):
             raise resumption.in_the_way(runtime.folder)
         else:
-            resumption.write(runtime.folder, data.table, data.digests, recipe, weights, runtime.chosen)
+            resumption.write(runtime.folder, data.table, data.digests, recipe, weights, origin)
         try:
             yield
         except (DeviceError, OptionError, StorageError, TrainingError):
@@ -325,6 +334,7 @@ def _finish(
     data: _Data,
     recipe: Recipe,
     runtime: Runtime,
+    origin: Origin,
     laps: finish.Laps,
     probe: LinearHead | None,
     by_folds: tuple[HeldOut, NDArray[np.float64]] | None,
@@ -363,7 +373,9 @@ def _finish(
     # A probe's head that was kept has learnt from the images that chose, too.
     judged = partition.chosen_by(NOBODY) if probe else partition
     trust = build_trust(measured.matrix, data.digests, judged, held_out)
-    model = finish.model_file(embedder, head, data.classes, recipe, counts, evaluation, learnt_from, trust)
+    model = finish.model_file(
+        embedder, head, data.classes, recipe, counts, evaluation, learnt_from, trust, origin.reasons
+    )
     finish.prove(model, head, measured, recipe.precision)
     prove_against_network(model, network, head.temperature, preprocess, data.table, recipe)
     return Fitted(

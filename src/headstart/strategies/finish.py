@@ -85,6 +85,7 @@ def model_file(
     evaluation: Evaluation,
     learnt_from: Sequence[str],
     trust: Trust,
+    reasons: tuple[str, ...],
 ) -> bytes:
     """The model file.
 
@@ -97,6 +98,7 @@ def model_file(
         evaluation: Numbers on held-out images.
         learnt_from: SHA-256 of each image that was learnt from.
         trust: What it needs to doubt its own answers.
+        reasons: Why the recipe is what it is.
     """
     backbone: dict[str, Any] = {
         "name": recipe.backbone,
@@ -116,6 +118,7 @@ def model_file(
         familiarity=trust.familiarity,
         conformal=trust.conformal,
         learnt_from=b"".join(sorted({bytes.fromhex(digest)[:FINGERPRINT_BYTES] for digest in learnt_from})),
+        reasons=reasons,
         version=__version__,
     )
     return write_model(embedder, head, metadata, trust.references)

@@ -19,6 +19,7 @@ from headstart.partition.divide import divide
 from headstart.partition.folds import predict_by_folds
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition
+from headstart.runs.origin import GIVEN, Origin
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import Recipe
 from headstart.strategies import finish
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
+def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GIVEN) -> Fitted:
     """Embed, divide, fit, evaluate, and put the model file together.
 
     Raises:
@@ -57,7 +58,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
     learnt_from = [features.digests[row] for row in partition.learnt()]
     trust = build_trust(features.matrix, features.digests, partition, held_out)
     laps.lap("trust")
-    model = finish.model_file(embedder, head, classes, recipe, counts, evaluation, learnt_from, trust)
+    model = finish.model_file(embedder, head, classes, recipe, counts, evaluation, learnt_from, trust, origin.reasons)
     finish.prove(model, head, features, "float32" if recipe.precision == "float32" and not engine else "int8")
     laps.lap("write")
     return Fitted(
@@ -87,8 +88,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Fitted:
                 ),
             },
             **trust.details,
+            **origin.details,
         },
-        notes=(*features.table.notes, *features.notes, *partition.notes, *head.notes, *trust.notes),
+        notes=(*origin.reasons, *features.table.notes, *features.notes, *partition.notes, *head.notes, *trust.notes),
     )
 
 
