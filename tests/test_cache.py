@@ -23,7 +23,8 @@ from headstart.backbones.embedder import Embedder, load_embedder
 from headstart.core.options import Runtime
 from headstart.features import cache as feature_cache
 from headstart.features.cache import FILE_NAME, FeatureCache
-from headstart.features.extract import Features, extract
+from headstart.features.dataset import Dataset
+from headstart.features.extract import extract
 from headstart.settings.recipe import Recipe
 from helpers import headstart_cli, write_images
 
@@ -41,7 +42,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("pictures"), {"disc": 6, "noise": 6})
 
 
-def embed(source: Path, embedder: Embedder, cache: Path | None, workers: int = 2, limit: int = 64) -> Features:
+def embed(source: Path, embedder: Embedder, cache: Path | None, workers: int = 2, limit: int = 64) -> Dataset:
     return extract(
         headstart.read(source), embedder, Runtime(cache=cache, workers=workers), max_megapixels=limit
     )  # fmt: skip

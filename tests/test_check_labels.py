@@ -69,7 +69,7 @@ def embedded(digits: Path, warm: Path) -> tuple[np.ndarray, np.ndarray]:
     import headstart
     from headstart.strategies.embed import embed
 
-    features = embed(headstart.read(digits), headstart.Recipe(), headstart.Runtime(cache=warm)).features
+    features = embed(headstart.read(digits), headstart.Recipe(), headstart.Runtime(cache=warm)).data
     return features.matrix, np.array([int(row.label or "") for row in features.table.rows])
 
 

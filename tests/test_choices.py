@@ -533,7 +533,7 @@ def test_lite0_still_tells_imagenets_classes(photos: Path, warm: Path) -> None:
     """Ants are class 310 of ImageNet and bees class 309: known truth for its weights, bias and embedding."""
     table = hs.read(photos)
     rows = [i for i, row in enumerate(table.rows) if row.split == "val"][::4]
-    found = embed(evidence.take(table, np.array(rows)), Recipe(precision="float32"), runtime(warm)).features
+    found = embed(evidence.take(table, np.array(rows)), Recipe(precision="float32"), runtime(warm)).data
     weights, bias = lite0.read_classifier()
     assert (weights.shape, bias.shape) == ((1280, 1000), (1000,))
     best = (found.matrix @ weights + bias).argmax(1)
@@ -545,7 +545,7 @@ def test_lite0_still_tells_imagenets_classes(photos: Path, warm: Path) -> None:
 def test_photos_are_like_imagenet(precision: Any, photos: Path, warm: Path) -> None:
     table = hs.read(photos)
     some = evidence.take(table, np.arange(0, len(table), 8))
-    features = embed(some, Recipe(precision=precision), runtime(warm)).features.matrix
+    features = embed(some, Recipe(precision=precision), runtime(warm)).data.matrix
     found = advice.rule_of_thumb([124, 121], features)
     assert (found["size"], found["similarity"], found["images_per_class"]) == ("small", "similar", 122.5)
     assert 0.6 < found["imagenet_confidence"] < 0.8
@@ -558,7 +558,7 @@ def test_drawings_digits_and_noise_are_not(precision: Any, shapes: Path, digits:
     for folder in (shapes, digits):
         table = hs.read(folder)
         some = evidence.take(table, np.linspace(0, len(table) - 1, 36).astype(int))
-        features = embed(some, Recipe(precision=precision), runtime(warm)).features.matrix
+        features = embed(some, Recipe(precision=precision), runtime(warm)).data.matrix
         found = advice.rule_of_thumb([12, 12, 12], features)
         assert found["similarity"] == "different"
         assert found["imagenet_confidence"] < advice.SIMILAR_CONFIDENCE / 1.5

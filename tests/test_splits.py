@@ -19,6 +19,7 @@ from PIL import Image
 from headstart.core.errors import SourceError
 from headstart.data.table import ImageTable, Row
 from headstart.data.traits import Traits
+from headstart.features.dataset import Dataset
 from headstart.partition.divide import divide
 from headstart.partition.draw import deal_folds, holdout, join_groups
 from headstart.partition.roles import Partition, Role
@@ -228,7 +229,7 @@ def parts_of(images: Given, groups: list[str | None] | None = None, **settings: 
     table = ImageTable("photos", None, rows)
     traits = [trait(blotches(abs(picture))[:, :: 1 if picture >= 0 else -1], number + 1)
               for number, (_, picture, _) in enumerate(images)]  # fmt: skip
-    return divide(table, [digest(row.path) for row in rows], table.classes, Recipe(**settings), traits=traits)
+    return divide(Dataset(table, tuple(digest(row.path) for row in rows), tuple(traits)), Recipe(**settings))
 
 
 def sides(parts: Partition, images: Given) -> dict[int, set[str]]:
@@ -264,8 +265,8 @@ def test_the_draw_of_near_duplicates_knows_no_order() -> None:
     names = []
     for places in (range(len(rows)), order):
         table = ImageTable("photos", None, tuple(rows[i] for i in places))
-        got = divide(table, [digest(row.path) for row in table.rows], table.classes, Recipe(),
-                     traits=[traits[i] for i in places])  # fmt: skip
+        files, known = tuple(digest(row.path) for row in table.rows), tuple(traits[i] for i in places)
+        got = divide(Dataset(table, files, known), Recipe())
         names.append(dict(zip((row.path for row in table.rows), got.names(), strict=True)))
     assert names[0] == names[1]
 

@@ -60,13 +60,13 @@ def check(
         )
     table = images if isinstance(images, ImageTable) else read(images, decisions=decisions)
     refuse_skipped(table, runtime)
-    features, embedder, _ = embed(table, recipe, runtime)
+    data, embedder, _ = embed(table, recipe, runtime)
     report = run(
-        features.table, features.digests, features.traits, features.matrix, input_px=embedder.preprocess.size_px,
+        data.table, data.digests, data.traits, data.matrix, input_px=embedder.preprocess.size_px,
         white_level=embedder.preprocess.white_level,
-        refusal=str(refusal(table, features, recipe) or ""),
+        refusal=str(refusal(table, data, recipe) or ""),
     )  # fmt: skip
-    return dataclasses.replace(report, notes=(*report.notes, *features.notes))
+    return dataclasses.replace(report, notes=(*report.notes, *data.notes))
 
 
 def check_page(

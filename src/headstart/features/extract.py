@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,33 +19,13 @@ from headstart.data.decode import decode
 from headstart.data.table import ImageTable, Skipped
 from headstart.data.traits import Traits, measure
 from headstart.features.cache import FeatureCache
+from headstart.features.dataset import Dataset
 from headstart.features.pool import each, no_image, refuse_skipped
 from headstart.modelfile.session import LazySession
 from headstart.settings.recipe import FULL_RANGE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class Features:
-    """The embeddings of a table.
-
-    Attributes:
-        table: The rows that could be embedded; the others are in its `skipped`.
-        matrix: float32 (N, D), a row for each row of the table.
-        digests: SHA-256 of each image file, hexadecimal.
-        traits: What else is known of each image.
-        cached: How many embeddings came from the cache.
-        notes: Sentences that a person should read.
-    """
-
-    table: ImageTable
-    matrix: NDArray[np.float32]
-    digests: tuple[str, ...]
-    traits: tuple[Traits, ...]
-    cached: int
-    notes: tuple[str, ...] = field(default=())
 
 
 class Engine(Protocol):
@@ -66,7 +46,7 @@ class Engine(Protocol):
 
 def extract(
     table: ImageTable, embedder: Embedder, runtime: Runtime, *, max_megapixels: int, engine: Engine | None = None
-) -> Features:
+) -> Dataset:
     """Embed all images of a table, each once, through the cache.
 
     Args:
@@ -137,7 +117,7 @@ def extract(
         raise no_image(kept)
     if animated:
         notes.append(f"{counted(animated, 'file')} with several frames or pages: the first was used.")
-    return Features(kept, matrix[: len(keep)], tuple(digests), tuple(traits), cached, tuple(notes))
+    return Dataset(kept, tuple(digests), tuple(traits), matrix[: len(keep)], cached, tuple(notes))
 
 
 def traits_key(enough_px: int, white_level: int = FULL_RANGE) -> str:

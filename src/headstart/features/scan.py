@@ -10,14 +10,13 @@ from headstart.data.decode import decode
 from headstart.data.table import ImageTable, Skipped
 from headstart.data.traits import Traits, measure
 from headstart.features.cache import FeatureCache
+from headstart.features.dataset import Dataset
 from headstart.features.extract import traits_key
 from headstart.features.pool import each, no_image, refuse_skipped
 from headstart.preprocess.spec import Preprocess
 
 
-def scan(
-    table: ImageTable, runtime: Runtime, preprocess: Preprocess, *, max_megapixels: int
-) -> tuple[ImageTable, list[str], list[Traits]]:
+def scan(table: ImageTable, runtime: Runtime, preprocess: Preprocess, *, max_megapixels: int) -> Dataset:
     """Decode all images, so that none fails in the middle of a training.
 
     Args:
@@ -27,7 +26,7 @@ def scan(
         max_megapixels: See `headstart.data.decode.decode`.
 
     Returns:
-        The table of the images that can be read, with all others in `skipped`; the SHA-256 of each; and its traits.
+        The images that can be read, without embeddings.
 
     Raises:
         SourceError: No image can be read; or a file is skipped and `runtime.strict` is set.
@@ -58,4 +57,4 @@ def scan(
     refuse_skipped(kept, runtime)
     if not keep:
         raise no_image(kept)
-    return kept, digests, traits
+    return Dataset(kept, tuple(digests), tuple(traits))

@@ -15,6 +15,7 @@ import numpy as np
 from headstart.core.errors import SourceError
 from headstart.core.text import counted
 from headstart.data.table import MIN_IMAGES, ImageTable
+from headstart.features.dataset import Dataset
 from headstart.partition import soundness
 from headstart.partition.draw import deal_folds, holdout, join_groups
 from headstart.partition.duplicates import alike
@@ -24,42 +25,28 @@ from headstart.settings.recipe import Recipe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from headstart.data.traits import Traits
-
 # With fewer held-out images the interval of an accuracy is wider than 15 points; then every image is held out once.
 MIN_HELD_OUT = 50
 
 
-def divide(
-    table: ImageTable,
-    digests: Sequence[str],
-    classes: tuple[str, ...],
-    recipe: Recipe,
-    *,
-    traits: Sequence[Traits],
-    cross_validate: bool = True,
-) -> Partition:
-    """Divide a table by the splits that it brings, or by a stratified draw that keeps together what belongs together.
+def divide(data: Dataset, recipe: Recipe, *, cross_validate: bool = True) -> Partition:
+    """Divide images by the splits that it brings, or by a stratified draw that keeps together what belongs together.
 
     With ``measure_by = folds`` the images of train and val are pooled and dealt into folds. Those of test are left
     alone: they are neither learnt from nor measured, so that they stay what they were set aside for.
 
     Args:
-        table: The images.
-        digests: SHA-256 of each image file.
-        classes: Names of the classes, in the order of their numbers.
+        data: The images.
         recipe: Shares, folds and seed.
-        traits: What else is known of each image, for its near duplicates.
         cross_validate: With ``measure_by = auto``, where few images would be held out: measure on all of them, each by
             a model of its own.
 
     Raises:
         SourceError: The source's splits cannot be used, or nothing of them can be measured soundly.
     """
-    index = {label: i for i, label in enumerate(classes)}
-    labels = np.array([index[row.label or ""] for row in table.rows], np.int64)
-    named, near = [row.group for row in table.rows], alike(traits)
-    plain, together = join_groups(digests, named), join_groups(digests, named, near.rows.tolist())
+    table, digests, classes, labels = data.table, data.digests, data.classes, data.labels
+    near = alike(data.traits)
+    plain, together = join_groups(digests, data.groups), join_groups(digests, data.groups, near.rows.tolist())
     roles, measures = _given(table, recipe)
     notes = soundness.of_images(table, digests, near) + soundness.of_splits(table, measures)
     soundness.check_learnt(roles, labels, classes, measures)

@@ -11,6 +11,7 @@ import numpy as np
 from headstart.core.errors import SourceError
 from headstart.core.options import Runtime
 from headstart.core.progress import Within
+from headstart.features.dataset import Dataset
 from headstart.partition.draw import deal_folds, join_groups
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition, Role
@@ -24,7 +25,7 @@ Learn = Callable[[Partition, Runtime], "tuple[NDArray[np.float64], float]"]
 
 
 def predict_by_folds(
-    partition: Partition, digests: Sequence[str], classes: int, recipe: Recipe, runtime: Runtime, learn: Learn
+    partition: Partition, data: Dataset, recipe: Recipe, runtime: Runtime, learn: Learn
 ) -> tuple[HeldOut, NDArray[np.float64]]:
     """The predictions of one model for each fold, which was made without that fold.
 
@@ -34,8 +35,7 @@ def predict_by_folds(
 
     Args:
         partition: Of a cross-validation.
-        digests: SHA-256 of each image.
-        classes: Number C of classes.
+        data: The images.
         recipe: Folds and seed.
         runtime: How to run.
         learn: Makes the model of a fold.
@@ -44,9 +44,9 @@ def predict_by_folds(
         The predictions, and what the scores of each were divided by, (M,).
     """
     rows = partition.measured()
-    probabilities, temperatures = np.empty((len(rows), classes)), np.empty(len(rows))
+    probabilities, temperatures = np.empty((len(rows), len(data.classes))), np.empty(len(rows))
     number = len(partition.rounds())
-    for fold, inside in enumerate(rounds(partition, digests, recipe)):
+    for fold, inside in enumerate(rounds(partition, data, recipe)):
         within = Within(runtime.progress, f"fold {fold + 1} of {number}")
         where = np.searchsorted(rows, inside.measured())
         probabilities[where], temperatures[where] = learn(
@@ -55,27 +55,27 @@ def predict_by_folds(
     return HeldOut(rows, probabilities), temperatures
 
 
-def rounds(partition: Partition, digests: Sequence[str], recipe: Recipe) -> Iterator[Partition]:
+def rounds(partition: Partition, data: Dataset, recipe: Recipe) -> Iterator[Partition]:
     """For each fold of a cross-validation the partition of its model, which is measured on that fold.
 
     Raises:
         SourceError: Groups mix the classes so that what is left of one fold cannot be dealt into folds.
     """
     for inside, outside in partition.rounds():
-        yield _round(partition, inside, outside, digests, recipe)
+        yield _round(partition, inside, outside, data, recipe)
 
 
 def _round(
     partition: Partition,
     inside: NDArray[np.int64],
     outside: NDArray[np.int64],
-    digests: Sequence[str],
+    data: Dataset,
     recipe: Recipe,
 ) -> Partition:
     """The partition of one fold's model: it learns from the other folds, which are dealt into folds of their own."""
 
     def deal(groups: Sequence[int]) -> NDArray[np.int64]:
-        own, files = [groups[row] for row in inside], [digests[row] for row in inside]
+        own, files = [groups[row] for row in inside], [data.digests[row] for row in inside]
         return deal_folds(partition.labels[inside], own, files, folds=recipe.folds, seed=recipe.seed)
 
     roles = np.full(len(partition.roles), Role.NONE, np.int8)
@@ -84,7 +84,7 @@ def _round(
     try:
         folds[inside] = deal(partition.groups.tolist())
     except SourceError:  # these groups mix the classes; the folds inside choose settings, and measure nothing
-        folds[inside] = deal(join_groups(digests, [None] * len(digests)))
+        folds[inside] = deal(join_groups(data.digests, [None] * len(data)))
     return replace(
         partition, roles=roles, folds=folds, measures=Role.VAL, choosing=np.zeros(len(roles), bool), notes=()
     )

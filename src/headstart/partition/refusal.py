@@ -7,28 +7,27 @@ from __future__ import annotations
 
 from headstart.core.errors import SourceError
 from headstart.data.table import ImageTable
-from headstart.features.extract import Features
+from headstart.features.dataset import Dataset
 from headstart.heads import linear
 from headstart.partition.divide import divide
 from headstart.partition.folds import rounds
 from headstart.settings.recipe import Recipe
 
 
-def refusal(table: ImageTable, features: Features, recipe: Recipe) -> SourceError | None:
+def refusal(table: ImageTable, data: Dataset, recipe: Recipe) -> SourceError | None:
     """The error with which the strategy `probe` ends on these images; None where it trains.
 
     Args:
         table: The images, before any of them was read.
-        features: Those that can be read.
+        data: Those that can be read, with embeddings.
         recipe: Which of them learn, and how they are dealt.
     """
     try:
         table.require_classes()
-        classes = features.table.require_classes()
-        partition = divide(features.table, features.digests, classes, recipe, traits=features.traits)
-        inside = rounds(partition, features.digests, recipe) if partition.cross_validated else []
+        partition = divide(data, recipe)
+        inside = rounds(partition, data, recipe) if partition.cross_validated else []
         for one in [partition, *inside]:
-            linear.check(features.matrix[one.learnt()], one.labels[one.learnt()], len(classes))
+            linear.check(data.matrix[one.learnt()], one.labels[one.learnt()], len(data.classes))
     except SourceError as error:
         return error
     return None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from headstart.core.errors import SourceError
 from headstart.core.text import counted
+from headstart.features.dataset import Dataset
 from headstart.partition.draw import holdout
 from headstart.partition.roles import Partition, Role
 from headstart.settings.recipe import Recipe
 
 
-def select(partition: Partition, digests: Sequence[str], recipe: Recipe) -> Partition:
+def select(partition: Partition, data: Dataset, recipe: Recipe) -> Partition:
     """Find the images that choose the best epoch, which are not learnt from.
 
     The val split does where there is a test split too. Otherwise a share of the train images does, which keeps the
@@ -30,7 +29,7 @@ def select(partition: Partition, digests: Sequence[str], recipe: Recipe) -> Part
             "With --validation 0.2 a part of the train images chooses.",
         )
     taken = holdout(
-        partition.labels[train], partition.groups[train].tolist(), [digests[row] for row in train],
+        partition.labels[train], partition.groups[train].tolist(), [data.digests[row] for row in train],
         share=recipe.validation, seed=recipe.seed,
     )  # fmt: skip
     if not taken.any():

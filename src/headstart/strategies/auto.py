@@ -27,7 +27,7 @@ from headstart.evaluation.intervals import wilson
 from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.evaluation.paired_tests import LEVEL
 from headstart.evaluation.verdict import Candidate, judge
-from headstart.features.extract import Features
+from headstart.features.dataset import Dataset
 from headstart.modelfile.writer import amend
 from headstart.partition.divide import divide
 from headstart.partition.roles import Partition, Role
@@ -95,7 +95,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     except SourceError as error:
         reasons.append(f"The strategy is the probe: there is nothing to choose another by. {error.message}")
         return _chosen(rung, origin, reasons, [])
-    rungs = [dataclasses.replace(rung, probabilities=ground.of_probe(first, below, runtime))]
+    rungs = [dataclasses.replace(rung, probabilities=ground.of_probe(below, runtime))]
     deadline = begun + recipe.budget if recipe.budget else float("inf")
     climbed = None
     if not (why := _cannot_pay(rungs[0], ground) or _no_time(first, deadline)):
@@ -144,9 +144,11 @@ class _Ground:
     """The images that choose between rungs: of the train part, or the val part where there is a test part.
 
     Attributes:
+        data: All images.
         partition: Who learns, who chooses, and who is held out.
     """
 
+    data: Dataset
     partition: Partition
 
     @classmethod
@@ -156,10 +158,8 @@ class _Ground:
         Raises:
             SourceError: There are too few to take some away.
         """
-        partition = divide(
-            first.table, first.digests, first.classes, recipe, traits=first.traits, cross_validate=False
-        )  # fmt: skip
-        return cls(select(partition, first.digests, recipe))
+        data = Dataset(first.table, first.digests, first.traits, first.features)
+        return cls(data, select(divide(data, recipe, cross_validate=False), data, recipe))
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -182,11 +182,10 @@ class _Ground:
         result: NDArray[np.bool_] = probabilities.argmax(1) == self.labels
         return result
 
-    def of_probe(self, first: Fitted, recipe: Recipe, runtime: Runtime) -> NDArray[np.float64]:
+    def of_probe(self, recipe: Recipe, runtime: Runtime) -> NDArray[np.float64]:
         """What a probe predicts for them that has learnt from the others of the train part, (V, C)."""
-        features = Features(first.table, first.features, first.digests, first.traits, 0, ())
-        head = probe.fit_head(features, self.partition, first.classes, recipe, runtime)
-        probabilities: NDArray[np.float64] = head.probabilities(first.features[self.partition.chooses()])
+        head = probe.fit_head(self.data, self.partition, recipe, runtime)
+        probabilities: NDArray[np.float64] = head.probabilities(self.data.matrix[self.partition.chooses()])
         return probabilities
 
     def as_dict(self, rung: _Rung) -> dict[str, Any]:

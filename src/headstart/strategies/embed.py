@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from headstart.backbones.embedder import Embedder, load_embedder
 from headstart.core.options import Runtime
 from headstart.data.table import ImageTable
-from headstart.features.extract import Features, extract
+from headstart.features.dataset import Dataset
+from headstart.features.extract import extract
 from headstart.modelfile import guard
 from headstart.settings.recipe import Recipe
 from headstart.strategies.engine import find_engine
@@ -18,12 +19,12 @@ class Embedded(NamedTuple):
     """A table that was embedded.
 
     Attributes:
-        features: Embeddings, digests and traits of the images that can be read.
+        data: The images that can be read, with their embeddings.
         embedder: What computed them.
         engine: What ran it; None for ONNX Runtime on the CPU.
     """
 
-    features: Features
+    data: Dataset
     embedder: Embedder
     engine: Any
 
@@ -38,5 +39,5 @@ def embed(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Embedded:
     """
     embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe), guard.check)
     engine = find_engine(recipe, embedder, runtime)
-    features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels, engine=engine)
-    return Embedded(features, embedder, engine)
+    data = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels, engine=engine)
+    return Embedded(data, embedder, engine)

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,8 @@ from headstart.core.files import folder_lock, make_folder
 from headstart.core.options import Runtime
 from headstart.core.text import counted
 from headstart.data.table import ImageTable
-from headstart.data.traits import Traits
-from headstart.features.extract import Features, extract
+from headstart.features.dataset import Dataset
+from headstart.features.extract import extract
 from headstart.features.scan import scan
 from headstart.heads.linear import LinearHead
 from headstart.heads.temperature import fit_temperature
@@ -57,27 +57,6 @@ if TYPE_CHECKING:
     from headstart.training.task import Task, Trained
 
 
-@dataclass(frozen=True)
-class _Data:
-    """The images of a training.
-
-    Attributes:
-        table: Those that can be read.
-        digests: SHA-256 of each.
-        classes: Names, in the order of their numbers.
-        partition: Who learns, who chooses the best epoch, and who is held out.
-        traits: What else is known of each image.
-        features: Embeddings of the network as it begins, where the head begins as the probe's solution.
-    """
-
-    table: ImageTable
-    digests: tuple[str, ...]
-    traits: tuple[Traits, ...]
-    classes: tuple[str, ...]
-    partition: Partition
-    features: Features | None
-
-
 def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GIVEN, own: Own | None = None) -> Fitted:
     """Train, load the best epoch, evaluate once, and put the model file together.
 
@@ -109,30 +88,28 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     loaded = _load(recipe, own)
     preprocess = loaded.preprocess.used_with(recipe.fit, recipe.white_level)
     data = _read(table, recipe, loaded, preprocess, runtime)
-    laps.lap("embed" if data.features else "read")
-    findings = examine(
-        data.table, data.digests, data.traits, data.features.matrix if data.features else None,
-        preprocess=preprocess, runtime=runtime,
-    )  # fmt: skip
+    partition = select(divide(data, recipe, cross_validate=False), data, recipe)
+    laps.lap("embed" if data.features is not None else "read")
+    findings = examine(data, preprocess=preprocess, runtime=runtime)
     laps.lap("check")
     images = Images(data.table, recipe, preprocess)
-    begin = copy.deepcopy(loaded.module) if data.partition.cross_validated else None
-    network = _network(loaded, data, recipe, runtime, own)
-    task = partial(Task, network=network, images=images, labels=data.partition.labels, classes=len(data.classes),
-                   train=data.partition.learnt(), validation=data.partition.chooses())  # fmt: skip
-    planned = _planned(task(recipe=recipe), runtime, origin, _left(recipe, data, began))
+    begin = copy.deepcopy(loaded.module) if partition.cross_validated else None
+    network = _network(loaded, data, partition, recipe, runtime, own)
+    task = partial(Task, network=network, images=images, labels=partition.labels, classes=len(data.classes),
+                   train=partition.learnt(), validation=partition.chooses())  # fmt: skip
+    planned = _planned(task(recipe=recipe), runtime, origin, _left(recipe, partition, began))
     recipe = planned.recipe
     origin = replace(origin, plan=planned.notes)
     laps.lap("plan")
     with _unfinished(data, recipe, runtime, loaded.weights, origin):
         trained = _train(task(recipe=recipe), runtime, own)
         laps.lap("train")
-        probe = _probe_if_kept(trained, data, recipe, runtime)
+        probe = _probe_if_kept(trained, data, partition, recipe, runtime)
         by_folds = None
         if begin is not None:
-            by_folds = _predict_by_folds(replace(loaded, module=begin), images, data, recipe, runtime, own)
+            by_folds = _predict_by_folds(replace(loaded, module=begin), images, data, partition, recipe, runtime, own)
             laps.lap("folds")
-        finished = _finish(network, loaded, preprocess, data, recipe, runtime, origin, laps, probe, by_folds)
+        finished = _finish(network, loaded, preprocess, data, partition, recipe, runtime, origin, laps, probe, by_folds)
     from headstart.training.curves import curves_png, history_csv, range_png
     from headstart.training.export import weights_file
 
@@ -150,7 +127,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         findings=findings,
         seconds=laps.seconds,
         details={
-            "validation_images": len(data.partition.chooses()),
+            "validation_images": len(partition.chooses()),
             **(_details(trained) if trained else {}),
             **finished.details,
             **origin.details,
@@ -160,7 +137,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
             *finished.notes,
             *planned.notes,
             *(trained.notes if trained else ()),
-            *_kept(probe, data),
+            *_kept(probe, partition),
         ),
         files=files,
         recipe=recipe,
@@ -187,27 +164,23 @@ def _load(recipe: Recipe, own: Own) -> sources.Loaded:
     return loaded(own.backbone, own.preprocess)
 
 
-def _read(table: ImageTable, recipe: Recipe, loaded: sources.Loaded, preprocess: Preprocess, runtime: Runtime) -> _Data:
+def _read(
+    table: ImageTable, recipe: Recipe, loaded: sources.Loaded, preprocess: Preprocess, runtime: Runtime
+) -> Dataset:
     """Look at every image once; and embed it, where the head begins as the probe's solution."""
-    features = None
-    if recipe.start == "probe":
-        if recipe.backbone == OWN:
-            from headstart.training.export import export
+    if recipe.start != "probe":
+        return scan(table, runtime, preprocess, max_megapixels=recipe.max_megapixels)
+    if recipe.backbone != OWN:
+        return embed(table, recipe, runtime).data
+    from headstart.training.export import export
 
-            embedder, _ = export(loaded.module, loaded, preprocess, pictures(table, recipe))
-            features = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)
-        else:
-            features = embed(table, recipe, runtime).features
-        table, digests, traits = features.table, features.digests, features.traits
-    else:
-        table, found, seen = scan(table, runtime, preprocess, max_megapixels=recipe.max_megapixels)
-        digests, traits = tuple(found), tuple(seen)
-    classes = table.require_classes()  # unreadable images may have taken a class away
-    partition = divide(table, digests, classes, recipe, traits=traits, cross_validate=False)
-    return _Data(table, digests, traits, classes, select(partition, digests, recipe), features)
+    embedder, _ = export(loaded.module, loaded, preprocess, pictures(table, recipe))
+    return extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)
 
 
-def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runtime, own: Own) -> Network:
+def _network(
+    loaded: sources.Loaded, data: Dataset, partition: Partition, recipe: Recipe, runtime: Runtime, own: Own
+) -> Network:
     """The network as it begins."""
     from headstart.training.from_run import start_from_run
     from headstart.training.network import Network, make_head, start_from_probe
@@ -218,27 +191,29 @@ def _network(loaded: sources.Loaded, data: _Data, recipe: Recipe, runtime: Runti
         start_from_run(head, recipe.backbone, data.classes, recipe.head)
     elif data.features is not None:
         # The images that choose the epoch must not have been learnt from by the head that it begins with either.
-        start_from_probe(head, fit_linear(data.features, data.partition, data.classes, recipe, runtime))
+        start_from_probe(head, fit_linear(data, partition, recipe, runtime))
     return Network(loaded.module, head)
 
 
-def _probe_if_kept(trained: Trained | None, data: _Data, recipe: Recipe, runtime: Runtime) -> LinearHead | None:
+def _probe_if_kept(
+    trained: Trained | None, data: Dataset, partition: Partition, recipe: Recipe, runtime: Runtime
+) -> LinearHead | None:
     """The probe's head, fitted on all train images, where no epoch was better than the start; None elsewhere.
 
     The images that chose between the start and the epochs have nothing left to choose then: they are learnt from too.
     """
     if trained is None or trained.best_epoch or data.features is None:
         return None
-    return fit_linear(data.features, data.partition.chosen_by(NOBODY), data.classes, recipe, runtime)
+    return fit_linear(data, partition.chosen_by(NOBODY), recipe, runtime)
 
 
-def _kept(probe: LinearHead | None, data: _Data) -> tuple[str, ...]:
+def _kept(probe: LinearHead | None, partition: Partition) -> tuple[str, ...]:
     """The note on a start that was kept."""
     if probe is None:
         return ()
     return (
         "The start is kept, which no epoch was better than: the model is the probe's, its head fitted on all "
-        f"{counted(len(data.partition.of(Role.TRAIN)), 'train image')}.",
+        f"{counted(len(partition.of(Role.TRAIN)), 'train image')}.",
     )
 
 
@@ -249,11 +224,11 @@ def _planned(task: Task, runtime: Runtime, origin: Origin, left: float | None) -
     return plan(task, runtime, left)
 
 
-def _left(recipe: Recipe, data: _Data, began: float) -> float | None:
+def _left(recipe: Recipe, partition: Partition, began: float) -> float | None:
     """Seconds of the budget for each network that is trained; None where there is no budget."""
     if not recipe.budget:
         return None
-    networks = 1 + (recipe.folds if data.partition.cross_validated else 0)
+    networks = 1 + (recipe.folds if partition.cross_validated else 0)
     return (recipe.budget - (time.perf_counter() - began)) / networks
 
 
@@ -267,7 +242,13 @@ def _train(task: Task, runtime: Runtime, own: Own) -> Trained | None:
 
 
 def _predict_by_folds(
-    begin: sources.Loaded, images: Images, data: _Data, recipe: Recipe, runtime: Runtime, own: Own
+    begin: sources.Loaded,
+    images: Images,
+    data: Dataset,
+    partition: Partition,
+    recipe: Recipe,
+    runtime: Runtime,
+    own: Own,
 ) -> tuple[HeldOut, NDArray[np.float64]]:
     """Train a network for each fold, without it, from the same beginning; and predict the fold.
 
@@ -275,6 +256,7 @@ def _predict_by_folds(
         begin: The backbone as it begins, which stays so.
         images: All images.
         data: What is known of them.
+        partition: Of the cross-validation.
         recipe: All choices.
         runtime: How to run.
         own: Parts that are not Headstart's.
@@ -285,14 +267,14 @@ def _predict_by_folds(
     from headstart.training.task import Task
 
     def learn(inside: Partition, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
-        fold = replace(data, partition=select(inside, data.digests, recipe))
-        choose, measured = fold.partition.chooses(), fold.partition.measured()
-        network = _network(replace(begin, module=copy.deepcopy(begin.module)), fold, recipe, runtime, own)
+        inside = select(inside, data, recipe)
+        choose, measured = inside.chooses(), inside.measured()
+        network = _network(replace(begin, module=copy.deepcopy(begin.module)), data, inside, recipe, runtime, own)
         trained = _train(Task(
-            network=network, images=images, labels=inside.labels, classes=len(fold.classes),
-            train=fold.partition.learnt(), validation=choose, recipe=recipe,
+            network=network, images=images, labels=inside.labels, classes=len(data.classes),
+            train=inside.learnt(), validation=choose, recipe=recipe,
         ), runtime, own)  # fmt: skip
-        if probe := _probe_if_kept(trained, fold, recipe, runtime):
+        if probe := _probe_if_kept(trained, data, inside, recipe, runtime):
             start_from_probe(network.head, probe)
             return to_probabilities(scores(network, images, measured, recipe, runtime)), probe.temperature
         rows = np.concatenate([choose, measured])
@@ -300,11 +282,11 @@ def _predict_by_folds(
         temperature = fit_temperature(of_choice, inside.labels[choose])
         return to_probabilities(of_fold / temperature), temperature
 
-    return predict_by_folds(data.partition, data.digests, len(data.classes), recipe, runtime, learn)
+    return predict_by_folds(partition, data, recipe, runtime, learn)
 
 
 @contextlib.contextmanager
-def _unfinished(data: _Data, recipe: Recipe, runtime: Runtime, weights: str, origin: Origin) -> Iterator[None]:
+def _unfinished(data: Dataset, recipe: Recipe, runtime: Runtime, weights: str, origin: Origin) -> Iterator[None]:
     """Hold the run folder, and keep what is needed to go on in it."""
     if runtime.folder is None or not runtime.main_process:
         yield
@@ -331,7 +313,8 @@ def _finish(
     network: Network,
     loaded: sources.Loaded,
     preprocess: Preprocess,
-    data: _Data,
+    data: Dataset,
+    partition: Partition,
     recipe: Recipe,
     runtime: Runtime,
     origin: Origin,
@@ -348,8 +331,7 @@ def _finish(
     from headstart.training.export import export
     from headstart.training.network import head_record, start_from_probe
 
-    partition, choose = data.partition, data.partition.chooses()
-    held = partition.held_out()
+    choose, held = partition.chooses(), partition.held_out()
     embedder, difference = export(network.backbone, loaded, preprocess, pictures(data.table, recipe))
     measured = extract(
         replace(data.table, skipped=()), embedder, replace(runtime, cache=None, strict=True),
@@ -372,7 +354,7 @@ def _finish(
     learnt_from = [data.digests[row] for row in partition.of(Role.TRAIN)]
     # A probe's head that was kept has learnt from the images that chose, too.
     judged = partition.chosen_by(NOBODY) if probe else partition
-    trust = build_trust(measured.matrix, data.digests, judged, held_out)
+    trust = build_trust(measured, judged, held_out)
     model = finish.model_file(
         embedder, head, data.classes, recipe, counts, evaluation, learnt_from, trust, origin.reasons
     )
@@ -384,7 +366,7 @@ def _finish(
         partition=partition, digests=data.digests, traits=data.traits, features=measured.matrix,
         counts=counts, seconds={}, details=trust.details,
         choosing=choosing,
-        notes=(*data.table.notes, *(data.features.notes if data.features else ()), *partition.notes,
+        notes=(*data.table.notes, *data.notes, *partition.notes,
                *head.notes, *_sensitive(difference), *trust.notes),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from headstart.core.digest import digest_bytes
 from headstart.core.errors import HeadstartError, ImageError
 from headstart.core.text import quoted
 from headstart.evaluation import Evaluation, evaluate
-from headstart.features.extract import Features
+from headstart.features.dataset import Dataset
 from headstart.heads import Head
 from headstart.modelfile.golden import TOLERANCES
 from headstart.modelfile.schema import FINGERPRINT_BYTES, Metadata
@@ -124,27 +124,27 @@ def model_file(
     return write_model(embedder, head, metadata, trust.references)
 
 
-def prove(model: bytes, head: Head, features: Features, precision: str) -> None:
+def prove(model: bytes, head: Head, data: Dataset, precision: str) -> None:
     """Run the finished model file on a few images, from their bytes, and compare with what was evaluated.
 
     Args:
         model: The model file.
         head: What was evaluated.
-        features: What it was evaluated on.
+        data: What it was evaluated on.
         precision: The coarser arithmetic of both: ``float32``, or ``int8``, whose steps are about those of bf16.
 
     Raises:
         HeadstartError: They differ; the model is not handed out.
     """
-    classifier, table = Classifier(model), features.table
+    classifier, table = Classifier(model), data.table
     tolerance = TOLERANCES[precision]["probability"]
     for row in range(0, len(table), max(1, len(table) // PROOF_IMAGES)):
-        expected = head.probabilities(features.matrix[row])
+        expected = head.probabilities(data.matrix[row])
         try:
-            data = table.storage.read(table.rows[row].path)
-            if digest_bytes(data) != features.digests[row]:
+            content = table.storage.read(table.rows[row].path)
+            if digest_bytes(content) != data.digests[row]:
                 continue  # somebody has changed it since it was read
-            got = classifier.run_file(data).probabilities
+            got = classifier.run_file(content).probabilities
         except ImageError:  # it came from the cache, and has vanished since it was read
             continue
         if not np.allclose(got, expected, rtol=0, atol=tolerance):

@@ -12,7 +12,7 @@ from headstart.core.extras import require
 from headstart.core.options import Runtime
 from headstart.core.text import quoted
 from headstart.data.table import ImageTable
-from headstart.features.extract import Features
+from headstart.features.dataset import Dataset
 from headstart.heads import Head, linear
 from headstart.heads.linear import LinearHead
 from headstart.partition.divide import divide
@@ -40,44 +40,41 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     """
     table.require_classes()
     laps = finish.Laps()
-    features, embedder, engine = embed(table, recipe, runtime)
-    classes = features.table.require_classes()  # unreadable images may have taken a class away
+    data, embedder, engine = embed(table, recipe, runtime)
+    classes = data.classes  # unreadable images may have taken one away
     laps.lap("embed")
-    partition = divide(features.table, features.digests, classes, recipe, traits=features.traits)
-    findings = examine(
-        features.table, features.digests, features.traits, features.matrix,
-        preprocess=embedder.preprocess, runtime=runtime,
-    )  # fmt: skip
+    partition = divide(data, recipe)
+    findings = examine(data, preprocess=embedder.preprocess, runtime=runtime)
     laps.lap("check")
-    head = fit_head(features, partition, classes, recipe, runtime)
+    head = fit_head(data, partition, recipe, runtime)
     laps.lap("fit")
-    held_out, temperatures = _predict_held_out(features, partition, head, classes, recipe, runtime)
+    held_out, temperatures = _predict_held_out(data, partition, head, recipe, runtime)
     evaluation = finish.measure(held_out, temperatures, partition, classes)
     laps.lap("evaluate")
     counts = partition.count(classes)
-    learnt_from = [features.digests[row] for row in partition.learnt()]
-    trust = build_trust(features.matrix, features.digests, partition, held_out)
+    learnt_from = [data.digests[row] for row in partition.learnt()]
+    trust = build_trust(data, partition, held_out)
     laps.lap("trust")
     model = finish.model_file(embedder, head, classes, recipe, counts, evaluation, learnt_from, trust, origin.reasons)
-    finish.prove(model, head, features, "float32" if recipe.precision == "float32" and not engine else "int8")
+    finish.prove(model, head, data, "float32" if recipe.precision == "float32" and not engine else "int8")
     laps.lap("write")
     return Fitted(
-        table=features.table,
+        table=data.table,
         classes=classes,
         model=model,
         evaluation=evaluation,
         without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, classes),
         held_out=held_out,
         partition=partition,
-        digests=features.digests,
-        traits=features.traits,
-        features=features.matrix,
+        digests=data.digests,
+        traits=data.traits,
+        features=data.matrix,
         counts=counts,
         findings=findings,
         seconds=laps.seconds,
         details={
-            "embedded": len(features.table) - features.cached,
-            "from_cache": features.cached,
+            "embedded": len(data.table) - data.cached,
+            "from_cache": data.cached,
             "engine": engine.name if engine else "onnxruntime cpu",
             "head": {
                 "temperature": head.temperature,
@@ -90,14 +87,13 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
             **trust.details,
             **origin.details,
         },
-        notes=(*origin.reasons, *features.table.notes, *features.notes, *partition.notes, *head.notes, *trust.notes),
+        notes=(*origin.reasons, *data.table.notes, *data.notes, *partition.notes, *head.notes, *trust.notes),
     )
 
 
 def fit_head(
-    features: Features,
+    data: Dataset,
     partition: Partition,
-    classes: tuple[str, ...],
     recipe: Recipe,
     runtime: Runtime,
 ) -> Head:
@@ -106,15 +102,14 @@ def fit_head(
         require("torch", "torch", f"The head {quoted(recipe.head)}")
         train_head: Callable[..., Head] = importlib.import_module("headstart.training.head").fit
         rows = partition.learnt()
-        data = features.matrix[rows], partition.labels[rows], partition.folds[rows]
-        return train_head(*data, len(classes), recipe, runtime)
-    return fit_linear(features, partition, classes, recipe, runtime)
+        arrays = data.matrix[rows], partition.labels[rows], partition.folds[rows]
+        return train_head(*arrays, len(data.classes), recipe, runtime)
+    return fit_linear(data, partition, recipe, runtime)
 
 
 def fit_linear(
-    features: Features,
+    data: Dataset,
     partition: Partition,
-    classes: tuple[str, ...],
     recipe: Recipe,
     runtime: Runtime,
 ) -> LinearHead:
@@ -123,10 +118,10 @@ def fit_linear(
     folds = partition.folds[rows]
     with runtime.progress.stage("Fitting", linear.steps(folds)) as advance:
         return linear.fit(
-            features.matrix[rows],
+            data.matrix[rows],
             partition.labels[rows],
             folds,
-            classes=len(classes),
+            classes=len(data.classes),
             class_weight=recipe.class_weight,
             workers=runtime.workers,
             advance=advance,
@@ -134,10 +129,9 @@ def fit_linear(
 
 
 def _predict_held_out(
-    features: Features,
+    data: Dataset,
     partition: Partition,
     head: Head,
-    classes: tuple[str, ...],
     recipe: Recipe,
     runtime: Runtime,
 ) -> tuple[HeldOut, NDArray[np.float64]]:
@@ -147,10 +141,10 @@ def _predict_held_out(
     """
     if not partition.cross_validated:
         rows = partition.held_out()
-        return HeldOut(rows, head.probabilities(features.matrix[rows])), np.full(len(rows), head.temperature)
+        return HeldOut(rows, head.probabilities(data.matrix[rows])), np.full(len(rows), head.temperature)
 
     def learn(inside: Partition, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
-        one = fit_head(features, inside, classes, recipe, runtime)
-        return one.probabilities(features.matrix[inside.measured()]), one.temperature
+        one = fit_head(data, inside, recipe, runtime)
+        return one.probabilities(data.matrix[inside.measured()]), one.temperature
 
-    return predict_by_folds(partition, features.digests, len(classes), recipe, runtime, learn)
+    return predict_by_folds(partition, data, recipe, runtime, learn)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.evaluation import conformal, novelty
+from headstart.features.dataset import Dataset
 from headstart.heads.references import References
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 # With fewer, the held-out images that are not measured on are too few to calibrate with, and the others join them.
 MIN_CALIBRATION = 50
@@ -39,16 +39,15 @@ class Trust:
     notes: tuple[str, ...]
 
 
-def build(features: NDArray[np.float32], digests: Sequence[str], partition: Partition, held_out: HeldOut) -> Trust:
+def build(data: Dataset, partition: Partition, held_out: HeldOut) -> Trust:
     """Find the references, their threshold and the scores, and measure them.
 
     Args:
-        features: Embeddings of all rows by the network in the model file, (N, D).
-        digests: SHA-256 of each image.
+        data: All images, with embeddings by the network in the model file.
         partition: Who learnt, who is held out, and who chose the epoch of a network that was trained.
         held_out: Predictions on images that were not learnt from.
     """
-    familiarity, details, notes = _familiarity(features, digests, partition)
+    familiarity, details, notes = _familiarity(data, partition)
     sets, measured, more = _prediction_sets(partition, held_out)
     return Trust(
         references=familiarity.references if familiarity else None,
@@ -60,10 +59,11 @@ def build(features: NDArray[np.float32], digests: Sequence[str], partition: Part
 
 
 def _familiarity(
-    features: NDArray[np.float32], digests: Sequence[str], partition: Partition
+    data: Dataset, partition: Partition
 ) -> tuple[novelty.Familiarity | None, dict[str, Any] | None, list[str]]:
+    features = data.matrix
     # By digest: an order that has nothing to do with what an image shows, nor with the names of files.
-    rows = np.array(sorted(partition.learnt(), key=lambda row: digests[row]), np.int64)
+    rows = np.array(sorted(partition.learnt(), key=lambda row: data.digests[row]), np.int64)
     arrays = features[rows], partition.labels[rows], partition.groups[rows]
     chose, leaked = partition.chooses(), np.flatnonzero(partition.leaked)
     others = features[np.setdiff1d(chose, leaked)] if len(chose) else None

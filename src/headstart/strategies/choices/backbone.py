@@ -76,13 +76,13 @@ def choose_backbone(
     for row in rows:
         candidate = with_backbone(recipe, row.name, runtime)
         try:
-            features = embed_ground(ground, candidate, runtime, row.short).features
+            data = embed_ground(ground, candidate, runtime, row.short).data
         # Every way in which one of them cannot be had, for want of PyTorch say; the others are there.
         except HeadstartError as error:
             skipped.append((row.short, printable(f"{error.message} {error.hint}".strip())))
             continue
         facts = {"parameters": row.parameters, "licence": row.licence}
-        outcomes.append(try_out(row.short, ground, features, candidate, runtime, facts))
+        outcomes.append(try_out(row.short, ground, data, candidate, runtime, facts))
     if not outcomes:
         raise ModelError(f"No backbone could be tried; the first is {skipped[0][0]}: {skipped[0][1]}")
     place, p_values = choose(outcomes)
@@ -120,12 +120,12 @@ def _shortlist(
     for row in rows:
         try:
             candidate = with_backbone(recipe, row.name, runtime)
-            features = embed_ground(small, candidate, runtime, row.short).features
+            data = embed_ground(small, candidate, runtime, row.short).data
         except HeadstartError as error:
             skipped.append((row.short, printable(f"{error.message} {error.hint}".strip())))
             continue
         with named(runtime, row.short).progress.stage("LogME", 1) as advance:
-            scores[row.name] = logme(features.matrix, small.labels, len(small.classes))
+            scores[row.name] = logme(data.matrix, small.labels, len(small.classes))
             advance(1)
     best = sorted(scores, key=lambda name: (name != rows[0].name, -scores[name]))[:length]
     ranked = sorted(scores, key=lambda name: -scores[name])

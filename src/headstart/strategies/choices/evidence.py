@@ -22,7 +22,7 @@ from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
 from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.evaluation.paired_tests import LEVEL, mcnemar, swap_test
-from headstart.features.extract import Features
+from headstart.features.dataset import Dataset
 from headstart.heads import linear
 from headstart.partition.divide import divide
 from headstart.partition.draw import deal_folds
@@ -162,20 +162,16 @@ def lay(embedded: Embedded, recipe: Recipe) -> Ground:
     Raises:
         SourceError: The images cannot be learnt from.
     """
-    features = embedded.features
-    classes = features.table.require_classes()
-    partition = divide(
-        features.table, features.digests, classes, recipe,
-        traits=features.traits, cross_validate=recipe.strategy in {"probe", "auto"},
-    )  # fmt: skip
+    data = embedded.data
+    partition = divide(data, recipe, cross_validate=recipe.strategy in {"probe", "auto"})
     rows = partition.learnt()
     folds = partition.folds[rows]
-    sampled = sample(partition.labels[rows], [features.digests[row] for row in rows])
+    sampled = sample(partition.labels[rows], [data.digests[row] for row in rows])
     if len(sampled) < len(rows):
         kept = rows[sampled]
         try:
             dealt = deal_folds(
-                partition.labels[kept], partition.groups[kept].tolist(), [features.digests[row] for row in kept],
+                partition.labels[kept], partition.groups[kept].tolist(), [data.digests[row] for row in kept],
                 folds=recipe.folds, seed=recipe.seed,
             )  # fmt: skip
         except SourceError:  # the sample has too few groups of a class
@@ -183,14 +179,14 @@ def lay(embedded: Embedded, recipe: Recipe) -> Ground:
         else:
             rows, folds = kept, dealt
     return Ground(
-        table=take(features.table, rows),
+        table=take(data.table, rows),
         rows=rows,
-        digests=tuple(features.digests[row] for row in rows),
-        classes=classes,
+        digests=tuple(data.digests[row] for row in rows),
+        classes=data.classes,
         labels=partition.labels[rows],
         groups=tuple(partition.groups[rows].tolist()),
         folds=folds,
-        traits=tuple(features.traits[row] for row in rows),
+        traits=tuple(data.traits[row] for row in rows),
         train=len(partition.learnt()),
         measured_too=partition.cross_validated,
     )
@@ -242,7 +238,7 @@ def embed_ground(ground: Ground, recipe: Recipe, runtime: Runtime, name: str) ->
         HeadstartError: The backbone cannot be had; see `embed`.
     """
     embedded = embed(ground.table, recipe, named(runtime, name))
-    if skipped := embedded.features.table.skipped:
+    if skipped := embedded.data.table.skipped:
         raise SourceError(
             f"{counted(len(skipped), 'image')} failed; the first is {quoted(skipped[0].path)}: {skipped[0].reason}."
         )
@@ -250,12 +246,12 @@ def embed_ground(ground: Ground, recipe: Recipe, runtime: Runtime, name: str) ->
 
 
 def try_out(
-    name: str, ground: Ground, features: Features, recipe: Recipe, runtime: Runtime, facts: dict[str, Any] | None = None
+    name: str, ground: Ground, data: Dataset, recipe: Recipe, runtime: Runtime, facts: dict[str, Any] | None = None
 ) -> Outcome:
     """Cross-validate a probe on the embeddings of a candidate; the folds are the same for all."""
     with named(runtime, name).progress.stage("Fitting", linear.steps(ground.folds)) as advance:
         found = linear.cross_validate(
-            features.matrix, ground.labels, ground.folds, classes=len(ground.classes),
+            data.matrix, ground.labels, ground.folds, classes=len(ground.classes),
             class_weight=recipe.class_weight, workers=runtime.workers, advance=advance,
         )  # fmt: skip
     labels = ground.labels[found.rows]

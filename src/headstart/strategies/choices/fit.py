@@ -49,7 +49,7 @@ def choose_fit(ground: Ground, recipe: Recipe, runtime: Runtime) -> Choice:
             different = distinct(ground.traits, embedded.embedder.preprocess)
             if len(different) == 1:
                 return Choice(fit, (), (), (), (f"Fit {fit}: {_same(different)}.",))
-        outcomes.append(try_out(fit, ground, embedded.features, candidate, runtime))
+        outcomes.append(try_out(fit, ground, embedded.data, candidate, runtime))
     place, p_values = choose(outcomes)
     chosen = outcomes[place]
     compared = "; ".join(f"{one.name} {numbers(one, p)}" for one, p in zip(outcomes, (None, *p_values), strict=True))

@@ -94,7 +94,7 @@ def judge(
             raise OptionError(
                 f"There is no transform {quoted(name)}.", f"{nearest(name, TRANSFORMS)}Known: {listed(TRANSFORMS)}."
             )
-    matrix = embedded.features.matrix[ground.rows]
+    matrix = embedded.data.matrix[ground.rows]
     rows = _some(ground)
     if len(ground) < MIN_IMAGES:
         return _nothing(len(ground), names)

@@ -1,0 +1,72 @@
+"""The images of a table, with all that one pass over them has told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.core.equality import ByValue
+from headstart.data.table import ImageTable
+from headstart.data.traits import Traits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset(ByValue):
+    """Images that can be read.
+
+    Attributes:
+        table: Their rows; what could not be read is in its `skipped`.
+        digests: SHA-256 of each image file, hexadecimal, (N,).
+        traits: What is known of each image without a network, (N,).
+        features: Embeddings, float32 (N, D); None where nothing has embedded them.
+        cached: How many embeddings came from the cache.
+        notes: Sentences that a person should read.
+    """
+
+    table: ImageTable
+    digests: tuple[str, ...]
+    traits: tuple[Traits, ...]
+    features: NDArray[np.float32] | None = field(default=None, repr=False)
+    cached: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Number N of images."""
+        return len(self.table)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their numbers.
+
+        Raises:
+            SourceError: There are fewer than two, or an image has none; unreadable images may have taken one away.
+        """
+        return self.table.require_classes()
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Class index of each image, (N,)."""
+        place = {label: number for number, label in enumerate(self.classes)}
+        return np.array([place[row.label or ""] for row in self.table.rows], np.int64)
+
+    @cached_property
+    def groups(self) -> tuple[str | None, ...]:
+        """The group that the source gives each image, (N,)."""
+        return tuple(row.group for row in self.table.rows)
+
+    @property
+    def matrix(self) -> NDArray[np.float32]:
+        """The embeddings, where there are some.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if self.features is None:
+            raise ValueError("no embeddings")
+        return self.features
