@@ -81,7 +81,7 @@ def test_metadata(run: Run) -> None:
     assert metadata.counts == run.fitted.counts
     assert sum(n for part in metadata.counts.values() for n in part.values()) == 36
     assert metadata.evaluation == json.loads(json.dumps(run.evaluation.as_dict()))
-    assert metadata.temperature == pytest.approx(run.fitted.details["head"]["temperature"], rel=1e-6)
+    assert metadata.temperature == pytest.approx(run.fitted.details.as_dict()["head"]["temperature"], rel=1e-6)
     assert metadata.version == headstart.__version__
     assert metadata.schema == schema.SCHEMA == 2
     assert metadata.backbone["name"] == "lite0"

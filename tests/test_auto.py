@@ -18,6 +18,7 @@ from PIL import Image
 import headstart as hs
 from headstart.core.errors import OptionError
 from headstart.partition.roles import Partition, Role
+from headstart.runs.details import Details, Embedding
 from headstart.settings.recipe import TRAINING
 from headstart.strategies import auto
 from helpers import headstart_cli, write_images
@@ -96,6 +97,10 @@ def test_own_parts_need_a_strategy(easy: Path) -> None:
 # Whether a further step can pay, and what is chosen
 
 
+def embedded_now(images: int) -> Details:
+    return Details(embedding=Embedding(images, 0, "onnxruntime cpu"))
+
+
 def ground_of(images: int, groups: tuple[int, ...] | None = None) -> Any:
     labels = np.zeros(images, np.int64)
     rows = np.arange(images)
@@ -163,14 +168,14 @@ def test_better_probabilities_are_enough_where_accuracy_cannot_tell() -> None:
 
 def test_with_no_time_left_nothing_is_begun() -> None:
     first: Any = SimpleNamespace(
-        table=range(1000), details={"embedded": 1000}, seconds={"embed": 10.0}
+        table=range(1000), details=embedded_now(1000), seconds={"embed": 10.0}
     )  # fmt: skip
     assert auto._no_time(first, float("inf")) == ""
     assert auto._no_time(first, time.perf_counter() + 60) == ""
     assert "needs 20 s for its images alone, and 5 s of the budget are left" in auto._no_time(
         first, time.perf_counter() + 5.2
     )
-    cached: Any = SimpleNamespace(table=range(1000), details={"embedded": 0}, seconds={"embed": 0.1})
+    cached: Any = SimpleNamespace(table=range(1000), details=embedded_now(0), seconds={"embed": 0.1})
     assert auto._no_time(cached, time.perf_counter() + 1) == ""
     assert "0 s of the budget are left" in auto._no_time(cached, time.perf_counter() - 1)
 
@@ -183,11 +188,11 @@ def test_where_the_probe_is_good_it_is_all(easy: Path, tmp_path: Path) -> None:
     plain = hs.train(easy, runtime=RUNTIME)
     assert run.recipe == plain.recipe
     assert run.evaluation == plain.evaluation
-    assert [one["name"] for one in run.fitted.details["auto"]["tried"]] == ["the probe"]
+    assert [one["name"] for one in run.fitted.details.as_dict()["auto"]["tried"]] == ["the probe"]
     reasons = run.classifier.metadata.reasons
     assert reasons[0].startswith("The strategy was chosen step by step (auto); it is the probe")
     assert "even a network without a mistake could not be told from it" in reasons[1]
-    assert list(reasons) == run.fitted.details["auto"]["reasons"]
+    assert list(reasons) == run.fitted.details.as_dict()["auto"]["reasons"]
     assert set(reasons) <= set(run.fitted.notes)
     folder = run.save(tmp_path / "run")
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
@@ -234,11 +239,11 @@ def test_where_training_pays_it_is_chosen_and_the_held_out_images_have_no_say(fa
     """The network wins on images of the train part; other held-out images change the numbers and nothing else."""
     run = hs.train(faint, hs.Recipe(**SETTINGS), runtime=RUNTIME)
     assert run.recipe.strategy == "finetune"
-    found = run.fitted.details["auto"]
+    found = run.fitted.details.as_dict()["auto"]
     probe, tuned = found["tried"]
     assert (probe["strategy"], tuned["strategy"]) == ("probe", "finetune")
     assert probe["accuracy"] < 0.94 < tuned["accuracy"]
-    assert probe["images"] == tuned["images"] == run.fitted.details["validation_images"]
+    assert probe["images"] == tuned["images"] == run.fitted.details.as_dict()["validation_images"]
     assert any("better than the probe (p" in reason for reason in run.classifier.metadata.reasons)
     assert "weights.safetensors" in run.fitted.files
     assert run.classifier.metadata.recipe["strategy"] == "finetune"
@@ -251,7 +256,9 @@ def test_where_training_pays_it_is_chosen_and_the_held_out_images_have_no_say(fa
     other = hs.train(turned, hs.Recipe(**SETTINGS), runtime=RUNTIME)
     assert other.recipe == run.recipe
     strip = [{key: value for key, value in one.items() if key != "seconds"} for one in found["tried"]]
-    again = [{k: v for k, v in one.items() if k != "seconds"} for one in other.fitted.details["auto"]["tried"]]
+    again = [
+        {k: v for k, v in one.items() if k != "seconds"} for one in other.fitted.details.as_dict()["auto"]["tried"]
+    ]
     assert again == strip
     assert other.evaluation.accuracy < 0.5 < run.evaluation.accuracy
 

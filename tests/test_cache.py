@@ -94,8 +94,8 @@ def integrity(path: Path) -> str:
 
 def test_second_run_embeds_nothing(pictures: Path, cache: Path) -> None:
     first, second = headstart.train(pictures), headstart.train(pictures)
-    assert (first.fitted.details["embedded"], first.fitted.details["from_cache"]) == (12, 0)
-    assert (second.fitted.details["embedded"], second.fitted.details["from_cache"]) == (0, 12)
+    assert (first.fitted.details.as_dict()["embedded"], first.fitted.details.as_dict()["from_cache"]) == (12, 0)
+    assert (second.fitted.details.as_dict()["embedded"], second.fitted.details.as_dict()["from_cache"]) == (0, 12)
     assert first.fitted.model == second.fitted.model
     assert sorted(path.name for path in cache.iterdir()) == ["embedders", FILE_NAME]
 

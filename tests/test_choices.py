@@ -196,7 +196,7 @@ def test_where_the_border_tells_the_class_the_crop_loses(bordered: Path, cache: 
     run = hs.train(bordered, fit="auto", runtime=runtime(cache))
     assert run.recipe.fit == "squash"
     assert "auto" not in run.recipe.to_toml().replace('measure_by = "auto"', "")
-    found = run.fitted.details["choices"]["fit"]
+    found = run.fitted.details.as_dict()["choices"]["fit"]
     assert [one["name"] for one in found["candidates"]] == ["crop", "squash"]  # pad would be the same
     crop, squash = found["candidates"]
     assert crop["accuracy"] < 0.8 < 0.95 < squash["accuracy"]
@@ -214,7 +214,7 @@ def test_where_the_border_tells_the_class_the_crop_loses(bordered: Path, cache: 
     # The recipe alone gives the same run again.
     again = hs.train(bordered, Recipe.from_toml(run.recipe.to_toml()), runtime=runtime(cache))
     assert again.evaluation == run.evaluation
-    assert "choices" not in again.fitted.details
+    assert "choices" not in again.fitted.details.as_dict()
 
 
 def test_what_is_held_out_chooses_nothing(bordered: Path, tmp_path: Path, cache: Path) -> None:
@@ -522,7 +522,7 @@ def test_fine_tuning_gets_a_recipe_without_open_choices(bordered: Path, cache: P
     assert (run.recipe.fit, run.recipe.backbone, run.recipe.precision) == ("squash", "lite0", "float32")
     assert guard.check(run.fitted.model).preprocess.fit == "squash"
     assert len(guard.check(run.fitted.model).reasons) >= 3
-    assert set(run.fitted.details["choices"]) == {"backbone", "fit", "flip"}
+    assert set(run.fitted.details.as_dict()["choices"]) == {"backbone", "fit", "flip"}
     assert run.evaluation.accuracy > 0.9
 
 

@@ -21,6 +21,7 @@ from headstart import Recipe, recipes
 from headstart.cli import messages, signals, training_options
 from headstart.cli.train import _default_folder, _work, train
 from headstart.core.errors import DeviceError, ExtraError, OptionError, TrainingError
+from headstart.runs.details import Details, Embedding, Training
 from helpers import headstart_cli
 
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
@@ -263,24 +264,31 @@ def test_one_process_of_several_speaks(desk: Path, rank: str) -> None:
 
 # Words
 
+TRAINED = Training(
+    epochs=10, best_epoch=7, lr=3e-4, device="cpu", mixed_precision="no", processes=1, images_per_second=61.3,
+    stopped=None, history=(),
+)  # fmt: skip
 
-def run_of(seconds: dict[str, float], details: dict[str, Any], **settings: Any) -> Any:
+
+def run_of(seconds: dict[str, float], details: Details, **settings: Any) -> Any:
     """As much of a run as the words need."""
     fitted = SimpleNamespace(details=details)
     return SimpleNamespace(fitted=fitted, seconds={**seconds, "total": 50.0}, recipe=Recipe(**settings))
 
 
 def test_words_on_a_probe() -> None:
-    run = run_of({"embed": 8.1, "fit": 3.6, "evaluate": 0.1}, {"embedded": 1797, "from_cache": 0})
+    run = run_of({"embed": 8.1, "fit": 3.6, "evaluate": 0.1}, Details(embedding=Embedding(1797, 0, "onnxruntime cpu")))
     assert _work(run, 50.0) == ["Embedded 1,797 (0 from the cache) in 8.1 s, fitted in 3.6 s, 50.0 s in all"]
 
 
 def test_words_on_a_training() -> None:
-    details = {"epochs": 10, "best_epoch": 7, "images_per_second": 61.3, "device": "cpu", "stopped": None, "lr": 3e-4}
-    run = run_of({"train": 41.2, "evaluate": 1.0}, details, strategy="finetune")
+    run = run_of({"train": 41.2, "evaluate": 1.0}, Details(training=TRAINED), strategy="finetune")
     assert _work(run, 50.0) == ["Trained 10 epochs in 41.2 s on cpu (61 images/s), best was epoch 7; 50.0 s in all"]
     run = run_of(
-        {"embed": 2.0, "train": 41.2}, {**details, "embedded": 300, "stopped": "patience"},
+        {"embed": 2.0, "train": 41.2},
+        Details(
+            embedding=Embedding(300, 0, "onnxruntime cpu"), training=dataclasses.replace(TRAINED, stopped="patience")
+        ),
         strategy="finetune", lr="auto", patience=3,
     )  # fmt: skip
     assert _work(run, 50.0) == [
@@ -291,10 +299,15 @@ def test_words_on_a_training() -> None:
 
 
 def test_words_where_little_is_known() -> None:
-    assert _work(run_of({}, {}), 50.0) == ["50.0 s in all"]
-    start = run_of({}, {"epochs": 2, "best_epoch": 0}, strategy="finetune")
-    assert _work(start, 50.0) == ["Trained 2 epochs, best was the start; 50.0 s in all"]
-    assert _work(run_of({}, {"epochs": 1}, strategy="scratch"), 50.0) == ["Trained 1 epoch; 50.0 s in all"]
+    assert _work(run_of({}, Details()), 50.0) == ["50.0 s in all"]
+    start = Details(training=dataclasses.replace(TRAINED, epochs=2, best_epoch=0))
+    assert _work(run_of({}, start, strategy="finetune"), 50.0) == [
+        "Trained 2 epochs on cpu (61 images/s), best was the start; 50.0 s in all"
+    ]
+    one = Details(training=dataclasses.replace(TRAINED, epochs=1, best_epoch=1))
+    assert _work(run_of({}, one, strategy="scratch"), 50.0) == [
+        "Trained 1 epoch on cpu (61 images/s), best was epoch 1; 50.0 s in all"
+    ]
 
 
 @pytest.mark.parametrize("kind", [ExtraError, DeviceError, TrainingError])

@@ -270,7 +270,7 @@ def test_the_evaluation_without_leaks_is_that_of_the_other_images(leaking: Path)
     labels = np.array([fitted.classes.index(fitted.table.rows[row].label or "") for row in rows])
     expected = evaluate(
         fitted.held_out.probabilities[clean], labels, fitted.classes, split="val",
-        temperature=fitted.details["head"]["temperature"],
+        temperature=fitted.details.as_dict()["head"]["temperature"],
     )  # fmt: skip
     assert fitted.without_leaks == expected
 

@@ -51,7 +51,7 @@ def test_splits_csv_gives_the_same_run(tmp_path: Path, count: int) -> None:
     columns = headstart.Columns(root=photos)
     second = headstart.train(headstart.read(tmp_path / "run" / "splits.csv", columns=columns))
     assert second.evaluation == first.evaluation
-    assert second.fitted.details["head"] == first.fitted.details["head"]
+    assert second.fitted.details.as_dict()["head"] == first.fitted.details.as_dict()["head"]
     with (tmp_path / "run" / "splits.csv").open() as file:
         groups = {row["group"]: {r["split"] + r["fold"]} for row in csv.DictReader(file) for r in [row]}
     assert all(len(parts) == 1 for parts in groups.values())

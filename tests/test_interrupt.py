@@ -165,7 +165,7 @@ def test_a_closed_terminal(many: Path, tmp_path: Path, cache: Path) -> None:
         assert process.wait(timeout=30) == 129
     finally:
         process.kill()
-    assert headstart.train(many).fitted.details["from_cache"] >= 3
+    assert headstart.train(many).fitted.details.as_dict()["from_cache"] >= 3
 
 
 def test_under_nohup_a_closed_terminal_is_nothing(shapes: Path, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(many: Path, tmp_path: Path
     with program("embedding", "train", many, "--out", tmp_path / "run") as process:
         end(process, signal.SIGINT)
     resumed = headstart.train(many)
-    assert 3 <= resumed.fitted.details["from_cache"] < 240
+    assert 3 <= resumed.fitted.details.as_dict()["from_cache"] < 240
     assert resumed.fitted.model == headstart.train(many, runtime=Runtime(cache=None)).fitted.model
 
 

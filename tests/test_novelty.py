@@ -225,7 +225,7 @@ def test_digits_are_unlike_ants_and_bees(photos: Path, digits: Path, precision: 
     classifier = run.classifier
     flagged = [one.familiar is False for one in classifier.predict(sorted(digits.rglob("*.png"))[::6])]
     assert np.mean(flagged) >= 0.99
-    held_out = run.fitted.details["familiarity"]["held_out"]
+    held_out = run.fitted.details.as_dict()["familiarity"]["held_out"]
     assert held_out["images"] == 153
     assert held_out["rate"] == held_out["flagged"] / 153 <= 0.06
     # What is told is what the model file does: the same images through the graph, from their bytes.
@@ -259,7 +259,7 @@ def test_model_of_few_images_cannot_tell(tmp_path: Path) -> None:
     source = write_images(tmp_path / "few", {"disc": 4, "stripes": 4})
     run = headstart.train(source, runtime=headstart.Runtime(cache=None))
     assert run.classifier.metadata.familiarity is None
-    assert run.fitted.details["familiarity"] is None
+    assert run.fitted.details.as_dict()["familiarity"] is None
     assert any("unfamiliar" in note for note in run.fitted.notes)
     prediction = run.classifier.predict(draw("noise", 3))
     assert prediction.familiar is None
@@ -289,14 +289,14 @@ def test_threshold_of_a_trained_network_is_that_of_images_it_did_not_learn_from(
     source = write_images(tmp_path / "shapes", {"disc": 50, "stripes": 50, "noise": 50})
     recipe = headstart.Recipe(strategy="finetune", epochs=1, start="random")  # a start that is kept learns from all
     run = headstart.train(source, recipe, runtime=headstart.Runtime(cache=tmp_path / "cache"))
-    assert run.fitted.details["best_epoch"] == 1
-    familiarity, chose = run.classifier.metadata.familiarity, run.fitted.details["validation_images"]
+    assert run.fitted.details.as_dict()["best_epoch"] == 1
+    familiarity, chose = run.classifier.metadata.familiarity, run.fitted.details.as_dict()["validation_images"]
     learnt = run.fitted.partition.names().count("train") - chose
     assert familiarity is not None
     assert familiarity["calibrated_on"] == chose
     assert familiarity["references"] == learnt
     assert familiarity["false_alarm_rate"] == pytest.approx(max(0.04, 1 / (chose + 1)))
-    assert run.fitted.details["familiarity"] == familiarity
+    assert run.fitted.details.as_dict()["familiarity"] == familiarity
     # What is in the graph is the final network's, not the one it began with.
     rows = [i for i, part in enumerate(run.fitted.partition.names()) if part != "train"]
     predictions = run.classifier.predict([source / run.fitted.table.rows[row].path for row in rows])

@@ -28,6 +28,7 @@ from headstart.report import analysis as analyses
 from headstart.report import charts, evidence, layout, page, selection
 from headstart.report.pictures import Pictures
 from headstart.report.run_page import run_page
+from headstart.runs.details import Details, HeadFit
 from helpers import headstart_cli, write_images
 
 JPEG = b"\xff\xd8" + bytes(3000)
@@ -284,7 +285,7 @@ def synthetic(images: int, classes: int, seed: int = 0) -> Any:
         table=table, classes=names, evaluation=evaluation, partition=partition, features=features,
         digests=tuple(f"{number:064x}" for number in range(images)),
         held_out=SimpleNamespace(rows=held, probabilities=probabilities), measured=lambda: (held, probabilities),
-        details={"head": {"strength": 1.0}},
+        details=Details(head=HeadFit(1.0, strength=1.0)),
     )  # fmt: skip
 
 
@@ -316,7 +317,7 @@ def test_a_page_of_very_many_images_stays_small(
         "counts": {"images": images, "ignored": 0, "train": dict.fromkeys(fitted.classes, 1)},
         "details": {},
     }
-    fitted.details = {}
+    fitted.details = Details()
     recipe = headstart.Recipe(backbone="timm:resnet18", precision="float32")
     analysis = json.loads(json_text(analyses.analyse(fitted, recipe, record)))
     assert len(json_text(analysis, indent=None)) < 2_000_000

@@ -43,7 +43,7 @@ def test_val_chooses_and_test_measures(splits: Path, tmp_path: Path, strategy: s
     settings = SETTINGS | {"strategy": strategy, "head": "mlp"}
     run = hs.train(splits, hs.Recipe(**settings), runtime=RUNTIME)
     assert (run.evaluation.split, run.evaluation.n) == ("test", 10)
-    assert run.fitted.details["validation_images"] == 8
+    assert run.fitted.details.as_dict()["validation_images"] == 8
     assert [skip.path for skip in run.skipped] == ["train/disc/broken.png"]
     assert run.as_dict()["counts"]["images"] == 36
     other = Path(shutil.copytree(splits, tmp_path / "other"))

@@ -87,7 +87,7 @@ class Run:
                 "counts": count_kinds(fitted.findings),
                 "findings": [finding.as_dict() for finding in fitted.findings],
             },
-            "details": fitted.details,
+            "details": fitted.details.as_dict(),
             "seconds": {stage: round(time, 3) for stage, time in self.seconds.items()},
             "skipped": [skip.as_dict() for skip in self.skipped],
             "notes": [portable(note) for note in fitted.notes],

@@ -21,6 +21,7 @@ from headstart.core.text import counted, quoted
 if TYPE_CHECKING:
     from headstart.api import Run
     from headstart.cli.output import Output
+    from headstart.runs.details import Training
 
 Source = Annotated[
     str | None, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
@@ -286,30 +287,26 @@ def _work(run: Run, total_seconds: float) -> list[str]:
     """
     details, seconds = run.fitted.details, run.seconds
     parts = []
-    if "embedded" in details and "embed" in seconds:
-        cached = details.get("from_cache", 0)
-        parts.append(f"Embedded {details['embedded']:,} ({cached:,} from the cache) in {seconds['embed']:.1f} s")
+    if (of := details.embedding) and "embed" in seconds:
+        parts.append(f"Embedded {of.embedded:,} ({of.from_cache:,} from the cache) in {seconds['embed']:.1f} s")
     if "fit" in seconds:
         parts.append(f"fitted in {seconds['fit']:.1f} s")
     total = f"{total_seconds:.1f} s in all"
-    if "epochs" not in details:
+    if details.training is None:
         return [", ".join([*parts, total])]
-    return [*([", ".join(parts)] if parts else []), f"{_training(run)}; {total}"]
+    return [*([", ".join(parts)] if parts else []), f"{_training(run, details.training)}; {total}"]
 
 
-def _training(run: Run) -> str:
+def _training(run: Run, training: Training) -> str:
     """How a network was trained."""
-    details, seconds = run.fitted.details, run.seconds
-    words = f"Trained {counted(details['epochs'], 'epoch')}"
+    seconds = run.seconds
+    words = f"Trained {counted(training.epochs, 'epoch')}"
     words += f" in {seconds['train']:.1f} s" if "train" in seconds else ""
-    words += f" on {details['device']}" if "device" in details else ""
-    words += f" ({details['images_per_second']:,.0f} images/s)" if "images_per_second" in details else ""
-    if run.recipe.lr == "auto" and "lr" in details:
-        words += f" at the rate {details['lr']:.2g}"
-    if "best_epoch" in details:
-        best = f"epoch {details['best_epoch']}" if details["best_epoch"] else "the start"
-        words += f", best was {best}"
-    if details.get("stopped") == "patience":
+    words += f" on {training.device} ({training.images_per_second:,.0f} images/s)"
+    if run.recipe.lr == "auto":
+        words += f" at the rate {training.lr:.2g}"
+    words += f", best was {f'epoch {training.best_epoch}' if training.best_epoch else 'the start'}"
+    if training.stopped == "patience":
         words += f", stopped after {counted(run.recipe.patience, 'epoch')} without a better one"
     if "folds" in seconds:
         words += f"; a network for each fold in {seconds['folds']:.1f} s"

@@ -30,21 +30,20 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
         recipe: How.
         labels: Class index of each row, (N,).
     """
-    head = fitted.details.get("head", {})
-    strength, whitening = head.get("strength"), head.get("whitening", 0.0)
-    if recipe.strategy != "probe" or strength is None:
+    head = fitted.details.head
+    if recipe.strategy != "probe" or head is None or head.strength is None:
         return (
             "It is computed only for the strategy probe with a linear head: here the embeddings themselves were learnt "
             "from all training images."
         )
     divided = fitted.partition.rounds()
-    classes = len(fitted.classes)
+    classes, strength = len(fitted.classes), head.strength
     width = min(COMPONENTS, len(divided[0][0]), fitted.features.shape[1])
     if len(divided[0][0]) * width * classes * len(divided) > MAX_VALUES:
         return "With so many images and classes it would take too long to compute."
     learnt_from = np.unique(np.concatenate([inside for inside, _ in divided]))
     reduced = _reduce(fitted.features, learnt_from, width)
-    reduced *= whitening_factors(reduced[learnt_from] - reduced[learnt_from].mean(0), whitening)
+    reduced *= whitening_factors(reduced[learnt_from] - reduced[learnt_from].mean(0), head.whitening or 0.0)
 
     def fit(features: NDArray[np.float32], known: NDArray[np.int64], asked: NDArray[np.float32]) -> NDArray[np.int64]:
         weight = np.ones(len(known), np.float32)

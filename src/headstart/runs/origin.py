@@ -23,11 +23,6 @@ class Origin:
     plan: tuple[str, ...] = ()
     began: float | None = None
 
-    @property
-    def details(self) -> dict[str, Any]:
-        """What a result says of it."""
-        return {} if self.evidence is None else {"choices": self.evidence}
-
     def as_dict(self) -> dict[str, Any]:
         """What an interrupted training keeps, as JSON values."""
         chosen = {} if self.evidence is None else {"reasons": list(self.reasons), "evidence": self.evidence}

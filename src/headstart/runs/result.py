@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.core.equality import ByValue
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headstart.evaluation import Evaluation
     from headstart.partition.held_out import HeldOut
     from headstart.partition.roles import Partition
+    from headstart.runs.details import Details
     from headstart.settings.recipe import Recipe
 
 
@@ -39,7 +40,7 @@ class Fitted(ByValue):
         features: Embeddings of all images by the network that is in the model file, float32 (N, D).
         counts: Images of each role and class.
         seconds: Time of each stage.
-        details: What else the strategy has to say of its fit, as JSON values.
+        details: What else the strategy has to say of its fit.
         notes: Sentences that a person should read.
         files: What else belongs in the run folder, by name.
         folder: The run folder, where the strategy has kept checkpoints in it.
@@ -60,7 +61,7 @@ class Fitted(ByValue):
     features: NDArray[np.float32] = field(repr=False)
     counts: dict[str, dict[str, int]]
     seconds: dict[str, float]
-    details: dict[str, Any]
+    details: Details
     notes: tuple[str, ...]
     without_leaks: Evaluation | None = None
     files: dict[str, bytes | str] = field(default_factory=dict, repr=False)

@@ -14,7 +14,7 @@ import dataclasses
 import importlib.util
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from headstart.modelfile.writer import amend
 from headstart.partition.divide import divide
 from headstart.partition.roles import Partition, Role
 from headstart.partition.selection import select
+from headstart.runs.details import Ladder, Tried
 from headstart.runs.origin import GIVEN, Origin
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import TRAINING, Recipe
@@ -109,7 +110,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         reasons.append(sentence)
     kept = rungs[place]
     reasons.insert(0, f"The strategy was chosen step by step (auto); it is {_words(kept)}.")
-    return _chosen(kept, origin, reasons, [ground.as_dict(rung) for rung in rungs])
+    return _chosen(kept, origin, reasons, [ground.tried(rung) for rung in rungs])
 
 
 def of_probe(recipe: Recipe) -> Recipe:
@@ -188,15 +189,15 @@ class _Ground:
         probabilities: NDArray[np.float64] = head.probabilities(self.data.matrix[self.partition.chooses()])
         return probabilities
 
-    def as_dict(self, rung: _Rung) -> dict[str, Any]:
-        """What became of a rung, as JSON values."""
+    def tried(self, rung: _Rung) -> Tried:
+        """What became of a rung."""
         right = self.right(rung.probabilities)
         losses = negative_log_likelihood(rung.probabilities, self.labels)
-        return {
-            "name": rung.name, "strategy": rung.recipe.strategy, "images": len(right), "correct": int(right.sum()),
-            "accuracy": float(right.mean()), "accuracy_interval": list(wilson(int(right.sum()), len(right))),
-            "log_loss": float(losses.mean()), "seconds": round(rung.seconds, 3),
-        }  # fmt: skip
+        return Tried(
+            name=rung.name, strategy=rung.recipe.strategy, images=len(right), correct=int(right.sum()),
+            accuracy=float(right.mean()), accuracy_interval=wilson(int(right.sum()), len(right)),
+            log_loss=float(losses.mean()), seconds=round(rung.seconds, 3),
+        )  # fmt: skip
 
 
 def _cannot_pay(best: _Rung, ground: _Ground) -> str:
@@ -218,7 +219,7 @@ def _cannot_pay(best: _Rung, ground: _Ground) -> str:
 def _no_time(first: Fitted, deadline: float) -> str:
     """Why there is no time to begin with a rung; empty where there may be."""
     left = deadline - time.perf_counter()
-    embedded = first.details.get("embedded", 0)
+    embedded = first.details.embedding.embedded if first.details.embedding else 0
     # At least the images are embedded by the network as it begins, in float32, and again by the one that comes out.
     least = 2 * len(first.table) * first.seconds.get("embed", 0.0) / embedded if embedded else 0.0
     if left > least:
@@ -289,7 +290,7 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def _chosen(rung: _Rung, origin: Origin, reasons: list[str], tried: list[dict[str, Any]]) -> Fitted:
+def _chosen(rung: _Rung, origin: Origin, reasons: list[str], tried: list[Tried]) -> Fitted:
     """The result, with how it was chosen.
 
     The model file was written, proved and measured before there was anything to choose between, so that these
@@ -302,5 +303,5 @@ def _chosen(rung: _Rung, origin: Origin, reasons: list[str], tried: list[dict[st
         model=amend(fitted.model, reasons=(*told, *rung.reasons)) if told else fitted.model,
         notes=(*told, *fitted.notes),
         recipe=rung.recipe,
-        details={**fitted.details, "auto": {"reasons": reasons, "tried": tried}, **origin.details},
+        details=dataclasses.replace(fitted.details, auto=Ladder(tuple(reasons), tuple(tried)), choices=origin.evidence),
     )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from headstart.partition.roles import NOBODY, Partition, Role
 from headstart.partition.selection import select
 from headstart.preprocess.spec import Preprocess
 from headstart.runs import resumption
+from headstart.runs.details import Details, Training
 from headstart.runs.origin import GIVEN, Origin
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import OWN, Recipe
@@ -126,12 +127,12 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         finished,
         findings=findings,
         seconds=laps.seconds,
-        details={
-            "validation_images": len(partition.chooses()),
-            **(_details(trained) if trained else {}),
-            **finished.details,
-            **origin.details,
-        },
+        details=replace(
+            finished.details,
+            validation_images=len(partition.chooses()),
+            training=_training(trained) if trained else None,
+            choices=origin.evidence,
+        ),
         notes=(
             *origin.reasons,
             *finished.notes,
@@ -145,14 +146,14 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     )
 
 
-def _details(trained: Trained) -> dict[str, Any]:
-    """What became of the training, as JSON values."""
-    return {
-        "epochs": trained.history[-1]["epoch"] if trained.history else 0, "best_epoch": trained.best_epoch,
-        "lr": trained.lr, "device": trained.device, "mixed_precision": trained.precision,
-        "processes": trained.processes, "images_per_second": round(trained.images_per_second, 2),
-        "stopped": "patience" if trained.stopped_early else None, "history": list(trained.history),
-    }  # fmt: skip
+def _training(trained: Trained) -> Training:
+    """What became of the training."""
+    return Training(
+        epochs=int(trained.history[-1]["epoch"] or 0) if trained.history else 0, best_epoch=trained.best_epoch,
+        lr=trained.lr, device=trained.device, mixed_precision=trained.precision,
+        processes=trained.processes, images_per_second=round(trained.images_per_second, 2),
+        stopped="patience" if trained.stopped_early else None, history=trained.history,
+    )  # fmt: skip
 
 
 def _load(recipe: Recipe, own: Own) -> sources.Loaded:
@@ -364,8 +365,8 @@ def _finish(
         table=data.table, classes=data.classes, model=model, evaluation=evaluation, held_out=held_out,
         without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.classes),
         partition=partition, digests=data.digests, traits=data.traits, features=measured.matrix,
-        counts=counts, seconds={}, details=trust.details,
-        choosing=choosing,
+        details=Details(familiarity=trust.familiarity, prediction_sets=trust.prediction_sets),
+        counts=counts, seconds={}, choosing=choosing,
         notes=(*data.table.notes, *data.notes, *partition.notes,
                *head.notes, *_sensitive(difference), *trust.notes),
     )  # fmt: skip

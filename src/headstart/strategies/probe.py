@@ -19,6 +19,7 @@ from headstart.partition.divide import divide
 from headstart.partition.folds import predict_by_folds
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition
+from headstart.runs.details import Details, Embedding, HeadFit
 from headstart.runs.origin import GIVEN, Origin
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import Recipe
@@ -72,21 +73,15 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         counts=counts,
         findings=findings,
         seconds=laps.seconds,
-        details={
-            "embedded": len(data.table) - data.cached,
-            "from_cache": data.cached,
-            "engine": engine.name if engine else "onnxruntime cpu",
-            "head": {
-                "temperature": head.temperature,
-                **(
-                    {"strength": head.strength, "whitening": head.whitening, "log_loss": head.log_loss}
-                    if isinstance(head, LinearHead)
-                    else {}
-                ),
-            },
-            **trust.details,
-            **origin.details,
-        },
+        details=Details(
+            embedding=Embedding(len(data) - data.cached, data.cached, engine.name if engine else "onnxruntime cpu"),
+            head=HeadFit(head.temperature, head.strength, head.whitening, head.log_loss)
+            if isinstance(head, LinearHead)
+            else HeadFit(head.temperature),
+            familiarity=trust.familiarity,
+            prediction_sets=trust.prediction_sets,
+            choices=origin.evidence,
+        ),
         notes=(*origin.reasons, *data.table.notes, *data.notes, *partition.notes, *head.notes, *trust.notes),
     )
 

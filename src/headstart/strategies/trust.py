@@ -28,14 +28,14 @@ class Trust:
         references: Embeddings that the graph compares an image with; None where there are too few.
         familiarity: What their distance means, for the metadata; None where there are too few.
         conformal: Scores for prediction sets, for the metadata; None where no image was held out.
-        details: What was measured of both, as JSON values.
+        prediction_sets: What was measured of these, as JSON values.
         notes: Sentences that a person should read.
     """
 
     references: References | None
     familiarity: dict[str, Any] | None
     conformal: dict[str, Any] | None
-    details: dict[str, Any]
+    prediction_sets: dict[str, Any] | None
     notes: tuple[str, ...]
 
 
@@ -53,7 +53,7 @@ def build(data: Dataset, partition: Partition, held_out: HeldOut) -> Trust:
         references=familiarity.references if familiarity else None,
         familiarity=details,
         conformal=sets,
-        details={"familiarity": details, "prediction_sets": measured},
+        prediction_sets=measured,
         notes=(*notes, *more),
     )
 
