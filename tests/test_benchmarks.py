@@ -98,7 +98,7 @@ def test_rows_follow_the_recipes():
     import strategies
     from headstart import recipes
     from headstart.settings.recipe import Recipe
-    from headstart.strategies.plan import usual_epochs
+    from headstart.training.plan import usual_epochs
 
     for name in ("tutorial-finetune", "tutorial-feature-extraction"):
         assert strategies.ROWS[name].epochs == recipes.load(name)["epochs"]

@@ -32,7 +32,8 @@ from headstart.prediction.classifier import Classifier  # noqa: E402
 from headstart.preprocess.nodes import add_preprocess  # noqa: E402
 from headstart.preprocess.spec import Preprocess  # noqa: E402
 from headstart.settings.recipe import Recipe  # noqa: E402
-from headstart.training.parity import check  # noqa: E402
+from headstart.strategies.proof import refuse_difference  # noqa: E402
+from headstart.training.export import difference as embedding_difference  # noqa: E402
 from headstart.training.tracing import add_module  # noqa: E402
 from helpers import draw  # noqa: E402
 
@@ -100,7 +101,7 @@ def model_file(embedder: Embedder) -> bytes:
 def agrees(network: Any, size_px: int) -> Embedder:
     """Alone and in a batch the embeddings are those of PyTorch, and the guard accepts the file."""
     embedder = embedder_of(network, size_px)
-    assert check(embedder, network, PICTURES) < PARITY
+    assert embedding_difference(embedder, network, PICTURES) < PARITY
     options = _import_silently().SessionOptions()
     session = _import_silently().InferenceSession(embedder.model, options, providers=["CPUExecutionProvider"])
     (batch,) = session.run(None, {"image": np.stack(PICTURES)})
@@ -391,15 +392,15 @@ def test_refused(function: Callable[[Any], Any], words: str) -> None:
 def test_parity_is_checked() -> None:
     network = seeded(Small, 16)
     embedder = embedder_of(network, 16)
-    assert check(embedder, network, PICTURES) < 1e-5
+    assert embedding_difference(embedder, network, PICTURES) < 1e-5
     with torch.no_grad():
         network.convolution.bias += 0.1
     with pytest.raises(ModelError, match="differs from the PyTorch one"):
-        check(embedder, network, PICTURES)
+        refuse_difference(embedding_difference(embedder, network, PICTURES))
     with torch.no_grad():
         network.convolution.bias += torch.nan
     with pytest.raises(ModelError, match="differs from the PyTorch one"):
-        check(embedder, network, PICTURES)
+        refuse_difference(embedding_difference(embedder, network, PICTURES))
 
 
 def test_pixels_are_those_of_the_embedder() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import headstart as hs
-from headstart.core.errors import OptionError
-from headstart.strategies import plan as planning
-from headstart.strategies.plan import Pace, TooLong, plan, usual_epochs, usual_px
+from headstart.core.errors import BudgetError, OptionError
+from headstart.training import plan as planning
+from headstart.training.plan import Pace, plan, usual_epochs, usual_px
 from helpers import write_images
 from tiny import RUNTIME, recipe, state, task
 
@@ -105,9 +105,10 @@ def test_there_must_be_time_to_begin_again(pictures: Path, monkeypatch: pytest.M
 
 def test_no_time_is_an_error_that_says_how_much_is_needed(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paces(monkeypatch, COST)
-    with pytest.raises(TooLong, match=r"would take about 22 s, by 2 batches that were timed, and 20 s of the budget"):
+    words = r"would take about 22 s, by 2 batches that were timed, and 20 s of the budget"
+    with pytest.raises(BudgetError, match=words):
         plan(open_task(pictures), RUNTIME, 20.0)
-    with pytest.raises(TooLong, match=r"The 40 epochs that were asked for would take about .* 100 s") as stop:
+    with pytest.raises(BudgetError, match=r"The 40 epochs that were asked for would take about .* 100 s") as stop:
         plan(open_task(pictures, epochs=40), RUNTIME, 100.0)
     assert "Leave --epochs out" in (stop.value.hint or "")
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
 import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from headstart.backbones import catalog, embedder, kept
 from headstart.backbones.embedder import load_embedder, preprocess_of
 from headstart.core.errors import ExtraError, HeadstartError, ModelError, OfflineError, OptionError
-from headstart.modelfile import guard
+from headstart.core.graph import Graph
 from headstart.modelfile.session import Session
 from headstart.settings.recipe import Recipe
 from helpers import draw
@@ -227,10 +229,10 @@ def test_lite0_in_pytorch_agrees_with_our_own_graph() -> None:
     loaded = sources.load("lite0")
     ours = load_embedder(Recipe(precision="float32"), None)
     assert loaded.preprocess == ours.preprocess == preprocess_of(Recipe())
-    from headstart.training.parity import check
+    from headstart.training.export import difference
 
     pictures = [np.asarray(draw(label, 1, (320, 240))) for label in ("disc", "noise")]
-    assert check(ours, loaded.module, pictures) < 1e-4
+    assert difference(ours, loaded.module, pictures) < 1e-4
     assert len(loaded.weights) == 64
 
 
@@ -436,28 +438,26 @@ def float_model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 def test_a_model_file_is_a_backbone(float_model: Path, fit: Any) -> None:
     recipe = Recipe(backbone=f"file:{float_model}", fit=fit)
-    found = load_embedder(recipe, None, guard=guard.check)
+    found = load_embedder(recipe, None)
     expected = load_embedder(Recipe(precision="float32", fit=fit), None)
     picture = np.asarray(draw("disc", 3, (200, 120)))
     assert np.array_equal(Session(found.model).run(picture)[0], Session(expected.model).run(picture)[0])
     assert (found.preprocess, found.width, found.licence) == (expected.preprocess, 1280, "Apache-2.0")
     assert found.weights == expected.weights
-    assert found.digest == load_embedder(recipe, None, guard=guard.check).digest != expected.digest
+    assert found.digest == load_embedder(recipe, None).digest != expected.digest
 
 
 def test_model_files_that_are_no_backbone(model: Path, float_model: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="computes in int8"):
-        load_embedder(Recipe(backbone=f"file:{model}"), None, guard=guard.check)
-    with pytest.raises(OptionError, match="for the strategy probe alone"):
-        load_embedder(Recipe(backbone=f"file:{float_model}"), None)
+        load_embedder(Recipe(backbone=f"file:{model}"), None)
     with pytest.raises(OptionError, match="for the strategy probe alone") as caught:
         sources.load(f"file:{float_model}")
     assert "weights.safetensors" in caught.value.hint
     with pytest.raises(ModelError, match="cannot be read"):
-        load_embedder(Recipe(backbone=f"file:{tmp_path / 'none.onnx'}"), None, guard=guard.check)
+        load_embedder(Recipe(backbone=f"file:{tmp_path / 'none.onnx'}"), None)
     (tmp_path / "bad.onnx").write_bytes(b"hello")
     with pytest.raises(ModelError):
-        load_embedder(Recipe(backbone=f"file:{tmp_path / 'bad.onnx'}"), None, guard=guard.check)
+        load_embedder(Recipe(backbone=f"file:{tmp_path / 'bad.onnx'}"), None)
 
 
 # Embedders
@@ -467,15 +467,22 @@ def test_an_exported_embedder_is_kept_and_needs_no_network_again(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = run_file(tmp_path / "weights.safetensors")
-    checked = []
+    looked_at = []
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        looked_at.append("disc")
+        yield np.asarray(draw("disc", 1))
+
     recipe = Recipe(backbone=f"file:{path}")
-    first = load_embedder(recipe, cache, lambda made, loaded: checked.append((made.digest, loaded.weights)))
-    assert checked == [(first.digest, first.weights)]
+    first = load_embedder(recipe, cache, pictures())
+    assert looked_at == ["disc"]
+    assert load_embedder(recipe, cache, pictures()) == first
+    assert looked_at == ["disc"]  # what is kept was compared before
     assert (first.preprocess.fit, first.width, first.licence) == ("crop", 512, "CC0-1.0")
     loaded = sources.load(f"file:{path}")
-    from headstart.training.parity import check
+    from headstart.training.export import difference
 
-    assert check(first, loaded.module, [np.asarray(draw("disc", 1))]) < 1e-5
+    assert difference(first, loaded.module, [np.asarray(draw("disc", 1))]) < 1e-5
 
     with monkeypatch.context() as patch:
         patch.setattr(embedder, "_LOAD", "nowhere:nothing")
@@ -492,12 +499,20 @@ def test_an_exported_embedder_is_kept_and_needs_no_network_again(
         assert len(kept_files) == 2
 
 
-def test_what_fails_its_check_is_not_kept(cache: Path) -> None:
-    def refuse(*_: object) -> None:
-        raise ModelError("differs")
+def test_what_computes_something_else_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from headstart.training import export
 
-    with pytest.raises(ModelError, match="differs"):
-        load_embedder(Recipe(backbone="squeezenet1_1", pretrained=False), cache, refuse)
+    add = export.add_module
+
+    def add_another(graph: Graph, pixels: str, module: Any, size_px: int) -> str:
+        with torch.no_grad():
+            other = copy.deepcopy(module)
+            next(other.parameters()).mul_(1.1)
+        return add(graph, pixels, other, size_px)
+
+    monkeypatch.setattr(export, "add_module", add_another)
+    with pytest.raises(ModelError, match="exported network differs from the PyTorch one by"):
+        load_embedder(Recipe(backbone="squeezenet1_1", pretrained=False), cache, [np.asarray(draw("disc", 1))])
     assert not (cache / "embedders").exists()
 
 

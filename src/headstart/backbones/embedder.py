@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.backbones import catalog, kept
-from headstart.backbones.from_model import Guard, backbone_of, is_model_file
+from headstart.backbones.from_model import backbone_of, is_model_file
 from headstart.core.digest import digest_record
 from headstart.core.graph import IR_VERSION, OPSET, Graph
 from headstart.core.tables import resolve
@@ -20,6 +20,8 @@ from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import FULL_RANGE, Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from onnx import ModelProto
 
 # Raised whenever `training.tracing` makes another graph of the same network.
@@ -27,7 +29,7 @@ EXPORT_VERSION = 1
 # Imported only where a network must be exported: they need PyTorch.
 _LOAD = "headstart.training.sources:load"
 _ARCHITECTURE = "headstart.training.sources:architecture"
-_EXPORT = "headstart.training.tracing:add_module"
+_EXPORT = "headstart.training.export:export_loaded"
 # Packages whose version decides what a network computes, or how its images are prepared.
 _PACKAGES = ("torch", "torchvision", "timm")
 
@@ -58,8 +60,7 @@ class Embedder:
 def load_embedder(
     recipe: Recipe,
     cache: Path | None,
-    check: Callable[[Embedder, Any], object] | None = None,
-    guard: Guard | None = None,
+    pictures: Iterable[NDArray[np.uint8]] = (),
 ) -> Embedder:
     """The embedder of a recipe, from the cache or newly built.
 
@@ -69,13 +70,12 @@ def load_embedder(
     Args:
         recipe: Names the backbone, its weights, its precision and the fit.
         cache: The cache folder; None builds anew.
-        check: Compares an embedder that was just exported with the `headstart.training.sources.Loaded` that it was
-            made of, and raises where they differ; then it is not kept.
-        guard: Checks a model file, ``file:model.onnx``; None refuses it.
+        pictures: uint8 (H, W, 3) each, on which an embedder that is exported computes what its network computes; taken
+            only then. One that does not is not kept.
 
     Raises:
         OptionError: There is no such backbone.
-        ModelError: Its weights are missing or damaged, or it cannot be exported.
+        ModelError: Its weights are missing or damaged, or it cannot be exported, or its export computes something else.
         OfflineError: Its weights are not here and could not be fetched.
         ExtraError: The extra `torch` is needed and not installed.
     """
@@ -83,8 +83,8 @@ def load_embedder(
     if _is_built_in(recipe):
         return _built_in(recipe, folder)
     if is_model_file(recipe.backbone):
-        return _of_model_file(recipe, guard)
-    return _exported(recipe, folder, check)
+        return _of_model_file(recipe)
+    return _exported(recipe, folder, pictures)
 
 
 def preprocess_of(recipe: Recipe) -> Preprocess:
@@ -132,14 +132,14 @@ def _built_in(recipe: Recipe, folder: Path | None) -> Embedder:
     return Embedder(recipe.backbone, spec, entry.embedding_size, digest, model, entry.digest, entry.licence)
 
 
-def _of_model_file(recipe: Recipe, guard: Guard | None) -> Embedder:
-    part = backbone_of(recipe.backbone, recipe.fit, guard)
+def _of_model_file(recipe: Recipe) -> Embedder:
+    part = backbone_of(recipe.backbone, recipe.fit)
     spec = part.preprocess.used_with(recipe.fit, recipe.white_level)
     record = {"backbone": part.digest, "preprocess": spec.as_dict(), "decode": decode.VERSION}
     return Embedder(recipe.backbone, spec, part.width, digest_record(record), part.model, part.weights, part.licence)
 
 
-def _exported(recipe: Recipe, folder: Path | None, check: Callable[[Embedder, Any], object] | None) -> Embedder:
+def _exported(recipe: Recipe, folder: Path | None, pictures: Iterable[NDArray[np.uint8]]) -> Embedder:
     """The embedder of a PyTorch network, kept under what can be known without PyTorch."""
     name = catalog.canonical(recipe.backbone)
     digest = _key(recipe, name)
@@ -152,22 +152,14 @@ def _exported(recipe: Recipe, folder: Path | None, check: Callable[[Embedder, An
     # Again: what was not here has been fetched meanwhile.
     digest = _key(recipe, name)
     spec = loaded.preprocess.used_with(recipe.fit, recipe.white_level)
-    graph = Graph()
-    output = resolve(_EXPORT)(graph, add_preprocess(graph, spec), loaded.module, spec.size_px)
-    model = graph.model({output: ("N", loaded.embedding_size)}).SerializeToString(deterministic=True)
-    embedder = Embedder(
-        backbone=loaded.name, preprocess=spec, width=loaded.embedding_size,
-        digest=digest or digest_record(_facts(recipe, name) | {"weights": loaded.weights}),
-        model=model, weights=loaded.weights, licence=loaded.licence,
-    )  # fmt: skip
-    if check is not None:
-        check(embedder, loaded)
+    made: Embedder = resolve(_EXPORT)(loaded, spec, pictures)
+    embedder = replace(made, digest=digest or digest_record(_facts(recipe, name) | {"weights": made.weights}))
     if digest:
         facts = {
             "backbone": embedder.backbone, "preprocess": spec.as_dict(), "width": embedder.width,
             "weights": embedder.weights, "licence": embedder.licence,
         }  # fmt: skip
-        kept.keep(folder, digest, model, facts)
+        kept.keep(folder, digest, embedder.model, facts)
     return embedder
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from headstart.core.digest import digest_bytes
 from headstart.core.errors import ModelError, OptionError
 from headstart.core.graph import Graph
 from headstart.core.text import quoted
+from headstart.modelfile import guard
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import Fit
@@ -20,26 +20,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 EMBEDDING = "embedding"
-
-
-class Facts(Protocol):
-    """What a guard tells of a model file that it lets pass."""
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """What its first nodes do, exactly."""
-
-    @property
-    def recipe(self) -> Mapping[str, Any]:
-        """What it was trained with."""
-
-    @property
-    def backbone(self) -> Mapping[str, Any]:
-        """``licence`` and ``weights`` of its backbone."""
-
-
-# Refuses a file, given its content and its name in messages: `headstart.modelfile.guard.check`.
-Guard = Callable[[bytes, str], Facts]
 
 
 @dataclass(frozen=True)
@@ -68,27 +48,24 @@ def is_model_file(backbone: str) -> bool:
     return backbone.startswith("file:") and backbone.endswith(".onnx")
 
 
-def backbone_of(backbone: str, fit: Fit, guard: Guard | None) -> Part:
+def backbone_of(backbone: str, fit: Fit) -> Part:
     """Cut the backbone out of a model file.
 
     Args:
         backbone: ``file:PATH``.
         fit: How images are brought to its square, which may differ from the file's own.
-        guard: Checks the file.
 
     Raises:
         ModelError: The file is missing, or refused.
-        OptionError: Its backbone computes in int8, or there is no guard.
+        OptionError: Its backbone computes in int8.
     """
     path = Path(backbone.removeprefix("file:"))
     name = quoted(str(path))
-    if guard is None:
-        raise OptionError(f"{name} is a model file, which can be a backbone for the strategy probe alone.")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"The model file {name} cannot be read: {error.strerror}.") from error
-    facts = guard(content, name)
+    facts = guard.check(content, name)
     if facts.recipe.get("precision") != "float32":
         raise OptionError(
             f"The backbone in {name} computes in {facts.recipe.get('precision')}.",

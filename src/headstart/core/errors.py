@@ -3,6 +3,7 @@
 HeadstartError
 ├── InputError            (ValueError)   something that the user gave cannot be used
 │   ├── OptionError                      an option has a value that does not exist
+│   │   └── BudgetError                  not even the shortest training fits into the budget
 │   ├── SourceError                      a source cannot be read as an image table
 │   ├── ImageError                       one image cannot be decoded
 │   └── ModelError                       a model file is refused
@@ -39,6 +40,10 @@ class InputError(HeadstartError, ValueError):
 
 class OptionError(InputError):
     """An option has a value that does not exist."""
+
+
+class BudgetError(OptionError):
+    """Not even the shortest training fits into the budget of time."""
 
 
 class SourceError(InputError):

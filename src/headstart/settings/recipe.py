@@ -68,7 +68,7 @@ class Recipe:
         white_level: The value of 16-bit images (PNG, TIFF, PNM) that becomes white, such as 4095 where they hold 12
             bits; 0 for the whole range, or that of the model that is started from. Images of 8 bits stay as they are.
         epochs: Passes over the train images; ``auto``, the default of ``finetune``, takes more for fewer images, and no
-            more than the budget has time for; see `headstart.strategies.plan`.
+            more than the budget has time for; see `headstart.training.plan`.
         batch_size: Images of one gradient, over all processes.
         accumulate: Gradients that are added up before a step.
         optimizer: ``adamw`` or ``sgd``.

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 STRATEGIES = {
     "probe": "headstart.strategies.probe:fit",
-    "finetune": "headstart.strategies.finetune:fit",
-    "scratch": "headstart.strategies.finetune:fit",
+    "finetune": "headstart.training.finetune:fit",
+    "scratch": "headstart.training.finetune:fit",
     "auto": "headstart.strategies.auto:fit",
 }
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.core.errors import HeadstartError, OptionError, SourceError, StorageError
+from headstart.core.errors import BudgetError, HeadstartError, OptionError, SourceError, StorageError
 from headstart.core.options import Runtime
 from headstart.core.text import counted
 from headstart.data.table import ImageTable
@@ -36,9 +36,8 @@ from headstart.runs.details import Ladder, Tried
 from headstart.runs.origin import GIVEN, Origin
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import TRAINING, Recipe
-from headstart.strategies import probe
+from headstart.strategies import find, probe
 from headstart.strategies.choices import decide
-from headstart.strategies.plan import TooLong
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -232,13 +231,12 @@ def _climb(
     name: str, recipe: Recipe, table: ImageTable, ground: _Ground, runtime: Runtime, begun: float
 ) -> tuple[_Rung | None, str]:
     """Train one rung; or why it was not, or came to nothing."""
-    from headstart.strategies import finetune
-
     start = time.perf_counter()
     try:
         choices = decide(table, recipe, runtime)
-        fitted = finetune.fit(table, choices.recipe, runtime, Origin(reasons=choices.reasons, began=begun))
-    except TooLong as stop:
+        origin = Origin(reasons=choices.reasons, began=begun)
+        fitted = find(choices.recipe.strategy)(table, choices.recipe, runtime, origin)
+    except BudgetError as stop:
         return None, f"{stop.message} It was not begun."
     except StorageError:
         raise

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from headstart.backbones.embedder import Embedder, load_embedder
 from headstart.core.options import Runtime
 from headstart.data.table import ImageTable
 from headstart.features.dataset import Dataset
-from headstart.features.extract import extract
-from headstart.modelfile import guard
+from headstart.features.extract import Engine, extract
 from headstart.settings.recipe import Recipe
 from headstart.strategies.engine import find_engine
-from headstart.strategies.parity import exported_as_built
+from headstart.strategies.proof import pictures
 
 
 class Embedded(NamedTuple):
@@ -26,7 +25,7 @@ class Embedded(NamedTuple):
 
     data: Dataset
     embedder: Embedder
-    engine: Any
+    engine: Engine | None
 
 
 def embed(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Embedded:
@@ -37,7 +36,7 @@ def embed(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Embedded:
         OptionError: There is no such backbone.
         ModelError: Its weights are missing or damaged.
     """
-    embedder = load_embedder(recipe, runtime.cache, exported_as_built(table, recipe), guard.check)
+    embedder = load_embedder(recipe, runtime.cache, pictures(table, recipe))
     engine = find_engine(recipe, embedder, runtime)
     data = extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels, engine=engine)
     return Embedded(data, embedder, engine)

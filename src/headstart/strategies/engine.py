@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 from headstart.backbones.embedder import Embedder
 from headstart.core.errors import DeviceError
 from headstart.core.extras import require
 from headstart.core.options import Runtime
+from headstart.core.tables import resolve
 from headstart.core.text import quoted
+from headstart.features.extract import Engine
 from headstart.settings.recipe import Recipe
 
 
-def find_engine(recipe: Recipe, embedder: Embedder, runtime: Runtime) -> Any:
+def find_engine(recipe: Recipe, embedder: Embedder, runtime: Runtime) -> Engine | None:
     """The engine of `headstart.training.engine` where a GPU embeds, or None for ONNX Runtime.
 
     With the device ``auto`` a GPU is taken where PyTorch is installed and the backbone computes in float32.
@@ -40,14 +40,8 @@ def find_engine(recipe: Recipe, embedder: Embedder, runtime: Runtime) -> Any:
     if not asked and not (_has_nvidia() and importlib.util.find_spec("torch")):
         return None
     require("torch", "torch", "Embedding on a GPU")
-    devices, sources = map(importlib.import_module, ("headstart.training.devices", "headstart.training.sources"))
-    devices.check_device(runtime.device)
-    device = runtime.device if asked else devices.default_device()
-    if device == "cpu":
-        return None
-    loaded = sources.load(recipe.backbone, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
-    engine = importlib.import_module("headstart.training.engine").TorchEngine
-    return engine(loaded.module, embedder.preprocess, device)
+    engine: Engine | None = resolve("headstart.training.engine:find")(recipe, embedder.preprocess, runtime.device)
+    return engine
 
 
 def _has_nvidia() -> bool:

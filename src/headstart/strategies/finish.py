@@ -1,4 +1,4 @@
-"""What every strategy ends with: the evaluation, the model file, and the proof that they belong together."""
+"""What every strategy ends with: the evaluation and the model file."""
 
 from __future__ import annotations
 
@@ -10,25 +10,17 @@ import numpy as np
 
 from headstart import __version__
 from headstart.backbones.embedder import Embedder
-from headstart.core.digest import digest_bytes
-from headstart.core.errors import HeadstartError, ImageError
-from headstart.core.text import quoted
 from headstart.evaluation import Evaluation, evaluate
-from headstart.features.dataset import Dataset
 from headstart.heads import Head
-from headstart.modelfile.golden import TOLERANCES
 from headstart.modelfile.schema import FINGERPRINT_BYTES, Metadata
 from headstart.modelfile.writer import write_model
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition
-from headstart.prediction.classifier import Classifier
 from headstart.settings.recipe import Recipe
 from headstart.strategies.trust import Trust
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-PROOF_IMAGES = 4
 
 
 class Laps:
@@ -122,34 +114,3 @@ def model_file(
         version=__version__,
     )
     return write_model(embedder, head, metadata, trust.references)
-
-
-def prove(model: bytes, head: Head, data: Dataset, precision: str) -> None:
-    """Run the finished model file on a few images, from their bytes, and compare with what was evaluated.
-
-    Args:
-        model: The model file.
-        head: What was evaluated.
-        data: What it was evaluated on.
-        precision: The coarser arithmetic of both: ``float32``, or ``int8``, whose steps are about those of bf16.
-
-    Raises:
-        HeadstartError: They differ; the model is not handed out.
-    """
-    classifier, table = Classifier(model), data.table
-    tolerance = TOLERANCES[precision]["probability"]
-    for row in range(0, len(table), max(1, len(table) // PROOF_IMAGES)):
-        expected = head.probabilities(data.matrix[row])
-        try:
-            content = table.storage.read(table.rows[row].path)
-            if digest_bytes(content) != data.digests[row]:
-                continue  # somebody has changed it since it was read
-            got = classifier.run_file(content).probabilities
-        except ImageError:  # it came from the cache, and has vanished since it was read
-            continue
-        if not np.allclose(got, expected, rtol=0, atol=tolerance):
-            raise HeadstartError(
-                f"The finished model gives {got.max():.4f} for {quoted(table.rows[row].path)} where training had "
-                f"{expected[got.argmax()]:.4f}; it was not saved.",
-                "If the cache came from another machine, run `headstart cache clear`; otherwise please report this.",
-            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from headstart.core.extras import require
 from headstart.core.options import Runtime
+from headstart.core.tables import resolve
 from headstart.core.text import quoted
 from headstart.data.table import ImageTable
 from headstart.features.dataset import Dataset
@@ -26,6 +26,7 @@ from headstart.settings.recipe import Recipe
 from headstart.strategies import finish
 from headstart.strategies.embed import embed
 from headstart.strategies.examine import examine
+from headstart.strategies.proof import prove_evaluated
 from headstart.strategies.trust import build as build_trust
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     trust = build_trust(data, partition, held_out)
     laps.lap("trust")
     model = finish.model_file(embedder, head, classes, recipe, counts, evaluation, learnt_from, trust, origin.reasons)
-    finish.prove(model, head, data, "float32" if recipe.precision == "float32" and not engine else "int8")
+    prove_evaluated(model, head, data, "float32" if recipe.precision == "float32" and not engine else "int8")
     laps.lap("write")
     return Fitted(
         table=data.table,
@@ -95,7 +96,7 @@ def fit_head(
     """Fit the recipe's head on the rows that are learnt from, whose folds choose its strength."""
     if recipe.head != "linear":  # what has no closed solution is trained by gradients, with PyTorch
         require("torch", "torch", f"The head {quoted(recipe.head)}")
-        train_head: Callable[..., Head] = importlib.import_module("headstart.training.head").fit
+        train_head: Callable[..., Head] = resolve("headstart.training.head:fit")
         rows = partition.learnt()
         arrays = data.matrix[rows], partition.labels[rows], partition.folds[rows]
         return train_head(*arrays, len(data.classes), recipe, runtime)

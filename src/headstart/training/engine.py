@@ -18,6 +18,9 @@ from torch import nn
 from headstart.core.errors import ImageError
 from headstart.features.pixels import PixelSession
 from headstart.preprocess.spec import Preprocess
+from headstart.settings.recipe import Recipe
+from headstart.training.devices import check_device, default_device
+from headstart.training.sources import load
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +28,20 @@ if TYPE_CHECKING:
     Request = tuple[NDArray[np.float32], Future[NDArray[np.float32]]]
 
 BATCH = 64
+
+
+def find(recipe: Recipe, preprocess: Preprocess, device: str) -> TorchEngine | None:
+    """The engine of a recipe's network on a device; None where ``auto`` finds no GPU.
+
+    Raises:
+        DeviceError: The device was asked for, and is not there.
+    """
+    check_device(device)
+    device = default_device() if device == "auto" else device
+    if device == "cpu":
+        return None
+    loaded = load(recipe.backbone, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
+    return TorchEngine(loaded.module, preprocess, device)
 
 
 class TorchEngine:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,18 +17,18 @@ from headstart.core.digest import digest_bytes
 from headstart.core.graph import Graph
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
-from headstart.training import parity
+from headstart.strategies.proof import embedding_difference, refuse_difference
 from headstart.training.network import Network
 from headstart.training.sources import Loaded, state_digest
 from headstart.training.sources.file import KEY
-from headstart.training.tracing import add_module
+from headstart.training.tracing import add_module, evaluating
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 def export(
-    backbone: nn.Module, loaded: Loaded, preprocess: Preprocess, pictures: Sequence[NDArray[np.uint8]]
+    backbone: nn.Module, loaded: Loaded, preprocess: Preprocess, pictures: Iterable[NDArray[np.uint8]]
 ) -> tuple[Embedder, float]:
     """The embedder of a backbone that was trained here.
 
@@ -41,7 +42,7 @@ def export(
         pictures: uint8 (H, W, 3) each, on which the embedder is compared with the network.
 
     Returns:
-        The embedder, and the largest difference of an embedding; see `headstart.training.parity.difference`.
+        The embedder, and the largest difference of an embedding; see `headstart.strategies.proof.embedding_difference`.
 
     Raises:
         ModelError: The network cannot be exported.
@@ -53,7 +54,34 @@ def export(
         backbone=loaded.name, preprocess=preprocess, width=loaded.embedding_size, digest=digest_bytes(model),
         model=model, weights=state_digest(backbone), licence=loaded.licence,
     )  # fmt: skip
-    return embedder, parity.difference(embedder, backbone, pictures)
+    return embedder, difference(embedder, backbone, pictures)
+
+
+def difference(embedder: Embedder, module: nn.Module, pictures: Iterable[NDArray[np.uint8]]) -> float:
+    """See `headstart.strategies.proof.embedding_difference`; the network is left as it is."""
+    with evaluating(module) as device:
+
+        def network(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+            embeddings: NDArray[np.float32] = module(torch.from_numpy(pixels).to(device)).cpu().numpy()
+            return embeddings
+
+        return embedding_difference(embedder, network, pictures)
+
+
+def export_loaded(loaded: Loaded, preprocess: Preprocess, pictures: Iterable[NDArray[np.uint8]]) -> Embedder:
+    """The embedder of a backbone as it was loaded.
+
+    Args:
+        loaded: The backbone.
+        preprocess: How pixels are prepared for it.
+        pictures: uint8 (H, W, 3) each, on which the embedder computes what the network computes.
+
+    Raises:
+        ModelError: The network cannot be exported, or computes something else.
+    """
+    embedder, largest = export(loaded.module, loaded, preprocess, pictures)
+    refuse_difference(largest)
+    return replace(embedder, weights=loaded.weights)
 
 
 def weights_file(network: Network, loaded: Loaded, preprocess: Preprocess, classes: Sequence[str], head: str) -> bytes:

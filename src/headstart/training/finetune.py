@@ -24,6 +24,7 @@ from headstart.core.text import counted
 from headstart.data.table import ImageTable
 from headstart.features.dataset import Dataset
 from headstart.features.extract import extract
+from headstart.features.pixels import PixelSession
 from headstart.features.scan import scan
 from headstart.heads.linear import LinearHead
 from headstart.heads.temperature import fit_temperature
@@ -42,19 +43,17 @@ from headstart.strategies import finish
 from headstart.strategies.embed import embed
 from headstart.strategies.examine import examine
 from headstart.strategies.own import Own, refuse_missing
-from headstart.strategies.parity import pictures
-from headstart.strategies.plan import Plan, plan
 from headstart.strategies.probe import fit_linear
-from headstart.strategies.proof import prove_against_network
+from headstart.strategies.proof import EMBEDDING, pictures, prove_evaluated, prove_trained
 from headstart.strategies.trust import build as build_trust
 from headstart.training import sources
-from headstart.training.parity import PARITY as EMBEDDING_PARITY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.training.images import Images
     from headstart.training.network import Network
+    from headstart.training.plan import Plan
     from headstart.training.task import Task, Trained
 
 
@@ -220,6 +219,8 @@ def _kept(probe: LinearHead | None, partition: Partition) -> tuple[str, ...]:
 
 def _planned(task: Task, runtime: Runtime, origin: Origin, left: float | None) -> Plan:
     """How far it goes; what goes on follows the plan that it began with, however long it was interrupted."""
+    from headstart.training.plan import Plan, plan
+
     if runtime.resume:
         return Plan(task.recipe, None, origin.plan)
     return plan(task, runtime, left)
@@ -329,7 +330,7 @@ def _finish(
     networks of the folds were (`by_folds`: their predictions, and the temperature of each). Where there is a `probe`,
     the network gets its head in the end; what is told of the images that chose is from before that.
     """
-    from headstart.training.export import export
+    from headstart.training.export import export, probabilities
     from headstart.training.network import head_record, start_from_probe
 
     choose, held = partition.chooses(), partition.held_out()
@@ -359,8 +360,9 @@ def _finish(
     model = finish.model_file(
         embedder, head, data.classes, recipe, counts, evaluation, learnt_from, trust, origin.reasons
     )
-    finish.prove(model, head, measured, recipe.precision)
-    prove_against_network(model, network, head.temperature, preprocess, data.table, recipe)
+    prove_evaluated(model, head, measured, recipe.precision)
+    calibrated = partial(probabilities, network, temperature=head.temperature)
+    prove_trained(model, calibrated, PixelSession(preprocess), data.table, recipe)
     return Fitted(
         table=data.table, classes=data.classes, model=model, evaluation=evaluation, held_out=held_out,
         without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.classes),
@@ -374,7 +376,7 @@ def _finish(
 
 def _sensitive(difference: float) -> tuple[str, ...]:
     """The note on a network whose embeddings hang on the order in which numbers are added."""
-    if difference <= EMBEDDING_PARITY:
+    if difference <= EMBEDDING:
         return ()
     return (
         f"The model file's embeddings differ from PyTorch's by {100 * difference:.1f} % of their length, and its "

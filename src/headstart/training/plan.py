@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from headstart.core.errors import OptionError
+import torch
+
+from headstart.core.errors import BudgetError
 from headstart.core.options import Runtime
 from headstart.core.progress import Silent
 from headstart.core.text import counted
 from headstart.settings.recipe import Recipe
-
-if TYPE_CHECKING:
-    from headstart.training.task import Task
+from headstart.training import loop
+from headstart.training.images import Images
+from headstart.training.rates import SMALL_SHARE, side_px
+from headstart.training.task import Task
 
 # Epochs = PASSES / images ** EXPONENT within the bounds: steps grow with the set, and fewer passes do where there is
 # more to see in each (as in BiT-HyperRule, Kolesnikov et al. 2020). 200 images get 8 epochs, 500 6, 5,000 3.
@@ -32,24 +33,6 @@ SMALL_SIDE, MULTIPLE_PX, LEAST_PX = 0.7, 32, 96
 # The export of a trained network takes about as long as it takes to embed as many images, and some seconds at least.
 EXPORT_IMAGES, EXPORT_SECONDS = 300, 15.0
 PILOT_BATCHES = 2
-
-
-class TooLong(OptionError):  # noqa: N818  it is an error of an option, and says which
-    """Not even the shortest training fits into the budget.
-
-    Args:
-        what: The training.
-        seconds: What it would take.
-        left: What is left.
-        hint: What to do.
-    """
-
-    def __init__(self, what: str, seconds: float, left: float, hint: str) -> None:
-        super().__init__(
-            f"{what} would take about {seconds:.0f} s, by {PILOT_BATCHES} batches that were timed, and "
-            f"{max(left, 0):.0f} s of the budget are left.",
-            hint,
-        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +59,7 @@ def plan(task: Task, runtime: Runtime, left: float | None) -> Plan:
         left: Seconds that there are for the training, the export and the evaluation; None for no limit.
 
     Raises:
-        TooLong: Not even the shortest plan fits, or the epochs that were asked for do not.
+        BudgetError: Not even the shortest plan fits, or the epochs that were asked for do not.
     """
     recipe = _usual(task)
     settled = (task.recipe.epochs, task.recipe.train_px) == (recipe.epochs, recipe.train_px)
@@ -96,13 +79,21 @@ def plan(task: Task, runtime: Runtime, left: float | None) -> Plan:
                 return Plan(taken, seconds, (f"Planned for {_images(task)} and {words}: {_words(taken)}.",))
             shortest = min(shortest, seconds)
     if task.recipe.epochs == "auto":
-        raise TooLong(
+        raise _too_long(
             "The shortest fine-tuning", shortest, left, "Give a larger --budget, or choose the strategy probe."
         )
-    raise TooLong(
+    raise _too_long(
         f"The {counted(int(recipe.epochs), 'epoch')} that were asked for", shortest, left,
         "Leave --epochs out, so that as many are trained as fit; or give a larger --budget.",
     )  # fmt: skip
+
+
+def _too_long(what: str, seconds: float, left: float, hint: str) -> BudgetError:
+    return BudgetError(
+        f"{what} would take about {seconds:.0f} s, by {PILOT_BATCHES} batches that were timed, and "
+        f"{max(left, 0):.0f} s of the budget are left.",
+        hint,
+    )
 
 
 def usual_epochs(images: int) -> int:
@@ -138,8 +129,6 @@ class Pace:
 
     def seconds(self, recipe: Recipe) -> float:
         """What a training by this recipe takes, where it need not begin again, with all that follows it."""
-        from headstart.training.rates import side_px
-
         epochs = int(recipe.epochs)
         small = sum(side_px(recipe, epoch) > 0 for epoch in range(1, epochs + 1))
         images = self.learn * (small * self.small + (epochs + (recipe.lr == "auto") - small) * self.full)
@@ -167,8 +156,8 @@ def measure(task: Task, runtime: Runtime) -> Pace:
         task, network=copy.deepcopy(task.network), train=rows, validation=task.validation[: len(rows)], recipe=short
     )
     quiet = dataclasses.replace(runtime, folder=None, resume=False, tracker="none", progress=Silent())
-    trained = importlib.import_module("headstart.training.loop").fit(pilot, quiet)
-    seconds = [one["seconds"] for one in trained.history]
+    trained = loop.fit(pilot, quiet)
+    seconds = [float(one["seconds"] or 0.0) for one in trained.history]
     start = seconds[0] if recipe.start != "random" else 0.0
     first, second, third = seconds[-3:]
     forward = start / len(pilot.validation)
@@ -193,10 +182,6 @@ def _usual(task: Task) -> Recipe:
 
 def _side(task: Task) -> int:
     """Side of the smaller squares for this backbone; 0 for one that takes none but its own."""
-    import torch
-
-    from headstart.training.images import Images
-
     if not isinstance(task.images, Images):
         return 0
     side = usual_px(task.images.preprocess.size_px)
@@ -232,8 +217,6 @@ def _images(task: Task) -> str:
 
 def _words(recipe: Recipe) -> str:
     what = {"head": "the head", "last": "the last stage", "half": "half of the stages", "all": "all layers"}
-    from headstart.training.rates import SMALL_SHARE
-
     sizes = (
         f", the first {round(100 * SMALL_SHARE)} % of them on images of {recipe.train_px} px" if recipe.train_px else ""
     )
