@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +10,12 @@ import numpy as np
 from headstart import __version__
 from headstart.backbones.embedder import Embedder
 from headstart.evaluation import Evaluation, evaluate
+from headstart.features.dataset import Dataset
 from headstart.heads import Head
 from headstart.modelfile.schema import FINGERPRINT_BYTES, Metadata
 from headstart.modelfile.writer import write_model
 from headstart.partition.held_out import HeldOut
-from headstart.partition.roles import Partition
+from headstart.partition.roles import Partition, Role
 from headstart.settings.recipe import Recipe
 from headstart.strategies.trust import Trust
 
@@ -71,11 +71,10 @@ def measure_without_leaks(
 def model_file(
     embedder: Embedder,
     head: Head,
-    classes: tuple[str, ...],
     recipe: Recipe,
-    counts: dict[str, dict[str, int]],
+    data: Dataset,
+    partition: Partition,
     evaluation: Evaluation,
-    learnt_from: Sequence[str],
     trust: Trust,
     reasons: tuple[str, ...],
 ) -> bytes:
@@ -84,14 +83,14 @@ def model_file(
     Args:
         embedder: Pixels to embedding.
         head: Embedding to probabilities.
-        classes: Names in the order of the probabilities.
         recipe: All choices.
-        counts: Images of each role and class.
+        data: The images.
+        partition: Which of them were learnt from.
         evaluation: Numbers on held-out images.
-        learnt_from: SHA-256 of each image that was learnt from.
         trust: What it needs to doubt its own answers.
         reasons: Why the recipe is what it is.
     """
+    learnt_from = {bytes.fromhex(data.digests[row])[:FINGERPRINT_BYTES] for row in partition.of(Role.TRAIN)}
     backbone: dict[str, Any] = {
         "name": recipe.backbone,
         "embedder": embedder.digest,
@@ -100,16 +99,16 @@ def model_file(
         "licence": embedder.licence,
     }
     metadata = Metadata(
-        classes=classes,
+        classes=data.classes,
         preprocess=embedder.preprocess,
         recipe=recipe.as_dict(),
         backbone=backbone,
         temperature=head.temperature,
-        counts=counts,
+        counts=partition.count(data.classes),
         evaluation=evaluation.as_dict(),
         familiarity=trust.familiarity,
         conformal=trust.conformal,
-        learnt_from=b"".join(sorted({bytes.fromhex(digest)[:FINGERPRINT_BYTES] for digest in learnt_from})),
+        learnt_from=b"".join(sorted(learnt_from)),
         reasons=reasons,
         version=__version__,
     )

@@ -53,11 +53,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     held_out, temperatures = _predict_held_out(data, partition, head, recipe, runtime)
     evaluation = finish.measure(held_out, temperatures, partition, classes)
     laps.lap("evaluate")
-    counts = partition.count(classes)
-    learnt_from = [data.digests[row] for row in partition.learnt()]
     trust = build_trust(data, partition, held_out)
     laps.lap("trust")
-    model = finish.model_file(embedder, head, classes, recipe, counts, evaluation, learnt_from, trust, origin.reasons)
+    model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust, origin.reasons)
     prove_evaluated(model, head, data, "float32" if recipe.precision == "float32" and not engine else "int8")
     laps.lap("write")
     return Fitted(
@@ -71,7 +69,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         digests=data.digests,
         traits=data.traits,
         features=data.matrix,
-        counts=counts,
+        counts=partition.count(classes),
         findings=findings,
         seconds=laps.seconds,
         details=Details(

@@ -352,14 +352,10 @@ def _finish(
     )
     evaluation = finish.measure(held_out, temperatures, partition, data.classes)
     laps.lap("evaluate")
-    counts = partition.count(data.classes)
-    learnt_from = [data.digests[row] for row in partition.of(Role.TRAIN)]
     # A probe's head that was kept has learnt from the images that chose, too.
     judged = partition.chosen_by(NOBODY) if probe else partition
     trust = build_trust(measured, judged, held_out)
-    model = finish.model_file(
-        embedder, head, data.classes, recipe, counts, evaluation, learnt_from, trust, origin.reasons
-    )
+    model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust, origin.reasons)
     prove_evaluated(model, head, measured, recipe.precision)
     calibrated = partial(probabilities, network, temperature=head.temperature)
     prove_trained(model, calibrated, PixelSession(preprocess), data.table, recipe)
@@ -368,7 +364,7 @@ def _finish(
         without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.classes),
         partition=partition, digests=data.digests, traits=data.traits, features=measured.matrix,
         details=Details(familiarity=trust.familiarity, prediction_sets=trust.prediction_sets),
-        counts=counts, seconds={}, choosing=choosing,
+        counts=partition.count(data.classes), seconds={}, choosing=choosing,
         notes=(*data.table.notes, *data.notes, *partition.notes,
                *head.notes, *_sensitive(difference), *trust.notes),
     )  # fmt: skip
