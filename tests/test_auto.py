@@ -168,14 +168,14 @@ def test_better_probabilities_are_enough_where_accuracy_cannot_tell() -> None:
 
 def test_with_no_time_left_nothing_is_begun() -> None:
     first: Any = SimpleNamespace(
-        table=range(1000), details=embedded_now(1000), seconds={"embed": 10.0}
+        data=range(1000), details=embedded_now(1000), seconds={"embed": 10.0}
     )  # fmt: skip
     assert auto._no_time(first, float("inf")) == ""
     assert auto._no_time(first, time.perf_counter() + 60) == ""
     assert "needs 20 s for its images alone, and 5 s of the budget are left" in auto._no_time(
         first, time.perf_counter() + 5.2
     )
-    cached: Any = SimpleNamespace(table=range(1000), details=embedded_now(0), seconds={"embed": 0.1})
+    cached: Any = SimpleNamespace(data=range(1000), details=embedded_now(0), seconds={"embed": 0.1})
     assert auto._no_time(cached, time.perf_counter() + 1) == ""
     assert "0 s of the budget are left" in auto._no_time(cached, time.perf_counter() - 1)
 

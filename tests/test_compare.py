@@ -267,14 +267,17 @@ def test_other_images_are_never_compared(compared: tuple[Any, Path]) -> None:
 
     comparison, _ = compared
     first, second = (row for row in comparison.rows if row.fitted)
-    fitted = dataclasses.replace(second.fitted, digests=("0" * 64, *second.fitted.digests[1:]))
-    rows = [first, dataclasses.replace(second, fitted=fitted)]
-    held = np.isin(0, fitted.held_out.rows)
-    if held:
+
+    def of_files(digests: tuple[str, ...]) -> list[Any]:
+        data = dataclasses.replace(second.fitted.data, digests=digests)
+        return [first, dataclasses.replace(second, fitted=dataclasses.replace(second.fitted, data=data))]
+
+    digests = second.fitted.data.digests
+    rows = of_files(("0" * 64, *digests[1:]))
+    if np.isin(0, second.fitted.held_out.rows):
         with pytest.raises(HeadstartError, match="not measured on the same images"):
             comparing.judge_rows(rows)
-    changed = tuple("0" * 64 for _ in fitted.digests)
-    rows = [first, dataclasses.replace(second, fitted=dataclasses.replace(second.fitted, digests=changed))]
+    rows = of_files(("0" * 64,) * len(digests))
     with pytest.raises(HeadstartError, match="not measured on the same images"):
         comparing.judge_rows(rows)
 

@@ -26,7 +26,7 @@ def test_one_picture_in_two_classes_is_named(tmp_path: Path) -> None:
     run = headstart.train(source)
     assert "1 image is a copy of another, byte for byte." in notes(run)
     assert "1 image is in more than one class, such as 'disc/000.png'" in notes(run)
-    part = {row.path: part for row, part in zip(run.fitted.table.rows, run.fitted.partition.names(), strict=True)}
+    part = {row.path: part for row, part in zip(run.fitted.data.table.rows, run.fitted.partition.names(), strict=True)}
     assert part["disc/000.png"] == part["noise/copy.png"]
 
 
@@ -39,7 +39,7 @@ def test_copies_stay_on_one_side(tmp_path: Path) -> None:
     assert run.evaluation.split == "val"
     assert "160 images are copies of another" in notes(run)
     sides: dict[str, set[str]] = {}
-    for row, part in zip(run.fitted.table.rows, run.fitted.partition.names(), strict=True):
+    for row, part in zip(run.fitted.data.table.rows, run.fitted.partition.names(), strict=True):
         sides.setdefault(row.path.replace("/a", "/").replace("/b", "/"), set()).add(part)
     assert len(sides) == 80
     assert all(len(parts) == 1 for parts in sides.values())
@@ -182,7 +182,7 @@ def test_a_class_that_nobody_can_read_is_named(tmp_path: Path) -> None:
     for path in (source / "stripes").iterdir():
         path.write_bytes(b"<html>")
     run = headstart.train(source)
-    assert run.fitted.classes == ("disc", "noise")
+    assert run.fitted.data.classes == ("disc", "noise")
     assert len(run.skipped) == 4
     assert "No image of the class 'stripes' can be used: the class is left out." in notes(run)
     shutil.rmtree(source / "noise")

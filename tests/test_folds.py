@@ -106,13 +106,13 @@ def test_a_fold_of_the_probe_is_a_head_that_was_fitted_without_it(pictures: Path
     """With the temperature and strength that the other folds chose."""
     recipe = hs.Recipe(measure_by="folds", folds=4)
     fitted = hs.train(pictures, recipe, runtime=RUNTIME).fitted
-    labels = np.array([fitted.classes.index(row.label or "") for row in fitted.table.rows])
+    labels = np.array([fitted.data.classes.index(row.label or "") for row in fitted.data.table.rows])
     inside = np.flatnonzero(np.array(fitted.partition.names()) != "fold 2")
     outside = np.flatnonzero(np.array(fitted.partition.names()) == "fold 2")
-    inner = deal_folds(labels[inside], range(len(inside)), [fitted.digests[i] for i in inside], folds=4, seed=0)
-    head = linear.fit(fitted.features[inside], labels[inside], inner, classes=3)
+    inner = deal_folds(labels[inside], range(len(inside)), [fitted.data.digests[i] for i in inside], folds=4, seed=0)
+    head = linear.fit(fitted.data.features[inside], labels[inside], inner, classes=3)
     places = np.searchsorted(fitted.held_out.rows, outside)
-    expected = head.probabilities(fitted.features[outside])
+    expected = head.probabilities(fitted.data.features[outside])
     np.testing.assert_allclose(fitted.held_out.probabilities[places], expected, atol=1e-6)
 
 
@@ -121,8 +121,8 @@ def test_the_sources_own_splits_are_pooled_but_for_test(splits: Path, strategy: 
     settings = {"measure_by": "folds", "folds": 3, **(SETTINGS if strategy == "finetune" else {})}
     run = hs.train(splits, hs.Recipe(**settings), own=own() if strategy == "finetune" else None, runtime=RUNTIME)
     assert (run.evaluation.split, run.evaluation.n) == ("cross-validation", 28)
-    parts = {row.path.split("/")[0]: set() for row in run.fitted.table.rows}
-    for row, part in zip(run.fitted.table.rows, run.fitted.partition.names(), strict=True):
+    parts = {row.path.split("/")[0]: set() for row in run.fitted.data.table.rows}
+    for row, part in zip(run.fitted.data.table.rows, run.fitted.partition.names(), strict=True):
         parts[row.path.split("/")[0]].add(part)
     assert parts["test"] == {"test"}
     assert parts["train"] | parts["val"] == {"fold 1", "fold 2", "fold 3"}
@@ -265,11 +265,11 @@ def test_leaks_are_measured_with_and_without(leaking: Path, tmp_path: Path) -> N
 
 def test_the_evaluation_without_leaks_is_that_of_the_other_images(leaking: Path) -> None:
     fitted = hs.train(leaking).fitted
-    clean = np.array(["leak" not in fitted.table.rows[row].path for row in fitted.held_out.rows])
+    clean = np.array(["leak" not in fitted.data.table.rows[row].path for row in fitted.held_out.rows])
     rows = fitted.held_out.rows[clean]
-    labels = np.array([fitted.classes.index(fitted.table.rows[row].label or "") for row in rows])
+    labels = np.array([fitted.data.classes.index(fitted.data.table.rows[row].label or "") for row in rows])
     expected = evaluate(
-        fitted.held_out.probabilities[clean], labels, fitted.classes, split="val",
+        fitted.held_out.probabilities[clean], labels, fitted.data.classes, split="val",
         temperature=fitted.details.as_dict()["head"]["temperature"],
     )  # fmt: skip
     assert fitted.without_leaks == expected

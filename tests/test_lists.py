@@ -319,7 +319,9 @@ def test_a_list_trains_as_its_folder_does(tmp_path: Path) -> None:
     runtime = headstart.Runtime(cache=None)
     by_list, by_folder = (headstart.train(source, runtime=runtime) for source in (photos / "list.csv", photos))
     assert by_list.fitted.held_out.probabilities.tolist() == by_folder.fitted.held_out.probabilities.tolist()
-    assert [row.label for row in by_list.fitted.table.rows] == [row.label for row in by_folder.fitted.table.rows]
+    assert [row.label for row in by_list.fitted.data.table.rows] == [
+        row.label for row in by_folder.fitted.data.table.rows
+    ]
     assert by_list.skipped == ()
 
 

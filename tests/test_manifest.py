@@ -248,7 +248,7 @@ def test_groups_stay_on_one_side(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("\n".join(["path,label,group", *lines]))
     run = headstart.train(tmp_path / "list.csv", headstart.Recipe(holdout=0.5))
     sides: dict[str | None, set[str]] = {}
-    for row, part in zip(run.fitted.table.rows, run.fitted.partition.names(), strict=True):
+    for row, part in zip(run.fitted.data.table.rows, run.fitted.partition.names(), strict=True):
         sides.setdefault(row.group, set()).add(part)
     assert len(sides) == 20
     assert all(len(parts) == 1 for parts in sides.values())

@@ -134,8 +134,8 @@ def test_evaluations_and_runs(hostile: hs.Run) -> None:
         assert Image.open(io.BytesIO(picture)).format == "JPEG"
     probabilities = hostile.fitted.held_out.probabilities
     for row, values in zip(hostile.fitted.held_out.rows, probabilities, strict=True):
-        image = hostile.fitted.table.rows[row]
-        guess = hostile.fitted.classes[values.argmax()]
+        image = hostile.fitted.data.table.rows[row]
+        guess = hostile.fitted.data.classes[values.argmax()]
         told = any(image.path.split("/")[-1].replace("\u202e", "\\u202e") in words and "predicted" in words
                    for words in page.text)  # fmt: skip
         if guess != image.label and mistakes <= 12:
@@ -145,8 +145,8 @@ def test_evaluations_and_runs(hostile: hs.Run) -> None:
 
 def test_pictures_that_are_gone(hostile: hs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "none"))
-    table = replace(hostile.fitted.table, storage=type(hostile.fitted.table.storage)(tmp_path))
-    page = shown(replace(hostile, fitted=replace(hostile.fitted, table=table)))
+    table = replace(hostile.fitted.data.table, storage=type(hostile.fitted.data.table.storage)(tmp_path))
+    page = shown(replace(hostile, fitted=replace(hostile.fitted, data=replace(hostile.fitted.data, table=table))))
     assert page.pictures == []
     assert "predicted" in page.words
     assert not list(tmp_path.iterdir())  # looking writes nothing
@@ -158,7 +158,7 @@ def test_comparisons(hostile: hs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     recipes = ({"precision": "int8", "seed": 0}, {"precision": "float32", "seed": 0})
     plans = tuple(module.Plan(f"{HOSTILE}{number}", hs.Recipe(**one)) for number, one in enumerate(recipes))
     monkeypatch.setattr(module, "plan", lambda *_: plans)
-    comparison = hs.compare(hostile.fitted.table)
+    comparison = hs.compare(hostile.fitted.data.table)
     assert repr(comparison).startswith("Comparison(<img src=x")
     assert "\u202e" not in repr(comparison)
     page = shown(comparison)
@@ -169,7 +169,7 @@ def test_comparisons(hostile: hs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_comparison_shows_what_failed(hostile: hs.Run) -> None:
     missing = f"file:/nowhere/{HOSTILE}"
-    comparison = hs.compare(hostile.fitted.table, strategies=["probe"], backbones=["lite0", missing])
+    comparison = hs.compare(hostile.fitted.data.table, strategies=["probe"], backbones=["lite0", missing])
     words = shown(comparison).words
     problem = next(row.problem for row in comparison.rows if row.problem)
     assert problem.message in words

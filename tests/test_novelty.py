@@ -230,14 +230,14 @@ def test_digits_are_unlike_ants_and_bees(photos: Path, digits: Path, precision: 
     assert held_out["rate"] == held_out["flagged"] / 153 <= 0.06
     # What is told is what the model file does: the same images through the graph, from their bytes.
     rows = run.fitted.held_out.rows
-    files = [photos / run.fitted.table.rows[row].path for row in rows]
+    files = [photos / run.fitted.data.table.rows[row].path for row in rows]
     predictions = classifier.predict(files)
     assert sum(one.familiar is False for one in predictions) == held_out["flagged"]
     # And the distances of the graph are those of the arrays that the threshold was chosen on.
     learnt = [i for i, part in enumerate(run.fitted.partition.names()) if part == "train"]
-    order = sorted(learnt, key=lambda row: run.fitted.digests[row])
-    references = References.of(run.fitted.features[order], novelty.NEIGHBOURS)
-    expected = references.distances(run.fitted.features[rows])
+    order = sorted(learnt, key=lambda row: run.fitted.data.digests[row])
+    references = References.of(run.fitted.data.features[order], novelty.NEIGHBOURS)
+    expected = references.distances(run.fitted.data.features[rows])
     assert [one.distance for one in predictions] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
@@ -299,7 +299,7 @@ def test_threshold_of_a_trained_network_is_that_of_images_it_did_not_learn_from(
     assert run.fitted.details.as_dict()["familiarity"] == familiarity
     # What is in the graph is the final network's, not the one it began with.
     rows = [i for i, part in enumerate(run.fitted.partition.names()) if part != "train"]
-    predictions = run.classifier.predict([source / run.fitted.table.rows[row].path for row in rows])
+    predictions = run.classifier.predict([source / run.fitted.data.table.rows[row].path for row in rows])
     assert familiarity["held_out"] is None or familiarity["held_out"]["images"] == len(rows)
     if familiarity["held_out"]:
         assert sum(one.familiar is False for one in predictions) == familiarity["held_out"]["flagged"]

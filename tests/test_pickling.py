@@ -176,7 +176,7 @@ def test_runs(make: Callable[[Path, Path], Path], way: str, shapes: Path, tmp_pa
     for name in ("model.onnx", "splits.csv", "predictions.csv", "recipe.toml"):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
     assert "data:image/jpeg" in (folders[1] / "report.html").read_text("utf-8")
-    other = replace(run.fitted, features=run.fitted.features + 1)
+    other = replace(run.fitted, data=replace(run.fitted.data, features=run.fitted.data.features + 1))
     assert replace(run, fitted=other) != run
 
 
@@ -241,7 +241,7 @@ def test_other_processes(model: Path, shapes: Path, tmp_path: Path) -> None:
     assert [prediction for _, prediction in found] == expected
     assert os.getpid() not in {process for process, _ in found}
     assert run.fitted.model == _train(table).fitted.model
-    assert run.fitted.table == table
+    assert run.fitted.data.table == table
     assert run.classifier.predict(table.storage.read(table.rows[0].path)).label == table.rows[0].label
 
 

@@ -292,7 +292,7 @@ def test_files_that_vanish_after_the_scan(tmp_path: Path) -> None:
         "disc/000.png": "file not found", "noise/001.png": "not a regular file",
         **{f"stripes/00{i}.png": "file not found" for i in range(3)},
     }  # fmt: skip
-    assert len(run.fitted.table) == 6
+    assert len(run.fitted.data.table) == 6
     assert "No image of the class 'stripes' can be used: the class is left out." in run.fitted.notes
 
 

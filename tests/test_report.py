@@ -20,6 +20,7 @@ from headstart.core.errors import SourceError, StorageError
 from headstart.core.text import json_text
 from headstart.core.vectors import unit_rows
 from headstart.data import readers
+from headstart.features.dataset import Dataset
 from headstart.features.extract import traits_key
 from headstart.features.thumbnails import LITE0_ENOUGH_PX, Thumbnails
 from headstart.partition.roles import Partition, Role
@@ -72,7 +73,7 @@ def test_the_report_that_is_drawn_again_is_the_same(saved: Path) -> None:
 
 
 def test_images_that_have_changed_or_gone_are_said_to_be_missing(run: Any, tmp_path: Path) -> None:
-    source = shutil.copytree(run.fitted.table.source, tmp_path / "source")
+    source = shutil.copytree(run.fitted.data.table.source, tmp_path / "source")
     again = headstart.train(source, runtime=headstart.Runtime(cache=None))
     folder = again.save(tmp_path / "run", runtime=headstart.Runtime(cache=None))
     first, second, *_ = sorted((source / "disc").iterdir())
@@ -281,9 +282,10 @@ def synthetic(images: int, classes: int, seed: int = 0) -> Any:
     roles = np.where(np.isin(np.arange(images), held), Role.VAL, Role.TRAIN)
     partition = dataclasses.replace(partition_of(roles), labels=labels)
     table = headstart.ImageTable("photos", NoStorage(), rows)
+    files = tuple(f"{number:064x}" for number in range(images))
+    data = Dataset(table, files, (), features)
     return SimpleNamespace(
-        table=table, classes=names, evaluation=evaluation, partition=partition, features=features,
-        digests=tuple(f"{number:064x}" for number in range(images)),
+        data=data, evaluation=evaluation, partition=partition,
         held_out=SimpleNamespace(rows=held, probabilities=probabilities), measured=lambda: (held, probabilities),
         details=Details(head=HeadFit(1.0, strength=1.0)),
     )  # fmt: skip
@@ -312,9 +314,9 @@ def test_a_page_of_very_many_images_stays_small(
     fitted = synthetic(images, classes)
     fitted.model = run.fitted.model
     record = run.as_dict() | {
-        "classes": list(fitted.classes),
+        "classes": list(fitted.data.classes),
         "evaluation": fitted.evaluation.as_dict(),
-        "counts": {"images": images, "ignored": 0, "train": dict.fromkeys(fitted.classes, 1)},
+        "counts": {"images": images, "ignored": 0, "train": dict.fromkeys(fitted.data.classes, 1)},
         "details": {},
     }
     fitted.details = Details()
@@ -333,7 +335,7 @@ def test_a_page_of_very_many_images_stays_small(
 
 
 def test_findings_of_the_check_are_shown_with_their_images(run: Any, tmp_path: Path) -> None:
-    path = run.fitted.table.rows[3].path
+    path = run.fitted.data.table.rows[3].path
     found = [
         {"kind": "label", "path": path, "message": "Looks like <noise>."},
         *({"kind": "unreadable", "path": f"broken {number}.jpg", "message": "Ends early."} for number in range(30)),
@@ -523,8 +525,8 @@ def test_looking_makes_no_cache(shapes: Path, tmp_path: Path) -> None:
 
 def test_thumbnails_come_from_the_cache(shapes: Path, cache: Path) -> None:
     run = headstart.train(shapes)
-    table = headstart.ImageTable("gone", NoStorage(), run.fitted.table.rows)
-    with Thumbnails(table, run.fitted.digests, cache, 64) as thumbnails:
+    table = headstart.ImageTable("gone", NoStorage(), run.fitted.data.table.rows)
+    with Thumbnails(table, run.fitted.data.digests, cache, 64) as thumbnails:
         assert all(thumbnails.small(row) for row in range(len(table)))
     assert traits_key(LITE0_ENOUGH_PX) != traits_key(448)
 

@@ -39,7 +39,7 @@ class Run:
         low, high = self.evaluation.accuracy_interval
         return (
             f"Run({printable(self.recipe.strategy)}: accuracy {self.evaluation.accuracy:.3f} ({low:.3f} to {high:.3f}) "
-            f"on {self.evaluation.n:,} images, {self.evaluation.split}; {self.fitted.table!r})"
+            f"on {self.evaluation.n:,} images, {self.evaluation.split}; {self.fitted.data.table!r})"
         )
 
     def _repr_html_(self) -> str:
@@ -66,7 +66,7 @@ class Run:
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """Files that were found and not used, with reasons."""
-        return self.fitted.table.skipped
+        return self.fitted.data.table.skipped
 
     def as_dict(self) -> dict[str, Any]:
         """The run as JSON values: the content of ``metrics.json``."""
@@ -74,11 +74,11 @@ class Run:
         return {
             "strategy": self.recipe.strategy,
             "backbone": self.recipe.backbone,
-            "classes": [portable(label) for label in fitted.classes],
+            "classes": [portable(label) for label in fitted.data.classes],
             "counts": {
-                "images": len(fitted.table),
+                "images": len(fitted.data.table),
                 "skipped": len(self.skipped),
-                "ignored": fitted.table.ignored,
+                "ignored": fitted.data.table.ignored,
                 **{part: {portable(k): n for k, n in by_class.items()} for part, by_class in fitted.counts.items()},
             },
             "evaluation": self.evaluation.as_dict(),

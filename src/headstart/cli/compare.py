@@ -101,7 +101,7 @@ def compare(
     _show(output, comparison, table.notes)
     output.say(f"\nReport: {folder / 'report.html'}")
     output.document({"folder": str(folder), **comparison.as_dict()})
-    return SOME_SKIPPED if comparison.best.fitted.table.unusable else DONE
+    return SOME_SKIPPED if comparison.best.fitted.data.table.unusable else DONE
 
 
 def _names(text: str | None) -> list[str] | None:

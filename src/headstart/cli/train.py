@@ -175,11 +175,11 @@ def train(
         return DONE
     with _full_disk_told(folder):
         folder = run.save(folder, overwrite=overwrite, report=not no_report, runtime=runtime)
-    _show(output, run, folder, source or run.fitted.table.source, told)
+    _show(output, run, folder, source or run.fitted.data.table.source, told)
     record = run.as_dict()
     record["seconds"]["process"] = round(clock.seconds(), 3)
     output.document({"run": str(folder), **record})
-    return SOME_SKIPPED if run.fitted.table.unusable else DONE
+    return SOME_SKIPPED if run.fitted.data.table.unusable else DONE
 
 
 def _environment_number(name: str) -> int:
@@ -257,9 +257,9 @@ def _show(output: Output, run: Run, folder: Path, source: str, told: Sequence[st
     from headstart.cli.show import show_evaluation
 
     fitted = run.fitted
-    images = counted(len(fitted.table), "image")
+    images = counted(len(fitted.data.table), "image")
     sizes = ", ".join(f"{sum(by_class.values()):,} {part}" for part, by_class in fitted.counts.items())
-    output.say(f"{images} of {counted(len(fitted.classes), 'class', 'classes')} in {quoted(source)}: {sizes}")
+    output.say(f"{images} of {counted(len(fitted.data.classes), 'class', 'classes')} in {quoted(source)}: {sizes}")
     for line in _work(run, clock.seconds()):
         output.say(line)
     output.say()

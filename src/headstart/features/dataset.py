@@ -30,8 +30,8 @@ class Dataset(ByValue):
     """
 
     table: ImageTable
-    digests: tuple[str, ...]
-    traits: tuple[Traits, ...]
+    digests: tuple[str, ...] = field(repr=False)
+    traits: tuple[Traits, ...] = field(repr=False)
     features: NDArray[np.float32] | None = field(default=None, repr=False)
     cached: int = 0
     notes: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ class Thumbnails:
         white_level: Likewise.
 
     Example:
-        >>> with Thumbnails(fitted.table, fitted.digests, runtime.cache, 100) as thumbnails:  # doctest: +SKIP
+        >>> with Thumbnails(fitted.data.table, fitted.data.digests, runtime.cache, 100) as thumbnails:  # doctest: +SKIP
         ...     jpeg = thumbnails.small(0)
     """
 

@@ -60,7 +60,7 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
     rows, probabilities = fitted.measured()
     chosen = select(rows, probabilities, labels)
     asked = [*chosen.mistakes, *chosen.uncertain]
-    evidence = nearest(fitted.features, asked, fitted.partition, count=EVIDENCE)
+    evidence = nearest(fitted.data.matrix, asked, fitted.partition, count=EVIDENCE)
     pictures = _Pictures(fitted, dict(zip(rows.tolist(), probabilities, strict=True)), labels)
     curve = forecast(fitted, recipe, labels)
     metadata = Metadata.from_json(metadata_text(fitted.model, "The model"))
@@ -68,9 +68,9 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
         "schema": SCHEMA,
         "version": __version__,
         "versions": versions(recipe),
-        "source": fitted.table.source,
-        "source_path": str(Path(fitted.table.source).absolute()),
-        "columns": dict(fitted.table.columns),
+        "source": fitted.data.table.source,
+        "source_path": str(Path(fitted.data.table.source).absolute()),
+        "columns": dict(fitted.data.table.columns),
         **_of_record(record),
         "recipe": recipe.as_dict(),
         "evaluation": _of_evaluation(record["evaluation"]),
@@ -152,7 +152,7 @@ class _Pictures:
     def of_path(self, path: str) -> int | None:
         """Where the image of a path, as JSON shows it, is in the list; None where it is no row of the table."""
         if self._rows is None:
-            self._rows = {portable(row.path): place for place, row in enumerate(self._fitted.table.rows)}
+            self._rows = {portable(row.path): place for place, row in enumerate(self._fitted.data.table.rows)}
         row = self._rows.get(path)
         return None if row is None else self.place(row)
 
@@ -161,8 +161,8 @@ class _Pictures:
         if row not in self._places:
             self._places[row] = len(self.records)
             record = {
-                "path": self._fitted.table.rows[row].path,
-                "sha256": self._fitted.digests[row],
+                "path": self._fitted.data.table.rows[row].path,
+                "sha256": self._fitted.data.digests[row],
                 "label": int(self._labels[row]),
                 "part": self._parts[row],
             }
@@ -243,7 +243,7 @@ def _majority(partition: Partition) -> dict[str, Any]:
 def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures: _Pictures) -> dict[str, Any]:
     """The map, and how well the classes are separated in all dimensions."""
     rows = np.array(chosen.on_the_map)
-    features = fitted.features[rows]
+    features = fitted.data.matrix[rows]
     places = layout(features)
     shares, known = like_their_own(features, labels[rows]), labels[rows]
     classes = [

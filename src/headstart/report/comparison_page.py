@@ -35,7 +35,7 @@ def comparison_page(comparison: Mapping[str, Any], fitted: Mapping[str, Fitted],
     return render(
         "comparison.html.j2",
         comparison=comparison,
-        name=source_name(first.table.source) if first else "",
+        name=source_name(first.data.table.source) if first else "",
         disagreements=disagreements(fitted, cache),
     )
 
@@ -47,10 +47,10 @@ def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dict
         one, two = _guesses(fitted[name]), _guesses(fitted[other])
         both = sorted(one.keys() & two.keys())
         sides: list[dict[str, Any]] = []
-        table, place = fitted[name].table, {row.path: i for i, row in enumerate(fitted[name].table.rows)}
+        table, place = fitted[name].data.table, {row.path: i for i, row in enumerate(fitted[name].data.table.rows)}
         metadata = metadata_of(fitted[name])
         limit, white = metadata.recipe["max_megapixels"], metadata.preprocess.white_level
-        with Thumbnails(table, fitted[name].digests, cache, limit, white_level=white) as thumbnails:
+        with Thumbnails(table, fitted[name].data.digests, cache, limit, white_level=white) as thumbnails:
             for winner, loser, mine, theirs in ((name, other, one, two), (other, name, two, one)):
                 paths = [path for path in both if mine[path][2] and not theirs[path][2]]
                 jpegs = thumbnails.all_small([place[path] for path in paths[:IMAGES]])
@@ -77,7 +77,7 @@ def _guesses(fitted: Fitted) -> dict[str, tuple[str, float, bool]]:
     rows, probabilities = fitted.measured()
     for row, one in zip(rows.tolist(), probabilities, strict=True):
         best = _best(one)
-        label, image = fitted.classes[best], fitted.table.rows[row]
+        label, image = fitted.data.classes[best], fitted.data.table.rows[row]
         guesses[image.path] = label, float(one[best]), label == image.label
     return guesses
 

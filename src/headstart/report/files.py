@@ -32,7 +32,7 @@ def files(
     with runtime.progress.stage("Reporting", 3) as advance:
         analysis = analyse(fitted, recipe, record)
         advance(1)
-        pictures = find(analysis, fitted.table.storage, runtime.cache)
+        pictures = find(analysis, fitted.data.table.storage, runtime.cache)
         advance(1)
         page = run_page(analysis, pictures, run=str(folder))
         advance(1)

@@ -37,12 +37,12 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
             "from all training images."
         )
     divided = fitted.partition.rounds()
-    classes, strength = len(fitted.classes), head.strength
-    width = min(COMPONENTS, len(divided[0][0]), fitted.features.shape[1])
+    classes, strength = len(fitted.data.classes), head.strength
+    width = min(COMPONENTS, len(divided[0][0]), fitted.data.matrix.shape[1])
     if len(divided[0][0]) * width * classes * len(divided) > MAX_VALUES:
         return "With so many images and classes it would take too long to compute."
     learnt_from = np.unique(np.concatenate([inside for inside, _ in divided]))
-    reduced = _reduce(fitted.features, learnt_from, width)
+    reduced = _reduce(fitted.data.matrix, learnt_from, width)
     reduced *= whitening_factors(reduced[learnt_from] - reduced[learnt_from].mean(0), head.whitening or 0.0)
 
     def fit(features: NDArray[np.float32], known: NDArray[np.int64], asked: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
         heading: The run in words.
         cache: The cache folder, for pictures; None for none.
     """
-    classes, rows = fitted.classes, fitted.table.rows
+    classes, rows = fitted.data.classes, fitted.data.table.rows
     place = {label: number for number, label in enumerate(classes)}
     labels = np.array([place[row.label or ""] for row in rows])
     measured, probabilities = fitted.measured()
@@ -35,7 +35,7 @@ def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
     of = dict(zip(measured.tolist(), probabilities, strict=True))
     metadata = metadata_of(fitted)
     limit, white = metadata.recipe["max_megapixels"], metadata.preprocess.white_level
-    with Thumbnails(fitted.table, fitted.digests, cache, limit, white_level=white) as thumbnails:
+    with Thumbnails(fitted.data.table, fitted.data.digests, cache, limit, white_level=white) as thumbnails:
         jpegs = thumbnails.all_small(mistakes)
     shown = [
         (jpegs.get(row), f"{rows[row].path}: {rows[row].label}, predicted {classes[best]} ({percent(of[row][best])})")

@@ -93,7 +93,7 @@ def write(folder: Path, fitted: Fitted, recipe: Recipe, metrics: Mapping[str, An
 def splits_csv(fitted: Fitted) -> str:
     """A manifest that gives the same run again; the folds of a cross-validation are drawn anew, and the same."""
     partition = fitted.partition
-    roles = zip(fitted.table.rows, partition.roles.tolist(), partition.folds.tolist(), strict=True)
+    roles = zip(fitted.data.table.rows, partition.roles.tolist(), partition.folds.tolist(), strict=True)
     return _csv(marks.SPLITS_HEADER, (
         (csv_cell(row.path), csv_cell(row.label or ""), Role(role).word, csv_cell(row.group or ""),
          fold + 1 if partition.cross_validated and fold >= 0 else "")
@@ -103,12 +103,12 @@ def splits_csv(fitted: Fitted) -> str:
 
 def predictions_csv(fitted: Fitted) -> str:
     """What was predicted for each held-out image."""
-    classes, names = fitted.classes, fitted.partition.names()
+    classes, names = fitted.data.classes, fitted.partition.names()
     lines = []
     for row, probabilities in zip(fitted.held_out.rows, fitted.held_out.probabilities, strict=True):
         best, label = int(probabilities.argmax()), int(fitted.partition.labels[row])
         lines.append((
-            csv_cell(fitted.table.rows[row].path), names[row], csv_cell(classes[label]), csv_cell(classes[best]),
+            csv_cell(fitted.data.table.rows[row].path), names[row], csv_cell(classes[label]), csv_cell(classes[best]),
             "yes" if best == label else "no", f"{probabilities[best]:.6f}", f"{probabilities[label]:.6f}",
         ))  # fmt: skip
     return _csv(marks.PREDICTIONS_HEADER, lines)

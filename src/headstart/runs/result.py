@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.checks import Finding
-    from headstart.data.table import ImageTable
-    from headstart.data.traits import Traits
     from headstart.evaluation import Evaluation
+    from headstart.features.dataset import Dataset
     from headstart.partition.held_out import HeldOut
     from headstart.partition.roles import Partition
     from headstart.runs.details import Details
@@ -27,17 +26,14 @@ class Fitted(ByValue):
     """The result of a strategy.
 
     Attributes:
-        table: The images that were used, with all that were skipped.
-        classes: Names in the order of the probabilities.
+        data: The images that were used, with their embeddings by the network that is in the model file; its classes
+            are in the order of the probabilities.
         model: The model file.
         evaluation: Numbers on the held-out images.
         without_leaks: The same without those of which there is another in train: a copy, a near duplicate, or one of
             the same group; None where there is none.
         held_out: The predictions behind them.
         partition: What each row was for.
-        digests: SHA-256 of each image file, (N,).
-        traits: What else is known of each image, (N,).
-        features: Embeddings of all images by the network that is in the model file, float32 (N, D).
         counts: Images of each role and class.
         seconds: Time of each stage.
         details: What else the strategy has to say of its fit.
@@ -50,15 +46,11 @@ class Fitted(ByValue):
         recipe: What was followed, where the strategy chose that itself.
     """
 
-    table: ImageTable
-    classes: tuple[str, ...]
+    data: Dataset
     model: bytes = field(repr=False)
     evaluation: Evaluation
     held_out: HeldOut = field(repr=False)
     partition: Partition = field(repr=False)
-    digests: tuple[str, ...] = field(repr=False)
-    traits: tuple[Traits, ...] = field(repr=False)
-    features: NDArray[np.float32] = field(repr=False)
     counts: dict[str, dict[str, int]]
     seconds: dict[str, float]
     details: Details

@@ -83,7 +83,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     rung = _Rung("the probe", below, first, taken)
     if first.partition.cross_validated:
         reasons.append(
-            f"The strategy is the probe: of {counted(len(first.table), 'image')} none can be spared to choose between "
+            f"The strategy is the probe: of {counted(len(first.data), 'image')} none can be spared to choose between "
             "strategies by. `headstart compare --folds 5` compares them."
         )
         return _chosen(rung, origin, reasons, [])
@@ -158,8 +158,8 @@ class _Ground:
         Raises:
             SourceError: There are too few to take some away.
         """
-        data = Dataset(first.table, first.digests, first.traits, first.features)
-        return cls(data, select(divide(data, recipe, cross_validate=False), data, recipe))
+        partition = divide(first.data, recipe, cross_validate=False)
+        return cls(first.data, select(partition, first.data, recipe))
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -220,7 +220,7 @@ def _no_time(first: Fitted, deadline: float) -> str:
     left = deadline - time.perf_counter()
     embedded = first.details.embedding.embedded if first.details.embedding else 0
     # At least the images are embedded by the network as it begins, in float32, and again by the one that comes out.
-    least = 2 * len(first.table) * first.seconds.get("embed", 0.0) / embedded if embedded else 0.0
+    least = 2 * len(first.data) * first.seconds.get("embed", 0.0) / embedded if embedded else 0.0
     if left > least:
         return ""
     need = f"needs {_time(least)} for its images alone, and" if embedded else "would follow, and"

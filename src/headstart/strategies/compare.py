@@ -246,17 +246,17 @@ class _Measured:
 
 
 def _measured(fitted: Fitted) -> _Measured:
-    table, partition = fitted.table, fitted.partition
+    table, partition = fitted.data.table, fitted.partition
     rows, probabilities = fitted.measured()
     order = sorted(range(len(rows)), key=lambda place: table.rows[rows[place]].path)
     rows, probabilities = rows[order], probabilities[order]
     labels = partition.labels[rows]
-    near = alike(fitted.traits).rows.tolist()
-    groups = join_groups(fitted.digests, [row.group for row in table.rows], near)
+    near = alike(fitted.data.traits).rows.tolist()
+    groups = join_groups(fitted.data.digests, [row.group for row in table.rows], near)
     # By the first image of a group in this order, so that it does not hang on the order of the table.
     first: dict[int, int] = {}
     return _Measured(
-        digests=tuple(fitted.digests[row] for row in rows),
+        digests=tuple(fitted.data.digests[row] for row in rows),
         labels=tuple(table.rows[row].label for row in rows),
         groups=tuple(first.setdefault(groups[row], len(first)) for row in rows),
         folds=partition.folds[rows],
@@ -277,7 +277,7 @@ def milliseconds(fitted: Sequence[Fitted]) -> list[float]:
         Milliseconds of each; NaN where no image could be read any more.
     """
     classifiers = [Classifier(one.model) for one in fitted]
-    table, rows = fitted[0].table, fitted[0].held_out.rows
+    table, rows = fitted[0].data.table, fitted[0].held_out.rows
     times: list[list[float]] = [[] for _ in classifiers]
     for number, row in enumerate(rows[:: max(1, len(rows) // TIMED_IMAGES)][: TIMED_IMAGES + 1]):
         try:

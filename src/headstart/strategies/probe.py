@@ -59,16 +59,12 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     prove_evaluated(model, head, data, "float32" if recipe.precision == "float32" and not engine else "int8")
     laps.lap("write")
     return Fitted(
-        table=data.table,
-        classes=classes,
+        data=data,
         model=model,
         evaluation=evaluation,
         without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, classes),
         held_out=held_out,
         partition=partition,
-        digests=data.digests,
-        traits=data.traits,
-        features=data.matrix,
         counts=partition.count(classes),
         findings=findings,
         seconds=laps.seconds,

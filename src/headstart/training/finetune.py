@@ -360,9 +360,9 @@ def _finish(
     calibrated = partial(probabilities, network, temperature=head.temperature)
     prove_trained(model, calibrated, PixelSession(preprocess), data.table, recipe)
     return Fitted(
-        table=data.table, classes=data.classes, model=model, evaluation=evaluation, held_out=held_out,
+        data=replace(data, features=measured.matrix), model=model, evaluation=evaluation, held_out=held_out,
         without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.classes),
-        partition=partition, digests=data.digests, traits=data.traits, features=measured.matrix,
+        partition=partition,
         details=Details(familiarity=trust.familiarity, prediction_sets=trust.prediction_sets),
         counts=partition.count(data.classes), seconds={}, choosing=choosing,
         notes=(*data.table.notes, *data.notes, *partition.notes,

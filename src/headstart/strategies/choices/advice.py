@@ -91,8 +91,8 @@ def of_run(fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
     """
     learnt = fitted.partition.of(Role.TRAIN)
     return rule_of_thumb(
-        np.bincount(fitted.partition.labels[learnt], minlength=len(fitted.classes)).tolist(),
-        fitted.features[learnt] if embeds_as_lite0(recipe) else None,
+        np.bincount(fitted.partition.labels[learnt], minlength=len(fitted.data.classes)).tolist(),
+        fitted.data.matrix[learnt] if embeds_as_lite0(recipe) else None,
     )
 
 
