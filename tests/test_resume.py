@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from headstart.runs import resumption
+from headstart.runs.origin import Origin
 from helpers import ENDS_WITHIN, Result, headstart_cli, write_images
 
 SMALL = ("--strategy", "finetune", "--backbone", "timm:test_resnet", "--no-pretrained", "--start", "random",
@@ -208,6 +210,20 @@ def test_checkpoints_of_a_killed_removal_are_not_gone_on_with(tmp_path: Path) ->
     table = headstart.read(write_images(tmp_path / "photos", {"disc": 1, "noise": 1}))
     resumption.write(tmp_path, table, ["0" * 64] * 2, headstart.Recipe(), "")
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["training.json"]
+
+
+def test_an_interrupted_training_keeps_why_its_recipe_is_what_it_is(tmp_path: Path) -> None:
+    import headstart
+
+    table = headstart.read(write_images(tmp_path / "photos", {"disc": 1, "noise": 1}))
+    origin = Origin(reasons=("Fit crop.",), evidence={"fit": {"chosen": "crop"}}, plan=("3 epochs fit.",), began=1.0)
+    for one in (origin, Origin(plan=("3 epochs fit.",)), Origin()):
+        resumption.write(tmp_path, table, ["0" * 64] * 2, headstart.Recipe(), "", one)
+        assert resumption.read(tmp_path).origin == dataclasses.replace(one, began=None)  # another clock goes on
+    record = tmp_path / "checkpoints" / "training.json"
+    before = {key: value for key, value in json.loads(record.read_text("utf-8")).items() if key != "chosen"}
+    record.write_text(json.dumps(before))  # of before this was kept
+    assert resumption.read(tmp_path).origin == Origin()
 
 
 def test_files_of_other_tools_stay(tmp_path: Path) -> None:
