@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.core.errors import OptionError
-from headstart.settings.recipe import _RANGES, TRAINING, Recipe
+from headstart.settings.recipe import SETTINGS, TRAINING, Recipe
 
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
 HINTS = get_type_hints(Recipe)
@@ -27,7 +27,7 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
     parts = get_args(HINTS[name]) or (HINTS[name],)
     if get_origin(HINTS[name]) is Literal:
         return st.sampled_from(parts)
-    low, high = _RANGES.get(name, (0, 1))
+    low, high = SETTINGS[name].range or (0, 1)
     whole = st.integers(math.ceil(low), int(high)) if math.ceil(low) <= high else st.nothing()
     kinds = {bool: st.booleans(), str: TEXTS, int: whole, float: st.floats(low, high) | whole}
     return st.one_of([kinds[part] if part in kinds else st.sampled_from(get_args(part)) for part in parts])
@@ -89,7 +89,7 @@ def test_an_unknown_strategy_is_not_blamed_on_another_setting() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [(name, value) for name, (low, high) in _RANGES.items() for value in (low - 1, high + 1)],
+    [(name, value) for name, one in SETTINGS.items() if one.range for value in (one.range[0] - 1, one.range[1] + 1)],
 )
 def test_outside_of_a_range(name: str, value: float) -> None:
     with pytest.raises(OptionError, match=rf"{name} = .* is outside its range"):

@@ -42,4 +42,4 @@ def test_one_function_resolves_them() -> None:
     ]  # fmt: skip
     # `others` import packages that are not ours.
     others = {"core/extras.py", "modelfile/session.py", "training/sources/hub.py"}
-    assert set(importing) <= {"core/tables.py"} | others | {"strategies/__init__.py"}
+    assert set(importing) <= {"core/tables.py"} | others

@@ -275,9 +275,9 @@ def _train(one: Plan, table: ImageTable, folder: Path | None, runtime: Runtime, 
     """One run; with a folder its training can be gone on with where it was interrupted."""
     if one.recipe is None:
         raise one.problem or HeadstartError(f"{one.name} has no recipe.")
-    own = None if one.recipe.strategy == "probe" else folder
-    if own and overwrite:
-        resumption.remove(own)
+    own = folder if one.recipe.spec.resumes else None
+    if folder and overwrite:
+        resumption.remove(folder)
     return train(table, one.recipe, runtime=dataclasses.replace(runtime, folder=own))
 
 

@@ -25,6 +25,7 @@ from headstart.runs import resumption
 from headstart.runs.folder import WEIGHTS_FILE
 from headstart.runs.origin import Origin
 from headstart.settings.recipe import ClassWeight, Fit, Precision, Recipe
+from headstart.settings.strategies import either, names
 from headstart.strategies.own import Own
 
 
@@ -168,15 +169,15 @@ def resume(
 
 def _continued(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """The choices that let a recipe begin with the network and the head of a run."""
-    if recipe.strategy != "finetune":
+    if not recipe.spec.continues:
         raise OptionError(
             f"To go on from a run is to fine-tune; the strategy is {quoted(recipe.strategy)}.",
-            "Choose the strategy finetune.",
+            f"Choose the strategy {either(names('continues'))}.",
         )
     file = folder / WEIGHTS_FILE if folder.is_dir() else folder
     if not file.is_file():
         raise StorageError(
             f"{quoted(str(folder))} holds no {WEIGHTS_FILE}.",
-            "Runs of the strategies finetune and scratch have one.",
+            f"Runs of the strategies {' and '.join(names('trains', 'network'))} have one.",
         )
     return {"backbone": f"file:{file}", "start": "weights"}

@@ -17,6 +17,7 @@ from headstart.cli import training_options as settings
 from headstart.cli.folders import default_folder
 from headstart.cli.messages import DONE, SOME_SKIPPED
 from headstart.core.text import counted, quoted
+from headstart.settings.strategies import names
 
 if TYPE_CHECKING:
     from headstart.api import Run
@@ -148,20 +149,22 @@ def train(
     else:
         source = _required(source)
         if start_from is not None and recipe is None:
-            chosen.setdefault("strategy", "finetune")  # the only one that can begin with a run
+            chosen.setdefault("strategy", names("continues")[0])  # what can begin with a run
         made = settings.make_recipe(recipe, chosen, fast=fast)
         folder = out or _default_folder(source, overwrite=overwrite)
         if not helper:  # the first process may have begun to write there already
             refuse_unwritable(folder)  # before the work, not after it
             refuse_existing(folder, overwrite=overwrite)
-        if made.strategy == "auto" and _environment_number("WORLD_SIZE") > 1:
-            raise OptionError("Several processes train together, and the strategy auto is for one.", "Name a strategy.")
+        if not made.spec.processes and _environment_number("WORLD_SIZE") > 1:
+            raise OptionError(
+                f"Several processes train together, and the strategy {made.strategy} is for one.", "Name a strategy."
+            )
         if made.budget and _environment_number("WORLD_SIZE") > 1:
             raise OptionError(
                 "Several processes train together, and each would time itself to keep within the budget.",
                 "Give --epochs instead of --budget.",
             )
-        if made.strategy not in {"probe", "auto"}:
+        if made.spec.resumes:
             runtime = dataclasses.replace(runtime, folder=folder)
             _hint_at_resuming(folder)
         table = api.read(source, columns=columns, decisions=decisions)

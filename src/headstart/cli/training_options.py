@@ -185,7 +185,7 @@ def make_recipe(name: str | None, options: Mapping[str, Any], *, fast: bool) -> 
     recipe = Recipe.from_dict(settings)
     if not fast:
         return recipe
-    if recipe.unfreeze == "all" and ("unfreeze" in settings or recipe.strategy != "finetune"):
+    if recipe.unfreeze == "all" and ("unfreeze" in settings or not recipe.spec.partly):
         raise OptionError(
             "--fast keeps the outputs of the frozen part, and with unfreeze = all nothing is frozen.",
             "Choose --unfreeze last, or leave --fast out.",

@@ -1,4 +1,4 @@
-"""What maps embeddings to class scores. A new head is a file and a row."""
+"""What maps embeddings to class scores. A new head is a file, and a row of `headstart.settings.heads`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.core.graph import Graph
-
-HEADS = {
-    "linear": "headstart.heads.linear:LinearHead",
-    "mlp": "headstart.heads.mlp:MlpHead",
-}
 
 
 class Head(Protocol):

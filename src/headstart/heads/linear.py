@@ -18,12 +18,13 @@ from headstart.core.threads import one_blas_thread
 from headstart.heads import softmax
 from headstart.heads.common import add_probabilities, to_probabilities
 from headstart.heads.strength import ATTEMPTS, choose, whitening_factors
-from headstart.settings.recipe import ClassWeight
+from headstart.settings.recipe import ClassWeight, Recipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.core.graph import Graph
+    from headstart.core.options import Runtime
 
 
 class OutOfFold(NamedTuple):
@@ -126,6 +127,22 @@ def fit(
     advance(1)
     head = _head(found, axes * factors, centre, scale, chosen.temperature, chosen.strength)
     return replace(head, log_loss=chosen.loss, whitening=chosen.whitening)
+
+
+def fit_recipe(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    folds: NDArray[np.int64],
+    classes: int,
+    recipe: Recipe,
+    runtime: Runtime,
+) -> LinearHead:
+    """Fit a head as a recipe says, and show how far it is; the other arguments are those of `fit`."""
+    with runtime.progress.stage("Fitting", steps(folds)) as advance:
+        return fit(
+            features, labels, folds, classes=classes, class_weight=recipe.class_weight, workers=runtime.workers,
+            advance=advance,
+        )  # fmt: skip
 
 
 def fit_as_chosen(

@@ -107,7 +107,7 @@ def versions(recipe: Recipe) -> dict[str, str]:
     from importlib import metadata
 
     found = {"python": platform.python_version(), "headstart": __version__}
-    for name in (*PACKAGES, *(TRAINING_PACKAGES if recipe.strategy != "probe" else ())):
+    for name in (*PACKAGES, *(TRAINING_PACKAGES if recipe.spec.trains != "head" else ())):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # as in a program that was packed without their records

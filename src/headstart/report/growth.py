@@ -31,7 +31,7 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
         labels: Class index of each row, (N,).
     """
     head = fitted.details.head
-    if recipe.strategy != "probe" or head is None or head.strength is None:
+    if recipe.spec.trains != "head" or head is None or head.strength is None:
         return (
             "It is computed only for the strategy probe with a linear head: here the embeddings themselves were learnt "
             "from all training images."

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from headstart.core.errors import OptionError
+from headstart.core.tables import resolve
 from headstart.core.text import listed, nearest, quoted
+from headstart.settings.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from headstart.runs.result import Fitted
 
     Strategy = Callable[..., Fitted]  # (ImageTable, Recipe, Runtime, Origin), and perhaps own=Own
-
-STRATEGIES = {
-    "probe": "headstart.strategies.probe:fit",
-    "finetune": "headstart.training.finetune:fit",
-    "scratch": "headstart.training.finetune:fit",
-    "auto": "headstart.strategies.auto:fit",
-}
 
 
 def find(name: str) -> Strategy:
@@ -33,6 +27,5 @@ def find(name: str) -> Strategy:
             f"There is no strategy {quoted(name)}.",
             f"{nearest(name, STRATEGIES)}Known: {listed(STRATEGIES)}.",
         )
-    module, function = STRATEGIES[name].split(":")
-    strategy: Strategy = getattr(importlib.import_module(module), function)
+    strategy: Strategy = resolve(STRATEGIES[name].fit)
     return strategy

@@ -15,7 +15,7 @@ import numpy as np
 
 from headstart import recipes as kept
 from headstart.core.errors import HeadstartError, ImageError, OptionError
-from headstart.core.text import counted, portable, quoted
+from headstart.core.text import counted, listed, portable, quoted
 from headstart.evaluation import comparison
 from headstart.evaluation.comparison import Pair
 from headstart.evaluation.metrics import negative_log_likelihood
@@ -24,13 +24,15 @@ from headstart.partition.draw import join_groups
 from headstart.partition.duplicates import alike
 from headstart.prediction.classifier import Classifier
 from headstart.runs.result import Fitted
+from headstart.settings.heads import head_spec_of
 from headstart.settings.recipe import TRAINING, Recipe
+from headstart.settings.strategies import STRATEGIES, UNKNOWN, names, spec_of
 from headstart.strategies import find
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DEFAULT = ("probe", "finetune", "scratch")
+DEFAULT = names("compared")
 # Settings that say who learns and who is held out: all that is compared must share them.
 SHARED = ("holdout", "folds", "measure_by", "seed", "max_megapixels", "white_level")
 # Of the train images, where a recipe would let the held-out ones choose its epoch: then they could not judge it.
@@ -95,9 +97,9 @@ def plan(
 
 def _of_strategy(strategy: str, backbone: str) -> dict[str, Any]:
     find(strategy)
-    if strategy == "auto":
+    if not STRATEGIES[strategy].compared:
         raise OptionError(
-            "The strategy auto compares the others itself.", "Name those to compare: probe, finetune, scratch."
+            f"The strategy {strategy} compares the others itself.", f"Name those to compare: {listed(DEFAULT)}."
         )
     return {"strategy": strategy, **({"backbone": backbone} if backbone else {})}
 
@@ -107,7 +109,8 @@ def _recipe_name(name: str) -> str:
 
 
 def _plan(name: str, own: Mapping[str, Any], settings: Mapping[str, Any]) -> Plan:
-    trains = own.get("strategy", "probe") != "probe" or own.get("head") == "mlp"
+    spec, head = spec_of(own.get("strategy", Recipe.strategy)), head_spec_of(own.get("head", Recipe.head))
+    trains = spec.trains != "head" or head.probe is not None
     values = {**own, **{key: value for key, value in settings.items() if trains or key not in TRAINING}}
     values = {key: value for key, value in values.items() if key not in SHARED or key in settings}
     values["measure_by"] = settings.get("measure_by", "holdout")
@@ -118,7 +121,7 @@ def _plan(name: str, own: Mapping[str, Any], settings: Mapping[str, Any]) -> Pla
             f"{name} would let the images that are measured on choose its epoch; here {100 * VALIDATION:.0f} % of the "
             "train images do, where there is no val split beside a test split."
         )
-    if own.get("strategy") in {"finetune", "scratch"} and "flip" not in values:
+    if spec is not UNKNOWN and spec.trains == "network" and "flip" not in values:
         values["flip"] = "auto"
     try:
         return Plan(name, Recipe.from_dict(values), notes=tuple(notes))

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from headstart.core.arguments import must_be, refused
 from headstart.core.errors import ModelError, OptionError
 from headstart.preprocess.spec import Preprocess
-from headstart.settings.recipe import OWN, Recipe
+from headstart.settings.heads import OWN
+from headstart.settings.recipe import Recipe
+from headstart.settings.strategies import either, names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,10 +61,10 @@ class Own:
 
     def named(self, recipe: Recipe) -> Recipe:
         """The recipe, which says what is not Headstart's."""
-        if recipe.strategy in {"probe", "auto"}:
+        if recipe.spec.trains != "network":
             raise OptionError(
                 f"The strategy {recipe.strategy} trains no network of one's own.",
-                "Choose the strategy finetune or scratch.",
+                f"Choose the strategy {either(names('trains', 'network'))}.",
             )
         if self.backbone is not None:
             recipe = replace(recipe, backbone=OWN)

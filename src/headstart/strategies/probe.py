@@ -88,13 +88,13 @@ def fit_head(
     runtime: Runtime,
 ) -> Head:
     """Fit the recipe's head on the rows that are learnt from, whose folds choose its strength."""
-    if recipe.head != "linear":  # what has no closed solution is trained by gradients, with PyTorch
-        require("torch", "torch", f"The head {quoted(recipe.head)}")
-        train_head: Callable[..., Head] = resolve("headstart.training.head:fit")
-        rows = partition.learnt()
-        arrays = data.matrix[rows], partition.labels[rows], partition.folds[rows]
-        return train_head(*arrays, len(data.classes), recipe, runtime)
-    return fit_linear(data, partition, recipe, runtime)
+    spec = recipe.head_spec
+    if spec.extra:
+        require(spec.extra, spec.extra, f"The head {quoted(recipe.head)}")
+    rows = partition.learnt()
+    fit: Callable[..., Head] = resolve(spec.fit)
+    arrays = data.matrix[rows], partition.labels[rows], partition.folds[rows]
+    return fit(*arrays, len(data.classes), recipe, runtime)
 
 
 def fit_linear(
@@ -105,17 +105,8 @@ def fit_linear(
 ) -> LinearHead:
     """Fit a linear head on the rows that are learnt from, whose folds choose its strength."""
     rows = partition.learnt()
-    folds = partition.folds[rows]
-    with runtime.progress.stage("Fitting", linear.steps(folds)) as advance:
-        return linear.fit(
-            data.matrix[rows],
-            partition.labels[rows],
-            folds,
-            classes=len(data.classes),
-            class_weight=recipe.class_weight,
-            workers=runtime.workers,
-            advance=advance,
-        )
+    arrays = data.matrix[rows], partition.labels[rows], partition.folds[rows]
+    return linear.fit_recipe(*arrays, len(data.classes), recipe, runtime)
 
 
 def _predict_held_out(

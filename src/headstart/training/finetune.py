@@ -38,7 +38,8 @@ from headstart.runs import resumption
 from headstart.runs.details import Details, Training
 from headstart.runs.origin import GIVEN, Origin
 from headstart.runs.result import Fitted
-from headstart.settings.recipe import OWN, Recipe
+from headstart.settings.heads import OWN
+from headstart.settings.recipe import Recipe
 from headstart.strategies import finish
 from headstart.strategies.embed import embed
 from headstart.strategies.examine import examine

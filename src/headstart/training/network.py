@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from headstart.core.tables import resolve
 from headstart.heads import Head
 from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
+from headstart.settings.heads import HEADS
 from headstart.settings.recipe import Recipe
 from headstart.training.freezing import Stage
-from headstart.training.own_head import OwnHead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,11 +44,20 @@ def make_head(recipe: Recipe, width: int, classes: int) -> nn.Module:
     """A new head with PyTorch's random weights, drawn under the recipe's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        if recipe.head == "linear":
-            return nn.Linear(width, classes)
-        return nn.Sequential(
-            nn.Linear(width, recipe.hidden), nn.ReLU(), nn.Dropout(recipe.dropout), nn.Linear(recipe.hidden, classes)
-        )
+        module: nn.Module = resolve(recipe.head_spec.module)(recipe, width, classes)
+        return module
+
+
+def linear_module(recipe: Recipe, width: int, classes: int) -> nn.Module:
+    """One layer."""
+    return nn.Linear(width, classes)
+
+
+def mlp_module(recipe: Recipe, width: int, classes: int) -> nn.Module:
+    """Two layers, with dropout between them."""
+    return nn.Sequential(
+        nn.Linear(width, recipe.hidden), nn.ReLU(), nn.Dropout(recipe.dropout), nn.Linear(recipe.hidden, classes)
+    )
 
 
 def start_from_probe(head: nn.Module, probe: LinearHead) -> None:
@@ -65,17 +75,28 @@ def head_record(head: nn.Module, temperature: float, kind: str, width: int) -> H
     Args:
         head: The head.
         temperature: What its scores are divided by.
-        kind: ``linear``, ``mlp`` or ``own``.
+        kind: Its name in `HEADS`.
         width: Size D of the embedding.
     """
-    if kind == "own":
-        return OwnHead(head, width, temperature)
-    layers = [(_numpy(one.weight).T.copy(), _numpy(one.bias)) for one in head.modules() if isinstance(one, nn.Linear)]
-    (weights, bias), *rest = layers
-    if not rest:
-        return LinearHead(weights=weights, bias=bias, temperature=temperature)
-    ((weights_out, bias_out),) = rest
+    record: Head = resolve(HEADS[kind].trained)(head, width, temperature)
+    return record
+
+
+def linear_record(head: nn.Module, width: int, temperature: float) -> LinearHead:
+    """The record of `linear_module`, trained."""
+    ((weights, bias),) = _layers(head)
+    return LinearHead(weights=weights, bias=bias, temperature=temperature)
+
+
+def mlp_record(head: nn.Module, width: int, temperature: float) -> MlpHead:
+    """The record of `mlp_module`, trained."""
+    (weights, bias), (weights_out, bias_out) = _layers(head)
     return MlpHead(weights=weights, bias=bias, weights_out=weights_out, bias_out=bias_out, temperature=temperature)
+
+
+def _layers(head: nn.Module) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Weights (inputs, outputs) and bias of each linear layer."""
+    return [(_numpy(one.weight).T.copy(), _numpy(one.bias)) for one in head.modules() if isinstance(one, nn.Linear)]
 
 
 def prepare(network: Network, stages: Sequence[Stage]) -> None:

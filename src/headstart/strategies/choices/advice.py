@@ -98,7 +98,7 @@ def of_run(fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
 
 def embeds_as_lite0(recipe: Recipe) -> bool:
     """Whether the embeddings of a run are those of lite0 as it comes."""
-    return recipe.strategy == "probe" and recipe.backbone == "lite0" and recipe.pretrained and not recipe.weights
+    return recipe.spec.trains == "head" and recipe.backbone == "lite0" and recipe.pretrained and not recipe.weights
 
 
 def imagenet_confidence(embeddings: NDArray[np.float32]) -> float:

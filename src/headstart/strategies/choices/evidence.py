@@ -26,7 +26,8 @@ from headstart.features.dataset import Dataset
 from headstart.heads import linear
 from headstart.partition.divide import divide
 from headstart.partition.draw import deal_folds
-from headstart.settings.recipe import OWN, Recipe
+from headstart.settings.heads import OWN
+from headstart.settings.recipe import Recipe
 from headstart.strategies.embed import Embedded, embed
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def evidence_recipe(recipe: Recipe) -> Recipe:
     values: dict[str, Any] = {name: getattr(recipe, name) for name in shared}
     if recipe.pretrained and recipe.backbone != OWN:
         values |= {name: getattr(recipe, name) for name in ("backbone", "weights", "precision")}
-        if recipe.strategy not in {"probe", "auto"}:  # what trains a network begins with its float32 embeddings
+        if not recipe.spec.probes:  # what trains a network begins with its float32 embeddings
             values["precision"] = "float32"
     fit = "crop" if recipe.fit == "auto" else recipe.fit
     return Recipe.from_dict(values | {"strategy": "probe", "fit": fit})
@@ -163,7 +164,7 @@ def lay(embedded: Embedded, recipe: Recipe) -> Ground:
         SourceError: The images cannot be learnt from.
     """
     data = embedded.data
-    partition = divide(data, recipe, cross_validate=recipe.strategy in {"probe", "auto"})
+    partition = divide(data, recipe, cross_validate=recipe.spec.probes)
     rows = partition.learnt()
     folds = partition.folds[rows]
     sampled = sample(partition.labels[rows], [data.digests[row] for row in rows])

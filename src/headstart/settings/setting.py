@@ -1,0 +1,128 @@
+"""A setting: what a field of the recipe knows of itself, and which values it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from headstart.core.errors import OptionError
+from headstart.core.text import listed, nearest, quoted
+
+Group = Literal["Source", "Model", "Training the network", "Measuring", "Running"]
+MODEL: Group = "Model"
+TRAINING: Group = "Training the network"
+MEASURING: Group = "Measuring"
+RUNNING: Group = "Running"
+SOURCE: Group = "Source"
+_KEY = "setting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What `--help`, the documentation and the check of a value know of a field of the recipe.
+
+    Attributes:
+        help: What it is, in one line.
+        group: The panel of `--help` that it stands in.
+        more: What else is worth knowing; for the documentation.
+        range: Its least and its largest number.
+        metavar: What stands for its value in `--help`; empty for its choices or its type.
+        first: Whether most people need it: it stands in the first panel.
+        usual: Its usual default in a training, from which rows of `STRATEGIES` may differ.
+        choices: The table whose names are its values, where its type does not name them.
+        trains: Whether it is for what is trained by gradients alone.
+    """
+
+    help: str
+    group: Group
+    more: str = ""
+    range: tuple[float, float] | None = None
+    metavar: str = ""
+    first: bool = False
+    usual: Any = None
+    choices: Mapping[str, Any] | None = None
+    trains: bool = False
+
+    def kind(self, hint: Any) -> Any:
+        """The type of its values.
+
+        Args:
+            hint: That of its field.
+        """
+        return Literal[tuple(self.choices)] if self.choices else hint
+
+    @property
+    def words(self) -> str:
+        """All that is said of it, in sentences."""
+        return f"{self.help} {self.more}".strip()
+
+
+def setting(default: Any, group: Group, help: str, **facts: Any) -> Any:
+    """A field of the recipe; the arguments are those of `Setting`.
+
+    Args:
+        default: Its default; None where that depends on the strategy.
+        group: The panel of `--help` that it stands in.
+        help: What it is, in one line.
+        facts: All else.
+    """
+    return dataclasses.field(default=default, metadata={_KEY: Setting(help=help, group=group, **facts)})
+
+
+def training(usual: Any, help: str, **facts: Any) -> Any:
+    """A field of the recipe for what is trained by gradients, whose default the rows of `STRATEGIES` may change."""
+    return setting(None, TRAINING, help, usual=usual, trains=True, **facts)
+
+
+def settings_of(recipe: Any) -> dict[str, Setting]:
+    """The settings of the class of recipes, by the names of its fields."""
+    return {field.name: field.metadata[_KEY] for field in dataclasses.fields(recipe)}
+
+
+def choices(hint: Any) -> tuple[Any, ...]:
+    """The values that a type names: those of its `Literal`."""
+    return tuple(one for part in kinds(hint) if get_origin(part) is Literal for one in get_args(part))
+
+
+def kinds(hint: Any) -> tuple[Any, ...]:
+    """The parts of a type hint: a type, a `Literal`, or a union of them."""
+    return get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
+
+
+def check_value(name: str, value: object, hint: Any) -> None:
+    """Refuse a value that is not of its field's type, or none of its choices.
+
+    Raises:
+        OptionError: What was given, and what is expected.
+    """
+    known = choices(hint)
+    types = [part for part in kinds(hint) if get_origin(part) is not Literal]
+    if isinstance(value, str) and not _is_utf8(value):
+        raise OptionError(f"{name} = {quoted(value)} is not valid text (UTF-8).", "Give the file another name.")
+    if value in known or any(is_a(value, kind) for kind in types):
+        return
+    if types:
+        wanted = " or ".join([*(kind.__name__ for kind in types), *map(repr, known)])
+        raise OptionError(f"{name} must be {wanted}, not {type(value).__name__} {value!r:.50}.")
+    raise OptionError(
+        f"{name} = {quoted(str(value))} does not exist.",
+        f"{nearest(str(value), known)}Choose one of {listed(known)}.",
+    )
+
+
+def is_a(value: object, kind: type) -> bool:
+    """Whether a value is of a kind: a flag is no number, and a whole number is a number."""
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    return isinstance(value, kind)
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a file can hold it: Python has halves of characters where a path's bytes are no UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
