@@ -16,12 +16,19 @@ from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from headstart import Recipe, recipes
-from headstart.cli import messages, signals, training_options
+from headstart.cli import messages, panels, signals, training_options
 from headstart.cli.train import _default_folder, _work, train
+from headstart.cli.values import Command
 from headstart.core.errors import DeviceError, ExtraError, OptionError, TrainingError
 from headstart.runs.details import Details, Embedding, Training
+from headstart.settings import describe
+from headstart.settings import recipe as recipe_module
+from headstart.settings.recipe import SETTINGS
+from headstart.settings.setting import MODEL, setting, settings_of
 from helpers import headstart_cli
 
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
@@ -39,11 +46,51 @@ def option(name: str) -> Any:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_field_of_the_recipe_is_an_option_without_a_default(name: str) -> None:
-    parameter = inspect.signature(train).parameters[name]
-    assert parameter.default is None
-    room = "options" if name in {"max_megapixels", "white_level"} else "settings"  # which other commands take too
-    assert parameter.annotation == f"{room}.{name.title().replace('_', '')}"
-    assert option(name).help.endswith(".")
+    assert inspect.signature(train).parameters[name].default is None
+    told = option(name)
+    assert told.help.startswith(SETTINGS[name].help)
+    assert told.rich_help_panel == (panels.FIRST if SETTINGS[name].first else SETTINGS[name].group)
+
+
+def test_a_new_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The field says all: its type and default, its help, panel and range."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Longer(Recipe):
+        """With one setting more."""
+
+        noise: float = setting(0.5, MODEL, "Noise of the embeddings.", range=(0, 1))
+
+    for module in (training_options, describe, recipe_module):
+        monkeypatch.setattr(module, "Recipe", Longer)
+        monkeypatch.setitem(module.SETTINGS, "noise", settings_of(Longer)["noise"])
+    monkeypatch.setitem(recipe_module._DEFAULTS, "noise", 0.5)
+
+    @panels.takes(training_options.of_settings())
+    def command(context: typer.Context, **given: Any) -> None:
+        chosen.update(training_options.chosen(context.params))
+
+    chosen: dict[str, Any] = {}
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(cls=Command)(command)
+    runner = CliRunner()
+    shown = runner.invoke(app, ["--help"]).output
+    assert re.search(
+        r"Model:.*--noise <float> +Noise of the embeddings. \[default: 0.5\].*Training the network:", shown, re.DOTALL
+    )
+    assert runner.invoke(app, ["--noise", "0.25"]).exit_code == 0
+    assert training_options.make_recipe(None, chosen, fast=False) == Longer(noise=0.25)
+    assert Longer.from_toml(Longer(noise=1).to_toml()) == Longer(noise=1.0)
+    with pytest.raises(OptionError, match=r"noise = 2\.0 is outside its range, 0 to 1"):
+        Longer(noise=2)
+    assert "| `noise` | Noise of the embeddings. | number from 0 to 1 | 0.5 |" in describe.table()
+
+
+def test_help_begins_with_what_most_people_need() -> None:
+    sections = re.split(r"\n\n(?=\S.*:\n)", headstart_cli("train", "--help").out)[1:]
+    titles = [one.partition(":\n")[0] for one in sections]
+    assert titles == ["Arguments", *panels.PANELS, "Options"]
+    assert 10 <= len(re.findall(r"^  -", sections[1], re.MULTILINE)) <= 14
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -14,6 +14,7 @@ import pytest
 import headstart
 from headstart import strategies
 from headstart.core.errors import OptionError
+from headstart.settings import describe
 from headstart.settings import recipe as recipes
 from headstart.settings.heads import HEADS, HeadSpec
 from headstart.settings.recipe import SETTINGS, TRAINING, Recipe
@@ -154,3 +155,8 @@ def test_ranges_hold_the_defaults() -> None:
             value = getattr(recipe, name)
             if one.range and isinstance(value, int | float):
                 assert one.range[0] <= value <= one.range[1]
+
+
+def test_the_table_of_the_documentation_is_up_to_date() -> None:
+    page = SOURCE.parent.parent / "docs" / "settings.md"
+    assert page.read_text(encoding="utf-8") == describe.page(), "run: python scripts/list_settings.py"

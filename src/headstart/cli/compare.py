@@ -6,91 +6,83 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headstart.cli import options, signals
+from headstart.cli import options, panels, signals
 from headstart.cli import training_options as settings
 from headstart.cli.folders import default_folder
 from headstart.cli.messages import DONE, SOME_SKIPPED
+from headstart.settings.setting import RUNNING
 
 if TYPE_CHECKING:
     from headstart.api import Comparison
     from headstart.cli.output import Output
 
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
+]
 Names = Annotated[
     str | None,
-    typer.Option(metavar="A,B", help="Of probe, finetune and scratch; all by default, the probe with --backbones."),
+    typer.Option(
+        metavar="A,B",
+        help="Of probe, finetune and scratch; all by default, the probe with --backbones.",
+        rich_help_panel=panels.FIRST,
+    ),
 ]
 Backbones = Annotated[
-    str | None, typer.Option(metavar="A,B", help="Networks that each strategy is tried on; see `headstart backbones`.")
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        help="Networks that each strategy is tried on; see `headstart backbones`.",
+        rich_help_panel=panels.FIRST,
+    ),
 ]
 Recipes = Annotated[
-    str | None, typer.Option(metavar="A,B", help="Recipes to compare too, by name or file; see `headstart recipes`.")
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        help="Recipes to compare too, by name or file; see `headstart recipes`.",
+        rich_help_panel=panels.FIRST,
+    ),
 ]
-Folds = Annotated[
-    int | None, typer.Option(help="Measure all of them by cross-validation with as many folds: better for small sets.")
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder to write; default: runs/NAME-comparison.", rich_help_panel=panels.FIRST),
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write; default: runs/NAME-comparison.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in the folder.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in the folder.", rich_help_panel=RUNNING)]
 SETTINGS = ("folds", "holdout", "seed", "epochs", "batch_size", "fit", "class_weight", "flip", "max_megapixels",
             "white_level")  # fmt: skip
 
 
+@panels.takes(settings.of_settings(SETTINGS), options.DEVICE, options.COLUMNS, options.PROCESS)
 def compare(
     context: typer.Context,
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
-    ],
+    source: Source,
     strategies: Names = None,
     backbones: Backbones = None,
     recipes: Recipes = None,
     out: Out = None,
     overwrite: Overwrite = False,
-    folds: Folds = None,
-    holdout: settings.Holdout = None,
-    seed: settings.Seed = None,
-    epochs: settings.Epochs = None,
-    batch_size: settings.BatchSize = None,
-    fit: settings.Fit = None,
-    class_weight: settings.ClassWeight = None,
-    flip: settings.Flip = None,
-    max_megapixels: options.MaxMegapixels = None,
-    white_level: options.WhiteLevel = None,
-    device: Annotated[str, typer.Option(help="Where networks are trained: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    path_column: options.PathColumn = None,
-    label_column: options.LabelColumn = None,
-    split_column: options.SplitColumn = None,
-    group_column: options.GroupColumn = None,
-    root: options.Root = None,
-    encoding: options.Encoding = None,
-    label_pattern: options.LabelPattern = None,
-    class_level: options.ClassLevel = None,
-    split_folders: options.SplitFolders = None,
-    workers: options.Workers = None,
-    no_cache: options.NoCache = False,
-    strict: options.Strict = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    **given: Any,
 ) -> int:
     """Train several ways on the same splits, and say which to use: or that the images cannot tell them apart."""
     from headstart import api
     from headstart.cli.output import Output
 
-    output = Output(as_json=json, quiet=quiet)
-    chosen = {name: context.params[name] for name in SETTINGS if context.params[name] is not None}
-    if folds is not None:
-        chosen["measure_by"] = "folds"
+    output = Output(as_json=given["json"], quiet=given["quiet"])
+    chosen = settings.chosen(context.params)
     runtime = dataclasses.replace(
-        options.runtime(output, workers=workers, strict=strict, cached=not no_cache), device=device
+        options.runtime(output, workers=given["workers"], strict=given["strict"], cached=not given["no_cache"]),
+        device=given["device"],
     )
     folder = out or default_folder(source, Path.exists, suffix="-comparison", overwrite=overwrite)
     signals.set_hint(
         f"What was finished is in {shlex.quote(str(folder))}: each folder there is a run. "
         "An interrupted training goes on with `headstart train --resume` and its folder."
     )
-    columns = options.columns(context.params)
+    columns = options.columns(given)
     table = api.read(source, columns=columns)
     output.notes(table.notes)  # before the work, which may end in an error
     comparison = api.compare(

@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headstart.cli.panels import MANIFEST
+from headstart.settings.setting import RUNNING, SOURCE
+
 if TYPE_CHECKING:
     from headstart.cli.output import Output
     from headstart.core.options import Runtime
     from headstart.data.readers import Columns
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; words go to standard error.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no words and no progress.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Any file that cannot be used is an error.")]
-Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Threads; default: one for each core.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document; words go to standard error.", rich_help_panel=RUNNING)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no words and no progress.", rich_help_panel=RUNNING)]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Any file that cannot be used is an error.", rich_help_panel=RUNNING)
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=256, help="Threads; default: one for each core.", rich_help_panel=RUNNING)
+]
 MaxMegapixels = Annotated[
     int | None, typer.Option(help="Larger images are skipped; a JPEG counts as reduced. Default: 64, or the model's.")
 ]
@@ -24,40 +33,79 @@ WhiteLevel = Annotated[
     int | None,
     typer.Option(metavar="LEVEL", help="The value of 16-bit images that is white, such as 4095; default: 65535."),
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the feature cache.")]
-PathColumn = Annotated[
-    str | None, typer.Option(help="Manifest: column of the image's path; default: one of a known name.")
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Neither read nor write the feature cache.", rich_help_panel=RUNNING)
 ]
-LabelColumn = Annotated[str | None, typer.Option(help="Manifest: column of the class.")]
-SplitColumn = Annotated[str | None, typer.Option(help="Manifest: column of the split (train, val, test).")]
-GroupColumn = Annotated[str | None, typer.Option(help="Manifest: column of the group; a group is never divided.")]
+PathColumn = Annotated[
+    str | None,
+    typer.Option(help="Manifest: column of the image's path; default: one of a known name.", rich_help_panel=MANIFEST),
+]
+LabelColumn = Annotated[str | None, typer.Option(help="Manifest: column of the class.", rich_help_panel=MANIFEST)]
+SplitColumn = Annotated[
+    str | None, typer.Option(help="Manifest: column of the split (train, val, test).", rich_help_panel=MANIFEST)
+]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option(help="Manifest: column of the group; a group is never divided.", rich_help_panel=MANIFEST),
+]
 Decisions = Annotated[
     Path | None,
     typer.Option(
-        "--decisions", metavar="FILE", help="CSV of what to drop, relabel and keep, as check --fix-list writes."
+        "--decisions",
+        metavar="FILE",
+        help="CSV of what to drop, relabel and keep, as check --fix-list writes.",
+        rich_help_panel=SOURCE,
     ),
 ]
-Root = Annotated[Path | None, typer.Option(help="Manifest: folder of its paths; default: its own.")]
+Root = Annotated[
+    Path | None, typer.Option(help="Manifest: folder of its paths; default: its own.", rich_help_panel=MANIFEST)
+]
 Encoding = Annotated[
-    str | None, typer.Option(help="Manifest: encoding of its text, such as cp1252; default: UTF-8, or as it is marked.")
+    str | None,
+    typer.Option(
+        help="Manifest: encoding of its text, such as cp1252; default: UTF-8, or as it is marked.",
+        rich_help_panel=MANIFEST,
+    ),
 ]
 
 LabelPattern = Annotated[
     str | None,
     typer.Option(
-        metavar="REGEX", help=r"The file's name tells the class, by the first group of this: '(.+)_\d+\.jpg'."
+        metavar="REGEX",
+        help=r"The file's name tells the class, by the first group of this: '(.+)_\d+\.jpg'.",
+        rich_help_panel=SOURCE,
     ),
 ]
 ClassLevel = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Which folder is the class; default: 1, the first, or the first in a split."),
+    typer.Option(
+        metavar="N",
+        help="Which folder is the class; default: 1, the first, or the first in a split.",
+        rich_help_panel=SOURCE,
+    ),
 ]
 SplitFolders = Annotated[
     str | None,
-    typer.Option(metavar="train=FOLDER,test=FOLDER", help="Which folders are splits; default: those called so."),
+    typer.Option(
+        metavar="train=FOLDER,test=FOLDER",
+        help="Which folders are splits; default: those called so.",
+        rich_help_panel=SOURCE,
+    ),
 ]
-_COLUMNS = ("path_column", "label_column", "split_column", "group_column", "root", "encoding", "label_pattern",
-            "class_level", "split_folders")  # fmt: skip
+Device = Annotated[
+    str,
+    typer.Option(help="Where networks are trained: auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=RUNNING),
+]
+DEVICE = {"device": (Device, "auto")}
+COLUMNS: dict[str, tuple[Any, Any]] = {
+    "path_column": (PathColumn, None), "label_column": (LabelColumn, None), "split_column": (SplitColumn, None),
+    "group_column": (GroupColumn, None), "root": (Root, None), "encoding": (Encoding, None),
+    "label_pattern": (LabelPattern, None), "class_level": (ClassLevel, None), "split_folders": (SplitFolders, None),
+}  # fmt: skip
+PROCESS: dict[str, tuple[Any, Any]] = {
+    "workers": (Workers, None), "no_cache": (NoCache, False), "strict": (Strict, False), "json": (Json, False),
+    "quiet": (Quiet, False),
+}  # fmt: skip
 
 
 def columns(parameters: Mapping[str, Any]) -> Columns:
@@ -68,7 +116,7 @@ def columns(parameters: Mapping[str, Any]) -> Columns:
     """
     from headstart.data.readers import Columns
 
-    return Columns(**{name.removesuffix("_column"): parameters[name] for name in _COLUMNS})
+    return Columns(**{name.removesuffix("_column"): parameters[name] for name in COLUMNS})
 
 
 def runtime(output: Output, *, workers: int | None, strict: bool, cached: bool) -> Runtime:

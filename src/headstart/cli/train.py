@@ -6,168 +6,105 @@ import contextlib
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headstart.cli import clock, options, signals
+from headstart.cli import clock, options, panels, signals
 from headstart.cli import training_options as settings
 from headstart.cli.folders import default_folder
 from headstart.cli.messages import DONE, SOME_SKIPPED
+from headstart.core.options import TRACKERS
 from headstart.core.text import counted, quoted
+from headstart.settings.setting import MODEL, RUNNING
 from headstart.settings.strategies import names
 
 if TYPE_CHECKING:
     from headstart.api import Run
     from headstart.cli.output import Output
+    from headstart.core.options import Runtime
     from headstart.runs.details import Training
+    from headstart.settings.recipe import Recipe
 
 Source = Annotated[
     str | None, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write; default: runs/NAME of the source.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Run folder to write; default: runs/NAME of the source.", rich_help_panel=panels.FIRST
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the run that is in the folder.", rich_help_panel=RUNNING)
+]
 Resume = Annotated[
-    Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a training that was interrupted.")
+    Path | None,
+    typer.Option(
+        "--resume", metavar="RUN", help="Go on with a training that was interrupted.", rich_help_panel=panels.FIRST
+    ),
 ]
-From = Annotated[Path | None, typer.Option("--from", metavar="RUN", help="Start from the network of a finished run.")]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
-Device = Annotated[str, typer.Option(help="Where a network is trained: auto, cpu, cuda, cuda:1 or mps.")]
-Tracker = Annotated[
-    str, typer.Option(help="Told the numbers of each epoch: tensorboard (in logs/ of the run), mlflow, wandb or none.")
+From = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="RUN", help="Start from the network of a finished run.", rich_help_panel=MODEL),
 ]
+OTHERS = {
+    "tracker": (
+        Annotated[
+            str,
+            typer.Option(
+                metavar="|".join(TRACKERS), rich_help_panel=RUNNING,
+                help="Log the numbers of each epoch; tensorboard: in logs/ of the run.",
+            ),
+        ],
+        "tensorboard",
+    ),
+    "decisions": (options.Decisions, None),
+    "no_report": (
+        Annotated[bool, typer.Option("--no-report", help="Write no report.html.", rich_help_panel=RUNNING)], False
+    ),
+}  # fmt: skip
 
 
+@panels.takes(settings.of_settings(), settings.RECIPE, options.DEVICE, options.COLUMNS, OTHERS, options.PROCESS)
 def train(
     context: typer.Context,
     source: Source = None,
     out: Out = None,
     overwrite: Overwrite = False,
-    recipe: settings.RecipeName = None,
-    strategy: settings.Strategy = None,
-    backbone: settings.Backbone = None,
-    pretrained: settings.Pretrained = None,
-    weights: settings.Weights = None,
-    precision: settings.Precision = None,
-    fit: settings.Fit = None,
-    head: settings.Head = None,
-    hidden: settings.Hidden = None,
-    dropout: settings.Dropout = None,
-    class_weight: settings.ClassWeight = None,
-    holdout: settings.Holdout = None,
-    validation: settings.Validation = None,
-    folds: settings.Folds = None,
-    measure_by: settings.MeasureBy = None,
-    budget: settings.Budget = None,
-    seed: settings.Seed = None,
-    max_megapixels: options.MaxMegapixels = None,
-    white_level: options.WhiteLevel = None,
-    epochs: settings.Epochs = None,
-    batch_size: settings.BatchSize = None,
-    accumulate: settings.Accumulate = None,
-    optimizer: settings.Optimizer = None,
-    lr: settings.Lr = None,
-    momentum: settings.Momentum = None,
-    weight_decay: settings.WeightDecay = None,
-    layer_decay: settings.LayerDecay = None,
-    schedule: settings.Schedule = None,
-    step_epochs: settings.StepEpochs = None,
-    step_factor: settings.StepFactor = None,
-    warmup_epochs: settings.WarmupEpochs = None,
-    label_smoothing: settings.LabelSmoothing = None,
-    ema: settings.Ema = None,
-    mixup: settings.Mixup = None,
-    cutmix: settings.Cutmix = None,
-    augment: settings.Augment = None,
-    crop_scale: settings.CropScale = None,
-    crop_px: settings.CropPx = None,
-    flip: settings.Flip = None,
-    rotation: settings.Rotation = None,
-    train_px: settings.TrainPx = None,
-    retries: settings.Retries = None,
-    patience: settings.Patience = None,
-    best_by: settings.BestBy = None,
-    unfreeze: settings.Unfreeze = None,
-    start: settings.Start = None,
-    batch_norm: settings.BatchNorm = None,
-    views: settings.Views = None,
-    amp: settings.Amp = None,
-    fast: settings.Fast = False,
     resume: Resume = None,
     start_from: From = None,
-    device: Device = "auto",
-    tracker: Tracker = "tensorboard",
-    path_column: options.PathColumn = None,
-    label_column: options.LabelColumn = None,
-    split_column: options.SplitColumn = None,
-    group_column: options.GroupColumn = None,
-    root: options.Root = None,
-    encoding: options.Encoding = None,
-    label_pattern: options.LabelPattern = None,
-    class_level: options.ClassLevel = None,
-    split_folders: options.SplitFolders = None,
-    decisions: options.Decisions = None,
-    workers: options.Workers = None,
-    no_cache: options.NoCache = False,
-    strict: options.Strict = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    no_report: NoReport = False,
+    **given: Any,
 ) -> int:
     """Train a classifier, measure it on images it has not seen, and write a run folder with model.onnx."""
     from headstart import api
     from headstart.cli.output import Output
-    from headstart.core.errors import OptionError
-    from headstart.core.files import refuse_unwritable
-    from headstart.data.readers import Columns
     from headstart.runs import resumption
-    from headstart.runs.folder import refuse_existing
 
     helper = _environment_number("RANK") > 0  # torchrun or `accelerate launch` started it beside the one that speaks
-    output = Output(as_json=json and not helper, quiet=quiet or helper)
-    chosen = settings.chosen(context.params)  # the settings of the recipe, from `strategy` to `amp`
-    columns = options.columns(context.params)
+    output = Output(as_json=given["json"] and not helper, quiet=given["quiet"] or helper)
     runtime = dataclasses.replace(
-        options.runtime(output, workers=workers, strict=strict, cached=not no_cache),
-        device=device, tracker=tracker, main_process=not helper,
+        options.runtime(output, workers=given["workers"], strict=given["strict"], cached=not given["no_cache"]),
+        device=given["device"], tracker=given["tracker"], main_process=not helper,
     )  # fmt: skip
     told: tuple[str, ...] = ()
     if resume is not None:
-        _refuse_beside_resume({"--out": out, "--recipe": recipe, "--from": start_from, "--decisions": decisions})
+        _refuse_beside_resume({
+            "--out": out, "--recipe": given["recipe"], "--from": start_from, "--decisions": given["decisions"],
+        })  # fmt: skip
         folder, overwrite = resume, True  # a run that is there was to be replaced when the training began
-        _hint_at_resuming(folder)
-        with _full_disk_told(folder):
-            run = api.resume(
-                folder,
-                source=source,
-                choices=chosen | (settings.fast_views(chosen) if fast else {}),
-                columns=None if columns == Columns() else columns,
-                runtime=dataclasses.replace(runtime, folder=folder),
-            )
+        run = _go_on(folder, source, context.params, runtime)
     else:
         source = _required(source)
-        if start_from is not None and recipe is None:
-            chosen.setdefault("strategy", names("continues")[0])  # what can begin with a run
-        made = settings.make_recipe(recipe, chosen, fast=fast)
+        made = _recipe(context.params)
         folder = out or _default_folder(source, overwrite=overwrite)
-        if not helper:  # the first process may have begun to write there already
-            refuse_unwritable(folder)  # before the work, not after it
-            refuse_existing(folder, overwrite=overwrite)
-        if not made.spec.processes and _environment_number("WORLD_SIZE") > 1:
-            raise OptionError(
-                f"Several processes train together, and the strategy {made.strategy} is for one.", "Name a strategy."
-            )
-        if made.budget and _environment_number("WORLD_SIZE") > 1:
-            raise OptionError(
-                "Several processes train together, and each would time itself to keep within the budget.",
-                "Give --epochs instead of --budget.",
-            )
+        _refuse_start(made, folder, overwrite=overwrite, helper=helper)
         if made.spec.resumes:
             runtime = dataclasses.replace(runtime, folder=folder)
             _hint_at_resuming(folder)
-        table = api.read(source, columns=columns, decisions=decisions)
+        table = api.read(source, columns=options.columns(given), decisions=given["decisions"])
         told = table.notes
         output.notes(told)  # before the work, which may end in an error
         if overwrite and not helper:
@@ -177,12 +114,59 @@ def train(
     if helper:
         return DONE
     with _full_disk_told(folder):
-        folder = run.save(folder, overwrite=overwrite, report=not no_report, runtime=runtime)
+        folder = run.save(folder, overwrite=overwrite, report=not given["no_report"], runtime=runtime)
     _show(output, run, folder, source or run.fitted.data.table.source, told)
     record = run.as_dict()
     record["seconds"]["process"] = round(clock.seconds(), 3)
     output.document({"run": str(folder), **record})
     return SOME_SKIPPED if run.fitted.data.table.unusable else DONE
+
+
+def _recipe(parameters: Mapping[str, Any]) -> Recipe:
+    """The recipe of a new training, from all parameters of the command."""
+    chosen = settings.chosen(parameters)
+    if parameters["start_from"] is not None and parameters["recipe"] is None:
+        chosen.setdefault("strategy", names("continues")[0])  # what can begin with a run
+    return settings.make_recipe(parameters["recipe"], chosen, fast=parameters["fast"])
+
+
+def _go_on(folder: Path, source: str | None, parameters: Mapping[str, Any], runtime: Runtime) -> Run:
+    """Go on with the training in a folder."""
+    from headstart import api
+    from headstart.data.readers import Columns
+
+    chosen, columns = settings.chosen(parameters), options.columns(parameters)
+    _hint_at_resuming(folder)
+    with _full_disk_told(folder):
+        return api.resume(
+            folder,
+            source=source,
+            choices=chosen | (settings.fast_views(chosen) if parameters["fast"] else {}),
+            columns=None if columns == Columns() else columns,
+            runtime=dataclasses.replace(runtime, folder=folder),
+        )
+
+
+def _refuse_start(recipe: Recipe, folder: Path, *, overwrite: bool, helper: bool) -> None:
+    """Refuse before the work what would fail after it, or in one of several processes."""
+    from headstart.core.errors import OptionError
+    from headstart.core.files import refuse_unwritable
+    from headstart.runs.folder import refuse_existing
+
+    if not helper:  # the first process may have begun to write there already
+        refuse_unwritable(folder)
+        refuse_existing(folder, overwrite=overwrite)
+    if _environment_number("WORLD_SIZE") <= 1:
+        return
+    if not recipe.spec.processes:
+        raise OptionError(
+            f"Several processes train together, and the strategy {recipe.strategy} is for one.", "Name a strategy."
+        )
+    if recipe.budget:
+        raise OptionError(
+            "Several processes train together, and each would time itself to keep within the budget.",
+            "Give --epochs instead of --budget.",
+        )
 
 
 def _environment_number(name: str) -> int:

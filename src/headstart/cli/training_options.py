@@ -1,15 +1,16 @@
-"""The options of `headstart train` that are settings of its recipe, named as its fields; None leaves them to it."""
+"""The options of `headstart train` that are settings of its recipe, made from its fields."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-if TYPE_CHECKING:
-    from headstart.settings.recipe import Recipe
+from headstart.cli import panels
+from headstart.settings import describe
+from headstart.settings.recipe import SETTINGS, Recipe
+from headstart.settings.setting import TRAINING, choices, kinds
 
 # Enough that fresh crops would add little, and few enough to keep: 8 x 1,280 float32 values are 41 kB an image.
 FAST_VIEWS = 8
@@ -41,116 +42,57 @@ def _seconds(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is no time; expected one such as 90s, 10m or 1h.") from None
 
 
-# Choices and ranges are checked by the recipe, whose errors name the nearest one.
-Strategy = Annotated[
-    str | None,
-    typer.Option(
-        help="How to learn: probe (a head on a frozen backbone; the default), finetune, scratch, or auto, which begins "
-        "with the probe and fine-tunes where that can pay."
-    ),
-]
-Backbone = Annotated[
-    str | None,
-    typer.Option(
-        help="Network: lite0 (the default), torchvision:NAME, timm:NAME, file:PATH; auto: the best that is here."
-    ),
-]
-Pretrained = Annotated[
-    bool | None,
-    typer.Option("--pretrained/--no-pretrained", help="Start from the backbone's own weights, or from random ones."),
-]
-Weights = Annotated[str | None, typer.Option(metavar="PATH", help="Start from this weights file instead.")]
-Precision = Annotated[str | None, typer.Option(help="Arithmetic of the backbone: int8 or float32.")]
-Fit = Annotated[str | None, typer.Option(help="Bring images to a square: crop, squash, pad, or auto.")]
-Head = Annotated[str | None, typer.Option(help="linear, or mlp with one hidden layer.")]
-Hidden = Annotated[int | None, typer.Option(help="Width of the hidden layer of mlp.")]
-Dropout = Annotated[float | None, typer.Option(help="Share of the hidden layer that is dropped in training.")]
-ClassWeight = Annotated[str | None, typer.Option(help="none, or balanced for classes of unlike size.")]
-Holdout = Annotated[float | None, typer.Option(help="Share held out where the source has no splits.")]
-Validation = Annotated[
-    float | None,
-    typer.Option(help="Share of the train images that choose the best epoch; 0 lets the held-out ones choose."),
-]
-Folds = Annotated[int | None, typer.Option(help="Measure by cross-validation with as many folds.")]
-MeasureBy = Annotated[
-    str | None,
-    typer.Option(
-        help="Measure on held-out images (holdout), by cross-validation (folds; --folds asks for it), or auto."
-    ),
-]
-Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
-Budget = Annotated[
-    float | None,
-    typer.Option(parser=_seconds, metavar="TIME", help="How long --strategy finetune or auto may take: 90s, 10m, 1h."),
-]
-Epochs = Annotated[
-    str | None,
-    typer.Option(
-        parser=_count, metavar="N|auto", help="Passes over the train images; auto: by their number and budget."
-    ),
-]
-BatchSize = Annotated[int | None, typer.Option(help="Images of one gradient, over all processes.")]
-Accumulate = Annotated[int | None, typer.Option(help="Gradients that are added up before a step.")]
-Optimizer = Annotated[str | None, typer.Option(help="adamw or sgd.")]
-Lr = Annotated[
-    str | None,
-    typer.Option(parser=_rate, metavar="RATE|auto", help="Learning rate of the head; auto finds it by a range test."),
-]
-Momentum = Annotated[float | None, typer.Option(help="Of sgd.")]
-WeightDecay = Annotated[float | None, typer.Option(help="Of matrices and kernels, not of biases and norms.")]
-LayerDecay = Annotated[
-    float | None, typer.Option(help="Each stage of the backbone learns at this fraction of the rate of the next.")
-]
-Schedule = Annotated[str | None, typer.Option(help="Of the rate: constant, cosine, step or one-cycle.")]
-StepEpochs = Annotated[int | None, typer.Option(help="Epochs between two steps of the schedule step.")]
-StepFactor = Annotated[float | None, typer.Option(help="What each of these steps multiplies the rate by.")]
-WarmupEpochs = Annotated[float | None, typer.Option(help="Epochs over which the rate rises from zero.")]
-LabelSmoothing = Annotated[float | None, typer.Option(help="Share of a label that is spread over all classes.")]
-Ema = Annotated[float | None, typer.Option(help="Decay of the running average of the weights; 0 for none.")]
-Mixup = Annotated[float | None, typer.Option(help="Alpha of mixup; 0 for none.")]
-Cutmix = Annotated[float | None, typer.Option(help="Alpha of CutMix; 0 for none.")]
-Augment = Annotated[str | None, typer.Option(help="none, rand (RandAugment) or trivial (TrivialAugment).")]
-CropScale = Annotated[float | None, typer.Option(help="Smallest share of the area that a random crop keeps; 1: none.")]
-CropPx = Annotated[int | None, typer.Option(help="Side of the random crop, of which the centre is used; 0: as usual.")]
-Flip = Annotated[
-    bool | None,
-    typer.Option(
-        "--flip/--no-flip", help="Mirror every second image; auto, the default of finetune: the train images decide."
-    ),
-]
-Rotation = Annotated[float | None, typer.Option(help="Largest turn in degrees to each side.")]
-TrainPx = Annotated[
-    str | None,
-    typer.Option(
-        parser=_count,
-        metavar="PX|auto",
-        help="Side of the images in the first two thirds of the epochs; 0: as predicted.",
-    ),
-]
-Retries = Annotated[
-    int | None,
-    typer.Option(help="Times to begin again at a tenth of the rate where no epoch was better than the start."),
-]
-Patience = Annotated[int | None, typer.Option(help="Stop after as many epochs without a better one; 0: never.")]
-BestBy = Annotated[
-    str | None, typer.Option(help="What chooses the best epoch on the validation images: accuracy, loss, calibrated.")
-]
-Unfreeze = Annotated[
-    str | None, typer.Option(help="What is trained: head, last stage, half of the stages, or all (the default).")
-]
-Start = Annotated[str | None, typer.Option(help="What the head begins as: as the probe, random, or as in the weights.")]
-BatchNorm = Annotated[str | None, typer.Option(help="train: on the batch's statistics; frozen: keep those they have.")]
-Views = Annotated[
-    int | None,
-    typer.Option(help="Augmented views of each image whose outputs of the frozen part are kept; 0: anew each epoch."),
-]
-Amp = Annotated[str | None, typer.Option(help="Mixed precision: auto (where a GPU has it), no, bf16 or fp16.")]
 RecipeName = Annotated[
-    str | None, typer.Option("--recipe", metavar="NAME|FILE", help="Settings to begin with; see `headstart recipes`.")
-]
+    str | None,
+    typer.Option(
+        "--recipe", metavar="NAME|FILE", help="Settings to begin with; see `headstart recipes`.",
+        rich_help_panel=panels.FIRST,
+    ),
+]  # fmt: skip
 Fast = Annotated[
-    bool, typer.Option("--fast", help=f"Keep the outputs of the frozen part for {FAST_VIEWS} views of each image.")
-]
+    bool,
+    typer.Option(
+        "--fast", help=f"Keep the features of the frozen part for {FAST_VIEWS} views of each image.",
+        rich_help_panel=TRAINING,
+    ),
+]  # fmt: skip
+RECIPE: dict[str, tuple[Any, Any]] = {"recipe": (RecipeName, None), "fast": (Fast, False)}
+
+
+def of_settings(names: Iterable[str] = SETTINGS) -> dict[str, tuple[Any, Any]]:
+    """Options that are settings of the recipe, as `panels.takes` takes them; None leaves a setting to the recipe.
+
+    Args:
+        names: Fields of the recipe.
+    """
+    hints = get_type_hints(Recipe)
+    return {name: (_option(name, SETTINGS[name].kind(hints[name])), None) for name in names}
+
+
+def _option(name: str, hint: Any) -> Any:
+    """The option of a setting. Choices and ranges are checked by the recipe, whose errors name the nearest one."""
+    one, parts, known = SETTINGS[name], kinds(hint), choices(hint)
+    told: dict[str, Any] = {
+        "help": f"{one.help}{_default(name)}", "rich_help_panel": panels.FIRST if one.first else one.group,
+    }  # fmt: skip
+    if bool in parts:
+        return Annotated[bool | None, typer.Option(f"--{name}/--no-{name}".replace("_", "-"), **told)]
+    if one.metavar or known:
+        told["metavar"] = one.metavar or "|".join(known)
+    if one.metavar == "TIME":
+        return Annotated[float | None, typer.Option(parser=_seconds, **told)]
+    number = next((kind for kind in (int, float) if kind in parts), None)
+    if number is not None and not known:
+        return Annotated[number | None, typer.Option(**told)]
+    if number is not None:  # or a name
+        told["parser"] = _count if number is int else _rate
+    return Annotated[str | None, typer.Option(**told)]
+
+
+def _default(name: str) -> str:
+    """The default, as help shows it."""
+    words = describe.default(name)
+    return f" [default: {words}]" if words else ""
 
 
 def chosen(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,10 +101,7 @@ def chosen(parameters: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         parameters: All parameters of the command, by name.
     """
-    from headstart.settings.recipe import Recipe
-
-    names = [field.name for field in dataclasses.fields(Recipe)]
-    found = {name: parameters[name] for name in names if parameters[name] is not None}
+    found = {name: parameters[name] for name in SETTINGS if parameters.get(name) is not None}
     return ({"measure_by": "folds"} if "folds" in found else {}) | found
 
 
@@ -179,7 +118,6 @@ def make_recipe(name: str | None, options: Mapping[str, Any], *, fast: bool) -> 
     """
     from headstart import recipes
     from headstart.core.errors import OptionError
-    from headstart.settings.recipe import Recipe
 
     settings = {**(recipes.load(name) if name else {}), **options}
     recipe = Recipe.from_dict(settings)

@@ -11,6 +11,8 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from headstart.cli import panels
+
 
 class _Plain:
     """Takes texts, and options that are not given, as they come."""
@@ -26,6 +28,10 @@ class _Plain:
 
 class Command(_Plain, TyperCommand):
     """A command of the program."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options in their panels."""
+        panels.write(self, ctx, formatter)
 
 
 class Group(_Plain, TyperGroup):

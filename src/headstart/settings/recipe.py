@@ -26,7 +26,7 @@ from headstart.settings.setting import (
     settings_of,
     training,
 )  # fmt: skip
-from headstart.settings.strategies import UNKNOWN, StrategySpec, either, names, spec_of
+from headstart.settings.strategies import UNKNOWN, StrategySpec, described, either, names, spec_of
 
 Fit = Literal["crop", "squash", "pad", "auto"]
 MeasureBy = Literal["auto", "holdout", "folds"]
@@ -52,7 +52,7 @@ class Recipe:
     strategy's default; a setting of a training is for strategies and heads that train by gradients.
     """
 
-    strategy: str = setting("probe", MODEL, "How to learn.", first=True, metavar="NAME")
+    strategy: str = setting("probe", MODEL, f"How to learn: {described()}.", first=True, metavar="NAME")
     backbone: str = setting(
         "lite0",
         MODEL,
@@ -61,7 +61,12 @@ class Recipe:
         first=True,
         metavar="NAME",
     )
-    pretrained: bool = setting(None, MODEL, "Start from the backbone's own weights, or from random ones.")
+    pretrained: bool = setting(
+        None,
+        MODEL,
+        "Start from the backbone's own weights, or from random ones.",
+        more="Every strategy but scratch does.",
+    )
     weights: str = setting("", MODEL, "Start from this weights file instead.", metavar="PATH")
     precision: Precision = setting(
         None,
@@ -99,7 +104,12 @@ class Recipe:
         "makes their numbers too good.",
     )
     folds: int = setting(
-        5, MEASURING, "Measure by cross-validation with this many folds.", range=(2, 100), metavar="K", first=True
+        5,
+        MEASURING,
+        "Number of cross-validation folds; giving it asks for cross-validation.",
+        range=(2, 100),
+        metavar="K",
+        first=True,
     )
     measure_by: MeasureBy = setting(
         "auto",

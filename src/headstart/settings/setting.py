@@ -18,6 +18,7 @@ TRAINING: Group = "Training the network"
 MEASURING: Group = "Measuring"
 RUNNING: Group = "Running"
 SOURCE: Group = "Source"
+GROUPS: tuple[Group, ...] = get_args(Group)  # in the order of `--help`
 _KEY = "setting"
 
 

@@ -120,6 +120,11 @@ def names(fact: str, value: object = True) -> tuple[str, ...]:
     return tuple(name for name, spec in STRATEGIES.items() if getattr(spec, fact) == value)
 
 
+def described() -> str:
+    """All strategies, for a sentence: each name, and how it learns."""
+    return ", ".join(f"{name} ({spec.help})" for name, spec in STRATEGIES.items())
+
+
 def either(strategies: tuple[str, ...]) -> str:
     """Names for a sentence: ``finetune or scratch``."""
     return " or ".join(strategies)
