@@ -232,10 +232,10 @@ def test_what_is_held_out_chooses_nothing(bordered: Path, tmp_path: Path, cache:
 
 def test_images_that_choose_and_are_measured_are_told_of(tmp_path: Path, cache: Path) -> None:
     write_bordered(tmp_path / "few", 12)
-    recipe, reasons = choices.resolve(hs.read(tmp_path / "few"), Recipe(fit="auto"), runtime(cache))
-    assert recipe.fit in {"crop", "squash", "pad"}
-    assert "24 train images" in reasons[0]
-    assert "the numbers are a little too good" in reasons[0]
+    found = choices.decide(hs.read(tmp_path / "few"), Recipe(fit="auto"), runtime(cache))
+    assert found.recipe.fit in {"crop", "squash", "pad"}
+    assert "24 train images" in found.reasons[0]
+    assert "the numbers are a little too good" in found.reasons[0]
 
 
 @pytest.mark.parametrize("side", [True, False])

@@ -15,6 +15,7 @@ import typer
 from headstart.cli import options
 from headstart.cli.messages import DONE, SOME_SKIPPED
 from headstart.core.text import counted, portable, quoted
+from headstart.prediction.record import top_of
 
 if TYPE_CHECKING:
     from headstart.core.options import Runtime
@@ -269,9 +270,7 @@ def _record(one: _Explained) -> dict[str, Any]:
         "predicted": portable(explanation.prediction.label),
         "familiar": explanation.prediction.familiar,
         "method": explanation.method,
-        "top": [
-            {"label": portable(label), "probability": round(value, 6)} for label, value in explanation.prediction.top
-        ],
+        "top": top_of(explanation.prediction),
         "neighbours": [
             {"path": portable(near.path), "label": portable(near.label), "similarity": round(near.similarity, 6)}
             for near in explanation.neighbours

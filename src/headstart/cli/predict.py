@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ from headstart.cli import options
 from headstart.cli.messages import DONE, SOME_SKIPPED
 from headstart.cli.streams import as_json
 from headstart.core.text import csv_cell, portable, printable
+from headstart.prediction.record import Wanted, record_of
 
 if TYPE_CHECKING:
     from headstart.cli.output import Output
@@ -33,33 +33,6 @@ class Format(StrEnum):
     table = "table"
     csv = "csv"
     jsonl = "jsonl"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of each prediction.
-
-    Attributes:
-        top: How many classes to name.
-        coverage: Probability that a set of classes holds the true one; None for no sets.
-        most: The largest score of a class in such a set.
-        allow_empty: Such a set may lack even the most probable class.
-        abstain: Name no class where the model has reason to doubt.
-    """
-
-    top: int
-    coverage: float | None
-    most: float | None
-    allow_empty: bool
-    abstain: bool
-
-    def reason(self, prediction: Prediction) -> str | None:
-        """Why no class is named: ``unfamiliar`` or ``ambiguous``; None where one is."""
-        if not self.abstain:
-            return None
-        if prediction.familiar is False:
-            return "unfamiliar"
-        return "ambiguous" if prediction.labels is not None and len(prediction.labels) != 1 else None
 
 
 def predict(
@@ -111,7 +84,7 @@ def predict(
         raise OptionError("--allow-empty is about sets, and none are asked for.", "Give --coverage too, such as 0.9.")
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model, max_megapixels=max_megapixels)
-    wanted = Wanted(top, coverage, classifier.set_limit(coverage), allow_empty, abstain)
+    wanted = Wanted.of(classifier, top, coverage=coverage, allow_empty=allow_empty, abstain=abstain)
     table = expand(paths)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=False)
     refuse_skipped(table, runtime)
@@ -119,7 +92,7 @@ def predict(
     output.notes(notes)
     predictions = _predict(classifier, table, wanted, runtime)
     if json:
-        records = [_record(path, result, wanted) for path, result in predictions]
+        records = [record_of(path, result, wanted) for path, result in predictions]
         skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
         sets = {} if coverage is None else {"sets": _sets(classifier, coverage, allow_empty=allow_empty)}
         output.document({"predictions": records, "skipped": skipped, "notes": notes, **sets})
@@ -184,8 +157,7 @@ def _predict(classifier: Classifier, table: ImageTable, wanted: Wanted, runtime:
     from headstart.features.pool import each
 
     def work(index: int) -> Prediction:
-        result = classifier.run_file(table.storage.read(table.rows[index].path))
-        return classifier.prediction(result, wanted.top, wanted.most, allow_empty=wanted.allow_empty)
+        return wanted.predict(classifier, table.storage.read(table.rows[index].path))
 
     for skip in table.skipped:
         yield skip.path, ImageError(skip.reason)
@@ -194,25 +166,6 @@ def _predict(classifier: Classifier, table: ImageTable, wanted: Wanted, runtime:
         if runtime.strict and isinstance(result, ImageError):
             raise SourceError(f"{quoted(path)}: {result.message}.", "Run without --strict to go on with the others.")
         yield path, result
-
-
-def _record(path: str, result: Prediction | ImageError, wanted: Wanted) -> dict[str, Any]:
-    if isinstance(result, Exception):
-        return {"path": portable(path), "error": portable(str(result))}
-    reason = wanted.reason(result)
-    record: dict[str, Any] = {
-        "path": portable(path),
-        "label": None if reason else portable(result.label),
-        "probability": None if reason else round(result.probability, 6),
-        "familiar": result.familiar,
-        "distance": None if result.distance is None else round(result.distance, 6),
-        "top": [{"label": portable(label), "probability": round(value, 6)} for label, value in result.top],
-    }
-    if result.labels is not None:
-        record["labels"] = [portable(label) for label in result.labels]
-    if wanted.abstain:
-        record["abstained"] = reason
-    return record
 
 
 def _table(
@@ -264,7 +217,7 @@ def _stream(predictions: Predicted, wanted: Wanted, format: Format) -> int:
     if format is Format.csv:
         writer.writerow(names)
     for path, result in predictions:
-        record = _record(path, result, wanted)
+        record = record_of(path, result, wanted)
         unread += "error" in record
         if format is Format.csv:
             writer.writerow([shown(_cell(name, record.get(name), path)) for name in names])

@@ -8,7 +8,6 @@ from pathlib import PurePath
 from typing import Any
 
 from headstart.checks import CHECKS
-from headstart.core.text import counted
 from headstart.report import figures
 from headstart.report.page import percent, render
 from headstart.report.pictures import BUDGET_BYTES, Pictures
@@ -233,8 +232,3 @@ def _command(a: Mapping[str, Any], run: str) -> str:
     if root := a["columns"].get("root"):
         parts += ["--root", root]
     return shlex.join(map(str, parts))
-
-
-def describe(analysis: Mapping[str, Any]) -> str:
-    """One line on what the analysis is of."""
-    return f"{counted(analysis['evaluation']['n'], 'image')} of {source_name(analysis['source'])}"

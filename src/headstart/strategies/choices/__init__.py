@@ -38,12 +38,6 @@ class Choices:
     evidence: dict[str, Any] | None = None
 
 
-def resolve(table: ImageTable, recipe: Recipe, runtime: Runtime) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe with what was left open, and why; see `decide`."""
-    found = decide(table, recipe, runtime)
-    return found.recipe, found.reasons
-
-
 def decide(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices:
     """Choose what a recipe leaves open: the backbone first, then the fit with it, then the flip with both.
 

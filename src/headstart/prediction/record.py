@@ -1,0 +1,101 @@
+"""The public record of a prediction: what ``predict --json`` and ``--format jsonl`` print, and whoever else answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from headstart.core.text import portable
+
+if TYPE_CHECKING:
+    from headstart.core.errors import ImageError
+    from headstart.prediction.classifier import Classifier, Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is asked of each prediction.
+
+    Attributes:
+        top: How many classes to name.
+        coverage: Probability that a set of classes holds the true one; None for no sets.
+        most: The largest score of a class in such a set.
+        allow_empty: Such a set may lack even the most probable class.
+        abstain: Name no class where the model has reason to doubt.
+    """
+
+    top: int
+    coverage: float | None = None
+    most: float | None = None
+    allow_empty: bool = False
+    abstain: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        classifier: Classifier,
+        top: int,
+        *,
+        coverage: float | None,
+        allow_empty: bool = False,
+        abstain: bool = False,
+    ) -> Self:
+        """What is asked of a classifier, whose sets of classes are those of the coverage.
+
+        Raises:
+            OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
+        """
+        most = classifier.set_limit(coverage)
+        return cls(top=top, coverage=coverage, most=most, allow_empty=allow_empty, abstain=abstain)
+
+    def predict(self, classifier: Classifier, content: bytes) -> Prediction:
+        """The prediction of one image file.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
+        result = classifier.run_file(content)
+        return classifier.prediction(result, self.top, self.most, allow_empty=self.allow_empty)
+
+    def reason(self, prediction: Prediction) -> str | None:
+        """Why no class is named: ``unfamiliar`` or ``ambiguous``; None where one is."""
+        if not self.abstain:
+            return None
+        if prediction.familiar is False:
+            return "unfamiliar"
+        return "ambiguous" if prediction.labels is not None and len(prediction.labels) != 1 else None
+
+
+def record_of(path: str, result: Prediction | ImageError, wanted: Wanted) -> dict[str, Any]:
+    """The record of one image, as JSON values; its keys are a contract.
+
+    Args:
+        path: What the image is called.
+        result: What the model says of it, or why it cannot be read.
+        wanted: What was asked.
+
+    Returns:
+        ``path`` with ``label``, ``probability``, ``familiar``, ``distance`` and ``top``, with ``labels`` where there
+        are sets and ``abstained`` where the model may abstain; or ``path`` and ``error``.
+    """
+    if isinstance(result, Exception):
+        return {"path": portable(path), "error": portable(str(result))}
+    reason = wanted.reason(result)
+    record: dict[str, Any] = {
+        "path": portable(path),
+        "label": None if reason else portable(result.label),
+        "probability": None if reason else round(result.probability, 6),
+        "familiar": result.familiar,
+        "distance": None if result.distance is None else round(result.distance, 6),
+        "top": top_of(result),
+    }
+    if result.labels is not None:
+        record["labels"] = [portable(label) for label in result.labels]
+    if wanted.abstain:
+        record["abstained"] = reason
+    return record
+
+
+def top_of(prediction: Prediction) -> list[dict[str, Any]]:
+    """The most probable classes, as JSON values."""
+    return [{"label": portable(label), "probability": round(value, 6)} for label, value in prediction.top]
