@@ -461,7 +461,7 @@ def test_the_command(run: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "1 picture in 'other'; open 'page.html'" in done.out
-    assert "explained is" in " ".join(Page((tmp_path / "page.html").read_text("utf-8")).text.split())
+    assert "the map explains noise" in " ".join(Page((tmp_path / "page.html").read_text("utf-8")).text.split())
     assert sorted(file.name for file in (tmp_path / "other").iterdir()) == [marks.LIST, "001-a.png"]
     done = headstart_cli("explain", run / "model.onnx", new / "a.png", "--class", "nois", cwd=tmp_path)
     assert done.code == 2
