@@ -25,7 +25,7 @@ from headstart.core.errors import ModelError
 from headstart.modelfile import guard, session, wire
 from headstart.modelfile.schema import Metadata
 from headstart.prediction.classifier import Classifier
-from helpers import headstart_cli
+from helpers import headstart_process
 
 
 @pytest.fixture(autouse=True)
@@ -997,12 +997,12 @@ def test_markup_in_class_names_is_shown_escaped(sound: bytes, tmp_path: Path, sh
     path = tmp_path / "model.onnx"
     path.write_bytes(with_metadata(sound, lambda r: r.update(classes=names)))
     for form in ("table", "csv", "jsonl"):
-        done = headstart_cli("predict", path, shapes / "disc" / "000.png", "--format", form)
+        done = headstart_process("predict", path, shapes / "disc" / "000.png", "--format", form)
         assert done.code == 0, done.err
         assert not set(done.out + done.err) & {"\x1b", "\x07", "\u202e", "\r"} or form == "jsonl"
         assert "\x1b" not in done.out
-    assert "[bold]b[/bold]" in headstart_cli("predict", path, shapes / "disc" / "000.png").out
-    done = headstart_cli("evaluate", path, shapes)
+    assert "[bold]b[/bold]" in headstart_process("predict", path, shapes / "disc" / "000.png").out
+    done = headstart_process("evaluate", path, shapes)
     assert done.code == 2
     assert "\x1b" not in done.err
 
@@ -1049,7 +1049,7 @@ def test_good_model_that_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert result["seconds"] < 1
     assert result["peak_mib"] < 256
     assert not result["onnxruntime"]
-    done = headstart_cli("verify", path)
+    done = headstart_process("verify", path)
     assert done.code == 2
     assert done.err.count("\n") == 2  # the error, and what to do
 
