@@ -122,7 +122,7 @@ def test_it_stops_where_even_a_perfect_network_would_not_be_told_apart(wrong: in
     why = auto._cannot_pay(rung, ground_of(100))
     assert (why == "") == pays
     if not pays:
-        assert f"gets {100 - wrong} of the 100 train images that chose right" in why
+        assert f"classifies {100 - wrong} of the 100 train images that chose correctly" in why
         assert f"p = {2 * 0.5**wrong:.2g}" in why or wrong == 0
 
 
@@ -140,7 +140,7 @@ def test_the_cheapest_of_those_that_cannot_be_told_apart_is_kept() -> None:
     rungs = [rung_of("the probe", first), rung_of("fine-tuning the last stage", little)]
     place, words = auto._choose(rungs, ground_of(100))
     assert place == 0
-    assert "cannot tell apart" in words
+    assert "cannot separate" in words
     assert "more such images would show it" in words
     assert "the probe 80.0 %, fine-tuning the last stage 84.0 %" in words
     place, words = auto._choose([*rungs, rung_of("fine-tuning all layers", much)], ground_of(100))
@@ -191,7 +191,7 @@ def test_where_the_probe_is_good_it_is_all(easy: Path, tmp_path: Path) -> None:
     assert [one["name"] for one in run.fitted.details.as_dict()["auto"]["tried"]] == ["the probe"]
     reasons = run.classifier.metadata.reasons
     assert reasons[0].startswith("The strategy was chosen step by step (auto); it is the probe")
-    assert "even a network without a mistake could not be told from it" in reasons[1]
+    assert "even a network without a single mistake could not be shown to be better" in reasons[1]
     assert list(reasons) == run.fitted.details.as_dict()["auto"]["reasons"]
     assert set(reasons) <= set(run.fitted.notes)
     folder = run.save(tmp_path / "run")
@@ -231,7 +231,7 @@ def test_command_line(easy: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
     several = headstart_cli("train", easy, "--strategy", "auto", "--out", tmp_path / "other", WORLD_SIZE="2")
     assert several.code == 2
-    assert "is for one" in several.err
+    assert "runs in one only" in several.err
 
 
 @pytest.mark.slow

@@ -235,7 +235,7 @@ def test_images_that_choose_and_are_measured_are_told_of(tmp_path: Path, cache: 
     found = choices.decide(hs.read(tmp_path / "few"), Recipe(fit="auto"), runtime(cache))
     assert found.recipe.fit in {"crop", "squash", "pad"}
     assert "24 train images" in found.reasons[0]
-    assert "the numbers are a little too good" in found.reasons[0]
+    assert "the numbers are slightly optimistic" in found.reasons[0]
 
 
 @pytest.mark.parametrize("side", [True, False])
@@ -278,7 +278,7 @@ def test_on_photos_the_crop_stays(photos: Path, warm: Path) -> None:
     found = choices.decide(hs.read(photos), Recipe(fit="auto", backbone="auto"), runtime(warm))
     assert (found.recipe.fit, found.recipe.backbone, found.recipe.precision) == ("crop", "lite0", "int8")
     assert found.reasons[0].startswith("Backbone lite0: the only one")
-    assert "no other is better beyond noise" in found.reasons[1]
+    assert "no other is significantly better" in found.reasons[1]
 
 
 # The backbone
@@ -341,7 +341,7 @@ def test_backbones_are_ranked_and_the_better_one_wins(textures: Path, cache: Pat
     assert (lite["name"], random["name"]) == ("lite0", "squeezenet1_1")
     assert lite["accuracy"] > random["accuracy"] + 0.1
     assert random["parameters"] == row.parameters
-    assert "no other whose weights are here is better" in found.reasons[0]
+    assert "no other with its weights here is significantly better" in found.reasons[0]
     # Were the random one the default, it would be replaced: the order of preference decides among equals alone.
     choice = choose_backbone(laid(textures, where), Recipe(), where, ["squeezenet1_1", "lite0"])
     assert choice.chosen == "lite0"

@@ -393,7 +393,7 @@ def test_a_source_that_was_never_learnt_from_is_refused(model: Path, tmp_path: P
     from helpers import write_images
 
     other = write_images(tmp_path / "other", {"disc": 2, "noise": 2}, seed=900)
-    with pytest.raises(SourceError, match="learnt from none"):
+    with pytest.raises(SourceError, match="trained on none"):
         headstart.explain(headstart.load(model), np.asarray(draw("disc", 3)), source=other)
 
 
@@ -454,7 +454,7 @@ def test_the_command(run: Path, tmp_path: Path) -> None:
 
     again = headstart_cli("explain", run / "model.onnx", new, "--json", cwd=tmp_path)
     assert again.code == 2
-    assert "is there already, and 2 other files" in again.json["error"]
+    assert "already exists, and 2 other files" in again.json["error"]
     done = headstart_cli(
         "explain", run / "model.onnx", new / "a.png", "--out", "other", "--html", "page.html", "--class", "noise",
         "--method", "occlusion", "--neighbours", "0", cwd=tmp_path,

@@ -128,7 +128,7 @@ def test_the_sources_own_splits_are_pooled_but_for_test(splits: Path, strategy: 
     assert parts["train"] | parts["val"] == {"fold 1", "fold 2", "fold 3"}
     assert "headstart evaluate" in "\n".join(run.fitted.notes)
     _, table = hs.evaluate(run.classifier, splits / "test")
-    assert not any("has learnt from" in note for note in table.notes)
+    assert not any("was trained on" in note for note in table.notes)
 
 
 def test_folds_need_images_that_choose_the_epoch() -> None:
@@ -250,7 +250,7 @@ def test_leaks_are_measured_with_and_without(leaking: Path, tmp_path: Path) -> N
     result = done.json
     assert (result["evaluation"]["n"], result["evaluation_without_leaks"]["n"]) == (40, 32)
     assert "8 val images are also in train" in "\n".join(result["notes"])
-    line = next(line for line in done.err.splitlines() if line.startswith("Go by this: "))
+    line = next(line for line in done.err.splitlines() if line.startswith("Trust this one: "))
     assert "without 8 leaked images" in line
     low, high = result["evaluation_without_leaks"]["accuracy_interval"]
     assert f"95 % interval {100 * low:.1f} % to {100 * high:.1f} %" in line

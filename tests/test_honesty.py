@@ -35,7 +35,7 @@ def test_evaluate_tells_images_that_were_learnt_from(shapes: Path, model: Path, 
     for label in ("disc", "noise", "stripes"):
         draw(label, 777).save(source / label / "new.png")
     _, table = headstart.evaluate(headstart.load(model), source)
-    assert "The model has learnt from 36 of these 39 images: the numbers are too good." in table.notes
+    assert "The model was trained on 36 of these 39 images: the numbers are too optimistic." in table.notes
     fresh = write_images(tmp_path / "fresh", {"disc": 2, "noise": 2, "stripes": 2}, seed=500)
     assert headstart.evaluate(headstart.load(model), fresh)[1].notes == ()
 

@@ -103,8 +103,8 @@ def test_in_a_zip_file(tmp_path: Path) -> None:
     [
         (idx(DIGITS)[:-1], "holds fewer"),
         (idx(DIGITS) + b"x", "holds more"),
-        (idx(DIGITS)[:9], "cut short"),
-        (b"", "cut short"),
+        (idx(DIGITS)[:9], "truncated"),
+        (b"", "truncated"),
         (b"PK\x03\x04" * 9, "no IDX file"),
         (struct.pack(">HBB3I", 0, 13, 3, 1, 1, 1), "no IDX file"),  # floats
         (struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**15, 2**15), "more than the limit"),
@@ -142,5 +142,5 @@ def test_a_packed_file_that_is_cut_short_or_expands_without_an_end(tmp_path: Pat
 def test_splits_that_the_names_do_not_tell(tmp_path: Path) -> None:
     for part in ("one", "two"):
         write(tmp_path, part)
-    with pytest.raises(SourceError, match="do not tell the splits"):
+    with pytest.raises(SourceError, match="do not say their split"):
         headstart.read(tmp_path)

@@ -82,4 +82,4 @@ def test_no_standard_input(folder: Path) -> None:
         capture_output=True, text=True, cwd=folder, check=False,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    assert "Nothing comes on standard input" in done.stderr
+    assert "Standard input is empty" in done.stderr

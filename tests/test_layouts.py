@@ -289,7 +289,7 @@ def test_a_split_folder_inside_itself(tmp_path: Path) -> None:
         ({"split_folders": "train=a,test=a"}, "names 'a' twice"),
         ({"label_pattern": "("}, "no regular expression"),
         ({"label_pattern": ".+"}, "has no group"),
-        ({"label_pattern": "(x)"}, "No name of a file matches"),
+        ({"label_pattern": "(x)"}, "No file name matches"),
     ],
 )
 def test_options_that_do_not_fit(tmp_path: Path, columns: dict[str, str], words: str) -> None:
@@ -510,7 +510,7 @@ def test_a_run_is_no_source_and_its_splits_are(tmp_path: Path) -> None:
     source = write_images(tmp_path / "photos", {"disc": 6, "noise": 6})
     run = tmp_path / "run"
     assert headstart_cli("train", source, "--out", run).code == 0
-    with pytest.raises(SourceError, match="a folder that Headstart has written"):
+    with pytest.raises(SourceError, match="a folder that Headstart wrote"):
         headstart.read(run)
     with (run / "splits.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 12

@@ -212,8 +212,8 @@ def test_json(photos: Path, document: object) -> None:
     ("document", "words"),
     [
         ({"images": [], "annotations": [], "categories": []}, "COCO"),
-        ({"a": {"b": "c"}}, "no list of images"),
-        (["a.png"], "no list of images"),
+        ({"a": {"b": "c"}}, "not a list of images"),
+        (["a.png"], "not a list of images"),
         ([], "No labelled image"),
     ],
 )

@@ -258,8 +258,8 @@ def test_links(tmp_path: Path) -> None:
     assert reasons(table) == {
         "animals": "a link to a folder that was already read",
         "cats/loop": "a link to a folder that was already read",
-        "cats/self": "a link to nothing",
-        "dogs/nothing.jpg": "a link to nothing",
+        "cats/self": "a broken link",
+        "dogs/nothing.jpg": "a broken link",
     }
     assert table.notes == ("2 links lead out of the folder; what is there was read.",)
     assert expand([str(root)]).notes == table.notes
@@ -358,5 +358,5 @@ def test_predict_inputs_count_every_file(tmp_path: Path) -> None:
         expand([str(tmp_path / "*.gif")])
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "to").symlink_to("nothing")
-    with pytest.raises(SourceError, match="to': a link to nothing"):
+    with pytest.raises(SourceError, match="to': a broken link"):
         expand([str(tmp_path / "empty")])

@@ -130,8 +130,8 @@ def test_a_users_own_report_is_not_replaced(run: Any, tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("", "not JSON"),
-        ("[1, 2]", "no analysis"),
-        ('{"schema": "1"}', "no analysis"),
+        ("[1, 2]", "not an analysis"),
+        ('{"schema": "1"}', "not an analysis"),
         ('{"schema": 1}', "damaged"),
         ('{"schema": 99}', "newer Headstart"),
         ("[" * 100_000, "damaged"),

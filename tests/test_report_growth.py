@@ -99,7 +99,7 @@ def test_errors_that_follow_a_power_are_carried_on_by_it() -> None:
     assert curve.interval[0] < curve.accuracy < curve.interval[1]
 
 
-@pytest.mark.parametrize(("images", "wrong", "words"), [(4, 10, "too few images"), (100, 1, "what is left is chance")])
+@pytest.mark.parametrize(("images", "wrong", "words"), [(4, 10, "too few images"), (100, 1, "what is left is noise")])
 def test_it_says_why_there_is_no_forecast(images: int, wrong: int, words: str) -> None:
     def fit(features: Any, labels: Any, asked: Any) -> Any:
         return (np.arange(len(asked)) >= wrong).astype(int)

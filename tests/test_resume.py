@@ -354,7 +354,7 @@ def test_resume_of_something_else(pictures: Path, stopped: Path, tmp_path: Path)
         assert words in done.err
     done = cli(pictures, *SHORT, "--out", run)
     assert done.code == 2
-    assert f"Go on with it: headstart train --resume {run}. Or begin anew: --overwrite." in done.err
+    assert f"Resume it: headstart train --resume {run}. Or start over: --overwrite." in done.err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 

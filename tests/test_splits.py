@@ -323,7 +323,7 @@ def test_classes_that_near_duplicates_mix_are_divided_all_the_same() -> None:
     parts = parts_of(images)
     assert (parts.split, len(parts.held_out())) == ("val", 60)
     assert parts.leaked[parts.held_out()].all()
-    assert any("their numbers may be far too good" in note for note in parts.notes)
+    assert any("their numbers may be far too optimistic" in note for note in parts.notes)
 
 
 def split_by_hand(copied: int, mirrored: int = 0) -> Given:
@@ -375,7 +375,7 @@ def test_folds_pool_train_and_val_and_leave_test_alone() -> None:
     assert not len(parts.held_out())
     notes = "\n".join(parts.notes)
     assert "train and val are pooled" in notes
-    assert "test images were neither learnt from nor measured" in notes
+    assert "test images were used neither for training nor for measuring" in notes
 
 
 def test_holdout_is_held_out_however_few_there_are() -> None:

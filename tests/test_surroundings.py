@@ -82,7 +82,7 @@ def test_a_working_folder_that_is_gone(arguments: list[str], model: Path, shapes
                           check=False, stdin=subprocess.DEVNULL, timeout=120)  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert "fault of Headstart" not in done.stderr
+    assert "bug in Headstart" not in done.stderr
     assert json.loads(done.stdout)["hint"]
     if arguments[0] in {"train", "compare"}:
         assert "working folder has been deleted" in done.stderr

@@ -53,7 +53,7 @@ def check(
     must_be("runtime", runtime, Runtime | None, A_RUNTIME)
     recipe, runtime = recipe or Recipe(), runtime or Runtime()
     if recipe.is_open:
-        raise OptionError("The check looks with one network in one way, and auto was asked for.", "Name a backbone.")
+        raise OptionError("The check uses a single backbone, and auto was asked for.", "Name a backbone.")
     if decisions is not None and isinstance(images, ImageTable):
         raise OptionError(
             "Decisions were given beside a table.", "Read the source with them: headstart.read(source, decisions=)."

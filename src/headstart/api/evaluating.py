@@ -82,7 +82,8 @@ def evaluate(
             known += result[1]
     table = table.select(keep, skipped)
     if known:
-        note = f"The model has learnt from {known:,} of these {counted(len(table), 'image')}: the numbers are too good."
+        images = counted(len(table), "image")
+        note = f"The model was trained on {known:,} of these {images}: the numbers are too optimistic."
         table = dataclasses.replace(table, notes=(*table.notes, note))
     refuse_skipped(table, runtime)
     if not keep:
@@ -114,5 +115,5 @@ def _match_classes(table: ImageTable, known: Sequence[str], *, allow_missing: bo
         raise SourceError(
             f"{quoted(table.source)} lacks classes of the model: {listed(missing)}.",
             twin_hint(missing, [*found, *missing])
-            + "Add images of them, or measure the others alone with --allow-missing.",
+            + "Add images of them, or measure only the others with --allow-missing.",
         )

@@ -122,7 +122,7 @@ def with_neighbours(
     neighbours, learnt = find_neighbours(classifier, table, embeddings, count, runtime)
     if not learnt:
         raise SourceError(
-            f"The model has learnt from none of the images in {quoted(table.source)}.",
+            f"The model was trained on none of the images in {quoted(table.source)}.",
             "Give the source that it was trained on.",
         )
     return [replace(one, neighbours=near) for one, near in zip(explanations, neighbours, strict=True)]
@@ -143,7 +143,7 @@ def training_source(model: str | os.PathLike[str]) -> ImageTable:
         source, columns = record["source"], Columns.of(record.get("columns", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(
-            f"There is no record beside the model of what it was trained on ({quoted(str(folder / _ANALYSIS))}).",
+            f"Nothing beside the model says what it was trained on ({quoted(str(folder / _ANALYSIS))}).",
             "Name the source: --source SOURCE (source=...).",
         ) from error
     if not isinstance(source, str):

@@ -46,7 +46,7 @@ def draw_report(
     out: str | os.PathLike[str] | None = None,
     runtime: Runtime | None = None,
 ) -> Drawn:
-    """Draw the report of a run again, from what it kept, with the pictures that are still to be found.
+    """Draw the report of a run again, from what it kept, with the pictures that can still be found.
 
     Args:
         folder: The run folder.
@@ -116,7 +116,7 @@ def _read(folder: Path) -> dict[str, Any]:
         what = "holds no" if isinstance(error, FileNotFoundError) else "has an unreadable"
         raise StorageError(
             f"{quoted(str(folder))} {what} {ANALYSIS_FILE}, from which a report is drawn.",
-            "Runs of before there were reports have none, and those of --no-report: train again, "
+            "Runs from before there were reports and runs with --no-report have none: train again, "
             f"with --recipe {quoted(str(folder / 'recipe.toml'))} and --overwrite.",
         ) from error
     if len(content) > MAX_ANALYSIS_BYTES:
@@ -126,7 +126,7 @@ def _read(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _damaged(folder, "it is not JSON") from error
     if not isinstance(analysis, dict) or type(analysis.get("schema")) is not int:
-        raise _damaged(folder, "it is no analysis")
+        raise _damaged(folder, "it is not an analysis")
     if analysis["schema"] > SCHEMA:
         raise StorageError(
             f"{quoted(str(path))} was written by a newer Headstart.", "Upgrade: pip install --upgrade headstart"

@@ -65,7 +65,7 @@ def train(
         OfflineError: They are not here and could not be fetched.
         ExtraError: The strategy needs a package that is not installed.
         DeviceError: The device is not there, or has too little memory.
-        TrainingError: The loss is no number any more.
+        TrainingError: The loss is NaN or infinite.
 
     Example:
         >>> headstart.train("photos/").evaluation.accuracy  # doctest: +SKIP
@@ -171,7 +171,7 @@ def _continued(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """The choices that let a recipe begin with the network and the head of a run."""
     if not recipe.spec.continues:
         raise OptionError(
-            f"To go on from a run is to fine-tune; the strategy is {quoted(recipe.strategy)}.",
+            f"Starting from a run means fine-tuning, and the strategy is {quoted(recipe.strategy)}.",
             f"Choose the strategy {either(names('continues'))}.",
         )
     file = folder / WEIGHTS_FILE if folder.is_dir() else folder

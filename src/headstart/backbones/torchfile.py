@@ -94,5 +94,5 @@ def _tensor(
     flat = arrays[storage[2]][offset:]
     needed = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if needed > flat.size or min((*shape, *strides), default=1) < 0:
-        raise ModelError("The weights hold a tensor that reaches beyond its storage; refused.")
+        raise ModelError("The weights hold a tensor that extends beyond its storage; refused.")
     return as_strided(flat, shape, [stride * flat.itemsize for stride in strides]).copy()

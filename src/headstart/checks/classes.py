@@ -66,16 +66,16 @@ def _to_learn(subject: Subject, learnt: NDArray[np.int64]) -> list[Finding]:
         named = ", ".join(f"{quoted(label)} ({number})" for label, number in zip(labels[:MANY], images, strict=False))
         return [Finding(
             "class",
-            f"{len(few):,} of {len(learnt):,} classes have fewer than {FEW_TO_LEARN} different images to learn from, "
-            f"which would show what their members have in common: {named} and {len(few) - MANY:,} more. Add images of "
+            f"{len(few):,} of {len(learnt):,} classes have fewer than {FEW_TO_LEARN} different training images, "
+            f"too few to show what a class has in common: {named} and {len(few) - MANY:,} more. Add images of "
             "them.",
             facts={"problem": "learn", "labels": labels, "images": images}, severity=2 - images[0] / 100,
         )]  # fmt: skip
     return [
         Finding(
             "class",
-            f"The class {quoted(label)} has {counted(number, 'different image')} to learn from; {FEW_TO_LEARN} or "
-            f"more would show what its members have in common. Add images of it.",
+            f"The class {quoted(label)} has {counted(number, 'different training image')}; {FEW_TO_LEARN} or "
+            f"more would show what the class has in common. Add images of it.",
             facts={"problem": "learn", "label": label, "images": number}, severity=2 - number / 100,
         )
         for label, number in zip(labels, images, strict=True)
@@ -98,7 +98,7 @@ def _to_measure(
     images = int(held_out[fewest[0]])
     labels = [subject.classes[number] for number in fewest]
     if not images:
-        known = "of the first nothing will be known"
+        known = "nothing will be known about the first"
     else:
         low, high = wilson(round(0.9 * images), images)
         known = f"with {images} of the first, its recall is known to within {50 * (high - low):.0f} points at best"
@@ -122,7 +122,8 @@ def _imbalance(subject: Subject, learnt: NDArray[np.int64]) -> list[Finding]:
     return [Finding(
         "class",
         f"{quoted(names[0])} has {ratio:,.0f} times as many images as {quoted(names[1])} ({many:,} against {few:,}): "
-        "the accuracy says little of the small class. Look at the balanced accuracy, and try --class-weight balanced.",
+        "the accuracy says little about the small class. Look at the balanced accuracy, and try --class-weight "
+        "balanced.",
         facts={"problem": "imbalance", "labels": names, "images": [many, few], "ratio": round(ratio, 1)},
         severity=1 + min(ratio, 1000) / 1001,
     )]  # fmt: skip

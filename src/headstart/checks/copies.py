@@ -57,7 +57,7 @@ def _exact(subject: Subject, rows: list[int]) -> Iterable[Finding]:
     elif len(labels) <= 1:
         yield Finding(
             "duplicate",
-            f"{many} hold the same image, byte for byte: {listed(paths, MAX_NAMED)}. Keep one of them.",
+            f"{many} are identical, byte for byte: {listed(paths, MAX_NAMED)}. Keep one of them.",
             paths, {**facts, "conflict": False}, severity=1,
         )  # fmt: skip
 
@@ -80,8 +80,8 @@ def _near(subject: Subject, rows: list[int], least: float, *, mirrored: bool) ->
 def _leak(paths: tuple[str, ...], facts: dict[str, Any], splits: list[str], what: str, severity: float) -> Finding:
     return Finding(
         "leak",
-        f"{what} in {' and '.join(splits)}: {listed(paths, MAX_NAMED)}. What is measured on it is too good: take it "
-        f"out of {' and '.join(splits[:-1])}.",
+        f"{what} in {' and '.join(splits)}: {listed(paths, MAX_NAMED)}. This leakage makes the accuracy too high: take "
+        f"it out of {' and '.join(splits[:-1])}.",
         paths, facts, severity=severity,
     )  # fmt: skip
 

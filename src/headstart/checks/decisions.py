@@ -77,13 +77,13 @@ def read(path: str | os.PathLike[str]) -> tuple[Decision, ...]:
         reader.fieldnames = fields
         records = [(reader.line_num, record) for record in reader]
     except csv.Error as error:
-        raise SourceError(f"{quoted(name)} line {reader.line_num + 1} is no CSV: {error}.") from error
+        raise SourceError(f"{quoted(name)} line {reader.line_num + 1} is not valid CSV: {error}.") from error
     problems: list[str] = []
     decisions = [_decision(line, record, problems) for line, record in records]
     first: dict[str, int] = {}
     for one in decisions:
         if one.path and first.setdefault(one.path, one.line) != one.line:
-            problems.append(f"line {one.line}: {quoted(one.path)} was decided in line {first[one.path]} already")
+            problems.append(f"line {one.line}: {quoted(one.path)} was already decided in line {first[one.path]}")
     _refuse(problems, name)
     return tuple(decisions)
 
@@ -160,7 +160,7 @@ def _decision(line: int, record: dict[str, str | None], problems: list[str]) -> 
     elif choice == "relabel" and not values["new_label"].strip():
         problems.append(f"line {line}: no new_label to relabel {quoted(path)} to")
     elif choice == "relabel" and values["new_label"] == values["label"]:
-        problems.append(f"line {line}: {quoted(path)} has the label {quoted(values['label'])} already; keep it")
+        problems.append(f"line {line}: {quoted(path)} has the label {quoted(values['label'])} already; use keep")
     return Decision(
         path, values["label"], choice, values["new_label"] if choice == "relabel" else "",  # type: ignore[arg-type]
         values["kind"], values["reason"], line,
@@ -174,7 +174,7 @@ def _refuse(problems: Sequence[str], name: str, table: ImageTable | None = None)
     more = f"; and {len(problems) - MAX_SHOWN:,} more" if len(problems) > MAX_SHOWN else ""
     where = f" of {quoted(table.source)}" if table else ""
     raise SourceError(
-        f"{counted(len(problems), 'line')} of the decisions {quoted(name)} cannot be followed: {shown}{more}.",
+        f"{counted(len(problems), 'line')} of the decisions {quoted(name)} cannot be applied: {shown}{more}.",
         f"Correct these lines, or take them out; paths and classes are those{where} that `headstart check` names."
         if table
         else f"Correct these lines: each is an image and one of {', '.join(CHOICES)}.",
@@ -218,7 +218,7 @@ def _decided(table: ImageTable, decided: dict[str, Decision], classes: dict[str,
         if number := sum(row.split == split for row in relabelled):
             notes.append(
                 f"{counted(number, f'label of {split} was', f'labels of {split} were')} changed by a decision: where a "
-                "model proposed that, what is measured on them speaks for the model too much."
+                "model proposed that, the accuracy on them favours that model."
             )
     if lost := sorted(set(table.classes) - set(changed.classes)):
         notes.append(f"The decisions leave no image of {listed(lost)}.")

@@ -56,7 +56,7 @@ CHECKS = {
     ),
     "shortcut": CheckSpec(
         find="headstart.checks.shortcuts:find",
-        heading="Shortcuts: classes that metadata give away",
+        heading="Shortcuts: classes that metadata reveal",
         one="shortcut",
         many="shortcuts",
     ),
@@ -80,8 +80,8 @@ CHECKS = {
     ),
     "quality": CheckSpec(
         find="headstart.checks.quality:find",
-        heading="Quality of the images",
-        one="image of doubtful quality",
-        many="images of doubtful quality",
+        heading="Image quality",
+        one="image of poor quality",
+        many="images of poor quality",
     ),
 }

@@ -89,8 +89,9 @@ def find(subject: Subject) -> list[Finding]:
         findings.append(Finding(
             "label",
             f"{quoted(row.path)} is labelled {quoted(label)} and looks like {quoted(suggested)}: {_percent(likely)} "
-            f"against {_percent(unlikely)}, says a model that has not seen it; the label is wrong with a chance of "
-            f"{_percent(chance)}. Look at it, and correct the label if it is wrong.",
+            f"against {_percent(unlikely)}, according to a model that was not trained on it; the "
+            f"probability that the label is wrong is {_percent(chance)}. Look at it, and correct the label if it is "
+            "wrong.",
             (row.path,),
             {"label": label, "suggested": suggested, "chance": round(chance, 4), "probability": round(likely, 4),
              "probability_of_label": round(unlikely, 4), "split": row.split},

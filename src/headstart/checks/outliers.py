@@ -49,7 +49,7 @@ def find(subject: Subject) -> list[Finding]:
         row = subject.table.rows[place]
         findings.append(Finding(
             "outlier",
-            f"{quoted(row.path)} is unlike all other images: the images most like it are {distances[place]:.2f} away, "
+            f"{quoted(row.path)} is unlike all other images: its nearest neighbours are {distances[place]:.2f} away, "
             f"where {usual[place]:.2f} is usual. Look at it: does it belong here?",
             (row.path,),
             {"label": row.label, "distance": round(float(distances[place]), 4),

@@ -39,7 +39,7 @@ MIN_FOR_USUAL = 20  # images that tell what is usual in a class
 _WORDS = {
     "small": ("is smaller than half of the network's input", "are smaller than half of the network's input"),
     "shape": ("is extremely long or wide", "are extremely long or wide"),
-    "uniform": ("is nearly of one colour", "are nearly of one colour"),
+    "uniform": ("is almost a single colour", "are almost a single colour"),
     "dark": ("is very dark", "are very dark"),
     "bright": ("is very bright", "are very bright"),
     "blur": ("looks blurred", "look blurred"),
@@ -55,7 +55,7 @@ def find(subject: Subject) -> list[Finding]:
         findings.append(Finding(
             "quality",
             f"{images:,} of {counted(len(subject), 'image')} {_WORDS[problem][1]}{_more(subject, problem)}: they were "
-            "made like that. Expect less than from better ones, and the same from new images only.",
+            "made like that. Expect lower accuracy than with better images, and only on new images of this kind.",
             facts={"problems": [problem], "images": images, "share": round(share, 4)}, severity=100 + share,
         ))  # fmt: skip
     for place, found in sorted(problems.items()):
@@ -94,7 +94,7 @@ def _range(subject: Subject) -> list[Finding]:
         return [Finding(
             "quality",
             f"{over:,} of {deep} of 16 bits {have} values above the white level of {white:,}, up to {largest:,}: all "
-            "of them are white. Raise it if something is to be seen there.",
+            "of them are white. Raise it if there is something to see there.",
             facts=facts | {"white_level": white, "over": over}, severity=102,
         )]  # fmt: skip
     return []

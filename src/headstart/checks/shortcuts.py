@@ -74,9 +74,9 @@ def find(subject: Subject) -> list[Finding]:
         example = _example(traits, classes == place, trait)
         findings.append(Finding(
             "shortcut",
-            f"The class {quoted(label)} can be told from {rest} by {_WORDS[trait]} alone: {100 * share:.0f} % right on "
-            f"images that were not learnt from, where guessing gives 50 %{example}. A network may learn that instead "
-            "of the motif: bring all classes to the same form, or add images that break the rule.",
+            f"The class {quoted(label)} can be distinguished from {rest} by {_WORDS[trait]} alone: {100 * share:.0f} % "
+            f"balanced accuracy on held-out images, where guessing gives 50 %{example}. A network may learn that "
+            "instead of the subject: bring all classes to the same format, or add images that break the rule.",
             facts={"label": label, "trait": trait, "balanced_accuracy": round(share, 4), "chance": 0.5,
                    "p_value": p_value, "images": int((classes == place).sum())},
             severity=share,

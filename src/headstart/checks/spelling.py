@@ -19,7 +19,7 @@ def find(subject: Subject) -> list[Finding]:
         sizes = [number[name] for name in one.names]
         findings.append(Finding(
             "spelling",
-            f"{one}: most likely one class. {_sizes(sizes)} are learnt as {len(sizes)} classes; give them one name if "
+            f"{one}: most likely one class. {_sizes(sizes)} are treated as {len(sizes)} classes; give them one name if "
             "they are one.",
             facts={"labels": list(one.names), "images": sizes, "differ": list(one.differ)},
             severity=sum(sizes) - max(sizes),

@@ -12,7 +12,7 @@ def find(subject: Subject) -> list[Finding]:
     return [
         Finding(
             "unreadable",
-            f"{quoted(skip.path)} cannot be used: {printable(skip.reason)}. Mend it, or take it out.",
+            f"{quoted(skip.path)} cannot be used: {printable(skip.reason)}. Fix or remove it.",
             (skip.path,),
             {"reason": skip.reason},
         )

@@ -31,18 +31,20 @@ def backbones(
             show_default=False,
         ),
     ] = None,
-    here: Annotated[bool, typer.Option("--here", help="List those alone whose weights are on this computer.")] = False,
+    here: Annotated[bool, typer.Option("--here", help="List only those whose weights are on this computer.")] = False,
     unfreeze: Annotated[str, typer.Option(help="show: what fine-tuning trains: head, last, half, all.")] = "last",
     pretrained: Annotated[
         bool, typer.Option("--pretrained/--no-pretrained", help="show: with the weights, or random ones.")
     ] = True,
-    weights: Annotated[str, typer.Option(help="show: a weights file, which is checked to fit.", metavar="PATH")] = "",
+    weights: Annotated[
+        str, typer.Option(help="show: a weights file, checked against the network.", metavar="PATH")
+    ] = "",
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
     """List the pretrained networks, or show the layers of one.
 
-    `headstart backbones` lists some that are much used, `headstart backbones resnet` all of that name, and
+    `headstart backbones` lists popular ones, `headstart backbones resnet` all of that name, and
     `headstart backbones show resnet18` its layers. Nothing is downloaded.
     """
     from headstart.cli.output import Output
@@ -81,7 +83,7 @@ def _list(output: Output, pattern: str, *, here: bool) -> None:
             "lists all."
         )
     elif not chosen:
-        output.say("The weights of none of them are on this computer.")
+        output.say("None of them has its weights on this computer.")
     records = [
         {
             "name": row.name, "parameters": row.parameters, "size_px": row.size_px,
@@ -131,12 +133,12 @@ def _show(output: Output, name: str, unfreeze: str, weights: str, *, pretrained:
     output.say(f"{loaded.name}: {total:,} parameters, {record.size_px} px, embedding {loaded.embedding_size:,}, "
                f"licence {loaded.licence}")  # fmt: skip
     output.say(
-        f"Prepared by: {record.fit}, {record.crop_fraction:.3f} of the shorter side, {record.interpolation}, "
+        f"Preprocessing: {record.fit}, {record.crop_fraction:.3f} of the shorter side, {record.interpolation}, "
         f"mean {_triple(record.mean)}, std {_triple(record.std)}"
     )
     origin = weights or (_origin(name) if pretrained else "random")
     output.say(f"Weights: {origin}")
-    output.say(f"Trained beside the head with --unfreeze {unfreeze}: {learnt:,} parameters in "
+    output.say(f"Trained besides the head with --unfreeze {unfreeze}: {learnt:,} parameters in "
                f"{listed(stage.name for stage in trained) if trained else 'no stage'}")  # fmt: skip
     output.say()
     if not output.quiet:
@@ -173,7 +175,7 @@ def _origin(name: str) -> str:
     file = catalog.local_file(row)
     if file is not None:
         return str(file)
-    return "here, in a package" if row.weights == "package" else f"not here; to be fetched from {row.weights}"
+    return "here, in a package" if row.weights == "package" else f"not here; downloaded on first use from {row.weights}"
 
 
 def _stage(layer: str, stages: list[Stage]) -> str:

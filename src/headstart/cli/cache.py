@@ -43,7 +43,7 @@ def size(json: options.Json = False, quiet: options.Quiet = False) -> int:
 
 @app.command()
 def clear(json: options.Json = False, quiet: options.Quiet = False) -> int:
-    """Delete all that is kept; the next training embeds its images again."""
+    """Delete all that is cached; the next training embeds its images again."""
     from headstart.cli.output import Output
     from headstart.core.files import storage_error
     from headstart.features.cache import clear as delete

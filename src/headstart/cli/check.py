@@ -1,4 +1,4 @@
-"""`headstart check`: what is wrong with the images, before anything is learnt from them."""
+"""`headstart check`: problems with the images, before any training."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _show(output: Output, report: CheckReport) -> None:
     )
     if not output.quiet:
         rows = [[CHECKS[kind].heading, f"{counts[kind]:,}"] for kind in CHECKS]
-        output.table(["Looked for", "Found"], rows, right=(1,))
+        output.table(["Check", "Found"], rows, right=(1,))
     for kind in CHECKS:
         findings = report.of(kind)
         if not findings:
@@ -123,4 +123,4 @@ def _refuse_existing(path: Path | None, *, overwrite: bool) -> None:
         raise StorageError(f"{quoted(str(path))} cannot be written: there is no such folder.",
                            "Name a file in a folder that exists.")  # fmt: skip
     if path.exists() and not overwrite:
-        raise StorageError(f"{quoted(str(path))} exists already.", "Name another file, or replace it with --overwrite.")
+        raise StorageError(f"{quoted(str(path))} already exists.", "Name another file, or replace it with --overwrite.")

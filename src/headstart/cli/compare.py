@@ -67,7 +67,7 @@ def compare(
     overwrite: Overwrite = False,
     **given: Any,
 ) -> int:
-    """Train several ways on the same splits, and say which to use: or that the images cannot tell them apart."""
+    """Train several ways on the same splits, and say which to use, or that the images cannot separate them."""
     from headstart import api
     from headstart.cli.output import Output
 
@@ -80,7 +80,7 @@ def compare(
     folder = out or default_folder(source, Path.exists, suffix="-comparison", overwrite=overwrite)
     signals.set_hint(
         f"What was finished is in {shlex.quote(str(folder))}: each folder there is a run. "
-        "An interrupted training goes on with `headstart train --resume` and its folder."
+        "Resume an interrupted training with `headstart train --resume` and its folder."
     )
     columns = options.columns(given)
     table = api.read(source, columns=columns)
@@ -106,7 +106,7 @@ def _show(output: Output, comparison: Comparison, told: Sequence[str]) -> None:
     output.say(f"Measured on {comparison.images}")
     output.say()
     output.table(
-        ["", "Training", "Accuracy", "95 % interval", "Log loss", "Model", "An image"],
+        ["", "Training time", "Accuracy", "95 % interval", "Log loss", "Model size", "Time per image"],
         [_cells(row) for row in comparison.as_dict()["rows"]],
         right=(1, 2, 3, 4, 5, 6),
     )
@@ -143,5 +143,5 @@ def _show_pairs(output: Output, comparison: Comparison) -> None:
         for pair in comparison.pairs
     ]  # fmt: skip
     if rows:
-        header = ["Difference of accuracy", "", "95 % interval", "Right alone", "p, corrected"]
+        header = ["Difference in accuracy", "", "95 % interval", "Only one correct", "p, corrected"]
         output.table(header, rows, right=(1, 2, 3, 4))

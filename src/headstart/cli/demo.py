@@ -1,4 +1,4 @@
-"""`headstart demo`: the whole way on a real small set, with the commands that a person would type."""
+"""`headstart demo`: the whole workflow on a small real data set, with the commands that you would type."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Dataset(StrEnum):
-    """What the demo runs on."""
+    """The data set of the demo."""
 
     digits = "digits"
     ants_bees = "ants-bees"
 
 
 def demo(
-    dataset: Annotated[Dataset, typer.Option(help="digits needs no network; ants-bees is downloaded (47 MB).")] = (
+    dataset: Annotated[Dataset, typer.Option(help="digits works offline; ants-bees is downloaded (47 MB).")] = (
         Dataset.digits
     ),
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for images and run.")] = Path("headstart-demo"),
@@ -35,7 +35,7 @@ def demo(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Write a real image set, and train, evaluate and predict on it with the commands you would type."""
+    """Write a real image set, then train, evaluate and predict on it with the commands that you would type."""
     from headstart.cli.output import Output
     from headstart.data import demo as sets
 
@@ -43,7 +43,7 @@ def demo(
     images, run = out / dataset.value, out / f"{dataset.value}-run"
     if dataset is Dataset.digits:
         sets.write_digits(images, output.progress())
-        output.say(f"Wrote 1,797 handwritten digits of the UCI machine learning repository to {images}")
+        output.say(f"Wrote 1,797 handwritten digits from the UCI machine learning repository to {images}")
         examples = sorted((images / "test" / "7").glob("*.png"))[:3]
     else:
         sets.fetch_ants_bees(images, output.progress(), url or sets.ANTS_BEES_URL)

@@ -1,4 +1,4 @@
-"""`headstart evaluate`: how good a model file is on labelled images."""
+"""`headstart evaluate`: the accuracy of a model file on labelled images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ def evaluate(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Labelled images, as for train; a test or val split counts alone.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Labelled images, as for train; where there is a test or val split, only that is measured.",
+        ),
     ],
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Accept a source that lacks some of the model's classes.")

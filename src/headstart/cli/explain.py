@@ -1,4 +1,4 @@
-"""`headstart explain`: where on an image a model finds what speaks for a class."""
+"""`headstart explain`: where on an image a model finds the evidence for a class."""
 
 from __future__ import annotations
 
@@ -56,10 +56,12 @@ def explain(
     ] = None,
     method: Annotated[
         Method,
-        typer.Option(help="cam: class activation map, exact; occlusion: works with every model, 50 times as long."),
+        typer.Option(
+            help="cam: class activation map, exact; occlusion: works with every model, takes 50 times as long."
+        ),
     ] = Method.auto,
     source: Annotated[
-        str | None, typer.Option(help="What the model was trained on; default: what its run folder remembers.")
+        str | None, typer.Option(help="What the model was trained on; default: what its run folder names.")
     ] = None,
     neighbours: Annotated[int, typer.Option(min=0, max=50, help="Nearest training images to show.")] = 5,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
@@ -71,7 +73,7 @@ def explain(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Show where on each image the model finds what speaks for a class: a picture each, and a page with all."""
+    """Show where on each image the model finds the evidence for a class: a picture each, and a page with all."""
     from headstart import api
     from headstart.cli.output import Output
     from headstart.core import marks
@@ -111,7 +113,9 @@ def explain(
         "notes": [portable(note) for note in notes],
     })  # fmt: skip
     output.table(
-        ["Image", "Class", "Probability", "Next likely", "Most like"], [_cells(one) for one in explained], right=(2,)
+        ["Image", "Class", "Probability", "Next most likely", "Most similar"],
+        [_cells(one) for one in explained],
+        right=(2,),
     )
     output.skipped(skipped)
     if explained:
@@ -156,9 +160,7 @@ def _explain(
         path = table.rows[index].path
         if isinstance(result, ImageError):
             if runtime.strict:
-                raise SourceError(
-                    f"{quoted(path)}: {result.message}.", "Run without --strict to go on with the others."
-                )
+                raise SourceError(f"{quoted(path)}: {result.message}.", "Run without --strict to skip such files.")
             skipped.append(Skipped(path, result.message))
             continue
         one, png = result
@@ -255,9 +257,9 @@ def _refuse_existing(files: Sequence[Path]) -> None:
     there = [file for file in files if file.exists()]
     if there:
         raise StorageError(
-            f"{quoted(str(there[0]))} is there already"
+            f"{quoted(str(there[0]))} already exists"
             + (f", and {counted(len(there) - 1, 'other file')}." if len(there) > 1 else "."),
-            "Choose another folder (--out) or page (--html), or replace what is there (--overwrite).",
+            "Choose another folder (--out) or page (--html), or replace the files (--overwrite).",
         )
 
 

@@ -93,7 +93,7 @@ def _words(error: BaseException) -> tuple[str, str, int]:
         return "There is not enough memory.", "Try fewer --workers, or a smaller --max-megapixels.", BAD_INPUT
     return (
         f"{type(error).__name__}: {error}",
-        "This is a fault of Headstart: please report the lines above.",
+        "This is a bug in Headstart: please report the lines above.",
         OUR_FAULT,
     )
 

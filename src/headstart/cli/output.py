@@ -27,7 +27,7 @@ class Output:
 
     Args:
         as_json: One JSON document on standard output, nothing else.
-        quiet: No words and no progress; errors are still told.
+        quiet: No words and no progress; errors are still printed.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
@@ -45,7 +45,7 @@ class Output:
             print(_clean(f"Note: {text}"), file=sys.stderr, flush=True)
 
     def notes(self, notes: Iterable[str]) -> None:
-        """Several of them."""
+        """Notes, a line each."""
         for note in notes:
             self.note(note)
 

@@ -48,20 +48,21 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
     coverage: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Give sets of classes that hold the true one this often, such as 0.9."),
+        typer.Option(metavar="SHARE", help="Give prediction sets that contain the true class this often, such as 0.9."),
     ] = None,
     allow_empty: Annotated[
         bool,
         typer.Option(
             "--allow-empty",
-            help="Leave a set of --coverage empty where even the most probable class is too uncertain to belong.",
+            help="Allow empty prediction sets, where even the most probable class is too uncertain.",
         ),
     ] = False,
     abstain: Annotated[
         bool,
         typer.Option(
             "--abstain",
-            help="Name no class for images unlike the training images; nor, with --coverage, where the set is not one.",
+            help="Give no class to images unlike the training images; nor, with --coverage, where the set has not "
+            "exactly one.",
         ),
     ] = False,
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
@@ -81,7 +82,9 @@ def predict(
     if json and format is not Format.table:
         raise OptionError(f"--json and --format {format} exclude each other.", "Choose one of them.")
     if allow_empty and coverage is None:
-        raise OptionError("--allow-empty is about sets, and none are asked for.", "Give --coverage too, such as 0.9.")
+        raise OptionError(
+            "--allow-empty needs prediction sets, and none are asked for.", "Give --coverage too, such as 0.9."
+        )
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model, max_megapixels=max_megapixels)
     wanted = Wanted.of(classifier, top, coverage=coverage, allow_empty=allow_empty, abstain=abstain)
@@ -105,19 +108,19 @@ def predict(
 
 
 def _notes(classifier: Classifier, wanted: Wanted) -> list[str]:
-    """What a person should know of a model's doubts."""
+    """What a person should know about abstaining and prediction sets."""
     from headstart.modelfile.prediction_sets import CAVEAT
 
     notes = []
     if wanted.abstain and classifier.metadata.familiarity is None:
-        notes.append("This model cannot tell which images are unlike its training images: it names a class for each.")
+        notes.append("This model cannot detect images unlike its training images: it gives every image a class.")
     if wanted.coverage is not None:
         notes.append(CAVEAT)
         if wanted.most == math.inf:
             images = (classifier.metadata.conformal or {})["images"]
             notes.append(
                 f"{images:,} held-out images are too few for a coverage of {wanted.coverage:g}: "
-                "every set holds all classes."
+                "every set contains all classes."
             )
         elif not wanted.allow_empty:
             notes.append(_measured(classifier.measured_coverage(wanted.coverage), wanted.coverage))
@@ -125,7 +128,7 @@ def _notes(classifier: Classifier, wanted: Wanted) -> list[str]:
 
 
 def _measured(found: Measured, coverage: float) -> str:
-    """How often sets that are never empty held the true class, beside how often that was asked for."""
+    """The measured coverage of sets that are never empty, beside the nominal one."""
     from headstart.core.text import counted
 
     low, high = (f"{100 * end:.1f}" for end in found.interval)
@@ -133,8 +136,9 @@ def _measured(found: Measured, coverage: float) -> str:
     if found.at_least:  # as it was written by a Headstart that did not store the mistakes
         share, within = f"at least {share}", f"95 % interval from {low} % on"
     return (
-        f"A coverage of {100 * coverage:g} % was asked for; of {counted(found.images, 'held-out image')}, {share} have "
-        f"their true class in such a set ({within}). No set is empty: the most probable class always belongs."
+        f"For a coverage of {100 * coverage:g} %, such sets contain the true class of {share} of "
+        f"{counted(found.images, 'held-out image')} ({within}). No set is empty: the most probable class is always in "
+        "it."
     )
 
 
@@ -164,7 +168,7 @@ def _predict(classifier: Classifier, table: ImageTable, wanted: Wanted, runtime:
     for index, result in each(len(table), work, runtime, "Predicting"):
         path = table.rows[index].path
         if runtime.strict and isinstance(result, ImageError):
-            raise SourceError(f"{quoted(path)}: {result.message}.", "Run without --strict to go on with the others.")
+            raise SourceError(f"{quoted(path)}: {result.message}.", "Run without --strict to skip such files.")
         yield path, result
 
 
@@ -190,13 +194,13 @@ def _table(
         cells += [] if result.labels is None else [", ".join(result.labels) or "none"]
         first = 1 if named else 0
         rows.append([*cells, ", ".join(f"{label} {100 * value:.1f} %" for label, value in result.top[first:])])
-    output.table([*header, "Next likely"], rows, right=(2,))
+    output.table([*header, "Next most likely"], rows, right=(2,))
     if unfamiliar:
         rate = (classifier.metadata.familiarity or {})["false_alarm_rate"]
         output.note(
-            f"{counted(unfamiliar, 'image is', 'images are')} unlike the training images (Familiar: NO); what the "
-            f"model says of such images means little. Of images like those it learnt from, about {100 * rate:.2g} % "
-            "are marked so too."
+            f"{counted(unfamiliar, 'image is', 'images are')} unlike the training images (Familiar: NO); do not "
+            f"rely on the class of such images. About {100 * rate:.2g} % of images like the training images are "
+            "marked so too (false alarms)."
         )
     return len(predictions) - len(results)
 

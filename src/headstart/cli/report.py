@@ -28,7 +28,7 @@ def report(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Draw the report of a run again, with the pictures that are still to be found."""
+    """Draw the report of a run again, with the pictures that can still be found."""
     from headstart import api
     from headstart.cli.output import Output
 
@@ -38,8 +38,8 @@ def report(
     output.say(f"Report: {drawn.path}")
     if drawn.missing:
         output.note(
-            f"{counted(drawn.missing, 'picture')} of {drawn.images:,} could not be found: the images have been moved, "
-            "changed or deleted. If they are somewhere else, name the place with --source."
+            f"{counted(drawn.missing, 'picture')} of {drawn.images:,} could not be found: the images were moved, "
+            "changed or deleted. If they are elsewhere, name their folder with --source."
         )
     output.document({"report": str(drawn.path), "images": drawn.images, "missing": drawn.missing})
     return DONE

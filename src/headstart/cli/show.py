@@ -23,22 +23,22 @@ def show_evaluation(
     Args:
         output: Where to.
         evaluation: What is shown.
-        where: What was measured, in words.
-        without_leaks: The same without images of which there is another among those that were learnt from.
+        where: The images that were measured, in words.
+        without_leaks: The same without leaked images.
     """
     if output.quiet:
         return
     low, high = evaluation.accuracy_interval
     output.say(
         f"Accuracy {_percent(evaluation.accuracy)} (95 % interval {_percent(low)} to {_percent(high)}): "
-        f"{evaluation.correct:,} of {evaluation.n:,} {where} right"
+        f"{evaluation.correct:,} of {evaluation.n:,} {where} correct"
     )
     if without_leaks is not None:
         low, high = without_leaks.accuracy_interval
         output.say(
-            f"Go by this: {_percent(without_leaks.accuracy)} (95 % interval {_percent(low)} to {_percent(high)}), "
-            f"without {counted(evaluation.n - without_leaks.n, 'leaked image')}, of which the model has learnt from a "
-            "copy, a near duplicate, or one of the same group"
+            f"Trust this one: {_percent(without_leaks.accuracy)} (95 % interval {_percent(low)} to {_percent(high)}), "
+            f"without {counted(evaluation.n - without_leaks.n, 'leaked image')}: the model was trained on a copy, a "
+            "near duplicate, or an image of the same group"
         )
     balanced = evaluation.balanced_accuracy_interval
     output.say(
@@ -47,7 +47,7 @@ def show_evaluation(
     )
     output.say(
         f"Calibration error {_percent(evaluation.calibration_error)} ({_range(evaluation.calibration_error_interval)}; "
-        f"before temperature {_percent(evaluation.calibration_error_uncalibrated)})"
+        f"before temperature scaling {_percent(evaluation.calibration_error_uncalibrated)})"
     )
     output.say()
     _show_classes(output, evaluation)
@@ -80,7 +80,7 @@ def _show_confusions(output: Output, evaluation: Evaluation) -> None:
     )  # fmt: skip
     output.say()
     if not mistakes:
-        output.say("No image was taken for another class.")
+        output.say("No image was misclassified.")
     elif len(labels) <= MAX_MATRIX_CLASSES:
         cells = {(i, j): f"{count:,}" for i, j, count in evaluation.confusion}
         places = range(len(labels))

@@ -160,11 +160,12 @@ def _refuse_start(recipe: Recipe, folder: Path, *, overwrite: bool, helper: bool
         return
     if not recipe.spec.processes:
         raise OptionError(
-            f"Several processes train together, and the strategy {recipe.strategy} is for one.", "Name a strategy."
+            f"Several processes train together, but the strategy {recipe.strategy} runs in one only.",
+            "Name a strategy.",
         )
     if recipe.budget:
         raise OptionError(
-            "Several processes train together, and each would time itself to keep within the budget.",
+            "Several processes train together, and each would measure the budget on its own.",
             "Give --epochs instead of --budget.",
         )
 
@@ -179,8 +180,8 @@ def _required(source: str | None) -> str:
 
     if source is None:
         raise OptionError(
-            "Missing argument 'SOURCE': the images to learn from.",
-            "Name a folder of class folders, or go on with --resume RUN. See `headstart train --help`.",
+            "Missing argument 'SOURCE': the training images.",
+            "Name a folder of class folders, or resume with --resume RUN. See `headstart train --help`.",
         )
     return source
 
@@ -191,7 +192,8 @@ def _refuse_beside_resume(given: dict[str, object]) -> None:
 
     if extra := [option for option, value in given.items() if value is not None]:
         raise OptionError(
-            f"--resume goes on with a training as it was begun, and {' and '.join(extra)} would begin another.",
+            f"--resume continues a training with its own settings, and {' and '.join(extra)} would start a different "
+            "one.",
             "Leave them out, or leave --resume out.",
         )
 
@@ -200,7 +202,7 @@ def _hint_at_resuming(folder: Path) -> None:
     from headstart.runs import resumption
 
     signals.set_hint(
-        f"No file was left half-written. Go on from the last epoch that ended: {_resuming(folder)}",
+        f"No file was left half-written. Resume after the last finished epoch: {_resuming(folder)}",
         record=str((folder / resumption.FOLDER / resumption.FILE).absolute()),
     )
 
@@ -219,9 +221,9 @@ def _full_disk_told(folder: Path) -> Iterator[None]:
         yield
     except StorageError as error:
         if resumption.exists(folder):
-            error.hint = error.hint.replace("run the same command again", f"go on: {_resuming(folder)}")
+            error.hint = error.hint.replace("run the same command again", f"resume: {_resuming(folder)}")
             error.hint = error.hint.replace(
-                "Free some space, or choose another folder, and go", "Free some space, and go"
+                "Free some space, or choose another folder, and resume", "Free some space, and resume"
             )
         raise
 
@@ -232,7 +234,7 @@ def _default_folder(source: str, *, overwrite: bool) -> Path:
     from headstart.runs import resumption
 
     if _environment_number("WORLD_SIZE") > 1:  # one may look for a free folder when another has begun to write
-        raise OptionError("Several processes train together, and must agree on a run folder.", "Name it with --out.")
+        raise OptionError("Several processes train together, and all need the same run folder.", "Name it with --out.")
     return default_folder(
         source,
         lambda folder: any((folder / one).exists() for one in ("model.onnx", resumption.FOLDER)),
@@ -252,14 +254,14 @@ def _show(output: Output, run: Run, folder: Path, source: str, told: Sequence[st
     output.say()
     if fitted.partition.cross_validated:
         folds = len(fitted.partition.rounds())
-        where = f"images, each by a model that had not seen it ({folds}-fold cross-validation),"
+        where = f"images, each predicted by a model that was not trained on it ({folds}-fold cross-validation),"
     else:
         where = f"{run.evaluation.split} images"
     show_evaluation(output, run.evaluation, where, fitted.without_leaks)
     output.notes(note for note in fitted.notes if note not in told)
     output.skipped(run.skipped)
     model = folder / "model.onnx"
-    output.say(f"\nModel: {model} ({model.stat().st_size / 1e6:.1f} MB), which prepares images itself")
+    output.say(f"\nModel: {model} ({model.stat().st_size / 1e6:.1f} MB), preprocessing included")
     if (folder / "report.html").exists():
         output.say(f"Report: {folder / 'report.html'}")
     output.say(f"Next:  headstart predict {shlex.quote(str(model))} PHOTO")
@@ -291,10 +293,10 @@ def _training(run: Run, training: Training) -> str:
     words += f" in {seconds['train']:.1f} s" if "train" in seconds else ""
     words += f" on {training.device} ({training.images_per_second:,.0f} images/s)"
     if run.recipe.lr == "auto":
-        words += f" at the rate {training.lr:.2g}"
-    words += f", best was {f'epoch {training.best_epoch}' if training.best_epoch else 'the start'}"
+        words += f" at learning rate {training.lr:.2g}"
+    words += f", best: {f'epoch {training.best_epoch}' if training.best_epoch else 'the start'}"
     if training.stopped == "patience":
-        words += f", stopped after {counted(run.recipe.patience, 'epoch')} without a better one"
+        words += f", stopped after {counted(run.recipe.patience, 'epoch')} without improvement"
     if "folds" in seconds:
-        words += f"; a network for each fold in {seconds['folds']:.1f} s"
+        words += f"; one network per fold in {seconds['folds']:.1f} s"
     return words

@@ -1,4 +1,4 @@
-"""`headstart verify`: prove that a model file computes here what it computed where it was trained."""
+"""`headstart verify`: prove that a model file gives the same results here as where it was trained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def verify(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Run the golden images that travel in a model file, and compare with what its training machine computed."""
+    """Run the golden images inside a model file, and compare with the results of the machine that trained it."""
     from headstart import api
     from headstart.cli.output import Output
     from headstart.core.errors import ModelError
@@ -26,17 +26,17 @@ def verify(
     result = classifier.verify()
     allowed = result.allowed
     found = (
-        f"{counted(result.images, 'golden image')}: largest difference of a probability "
-        f"{result.probability_difference:.2g} (allowed {allowed.get('probability', 0):g}), of an embedding "
+        f"{counted(result.images, 'golden image')}: largest difference in a probability "
+        f"{result.probability_difference:.2g} (allowed {allowed.get('probability', 0):g}), in an embedding "
         f"{result.embedding_difference:.2g} (allowed {allowed.get('embedding', 0):g})"
     )
     if classifier.metadata.familiarity:
-        found += f", of a distance {result.distance_difference:.2g} (allowed {allowed.get('distance', 0):g})"
+        found += f", in a distance {result.distance_difference:.2g} (allowed {allowed.get('distance', 0):g})"
     if not result.images:
-        raise ModelError("The model carries no golden images: there is nothing to compare.", "Train it again.")
+        raise ModelError("The model carries no golden images: there is nothing to compare with.", "Train it again.")
     if not result.passed:
         raise ModelError(
-            f"The model does not compute here what it computed where it was trained. {found}.",
+            f"The model gives other results here than where it was trained. {found}.",
             "Upgrade ONNX Runtime, or train again on this machine.",
         )
     output.say(f"Verified. {found}.")

@@ -73,7 +73,7 @@ def must_be_count(name: str, value: object) -> None:
 
 
 def must_be_share(name: str, value: object) -> None:
-    """Refuse what is no number above 0 and below 1."""
+    """Refuse what is not a number above 0 and below 1."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < 1:
         raise refused(name, value, "a number above 0 and below 1, such as 0.9")
 

@@ -22,7 +22,7 @@ class ByValue:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal; what is no number is equal to itself."""
+    """Whether two values are equal; NaN is equal to itself."""
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         alike = type(one) is type(other) and one.shape == other.shape and one.dtype == other.dtype
         return alike and bool(np.array_equal(one, other, equal_nan=one.dtype.kind in "fc"))

@@ -9,7 +9,7 @@ HeadstartError
 │   └── ModelError                       a model file is refused
 ├── ExtraError            (ImportError)  a package that only an extra installs is missing
 ├── DeviceError           (RuntimeError) the device is missing, or has too little memory
-├── TrainingError         (ArithmeticError) the loss is no number any more
+├── TrainingError         (ArithmeticError) the loss is NaN or infinite
 ├── StorageError          (OSError)      disk full, read-only, locked by another process
 └── OfflineError          (OSError)      a download did not succeed
 """
@@ -67,7 +67,7 @@ class DeviceError(HeadstartError, RuntimeError):
 
 
 class TrainingError(HeadstartError, ArithmeticError):
-    """The loss is no number any more."""
+    """The loss is NaN or infinite."""
 
 
 class StorageError(HeadstartError, OSError):

@@ -185,7 +185,7 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return StorageError(f"No permission to write {where}.", "Choose a folder that you may write to.")
     reason = error.strerror or type(error).__name__
-    return StorageError(f"{where} could not be written: {reason}.", "Choose another folder, or mend the cause.")
+    return StorageError(f"{where} could not be written: {reason}.", "Choose another folder, or fix the cause.")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -45,7 +45,7 @@ class _Zip(NamedTuple):
         # The directory of a hostile file also ends in struct.error, and in ValueError for names and offsets.
         except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OverflowError) as error:
             raise SourceError(
-                f"{name} is not a readable zip file: {str(error)[:200]}.", "Download or pack it again."
+                f"{name} is not a readable zip file: {str(error)[:200]}.", "Download it or pack it again."
             ) from error
         except OSError as error:
             raise SourceError(f"{name} cannot be read: {reason(error)}.") from error
@@ -120,7 +120,7 @@ class ZipStorage(Lasting):
         ) as error:
             raise ImageError(f"damaged in the zip file: {str(error)[:200] or type(error).__name__}") from error
         if len(data) != entry.file_size:
-            raise ImageError(f"the zip file promises {entry.file_size:,} bytes and holds {len(data):,}")
+            raise ImageError(f"the zip file declares {entry.file_size:,} bytes and holds {len(data):,}")
         return data
 
 
@@ -140,7 +140,7 @@ class _Tar(NamedTuple):
             entries = tarfile.TarFile(fileobj=file).getmembers()
         except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
             raise SourceError(
-                f"{name} is not a readable tar file: {str(error)[:200]}.", "Download or pack it again."
+                f"{name} is not a readable tar file: {str(error)[:200]}.", "Download it or pack it again."
             ) from error
         except OSError as error:
             raise SourceError(f"{name} cannot be read: {reason(error)}.") from error
@@ -192,7 +192,7 @@ class TarStorage(Lasting):
         except (OSError, ValueError) as error:
             raise ImageError(f"damaged in the tar file: {error}") from error
         if len(data) != entry.size:
-            raise ImageError(f"the tar file promises {entry.size:,} bytes and holds {len(data):,}")
+            raise ImageError(f"the tar file declares {entry.size:,} bytes and holds {len(data):,}")
         return data
 
     def local(self, path: str) -> None:

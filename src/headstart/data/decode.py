@@ -280,7 +280,7 @@ def _check_stream(data: bytes, kind: str) -> None:
         raise ImageError("JPEG 2000 that ends early")  # the decoder leaves missing tiles black
     # The quick count may find scans in metadata, or in what phones append after the picture.
     if kind in {"JPEG", "MPO"} and data.count(b"\xff\xda") > _MAX_JPEG_SCANS and _scans(data) > _MAX_JPEG_SCANS:
-        raise ImageError(f"JPEG with more than {_MAX_JPEG_SCANS} scans, which no camera or program writes")
+        raise ImageError(f"JPEG with more than {_MAX_JPEG_SCANS} scans, more than any camera or program writes")
 
 
 _JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # a zero or a restart belongs to the scan

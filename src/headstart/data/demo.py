@@ -81,7 +81,7 @@ def fetch_ants_bees(folder: Path, progress: Progress, url: str = ANTS_BEES_URL) 
             except SourceError as error:
                 fresh.unlink(missing_ok=True)
                 raise SourceError(
-                    f"What came from {quoted(url)} is not the expected archive: {error.message}",
+                    f"The download from {quoted(url)} is not the expected archive: {error.message}",
                     "Nothing was replaced. Try again, or give another address with --url.",
                 ) from error
             fresh.replace(archive)

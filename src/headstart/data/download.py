@@ -28,7 +28,7 @@ def download(url: str, path: Path, progress: Progress, *, max_bytes: int) -> Pat
         StorageError: The file cannot be written.
     """
     if not url.startswith(("https://", "http://")):  # urllib would open local files too
-        raise OfflineError(f"{printable(url)} is no web address; expected https:// or http://.")
+        raise OfflineError(f"{printable(url)} is not a web address; expected https:// or http://.")
     part = path.with_name(path.name + ".part")
     tag_file = path.with_name(path.name + ".etag")
     try:
@@ -52,7 +52,7 @@ def download(url: str, path: Path, progress: Progress, *, max_bytes: int) -> Pat
         if total is not None and have != total:
             raise OfflineError(
                 f"{printable(url)} ended early: {have:,} of {total:,} bytes.",
-                "Run the same command again: it goes on from there.",
+                "Run the same command again: it resumes from there.",
             )
         part.replace(path)
         tag_file.unlink(missing_ok=True)
@@ -117,8 +117,8 @@ def _network(url: str) -> Iterator[None]:
         reason = printable(str(getattr(error, "reason", error)) or type(error).__name__)
         raise OfflineError(
             f"{printable(url)} cannot be reached ({reason}).",
-            "Check the network and run the same command again: it goes on where it stopped. "
-            "Without a network, `headstart demo` uses a set that is already here.",
+            "Check the network and run the same command again: it resumes where it stopped. "
+            "Without a network, `headstart demo` uses a data set that is already here.",
         ) from error
 
 

@@ -105,7 +105,7 @@ def missing(data: bytes) -> str:
     if any(part.end > len(data) for item in needed for part in items.parts.get(item, [])):
         return "ends early"
     empty = sum(_has_hole(data, items, item) for item in needed)
-    return f"lacks data: zeros stand in {empty:,} of its {len(needed):,} parts" if empty else ""
+    return f"is incomplete: zeros fill {empty:,} of its {len(needed):,} parts" if empty else ""
 
 
 def is_cropped(data: bytes) -> bool:

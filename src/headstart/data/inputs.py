@@ -109,8 +109,8 @@ def _standard_input() -> bytes:
     """
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None or sys.stdin.isatty():
-        raise SourceError("Nothing comes on standard input.", "Such as: headstart predict MODEL - < photo.jpg")
+        raise SourceError("Standard input is empty.", "For example: headstart predict MODEL - < photo.jpg")
     content: bytes = stream.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
-        raise SourceError(f"More than the limit of {MAX_FILE_BYTES:,} bytes come on standard input.")
+        raise SourceError(f"Standard input holds more than the limit of {MAX_FILE_BYTES:,} bytes.")
     return content

@@ -76,7 +76,7 @@ def header(data: bytes) -> Header:
         token = _TOKEN.match(data, place, place + _MAX_HEADER)
         if not token:
             rest = _COMMENT.sub(b"", data[place : place + _MAX_HEADER]).strip(_SPACE)
-            raise ImageError("damaged PPM: its header holds no three numbers" if rest else "PPM that ends early")
+            raise ImageError("damaged PPM: its header lacks three numbers" if rest else "PPM that ends early")
         numbers.append(int(token[1]))
         place = token.end()
     width, height, largest = numbers if len(numbers) == 3 else (*numbers, 1)
@@ -197,7 +197,7 @@ def _text_numbers(data: bytes, head: Header, count: int, levels: Levels) -> NDAr
             if end == place + _TEXT_BLOCK:
                 end = max(data.rfind(bytes([one]), place, end) for one in _SPACE) + 1
         if end <= place:
-            raise ImageError("damaged PPM: no number has as many digits")
+            raise ImageError("damaged PPM: a number has too many digits")
         block = _COMMENT.sub(b"", data[place:end])
         sound = _WORD.match(block)
         text = block[: sound.end()] if sound else b""
@@ -205,7 +205,7 @@ def _text_numbers(data: bytes, head: Header, count: int, levels: Levels) -> NDAr
             text = text.rstrip(b"0123456789")  # a number that goes on in letters is none
         # Numbers of more digits than any may have would wrap around.
         if re.search(rb"[0-9]{11}", text):
-            raise ImageError("damaged PPM: no number has as many digits")
+            raise ImageError("damaged PPM: a number has too many digits")
         values = np.fromstring(text, np.int64, sep=" ")[: count - done] if text.strip(_SPACE) else np.empty(0, np.int64)
         result[done : done + values.size] = _scaled(values, head, levels)
         done += values.size

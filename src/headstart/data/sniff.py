@@ -23,16 +23,16 @@ def reason(data: bytes, error: Exception) -> str:
     if picture := unread(data):
         return picture
     if kind not in _IMAGE_KINDS:
-        return f"looks like {kind}, not an image" if kind else "no image format that is known"
+        return f"looks like {kind}, not an image" if kind else "no known image format"
     text = str(error)
     if isinstance(error, MemoryError):
-        return f"{kind} that needs more memory than there is"
+        return f"{kind} that needs more memory than is available"
     if ends_early(data, kind) or any(word in text.lower() for word in _SHORT):
         return f"{kind} that ends early"
     if isinstance(error, UnidentifiedImageError):  # its text names a buffer in memory
         if kind == "TIFF" and (form := tiff.layout(data)):
             return tiffpixels.unsupported(form)
-        text = "its header makes no sense"
+        text = "its header is invalid"
     return f"damaged {kind}: {text or type(error).__name__}"[:200]
 
 

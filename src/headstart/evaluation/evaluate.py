@@ -112,7 +112,7 @@ class Evaluation:
         ]
         left = len(self.classes) - len(classes)
         return joined([
-            paragraph(f"{self.correct:,} of {counted(self.n, 'image')} right ({self.split})"),
+            paragraph(f"{self.correct:,} of {counted(self.n, 'image')} correct ({self.split})"),
             table(["", "", "95 % interval"], numbers, right=(1, 2)),
             table(["Class", "Images", "Recall", "95 % interval", "Precision"], classes, right=(1, 2, 3, 4)),
             paragraph(f"and {counted(left, 'more class', 'more classes')}") if left else "",

@@ -150,9 +150,9 @@ def _forecast(sizes: NDArray[np.int64], wrong: list[NDArray[np.bool_]], twice: i
     )
     reason = ""
     if len(sizes) < 3:
-        reason = "There are too few images of a class to learn from parts of them."
+        reason = "A class has too few images to train on subsets of them."
     elif errors[-1] * images < MIN_ERRORS:
-        reason = f"With all images fewer than {MIN_ERRORS} held-out images are mistaken: what is left is chance."
+        reason = f"With all images fewer than {MIN_ERRORS} held-out images are misclassified: what is left is noise."
     if reason:
         return LearningCurve(points, None, twice, None, None, None, None, False, reason)
     resampled = _resample(wrong, np.random.default_rng(seed))

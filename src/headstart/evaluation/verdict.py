@@ -63,7 +63,7 @@ def judge(
     if len(alike) > 1:
         reasons.append(
             f"it is the cheapest ({candidates[chosen].cost_words}) of {_all(candidates[i].name for i in alike)}, "
-            f"which {images} cannot tell apart"
+            f"which {images} cannot separate"
         )
     else:
         images = f" on {images}"
@@ -92,14 +92,14 @@ def _more(candidates: Sequence[Candidate], pairs: Sequence[Pair], chosen: int, a
     pair = next(one for one in pairs if {one.first, one.second} == {chosen, other})
     names = [candidates[i].name for i in _loser_last(pair)]
     if not pair.only_first + pair.only_second:
-        return f"{names[0]} and {names[1]} are right and wrong on the very same images."
+        return f"{names[0]} and {names[1]} are right and wrong on exactly the same images."
     if not pair.difference:
-        return f"{names[0]} and {names[1]} are equally often right, so that no number of images can be named."
+        return f"{names[0]} and {names[1]} are correct equally often, so that no number of images can be estimated."
     if pair.more_images is None:
-        return f"More than {MAX_IMAGES:,} images would be needed to show a difference as small as that between them."
+        return f"More than {MAX_IMAGES:,} images would be needed to show a difference as small as theirs."
     return (
         f"If {names[0]} is as much better than {names[1]} as it was here ({100 * abs(pair.difference):.1f} points), "
-        f"about {counted(_round(pair.more_images), more)} would show it."
+        f"about {counted(_round(pair.more_images), more)} would be needed to show it."
     )
 
 

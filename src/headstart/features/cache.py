@@ -177,12 +177,12 @@ class FeatureCache:
                 self._give_up(f"The feature cache cannot be used ({error}); working without it.")
                 return
             self._rebuilt = True
-            self._note(f"The feature cache was damaged ({error}); it was deleted and is built again.")
+            self._note(f"The feature cache was damaged ({error}); it was deleted and is rebuilt.")
             try:
                 delete(self._path.parent)
                 self._connection = _open(self._path)
             except (sqlite3.Error, OSError) as again:
-                self._give_up(f"The feature cache cannot be built again ({again}); working without it.")
+                self._give_up(f"The feature cache cannot be rebuilt ({again}); working without it.")
         except OSError as error:
             self._give_up(f"The feature cache cannot be used ({error}); working without it.")
 

@@ -65,7 +65,7 @@ def refuse_skipped(table: ImageTable, runtime: Runtime) -> None:
         first = unusable[0]
         raise SourceError(
             f"{counted(len(unusable), 'file')} cannot be used; the first is {quoted(first.path)}: {first.reason}.",
-            "Mend or remove it, or run without --strict to skip and count such files.",
+            "Fix or remove it, or run without --strict to skip and count such files.",
         )
 
 

@@ -199,10 +199,10 @@ def check(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int
         row = int(np.argmin(np.isfinite(features).all(1)))
         raise SourceError(f"The features of row {row} hold values that are not finite.")
     if len(np.unique(labels)) != classes:
-        raise SourceError(f"Of {classes} classes, {len(np.unique(labels))} have images to learn from.")
+        raise SourceError(f"Of {classes} classes, {len(np.unique(labels))} have training images.")
     if np.all(features == features[0]):
         raise SourceError(
-            "All images have the same embedding: there is nothing to tell the classes apart by.",
+            "All images have the same embedding: nothing distinguishes the classes.",
             "Look at the images: are they all the same picture?",
         )
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 MAX_SCORES = 1000  # so many are kept of more: a coverage is then met to a thousandth
 CAVEAT = (
-    "Sets of classes hold the true one as often as asked for only on images that are drawn as the held-out images "
-    "were: other cameras, places or classes void it."
+    "Prediction sets keep their coverage only on images drawn in the same way as the held-out images: other cameras, "
+    "places or classes void it."
 )
 _DIGITS = 6  # of a score that is kept
 # A true class of a larger probability than one half is the most probable one; below it, to the digits that are kept.

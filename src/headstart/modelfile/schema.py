@@ -271,7 +271,7 @@ def _golden(record: Any) -> Golden:
         png = base64.b64decode(record["png"], validate=True)
         distance = record.get("distance")
         if distance is not None and type(distance) not in {int, float}:
-            raise ValueError("a distance that is no number")
+            raise ValueError("a distance that is not a number")
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise ModelError(f"A golden image of the model is damaged ({str(error)[:100]}).") from error
     return Golden(png, np.array(probabilities, np.float32), embedding, None if distance is None else float(distance))

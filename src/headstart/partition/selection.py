@@ -25,8 +25,8 @@ def select(partition: Partition, data: Dataset, recipe: Recipe) -> Partition:
     if not recipe.validation:
         return partition.chosen_by(
             partition.held_out(),
-            f"The {partition.split} images chose the best epoch, and are measured on too: their numbers are too good. "
-            "With --validation 0.2 a part of the train images chooses.",
+            f"The {partition.split} images also chose the best epoch, so the numbers on them are optimistic. "
+            "With --validation 0.2 part of the train images choose it instead.",
         )
     taken = holdout(
         partition.labels[train], partition.groups[train].tolist(), [data.digests[row] for row in train],
@@ -34,8 +34,8 @@ def select(partition: Partition, data: Dataset, recipe: Recipe) -> Partition:
     )  # fmt: skip
     if not taken.any():
         raise SourceError(
-            f"Of {counted(len(train), 'train image')} none can be spared to choose the best epoch.",
-            "Add images; or let the held-out images choose it, with --validation 0.",
+            f"Of {counted(len(train), 'train image')} none can be set aside to choose the best epoch.",
+            "Add images, or let the held-out images choose it, with --validation 0.",
         )
     note = f"{counted(int(taken.sum()), 'train image')} chose the best epoch and the temperature, and "
-    return partition.chosen_by(train[taken], note + f"{int((~taken).sum()):,} were learnt from.")
+    return partition.chosen_by(train[taken], note + f"{int((~taken).sum()):,} were trained on.")

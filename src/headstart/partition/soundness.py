@@ -45,7 +45,8 @@ def of_splits(table: ImageTable, measures: Role) -> list[str]:
         return ["The val images are in predictions.csv; the numbers are those of the test split alone."] if both else []
     notes = {
         "val": "Measured by folds: the images of train and val are pooled, and each is measured once.",
-        "test": "Measured by folds: the test images were neither learnt from nor measured; `headstart evaluate` can.",
+        "test": "Measured by folds: the test images were used neither for training nor for measuring; `headstart "
+        "evaluate` can.",
     }
     return [note for part, note in notes.items() if part in table.splits]
 
@@ -68,7 +69,7 @@ def check_learnt(roles: NDArray[np.int8], labels: NDArray[np.int64], classes: tu
         raise SourceError(
             f"The train split has a single image of {listed(small)}.",
             twin_hint(small, classes)
-            + "Each class needs at least two in train: one to learn from, and one to choose the settings with.",
+            + "Each class needs at least two in train: one to train on, and one to choose the settings with.",
         )
 
 
@@ -94,20 +95,20 @@ def of_measured(
     rows = roles == measures
     measured = np.bincount(labels[rows], minlength=len(classes))
     if absent := [classes[i] for i in np.flatnonzero(measured == 0)]:
-        notes.append(f"No {split} image of {listed(absent)}: nothing is known of how well that is told.")
+        notes.append(f"No {split} image of {listed(absent)}: its accuracy is unknown.")
     if not (number := int((leaked & rows).sum())):
         return notes
     how = "the same file or group" if (same & rows).sum() == number else "the same file or group, or a near duplicate"
     if number == rows.sum():
         raise SourceError(
-            f"All {counted(number, f'{split} image')} are also in train ({how}): what is measured on them says nothing "
-            "of new images.",
+            f"All {counted(number, f'{split} image')} are also in train ({how}): the accuracy on them says nothing "
+            "about new images.",
             "Take them out of train; or give all images without splits, which are then divided with copies on one "
             "side. `headstart check` lists them.",
         )
     notes.append(
         f"{counted(number, f'{split} image is', f'{split} images are')} also in train ({how}): "
-        "the numbers are too good by that much."
+        "this leakage makes the numbers too good."
     )
     return notes
 
@@ -134,7 +135,8 @@ def of_draw(
     if divided:
         notes.append(
             f"The images of {listed(classes[i] for i in np.unique(labels[divided]))} are near duplicates of one "
-            "another to such an extent that they were not kept on one side: their numbers may be far too good. Where "
+            "another to such an extent that they were not kept on one side: their numbers may be far too optimistic. "
+            "Where "
             "they are frames of a video, or photos of one thing, add images of others, or name what belongs together "
             "in a column `group`."
         )
@@ -143,14 +145,15 @@ def of_draw(
         if count > number[label] / 2:
             notes.append(
                 f"{count:,} of the {number[label]:,} images of {quoted(classes[label])} belong together (copies, near "
-                "duplicates or a group) and stay on one side: little is known of how well others of it are told."
+                "duplicates or a group) and stay on one side: little is known about how well others of the class are "
+                "recognised."
             )
     if (held := roles == Role.VAL).any():
         measured = np.bincount(labels[held], minlength=len(classes))
         if few := [classes[i] for i in np.flatnonzero(measured < MIN_HELD_OUT_OF_A_CLASS)]:
             notes.append(
                 f"Fewer than {MIN_HELD_OUT_OF_A_CLASS} held-out images of {listed(few)}: "
-                "little is known of how well that is told."
+                "its accuracy is very uncertain."
             )
     return notes
 

@@ -99,7 +99,7 @@ def read(folder: Path) -> Unfinished:
         ) from error  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"The record of the training in {quoted(str(folder))} is damaged.", "Begin again with --overwrite."
+            f"The record of the training in {quoted(str(folder))} is damaged.", "Start again with --overwrite."
         ) from error
 
 
@@ -112,7 +112,7 @@ def in_the_way(folder: Path) -> StorageError:
     """The error for a new training in a folder where another one is unfinished."""
     return StorageError(
         f"{quoted(str(folder))} holds an interrupted training.",
-        f"Go on with it: headstart train --resume {shlex.quote(str(folder))}. Or begin anew: --overwrite.",
+        f"Resume it: headstart train --resume {shlex.quote(str(folder))}. Or start over: --overwrite.",
     )
 
 
@@ -140,8 +140,8 @@ def check_recipe(before: Unfinished, recipe: Recipe) -> None:
     """
     if differences := before.recipe.differences(recipe):
         raise OptionError(
-            f"The interrupted training followed another recipe: {'; '.join(differences)}.",
-            "Leave these options out to go on with it, or begin again with --overwrite.",
+            f"The interrupted training used other settings: {'; '.join(differences)}.",
+            "Leave these options out to resume it, or start again with --overwrite.",
         )
 
 
@@ -153,9 +153,9 @@ def check_weights(before: Unfinished, weights: str) -> None:
     """
     if before.weights != weights:
         raise ModelError(
-            f"The backbone's weights are not those that the interrupted training began with: {before.recipe.backbone}"
+            f"The backbone's weights are not those of the interrupted training: {before.recipe.backbone}"
             f"{f', {before.recipe.weights}' if before.recipe.weights else ''}.",
-            "Restore the file to go on with it, or begin again with --overwrite.",
+            "Restore the file to resume it, or start again with --overwrite.",
         )
 
 
@@ -181,7 +181,7 @@ def check_images(before: Unfinished, table: ImageTable, digests: Sequence[str]) 
         shown += f"; and {len(changes) - MAX_SHOWN:,} more"
     raise SourceError(
         f"The images are not those of the interrupted training: {counted(len(changes), 'difference')}: {shown}.",
-        "Restore them to go on with it, or begin again with --overwrite.",
+        "Restore them to resume it, or start again with --overwrite.",
     )
 
 

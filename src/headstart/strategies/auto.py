@@ -93,7 +93,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     try:
         ground = _Ground.of(first, of_finetune(recipe))
     except SourceError as error:
-        reasons.append(f"The strategy is the probe: there is nothing to choose another by. {error.message}")
+        reasons.append(f"The strategy is the probe: there is nothing to choose another with. {error.message}")
         return _chosen(rung, origin, reasons, [])
     rungs = [dataclasses.replace(rung, probabilities=ground.of_probe(below, runtime))]
     deadline = begun + recipe.budget if recipe.budget else float("inf")
@@ -203,15 +203,17 @@ def _cannot_pay(best: _Rung, ground: _Ground) -> str:
     """Why no other could be shown to be better than this one, whatever it did; empty where one could."""
     right = ground.right(best.probabilities)
     wrong, n = int((~right).sum()), len(right)
-    # The best that can come: it mends all mistakes and makes none. Groups are swapped whole, as in the test itself.
+    # The best possible outcome: all mistakes are corrected, none are made. Groups are swapped whole, as in the test.
     gains = np.bincount(np.unique(ground.groups, return_inverse=True)[1], ~right).astype(np.int64)
     p_value = paired_tests.swap_test(gains)
     if p_value < LEVEL:
         return ""
     low, high = wilson(n - wrong, n)
     return (
-        f"It stopped at {best.name}, which gets {n - wrong:,} of the {ground.words} right ({100 * low:.0f} to "
-        f"{100 * high:.0f} %): even a network without a mistake could not be told from it (p = {p_value:.2g} at best)."
+        f"It stopped at {best.name}, which classifies {n - wrong:,} of the {ground.words} correctly ({100 * low:.0f} "
+        "to "
+        f"{100 * high:.0f} %): even a network without a single mistake could not be shown to be better (p = "
+        f"{p_value:.2g} at best)."
     )
 
 
@@ -274,9 +276,9 @@ def _choose(rungs: list[_Rung], ground: _Ground) -> tuple[int, str]:
             return 1, (
                 f"Use {rungs[1].name}: on {ground.words} its log loss is {losses[1].mean():.3f}, that of "
                 f"{rungs[0].name} {losses[0].mean():.3f} (p = {p_value:.2g}), "
-                f"and its accuracy is no lower. Right were: {shares}."
+                f"and its accuracy is no lower. Accuracies: {shares}."
             )
-    return verdict.chosen, f"{verdict.sentence} Right were: {shares}."
+    return verdict.chosen, f"{verdict.sentence} Accuracies: {shares}."
 
 
 def _words(rung: _Rung) -> str:

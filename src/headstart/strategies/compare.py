@@ -89,7 +89,7 @@ def plan(
         raise OptionError(f"{quoted(twice)} would be compared with itself.", "Name each once.")
     if len(found) < 2:
         raise OptionError(
-            f"A comparison needs two candidates at least, and {'none' if not found else quoted(names[0])} was named.",
+            f"A comparison needs at least two candidates, and {'none' if not found else quoted(names[0])} was named.",
             "Name several with --strategies, --backbones or --recipes; a single one is trained with headstart train.",
         )
     return tuple(found)
@@ -173,7 +173,7 @@ class Row:
     @property
     def cost(self) -> str:
         """The cost in words."""
-        speed = f", {self.milliseconds:.1f} ms an image" if math.isfinite(self.milliseconds) else ""
+        speed = f", {self.milliseconds:.1f} ms per image" if math.isfinite(self.milliseconds) else ""
         return f"trained in {self.seconds:.1f} s{speed}"
 
 
@@ -206,7 +206,7 @@ def judge_rows(rows: Sequence[Row]) -> Judged:
     for row, other in zip(rows, measured, strict=True):
         if (other.digests, other.labels, other.folds.tolist()) != (first.digests, first.labels, first.folds.tolist()):
             raise HeadstartError(
-                f"{row.name} and {rows[0].name} were not measured on the same images, so that they cannot be compared.",
+                f"{row.name} and {rows[0].name} were not measured on the same images and cannot be compared.",
                 "If files changed meanwhile, run it again; otherwise please report this.",
             )
     folds = first.folds if (first.folds >= 0).all() else None

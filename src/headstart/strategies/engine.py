@@ -32,7 +32,7 @@ def find_engine(recipe: Recipe, embedder: Embedder, runtime: Runtime) -> Engine 
     if recipe.precision == "int8" or recipe.backbone.endswith(".onnx"):
         if asked:
             raise DeviceError(
-                f"The device {quoted(runtime.device)} was asked for, and {quoted(recipe.backbone)} in "
+                f"The device {quoted(runtime.device)} was asked for, but {quoted(recipe.backbone)} in "
                 f"{recipe.precision} runs on the CPU.",
                 "Choose --precision float32, or leave --device out.",
             )

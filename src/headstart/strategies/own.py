@@ -49,9 +49,7 @@ class Own:
             if part is not None and not callable(part):
                 raise refused(name, part, expected)
         if (self.backbone is None) != (self.preprocess is None):
-            raise OptionError(
-                "A backbone of one's own and the preprocessing of its pixels are given together, and one is missing."
-            )
+            raise OptionError("A custom backbone and its preprocessing are given together, and one of them is missing.")
         if self.preprocess is not None:
             must_be("preprocess", self.preprocess, Preprocess, "a headstart.Preprocess")
             try:
@@ -63,7 +61,7 @@ class Own:
         """The recipe, which says what is not Headstart's."""
         if recipe.spec.trains != "network":
             raise OptionError(
-                f"The strategy {recipe.strategy} trains no network of one's own.",
+                f"The strategy {recipe.strategy} trains no custom network.",
                 f"Choose the strategy {either(names('trains', 'network'))}.",
             )
         if self.backbone is not None:

@@ -69,7 +69,7 @@ def _familiarity(
     others = features[np.setdiff1d(chose, leaked)] if len(chose) else None
     found = novelty.fit(*arrays, others)
     if found is None:
-        return None, None, ["Too few images to tell what is unlike them: no image will be called unfamiliar."]
+        return None, None, ["Too few images for novelty detection: no image will be flagged as unfamiliar."]
     alarms = None
     if partition.cross_validated:
         if not len(chose):

@@ -138,8 +138,8 @@ def load(accelerator: Accelerator, run: Path) -> tuple[Position, Weights, Weight
         average = load_file(folder / _AVERAGE) if (folder / _AVERAGE).exists() else None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"The checkpoint {quoted(str(folder))} is not one to go on with: {str(error)[:200]}.",
-            "Begin again with --overwrite; or, after a change of the number of processes, with as many as before.",
+            f"The checkpoint {quoted(str(folder))} cannot be resumed: {str(error)[:200]}.",
+            "Start again with --overwrite; or, after a change of the number of processes, with as many as before.",
         ) from error
     return position, best, average
 

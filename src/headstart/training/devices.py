@@ -92,7 +92,7 @@ def check_device(device: str) -> None:
         missing = "PyTorch finds no Apple GPU"
     if missing:
         raise DeviceError(
-            f"The device {quoted(device)} was asked for, and {missing}.",
+            f"The device {quoted(device)} was asked for, but {missing}.",
             "Choose --device cpu, or --device auto, which takes a GPU where there is one.",
         )
 

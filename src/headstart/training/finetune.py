@@ -72,7 +72,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         SourceError: The images cannot be learnt from.
         OptionError: The recipe names something that does not exist, or does not fit the data.
         ExtraError: PyTorch is not installed.
-        TrainingError: The loss is no number any more.
+        TrainingError: The loss is NaN or infinite.
         DeviceError: The device is not there, or has too little memory.
     """
     require("torch", "torch", f"The strategy {recipe.strategy}")
@@ -213,7 +213,7 @@ def _kept(probe: LinearHead | None, partition: Partition) -> tuple[str, ...]:
     if probe is None:
         return ()
     return (
-        "The start is kept, which no epoch was better than: the model is the probe's, its head fitted on all "
+        "No epoch was better than the start, which is kept: the model is the probe's, its head fitted on all "
         f"{counted(len(partition.of(Role.TRAIN)), 'train image')}.",
     )
 

@@ -116,8 +116,8 @@ class Images(Dataset[torch.Tensor]):
             ).pixels
         except ImageError as error:
             raise SourceError(
-                f"{quoted(path)} could be read before the training, and cannot be read any more: {error.message}.",
-                "Put it back, and go on from the last epoch with --resume.",
+                f"{quoted(path)} could be read before the training, but cannot be read now: {error.message}.",
+                "Put it back, and resume from the last epoch with --resume.",
             ) from error
         if self._bytes + image.nbytes <= KEPT_BYTES:
             self._kept[row] = image

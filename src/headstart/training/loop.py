@@ -39,7 +39,7 @@ def fit(task: Task, runtime: Runtime) -> Trained:
     """Train a network.
 
     Raises:
-        TrainingError: The loss is no number any more.
+        TrainingError: The loss is NaN or infinite.
         DeviceError: The device is not there, or its memory is too small.
         OptionError: The batch is larger than the data.
         StorageError: A checkpoint cannot be written.
@@ -242,7 +242,7 @@ def _seeded(recipe: Recipe, accelerate: Accelerator) -> Iterator[None]:
 def _check_batch(task: Task) -> None:
     if task.recipe.batch_size > len(task.train):
         raise OptionError(
-            f"batch_size = {task.recipe.batch_size} is larger than the {len(task.train):,} images to learn from.",
+            f"batch_size = {task.recipe.batch_size} is larger than the {len(task.train):,} training images.",
             f"Choose --batch-size {max(1, min(len(task.train) // 4, 32))} or so.",
         )
 
@@ -270,9 +270,9 @@ def _not_empty(own: NDArray[np.int64], part: NDArray[np.int64]) -> tuple[NDArray
 
 def _no_number(epoch: int, number: int, batches_: int, lr: float) -> TrainingError:
     return TrainingError(
-        f"The loss is no number in batch {number + 1} of {batches_} of epoch {epoch}, "
+        f"The loss is NaN or infinite in batch {number + 1} of {batches_} of epoch {epoch}, "
         f"at a learning rate of {lr:.3g} for the head.",
-        f"Begin again with --overwrite and --lr {lr / 10:.1g}, or a longer --warmup-epochs; with mixed precision, "
+        f"Start again with --overwrite and --lr {lr / 10:.1g}, or a longer --warmup-epochs; with mixed precision, "
         "--amp no.",
     )
 

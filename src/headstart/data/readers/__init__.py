@@ -63,7 +63,7 @@ _OTHERS = {
     (".tfrecord", ".tfrecords", ".arrow", ".mdb", ".lmdb"): "Export the images as files, a folder for each class.",
     (".xml", ".yaml", ".yml"): "Export one class for each image, as CSV with path,label: annotations of places in "
     "images (CVAT, Pascal VOC, YOLO) are not read.",
-    ("-ubyte", "-ubyte.gz"): "Point at its folder, where the images and their labels lie.",
+    ("-ubyte", "-ubyte.gz"): "Point at its folder, which holds the images and their labels.",
 }
 
 
@@ -109,7 +109,9 @@ class Columns:
         if self.class_level is not None and not 1 <= self.class_level <= MAX_LEVEL:
             raise OptionError(f"A class level of {self.class_level}; expected 1 to {MAX_LEVEL}.")
         if self.class_level is not None and self.label_pattern is not None:
-            raise OptionError("A folder tells the class, or the file's name, and not both.", "Leave one of them out.")
+            raise OptionError(
+                "The class comes from a folder or from the file's name, not from both.", "Leave one of them out."
+            )
 
     @property
     def by_list(self) -> bool:
@@ -173,12 +175,12 @@ def read(source: Source, columns: Columns | None = None) -> ImageTable:
         SourceError: There is no such source, or it holds no image.
         OptionError: The columns are no `Columns`.
     """
-    must_be("columns", columns, Columns | None, "headstart.Columns", "Such as headstart.Columns(label='species').")
+    must_be("columns", columns, Columns | None, "headstart.Columns", "For example headstart.Columns(label='species').")
     if not isinstance(source, str | os.PathLike):
         return _of_frame(source, columns or Columns())
     must_be_path("The source", source, SourceError)
     if not os.fspath(source):  # which would be the current folder
-        raise SourceError("The source is an empty name.", "Give a folder, a manifest or a zip file.")
+        raise SourceError("The name of the source is empty.", "Give a folder, a manifest or a zip file.")
     path = Path(source)
     try:
         folder, exists, regular = path.is_dir(), path.exists(), path.is_file()

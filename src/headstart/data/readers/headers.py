@@ -136,8 +136,8 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
         like := [field for field in rest if _LIKE_GROUPS.fullmatch(_plain(field)) and field != label]
     ):
         notes.append(
-            f"Images that belong together may be told by {listed(like)}, which was not used: --group-column "
-            f"{shlex.quote(like[0])} keeps those of one on one side of every split."
+            f"Images that belong together may be marked by {listed(like)}, which was not used: --group-column "
+            f"{shlex.quote(like[0])} keeps each group on one side of every split."
         )
     return records, Roles(path, label or "", classes, split, group, validates, tuple(notes))
 
@@ -223,7 +223,7 @@ def _split(
             usable.append(field)
         else:
             notes.append(
-                f"The column {quoted(field)} may tell splits, but holds {listed(sorted(values), 4)}: it was not used."
+                f"The column {quoted(field)} may name splits, but holds {listed(sorted(values), 4)}: it was not used."
             )
     found = _only(usable, "split", where, name)
     return found, found is not None and _plain(found) in _VALIDATES, notes

@@ -140,7 +140,7 @@ def read(found: Sequence[Pair], tree: Tree, storage: Storage, source: str) -> Im
     named = None not in splits and len(splits) == len(found) > 1
     if len(found) > 1 and not named:
         raise SourceError(
-            f"{quoted(source)} holds IDX files of which the names do not tell the splits: "
+            f"{quoted(source)} holds IDX files whose names do not say their split: "
             f"{listed(pair.images for pair in found)}.",
             "Keep one of train, one of valid and one of t10k or test.",
         )
@@ -159,7 +159,7 @@ def read(found: Sequence[Pair], tree: Tree, storage: Storage, source: str) -> Im
         ]
     used = {path for pair in found for path in (pair.images, pair.labels)}
     others = [
-        Skipped(path, "packed, and beside it unpacked", decided=True)
+        Skipped(path, "also here unpacked", decided=True)
         if path.removesuffix(".gz") in used
         else Skipped(path, "not one of the IDX files that were read")
         for path in tree.files
@@ -179,12 +179,12 @@ def _unpacked(content: bytes, name: str) -> tuple[tuple[int, ...], memoryview]:
         if expected is None and len(data) >= 4:
             _, kind, dimensions = struct.unpack(">HBB", data[:4])
             if data[:2] != b"\0\0" or kind != _UNSIGNED_BYTES or not 1 <= dimensions <= 3:
-                raise SourceError(f"{quoted(name)} is no IDX file of unsigned bytes.", "Download it again.")
+                raise SourceError(f"{quoted(name)} is not an IDX file of unsigned bytes.", "Download it again.")
             expected = 4 + 4 * dimensions
         if expected is not None and len(data) >= expected:
             break
     if expected is None or len(data) < expected:
-        raise SourceError(f"{quoted(name)} is cut short: its header is not whole.", "Download it again.")
+        raise SourceError(f"{quoted(name)} is truncated: its header is incomplete.", "Download it again.")
     shape = struct.unpack(f">{data[3]}I", data[4:expected])
     size = 1
     for side in shape:
@@ -197,7 +197,7 @@ def _unpacked(content: bytes, name: str) -> tuple[tuple[int, ...], memoryview]:
             break
     if len(data) != expected + size:
         raise SourceError(
-            f"{quoted(name)} promises {size:,} values and holds {'more' if len(data) > expected + size else 'fewer'}.",
+            f"{quoted(name)} declares {size:,} values and holds {'more' if len(data) > expected + size else 'fewer'}.",
             "Download it again.",
         )
     return shape, memoryview(bytes(data))[expected:]

@@ -116,7 +116,7 @@ def interpret(tree: Tree, source: str, columns: Columns) -> tuple[list[Row], lis
     if columns.split_folders is not None:
         splits = _given_splits(columns.split_folders, top, source)
         if others := [name for name in top if name not in splits]:
-            notes.append(f"Left out, for --split-folders does not name them: {listed(others)}.")
+            notes.append(f"Left out, since --split-folders does not name them: {listed(others)}.")
     else:
         splits = {name: SPLIT_NAMES[name.lower()] for name in top if name.lower() in SPLIT_NAMES}
         if splits:
@@ -192,7 +192,8 @@ def _given_splits(text: str, top: list[str], source: str) -> dict[str, Split]:
         split, folder = SPLIT_NAMES.get(name.strip().lower()), folder.strip().rstrip("/")
         if split is None or not folder:
             raise SourceError(
-                f"--split-folders has {quoted(part)}.", "Expected train=FOLDER,val=FOLDER,test=FOLDER, or some of them."
+                f"--split-folders has {quoted(part)}.",
+                "Expected train=FOLDER,val=FOLDER,test=FOLDER, or some of these.",
             )
         if folder not in top:
             raise SourceError(

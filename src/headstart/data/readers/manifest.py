@@ -31,7 +31,7 @@ def read(path: Path, columns: Columns) -> ImageTable:
     if path.suffix.lower() == ".txt" and not any(_is_file(absolute, row.path) for row in rows[: finding.SAMPLE]):
         raise SourceError(
             f"{quoted(str(path))} is not a source of labelled images: no line begins with the path of a file.",
-            "Expected a path and a class on each line, with a blank between; or a manifest in CSV with path,label.",
+            "Expected a path and a class on each line, separated by a space; or a manifest in CSV with path,label.",
         )
     return ImageTable(str(path), FolderStorage(root), tuple(rows), tuple(skipped), 0, tuple(notes))
 
@@ -135,7 +135,7 @@ def _path(path: str, root: str, found: finding.Found) -> tuple[str | None, str]:
     if "\0" in path:
         return None, "its path holds a NUL character"
     if "://" in path:
-        return None, "an address; only files are read"
+        return None, "a web address; only files are read"
     relative = _relative(path, root)
     if relative is None:
         where = "the folder of the manifest (--root names another folder)" if root else "the source"
@@ -156,7 +156,7 @@ def _row(path: str, record: dict[Any, Any], roles: Roles) -> Row | str:
     try:
         label = roles.label_of(record)
     except ValueError as error:
-        return f"{error}; Headstart has one class an image"
+        return f"{error}; Headstart needs one class per image"
     split = record.get(roles.split)
     if roles.validates and isinstance(split, bool):
         split = str(split)

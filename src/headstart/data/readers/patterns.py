@@ -40,9 +40,11 @@ def read(pattern: str, files: Iterable[tuple[str, Split | None, Sequence[str]]])
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise SourceError(f"--label-pattern {quoted(pattern)} is no regular expression: {error}.", _EXAMPLE) from error
+        raise SourceError(
+            f"--label-pattern {quoted(pattern)} is not a valid regular expression: {error}.", _EXAMPLE
+        ) from error
     if not compiled.groups:
-        raise SourceError(f"--label-pattern {quoted(pattern)} has no group, which would be the class.", _EXAMPLE)
+        raise SourceError(f"--label-pattern {quoted(pattern)} has no group to capture the class.", _EXAMPLE)
     group: str | int = "label" if "label" in compiled.groupindex else 1
     rows: list[Row] = []
     skipped: list[Skipped] = []
@@ -55,14 +57,14 @@ def read(pattern: str, files: Iterable[tuple[str, Split | None, Sequence[str]]])
             skipped.append(Skipped(path, "its name does not match --label-pattern"))
     if skipped and not rows:
         raise SourceError(
-            f"No name of a file matches --label-pattern {quoted(pattern)}; the first is {quoted(skipped[0].path)}.",
+            f"No file name matches --label-pattern {quoted(pattern)}; the first is {quoted(skipped[0].path)}.",
             f"The whole name must match, with its suffix. {_EXAMPLE}",
         )
     counts = Counter(row.label or "" for row in rows)
-    return Named(rows, skipped, [f"The classes were read from the names of the files: {_shown(counts)}."])
+    return Named(rows, skipped, [f"The classes were read from the file names: {_shown(counts)}."])
 
 
-_EXAMPLE = r"Such as '(.+)_\d+\.jpg', which reads cat_12.jpg as cat."
+_EXAMPLE = r"For example '(.+)_\d+\.jpg', which reads cat_12.jpg as cat."
 
 
 def propose(names: Sequence[str], command: str) -> str:
@@ -80,7 +82,7 @@ def propose(names: Sequence[str], command: str) -> str:
         counts = Counter(found)
         if len(counts) > 1 and len(found) >= max(_ENOUGH * len(images), _REPEATED * len(counts)):
             return (
-                f"The names of the files look as if they told the class ({_shown(counts)}): "
+                f"The class seems to be in the file names ({_shown(counts)}): "
                 f"{command} --label-pattern {shlex.quote(pattern)}"
             )
     return ""

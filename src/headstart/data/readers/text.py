@@ -121,7 +121,7 @@ def _csv(text: str, name: str) -> Records:
     except csv.Error as error:
         raise SourceError(
             # Where the row begins: a quotation mark that is never closed is noticed at the end of the file.
-            f"{quoted(name)} line {before + last + 1} is no CSV: {error}.",
+            f"{quoted(name)} line {before + last + 1} is not valid CSV: {error}.",
             'Check the quotation marks: a value with a comma or a " in it goes between ", and the " inside is doubled.',
         ) from error
     (header, names), *rest = rows
@@ -181,13 +181,13 @@ def _json_entries(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     whole = _json(text, quoted(name), hint)
     if isinstance(whole, dict) and {"images", "annotations"} <= whole.keys():
         raise SourceError(
-            f"{quoted(name)} is a COCO file, whose annotations are places in images; Headstart has one class an image.",
+            f"{quoted(name)} is a COCO file, with annotations of regions; Headstart needs one class per image.",
             "Export one class for each image, as CSV with path,label.",
         )
     if isinstance(whole, dict) and whole and all(isinstance(label, str | int) for label in whole.values()):
         whole = [{PATH: path, LABEL: label} for path, label in whole.items()]
     if not isinstance(whole, list) or not all(isinstance(entry, dict) for entry in whole):
-        raise SourceError(f"{quoted(name)} is no list of images.", hint)
+        raise SourceError(f"{quoted(name)} is not a list of images.", hint)
     for number, entry in enumerate(whole, 1):
         yield number, _label_studio(entry) if {"data", "annotations"} <= entry.keys() else entry
 

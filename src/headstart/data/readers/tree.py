@@ -57,14 +57,14 @@ def read(tree: Tree, storage: Storage, source: str, columns: Columns) -> ImageTa
     """
     if own.is_run(tree):
         raise SourceError(
-            f"{quoted(source)} is a folder that Headstart has written, not a source of images.",
+            f"{quoted(source)} is a folder that Headstart wrote, not a source of images.",
             "Point at the images themselves; splits.csv in the folder of a run lists those that it was trained on.",
         )
     tree = replace(tree, files=sorted(tree.files), folders=sorted(tree.folders))
     tree, prefix = look_through(own.leave_out(tree, storage))
     if prefix:
         storage = Below(storage, prefix)
-        note = f"All lies in the folder {quoted(prefix[:-1])}, which was read."
+        note = f"All images are inside the folder {quoted(prefix[:-1])}, which was read."
         tree = replace(tree, notes=[note, *tree.notes])
     if tree.files and all(file.lower().endswith(_ARCHIVES) for file in tree.files):
         raise SourceError(
@@ -152,7 +152,7 @@ def _agreed(said: _Listed, folders: Sequence[Row], source: str) -> _Listed | Non
 
 def _typed(source: str, names: Sequence[str]) -> str:
     if PurePosixPath(source).suffix.lower() in {".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2"}:
-        return "Keep the one that is meant, or unpack the archive and point at the list."
+        return "Keep the one you mean, or unpack the archive and point at the list."
     folder = source.rstrip("/")
     typed = " or ".join(f"headstart train {shlex.quote(f'{folder}/{name}')}" for name in names)
     return f"Type {typed}."

@@ -56,7 +56,7 @@ def walk(root: Path) -> Tree:
             try:
                 mode = entry.stat().st_mode
             except OSError as error:
-                reason = "a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
+                reason = "a broken link" if entry.is_symlink() else f"cannot be read: {error.strerror}"
                 found.skipped.append(Skipped(name, reason))
                 continue
             if entry.is_symlink() and not _inside(os.path.realpath(entry.path), real_root):
@@ -69,7 +69,9 @@ def walk(root: Path) -> Tree:
                 found.skipped.append(Skipped(name, "not a regular file (a pipe, socket or device)"))
         todo.extend(reversed(folders))
     if outside:
-        found.notes.append(f"{counted(outside, 'link leads', 'links lead')} out of the folder; what is there was read.")
+        found.notes.append(
+            f"{counted(outside, 'link leads', 'links lead')} out of the folder; the files there were read."
+        )
     return found
 
 

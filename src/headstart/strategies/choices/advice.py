@@ -34,13 +34,13 @@ _ROWS_AT_ONCE = 4096
 RULE = "a rule of thumb (CS231n), not a measurement of your strategies"
 
 _ADVICE = {
-    ("small", "similar"): "a linear head on the frozen backbone (probe); fine-tuning would rather overfit",
-    ("large", "similar"): "fine-tune the whole network (finetune, unfreeze = all); there is enough to learn from",
+    ("small", "similar"): "a linear head on the frozen backbone (probe); fine-tuning is likely to overfit",
+    ("large", "similar"): "fine-tune the whole network (finetune, unfreeze = all); there are enough images",
     ("small", "different"): "fine-tune the whole network (finetune), which begins with the probe's solution and "
     "keeps it where nothing is better; what the last layers know of ImageNet may not be what matters here",
     ("large", "different"): "train the whole network (finetune, unfreeze = all, begins better than scratch, which may "
     "do as well)",
-    ("small", "unknown"): "begin with a linear head on the frozen backbone (probe)",
+    ("small", "unknown"): "start with a linear head on the frozen backbone (probe)",
     ("large", "unknown"): "fine-tune the whole network (finetune, unfreeze = all)",
 }  # fmt: skip
 
@@ -65,19 +65,19 @@ def rule_of_thumb(images: Sequence[int], embeddings: NDArray[np.float32] | None 
     size = "large" if per_class >= LARGE_IMAGES_PER_CLASS else "small"
     confidence = imagenet_confidence(embeddings) if embeddings is not None and len(embeddings) else None
     if confidence is None:
-        similarity, seen = "unknown", "unknown likeness to ImageNet (that is asked of lite0's embeddings)"
+        similarity, seen = "unknown", "unknown similarity to ImageNet (which is measured with lite0's embeddings)"
     else:
         similarity = "similar" if confidence >= SIMILAR_CONFIDENCE else "different"
         seen = (
-            f"{'like' if similarity == 'similar' else 'unlike'} ImageNet (lite0's own 1,000 classes take them with a "
-            f"mean confidence of {confidence:.2f}; from {SIMILAR_CONFIDENCE:g} on they count as alike)"
+            f"{'like' if similarity == 'similar' else 'unlike'} ImageNet (lite0 predicts its own 1,000 classes for "
+            f"them with a mean confidence of {confidence:.2f}; from {SIMILAR_CONFIDENCE:g} on they count as similar)"
         )
     return {
         "size": size,
         "similarity": similarity,
         "images_per_class": round(per_class, 1),
         "imagenet_confidence": None if confidence is None else round(confidence, 4),
-        "advice": f"A {size} set ({per_class:,.0f} images a class) {'of' if confidence is None else 'that looks'} "
+        "advice": f"A {size} set ({per_class:,.0f} images per class) {'of' if confidence is None else 'that looks'} "
         f"{seen}: {_ADVICE[size, similarity]}. This is {RULE}.",
     }
 

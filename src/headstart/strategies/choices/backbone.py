@@ -143,14 +143,14 @@ def _reason(outcomes: Sequence[Outcome], place: int, p_values: Sequence[float], 
     told = sorted(table, key=lambda row: row[0].log_loss)[:MAX_TOLD]
     ranking = "; ".join(f"{one.name} {numbers(one, p)}" for one, p in told)
     if len(outcomes) == 1:
-        why = "the only one whose weights are here and can be used"
+        why = "the only usable one with its weights here"
     elif place == 0:
-        why = "no other whose weights are here is better beyond noise"
+        why = "no other with its weights here is significantly better"
     else:
-        why = f"better than {default.name} beyond noise ({p_words(p_values[place - 1])})"
+        why = f"significantly better than {default.name} ({p_words(p_values[place - 1])})"
         others = zip(outcomes[place + 1 :], p_values[place:], strict=True)
         equal = [one.name for one, p in others if p < LEVEL]
-        why += f", and the smallest of those that cannot be told apart (with {', '.join(equal)})" if equal else ""
+        why += f", and the smallest of those it cannot be separated from ({', '.join(equal)})" if equal else ""
         why += f"; the licence of its weights: {printable(str(chosen.facts['licence']))}"
     return f"Backbone {printable(chosen.name)}: {why} ({ground.words}: {printable(ranking)}).{caveat(ground)}"
 

@@ -346,7 +346,7 @@ def caveat(ground: Ground) -> str:
     """What must be said where the choice was made on images that are measured on, too."""
     if not ground.measured_too:
         return ""
-    return " The images that chose are those that are measured: the numbers are a little too good."
+    return " The choice was made on the images that are measured, so the numbers are slightly optimistic."
 
 
 def named(runtime: Runtime, name: str) -> Runtime:

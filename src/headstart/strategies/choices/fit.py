@@ -54,9 +54,9 @@ def choose_fit(ground: Ground, recipe: Recipe, runtime: Runtime) -> Choice:
     chosen = outcomes[place]
     compared = "; ".join(f"{one.name} {numbers(one, p)}" for one, p in zip(outcomes, (None, *p_values), strict=True))
     if place:
-        why = f"better than crop beyond noise ({p_words(p_values[place - 1])})"
+        why = f"significantly better than crop ({p_words(p_values[place - 1])})"
     else:
-        why = "the default, and no other is better beyond noise"
+        why = "the default, and no other is significantly better"
     same = f" {_same(different)}." if len(different) < len(FITS) else ""
     reason = f"Fit {chosen.name}: {why} ({ground.words}: {compared}).{same}{caveat(ground)}"
     return Choice(chosen.name, tuple(outcomes), p_values, (), (reason,))

@@ -184,8 +184,7 @@ def _reason(found: dict[str, dict[str, Any]], accuracy: float, images: int) -> s
         if told:
             words.append(f"{verdict}: {', '.join(told)}")
     return (
-        f"Flips and turns, on {images:,} train images that are told right in {100 * accuracy:.1f} % as they are: "
-        f"{'; '.join(words)}."
+        f"Flips and turns, on {images:,} train images (accuracy unchanged: {100 * accuracy:.1f} %): {'; '.join(words)}."
     )
 
 
@@ -199,7 +198,7 @@ def _nothing(images: int, names: Sequence[str]) -> dict[str, Any]:
         "accuracy": None,
         "log_loss": None,
         "transforms": {name: {"verdict": "unresolved", **unknown} for name in names},
-        "reason": f"Flips and turns: {images} train images are too few to tell which are harmless.",
+        "reason": f"Flips and turns: {images} train images are too few to say which are harmless.",
     }
 
 
