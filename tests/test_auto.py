@@ -90,7 +90,7 @@ def test_nothing_is_chosen_by_what_is_measured(easy: Path, settings: dict[str, A
 
 
 def test_own_parts_need_a_strategy(easy: Path) -> None:
-    with pytest.raises(OptionError, match="The strategy auto trains no network of one's own"):
+    with pytest.raises(OptionError, match="The strategy auto trains no custom network"):
         hs.train(easy, hs.Recipe(strategy="auto"), own=hs.Own(loop=lambda task, runtime: None), runtime=RUNTIME)
 
 
@@ -141,7 +141,7 @@ def test_the_cheapest_of_those_that_cannot_be_told_apart_is_kept() -> None:
     place, words = auto._choose(rungs, ground_of(100))
     assert place == 0
     assert "cannot separate" in words
-    assert "more such images would show it" in words
+    assert "more such images would be needed to show it" in words
     assert "the probe 80.0 %, fine-tuning the last stage 84.0 %" in words
     place, words = auto._choose([*rungs, rung_of("fine-tuning all layers", much)], ground_of(100))
     assert place == 2

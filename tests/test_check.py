@@ -278,7 +278,7 @@ def test_few_false_alarms_among_real_photos(photos: Path, warm: Path) -> None:
 def test_train_tells_and_keeps_what_was_found(faulty: Path, tmp_path: Path) -> None:
     done = headstart_cli("train", faulty, "--out", tmp_path / "run", "--json")
     assert done.code == 3, done.err
-    assert re.search(r"Check: 1 unusable file, \d leaks between splits, 2 exact duplicates, ", done.err)
+    assert re.search(r"Data check: 1 unusable file, \d leaks between splits, 2 exact duplicates, ", done.err)
     assert "headstart check" in done.err
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["check"]["counts"]["leak"] >= 2
@@ -360,8 +360,11 @@ def test_a_changed_label_of_what_is_measured_is_told(tmp_path: Path) -> None:
         ("disc/000.png,noise,drop,,,", "line 2: 'disc/000.png' has the label 'disc' now, not 'noise'"),
         (",disc,drop,,,", "line 2: no path"),
         ("disc/000.png,disc,drop,,,,,", "line 2: more values than columns"),
-        ("disc/000.png,disc,drop,,,\ndisc/000.png,disc,keep,,,", "line 3: 'disc/000.png' was decided in line 2"),
-        ('"disc/000.png,disc,drop,,,', "is no CSV"),
+        (
+            "disc/000.png,disc,drop,,,\ndisc/000.png,disc,keep,,,",
+            "line 3: 'disc/000.png' was already decided in line 2",
+        ),
+        ('"disc/000.png,disc,drop,,,', "is not valid CSV"),
     ],
 )
 def test_what_cannot_be_followed_names_the_line(shapes: Path, tmp_path: Path, line: str, said: str) -> None:

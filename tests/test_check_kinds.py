@@ -200,7 +200,7 @@ def test_many_small_classes_are_one_finding() -> None:
     (found,) = classes.find(subject(of_sizes(sizes)))
     assert found.facts["problem"] == "learn"
     assert dict(zip(found.facts["labels"], found.facts["images"], strict=True)) == sizes
-    assert found.message.startswith("1,000 of 1,000 classes have fewer than 10 different images to learn from")
+    assert found.message.startswith("1,000 of 1,000 classes have fewer than 10 different training images")
     assert "'0000' (2), '0003' (2), '0006' (2), '0009' (2), '0012' (2) and 995 more" in found.message
     few = {f"{number:04}": (4 if number < 5 else 40) for number in range(1000)}
     found_each = [one for one in classes.find(subject(of_sizes(few))) if one.facts["problem"] == "learn"]

@@ -202,7 +202,7 @@ def test_where_the_border_tells_the_class_the_crop_loses(bordered: Path, cache: 
     assert crop["accuracy"] < 0.8 < 0.95 < squash["accuracy"]
     assert squash["p_value"] < 0.001
     (reason,) = found["reasons"]
-    assert reason.startswith("Fit squash: better than crop beyond noise (p < 0.001)")
+    assert reason.startswith("Fit squash: significantly better than crop (p < 0.001)")
     assert "All images are square" in reason
     assert reason in run.fitted.notes
     facts = guard.check(run.fitted.model)
@@ -346,7 +346,7 @@ def test_backbones_are_ranked_and_the_better_one_wins(textures: Path, cache: Pat
     choice = choose_backbone(laid(textures, where), Recipe(), where, ["squeezenet1_1", "lite0"])
     assert choice.chosen == "lite0"
     assert choice.p_values[0] < 0.01
-    assert "better than squeezenet1_1 beyond noise" in choice.reasons[0]
+    assert "significantly better than squeezenet1_1" in choice.reasons[0]
     assert "Apache-2.0" in choice.reasons[0]
 
 

@@ -120,7 +120,7 @@ def test_show_tells_layers_without_weights() -> None:
     assert sum(layer["parameters"] for layer in document["layers"]) == document["parameters"] == 11_176_512
     trained = sum(layer["parameters"] for layer in document["layers"] if layer["trained"])
     assert trained == document["trained_parameters"] > 0
-    assert document["weights"].startswith("not here; to be fetched from https://")
+    assert document["weights"].startswith("not here; downloaded on first use from https://")
     assert document["preprocess"]["interpolation"] == "bilinear"
 
 
@@ -128,7 +128,7 @@ def test_show_tells_layers_without_weights() -> None:
 def test_show_is_a_table_for_people() -> None:
     done = headstart_cli("backbones", "show", "simple-resnet18", "--unfreeze", "last")
     assert done.code == 0, done.err
-    assert "Trained beside the head with --unfreeze last" in done.out
+    assert "Trained besides the head with --unfreeze last" in done.out
     (line,) = (line for line in done.out.splitlines() if line.startswith("stage4.conv2"))
     assert line.split() == ["stage4.conv2", "Conv2d", "512", "x", "7", "x", "7", "2,359,296", "yes"]
 

@@ -241,7 +241,7 @@ def test_resume(desk: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--resume", "runs/x", "--out", "y"], ["--resume", "--out would begin another"]),
+        (["--resume", "runs/x", "--out", "y"], ["--resume", "--out would start a different one"]),
         (["--resume", "runs/x", "--recipe", "tutorial-finetune", "--from", "y"], ["--recipe and --from"]),
         (["--resume", "nowhere"], ["'nowhere' holds no unfinished training"]),
         ([], ["Missing argument 'SOURCE'", "--resume RUN"]),

@@ -378,4 +378,4 @@ def test_strategies_by_name_on_photos(photos: Path, tmp_path: Path) -> None:
     assert min(row["accuracy"] for row in rows.values()) > 0.88
     assert rows["probe"]["model_bytes"] < rows["finetune"]["model_bytes"]
     assert done.json["chosen"] == "probe"
-    assert "153 held-out images cannot tell apart" in done.json["verdict"]
+    assert "153 held-out images cannot separate" in done.json["verdict"]

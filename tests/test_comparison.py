@@ -365,8 +365,9 @@ def test_verdict_where_nothing_is_resolved() -> None:
     verdict = verdict_of([0.95, 0.94, 0.96], {})
     assert (verdict.chosen, verdict.alike) == (0, (0, 1, 2))
     assert verdict.sentence == (
-        "Use a: it is the cheapest (trained in 0 s) of a, b and c, which 153 held-out images cannot tell apart. "
-        "If c is as much better than a as it was here (1.0 points), about 2,900 more held-out images would show it."
+        "Use a: it is the cheapest (trained in 0 s) of a, b and c, which 153 held-out images cannot separate. "
+        "If c is as much better than a as it was here (1.0 points), about 2,900 more held-out images "
+        "would be needed to show it."
     )
     assert "better than b" not in verdict.sentence
 
@@ -383,7 +384,7 @@ def test_verdict_where_one_is_better_than_all() -> None:
 def test_verdict_where_the_cheapest_is_beaten_by_none() -> None:
     verdict = verdict_of([0.95, 0.96, 0.6], {(0, 2): 0.001, (1, 2): 0.0002})
     assert verdict.sentence.startswith(
-        "Use a: it is the cheapest (trained in 0 s) of a and b, which 153 held-out images cannot tell apart, "
+        "Use a: it is the cheapest (trained in 0 s) of a and b, which 153 held-out images cannot separate, "
         "and better than c (p = 0.001) (p-values corrected for 3 pairs). If b is as much better than a"
     )
 

@@ -399,7 +399,7 @@ def test_program_prints_sets(folder: Path) -> None:
     assert "abstained" not in records[0]
     table = headstart_cli(*arguments, cwd=folder)
     assert "90 % set" in table.out
-    assert "hold the true one" in table.err
+    assert "contain the true class" in table.err
     assert "not read" in table.out
     lines = list(csv.DictReader(io.StringIO(headstart_cli(*arguments, "--format", "csv", cwd=folder).out)))
     assert [json.loads(one["labels"] or "[]") for one in lines] == [*(one["labels"] for one in records), []]
@@ -416,10 +416,10 @@ def test_program_fills_sets_and_tells_their_coverage(folder: Path) -> None:
     assert (told["coverage"], told["allow_empty"]) == (0.01, False)
     assert (told["measured"]["images"], told["measured"]["at_least"]) == (99, True)
     assert told["measured"]["coverage"] == pytest.approx(70 / 99, abs=1e-6)
-    assert sum("A coverage of 1 % was asked for" in note for note in done.json["notes"]) == 1
+    assert sum("For a coverage of 1 %, such sets" in note for note in done.json["notes"]) == 1
     table = headstart_cli(*arguments, cwd=folder)
     assert "none" not in table.out
-    assert table.err.count("of 99 held-out images, at least 70.7 % have their true class") == 1
+    assert table.err.count("true class of at least 70.7 % of 99 held-out images") == 1
     empty = headstart_cli(*arguments, "--allow-empty", cwd=folder)
     assert "none" in empty.out
     assert "was asked for" not in empty.err
@@ -473,7 +473,7 @@ def test_program_with_an_old_model(folder: Path) -> None:
     assert "above 0 and below 1" in done.err
     done = headstart_cli("predict", STORED, "new/b.png", "--abstain", "--json", cwd=folder)
     assert done.code == 0
-    assert any("cannot tell" in note for note in done.json["notes"])
+    assert any("cannot detect" in note for note in done.json["notes"])
     done = headstart_cli("predict", "model.onnx", "new/b.png", "--coverage", "0.99", "--json", cwd=folder)
     assert any("too few for a coverage of 0.99" in note for note in done.json["notes"])
     assert len(done.json["predictions"][0]["labels"]) == 3

@@ -61,7 +61,7 @@ def test_given_splits_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"1 class of val without an image in train: 'stripes'.*'disc', 'noise'"):
         headstart.train(tmp_path)
     shutil.rmtree(tmp_path / "val" / "stripes")
-    assert "No val image of 'noise': nothing is known" in notes(headstart.train(tmp_path))
+    assert "No val image of 'noise': its accuracy is unknown" in notes(headstart.train(tmp_path))
     shutil.rmtree(tmp_path / "train")
     write_images(tmp_path / "val", {"noise": 2})
     with pytest.raises(SourceError, match="no train split beside val"):

@@ -59,7 +59,7 @@ def test_zeros_in_place_of_the_rest_are_never_a_picture(make: object) -> None:
 def test_a_hole_in_one_tile_is_counted() -> None:
     data = grid(3, 2)
     at = data.index(b"mdat") + 4 + len(TILE) + 100
-    with pytest.raises(ImageError, match=r"zeros stand in 1 of its 7 parts"):
+    with pytest.raises(ImageError, match=r"zeros fill 1 of its 7 parts"):
         decode(data[:at] + bytes(8) + data[at + 8 :])
 
 
@@ -96,7 +96,7 @@ def test_a_plan_within_the_boxes_is_found(inside: bool) -> None:
     data = grid(3, 2, inside=inside)
     assert np.array_equal(decode(data).pixels, decode(grid(3, 2)).pixels)
     at = data.rindex(b"\0\0\1\2" + struct.pack(">HH", 192, 128))
-    with pytest.raises(ImageError, match=r"zeros stand in 1 of its 7 parts"):
+    with pytest.raises(ImageError, match=r"zeros fill 1 of its 7 parts"):
         decode(data[:at] + bytes(8) + data[at + 8 :])
     for cut in range(len(data) - 700, len(data), 50):
         with pytest.raises(ImageError, match="ends early"):
@@ -112,7 +112,7 @@ def test_the_parts_of_an_overlay_are_needed(inside: bool) -> None:
     assert np.abs(pixels[30:94, 100:164] - decode(coded()).pixels).max() <= 3
     assert np.abs(pixels[80, 30] - (255, 0, 0)).max() <= 3
     at = data.index(b"mdat") + 4 + len(TILE) + 100
-    with pytest.raises(ImageError, match=r"zeros stand in 1 of its 3 parts"):
+    with pytest.raises(ImageError, match=r"zeros fill 1 of its 3 parts"):
         decode(data[:at] + bytes(8) + data[at + 8 :])
     with pytest.raises(ImageError, match="ends early"):
         decode(data[:-60])

@@ -105,8 +105,8 @@ def test_in_a_zip_file(tmp_path: Path) -> None:
         (idx(DIGITS) + b"x", "holds more"),
         (idx(DIGITS)[:9], "truncated"),
         (b"", "truncated"),
-        (b"PK\x03\x04" * 9, "no IDX file"),
-        (struct.pack(">HBB3I", 0, 13, 3, 1, 1, 1), "no IDX file"),  # floats
+        (b"PK\x03\x04" * 9, "not an IDX file"),
+        (struct.pack(">HBB3I", 0, 13, 3, 1, 1, 1), "not an IDX file"),  # floats
         (struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**15, 2**15), "more than the limit"),
         (idx(DIGITS[:5]), "as many labels as images"),
         (idx(LABELS), "Expected (N, H, W)"),

@@ -240,7 +240,7 @@ def test_splits_that_are_called_otherwise(tmp_path: Path) -> None:
         (path, path.split("/")[2], path[4 : path.index("/")]) for path in files if "pred" not in path
     }
     assert [skip.path for skip in table.unusable] == []
-    assert "Left out, for --split-folders does not name them: 'seg_pred'." in table.notes
+    assert "Left out, since --split-folders does not name them: 'seg_pred'." in table.notes
     as_told = read(tmp_path / "told", files, class_level=1)
     assert as_told.classes == ("seg_pred", "seg_test", "seg_train")
 
@@ -287,7 +287,7 @@ def test_a_split_folder_inside_itself(tmp_path: Path) -> None:
         ({"split_folders": "a"}, "--split-folders has 'a'"),
         ({"split_folders": "train=a,train=b"}, "names 'train' twice"),
         ({"split_folders": "train=a,test=a"}, "names 'a' twice"),
-        ({"label_pattern": "("}, "no regular expression"),
+        ({"label_pattern": "("}, "not a valid regular expression"),
         ({"label_pattern": ".+"}, "has no group"),
         ({"label_pattern": "(x)"}, "No file name matches"),
     ],
@@ -299,7 +299,7 @@ def test_options_that_do_not_fit(tmp_path: Path, columns: dict[str, str], words:
 def test_options_that_exclude_each_other() -> None:
     with pytest.raises(OptionError, match="class level of 0"):
         Columns(class_level=0)
-    with pytest.raises(OptionError, match="not both"):
+    with pytest.raises(OptionError, match="not from both"):
         Columns(class_level=1, label_pattern="(.)")
 
 
@@ -334,7 +334,7 @@ def test_a_flat_folder_proposes_its_pattern(tmp_path: Path, name: str, pattern: 
     table = read(tmp_path / "again", files, label_pattern=pattern)
     assert {row.label for row in table.rows} == {"cat", "Abyssinian"}
     assert len(table) == 8
-    assert table.notes == ("The classes were read from the names of the files: 'Abyssinian' 4, 'cat' 4.",)
+    assert table.notes == ("The classes were read from the file names: 'Abyssinian' 4, 'cat' 4.",)
 
 
 def test_flat_split_folders_propose_what_the_train_images_tell(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_column_for_each_class(photos: Path) -> None:
     assert labelled(both) == PLAIN
     reasons = {skip.path: skip.reason for skip in both.skipped}
     assert reasons == {
-        "a.png": "of 2 classes at once: 'disc', 'noise'; Headstart has one class an image (line 6)",
+        "a.png": "of 2 classes at once: 'disc', 'noise'; Headstart needs one class per image (line 6)",
         "b.png": "no label (line 7)",
     }
 
@@ -136,9 +136,9 @@ def test_columns_that_look_like_splits_or_groups_are_told(photos: Path) -> None:
     table = read(photos, f"path,label,fold,patient_id\n{rows}")
     assert {(row.split, row.group) for row in table.rows} == {(None, None)}
     assert table.notes == (
-        "The column 'fold' may tell splits, but holds '0', '1', '2', '3': it was not used.",
-        "Images that belong together may be told by 'patient_id', which was not used: --group-column patient_id keeps "
-        "those of one on one side of every split.",
+        "The column 'fold' may name splits, but holds '0', '1', '2', '3': it was not used.",
+        "Images that belong together may be marked by 'patient_id', which was not used: --group-column patient_id "
+        "keeps each group on one side of every split.",
     )
     named = read(photos, f"path,label,fold,patient_id\n{rows}", group="patient_id")
     assert [row.group for row in named.rows] == ["p0", "p1", "p2", "p3"]

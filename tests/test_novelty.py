@@ -270,7 +270,7 @@ def test_model_of_few_images_cannot_tell(tmp_path: Path) -> None:
     assert done.code == 0
     assert done.json["predictions"][0]["familiar"] is None
     assert done.json["predictions"][0]["label"] in {"disc", "stripes"}
-    assert "cannot tell" in " ".join(done.json["notes"])
+    assert "cannot detect" in " ".join(done.json["notes"])
 
 
 def test_twelve_images(tmp_path: Path) -> None:

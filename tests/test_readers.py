@@ -73,7 +73,7 @@ def test_a_folder_around_the_class_folders_is_looked_through(tmp_path: Path, aro
     table = headstart.read(put(tmp_path / "in", *(f"{around}/{row.path}" for row in plain.rows)))
     assert table.rows == plain.rows
     assert table.storage.read("cats/1.jpg") == f"image {around}/cats/1.jpg".encode()
-    assert table.notes[0] == f"All lies in the folder '{around}', which was read."
+    assert table.notes[0] == f"All images are inside the folder '{around}', which was read."
     splits = headstart.read(put(tmp_path / "splits", f"{around}/train/cats/1.jpg", f"{around}/val/cats/2.jpg"))
     assert splits.splits == ("train", "val")
     alone = headstart.read(put(tmp_path / "alone", "train/cats/1.jpg", "train/dogs/2.jpg"))
@@ -261,7 +261,7 @@ def test_links(tmp_path: Path) -> None:
         "cats/self": "a broken link",
         "dogs/nothing.jpg": "a broken link",
     }
-    assert table.notes == ("2 links lead out of the folder; what is there was read.",)
+    assert table.notes == ("2 links lead out of the folder; the files there were read.",)
     assert expand([str(root)]).notes == table.notes
 
 

@@ -136,7 +136,7 @@ def test_check_finds_them_first_and_train_tells_them_first(tmp_path: Path) -> No
     assert done.code == 0
     assert done.err.startswith(f"Note: {said}")
     assert done.err.count("differ only") == 1
-    assert done.err.index("differ only") < done.err.index("Check: 1 class in several spellings")
+    assert done.err.index("differ only") < done.err.index("Data check: 1 class in several spellings")
 
 
 def test_an_error_that_comes_of_it_says_so(tmp_path: Path) -> None:

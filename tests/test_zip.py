@@ -98,7 +98,8 @@ def test_litter_and_wrappers(tmp_path: Path) -> None:
     assert table.ignored == 3
     assert reasons(table) == {"readme.txt": "not inside a class folder"}
     assert table.notes == (
-        "All lies in the folder 'photos', which was read.", "Class folders without a file, left out: 'empty'.",
+        "All images are inside the folder 'photos', which was read.",
+        "Class folders without a file, left out: 'empty'.",
     )  # fmt: skip
 
 
@@ -197,7 +198,7 @@ def test_lying_sizes(tmp_path: Path, promised: int) -> None:
     if promised > storage.MAX_FILE_BYTES:
         assert "more than the limit" in reasons(table)["cats/2.jpg"]
         return
-    with pytest.raises(ImageError, match=r"damaged in the zip file|promises"):
+    with pytest.raises(ImageError, match=r"damaged in the zip file|declares"):
         table.storage.read("cats/2.jpg")
     assert table.storage.read("cats/1.jpg") == b"one"
 

@@ -81,7 +81,7 @@ def check_page(
     Args:
         report: What `check` gave.
         max_megapixels: See `Recipe`.
-        white_level: Likewise.
+        white_level: As for `check`.
         runtime: Its cache holds the pictures; others are decoded anew.
     """
     from headstart.report.page import render

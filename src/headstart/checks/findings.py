@@ -88,7 +88,7 @@ def count_kinds(findings: Iterable[Finding]) -> dict[str, int]:
 
 
 def summary(findings: Iterable[Finding]) -> str:
-    """The findings in one line: "Check: 3 likely wrong labels, 2 near duplicates"."""
+    """The findings in one line: "Data check: 3 likely wrong labels, 2 near duplicates"."""
     found = {kind: number for kind, number in count_kinds(findings).items() if number}
     words = [counted(number, CHECKS[kind].one, CHECKS[kind].many) for kind, number in found.items()]
     return f"Data check: {', '.join(words)}" if words else "Data check: no problems found"

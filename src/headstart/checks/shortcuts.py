@@ -30,7 +30,7 @@ BINS = 8  # into which numbers are sorted, so that sizes in the middle can be le
 # A value that fewer images have cannot be learnt from.
 COMMON = 5
 STRENGTH = 1.0  # scikit-learn's default, for columns of 0 and 1
-# Mean of the shares of the class and of all others that are told right; 0.5 is chance.
+# Balanced accuracy of the class against all others; 0.5 is chance.
 LEAST = 0.8
 # Of the one-sided exact test of Fisher, before it is divided by the number of classes.
 LEVEL = 1e-3

@@ -41,7 +41,7 @@ COMMANDS = {
     ),
     "compare": CommandSpec(
         function="headstart.cli.compare:compare",
-        help="Train several ways on the same splits, and say which to use: or that the images cannot tell them apart.",
+        help="Train several ways on the same splits, and say which to use, or that the images cannot separate them.",
     ),
     "recipes": CommandSpec(
         function="headstart.cli.recipes:recipes",
@@ -53,7 +53,7 @@ COMMANDS = {
     ),
     "explain": CommandSpec(
         function="headstart.cli.explain:explain",
-        help="Show where on each image the model finds what speaks for a class: a picture each, and a page with all.",
+        help="Show where on each image the model finds the evidence for a class: a picture each, and a page with all.",
     ),
     "evaluate": CommandSpec(
         function="headstart.cli.evaluate:evaluate",
@@ -61,15 +61,15 @@ COMMANDS = {
     ),
     "verify": CommandSpec(
         function="headstart.cli.verify:verify",
-        help="Run the golden images that travel in a model file, and compare with what its training machine computed.",
+        help="Run the golden images inside a model file, and compare with the results of the machine that trained it.",
     ),
     "report": CommandSpec(
         function="headstart.cli.report:report",
-        help="Draw the report of a run again, with the pictures that are still to be found.",
+        help="Draw the report of a run again, with the pictures that can still be found.",
     ),
     "demo": CommandSpec(
         function="headstart.cli.demo:demo",
-        help="Write a real image set, and train, evaluate and predict on it with the commands you would type.",
+        help="Write a real image set, then train, evaluate and predict on it with the commands that you would type.",
     ),
     "backbones": CommandSpec(
         function="headstart.cli.backbones:backbones",

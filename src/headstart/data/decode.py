@@ -48,7 +48,7 @@ class Decoded:
         pixels: uint8 (H, W, 3), RGB, upright, alpha composited on white.
         animated: The file holds more frames or pages; only the first was decoded.
         width: Of the upright image as it is stored, in pixels; the pixels may be fewer, see `decode`.
-        height: Likewise.
+        height: In pixels.
         format: ``JPEG``, ``PNG``, ``HEIF`` and so on.
         camera: Maker and model as the file's EXIF tells; empty where it tells none.
         peak: The largest value of a PNG, TIFF or PNM file of 16 bits, whatever the white level; 0 for all others.

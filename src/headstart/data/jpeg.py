@@ -44,7 +44,7 @@ def open_large(data: bytes) -> Image.Image:
 
     Raises:
         OSError: It is none, or damaged.
-        SyntaxError: Likewise.
+        SyntaxError: The same, as Pillow raises it.
     """
     from PIL import JpegImagePlugin
 

@@ -40,7 +40,7 @@ class Header:
     Attributes:
         kind: The digit after the P: 1 to 3 are text, 4 to 7 are not; 1 and 4 hold bits.
         width: In pixels.
-        height: Likewise.
+        height: In pixels.
         largest: The value that means full light.
         mode: ``L``, ``LA``, ``RGB`` or ``RGBA``.
         start: Where the samples begin.

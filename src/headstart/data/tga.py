@@ -29,7 +29,7 @@ class Header:
 
     Attributes:
         width: In pixels.
-        height: Likewise.
+        height: In pixels.
         kind: 1 palette, 2 colours, 3 grey; 8 more for run lengths.
         depth: Bits of a pixel.
         attributes: Bits of a pixel that are alpha.

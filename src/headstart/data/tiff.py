@@ -58,7 +58,7 @@ class Layout:
         order: ``<`` or ``>``.
         tags: The first directory; text as bytes, all else as numbers.
         width: As stored, in pixels.
-        height: Likewise.
+        height: In pixels.
         bits: Of each sample of a pixel.
         sample_format: Of all samples; 0 where they differ.
         photometric: Tag 262.

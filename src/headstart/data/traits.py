@@ -34,7 +34,7 @@ class Traits:
 
     Attributes:
         width: Of the upright image as it is stored, in pixels.
-        height: Likewise.
+        height: In pixels.
         format: ``JPEG``, ``PNG`` and so on.
         file_bytes: Size of the file.
         camera: Maker and model as the file's EXIF tells; empty where it tells none.

@@ -35,7 +35,7 @@ class Point:
 
     Attributes:
         images: How many were learnt from.
-        accuracy: Mean share of the held-out images that were told right.
+        accuracy: Mean accuracy on the held-out images.
         interval: At 95 %, from the held-out images alone.
     """
 

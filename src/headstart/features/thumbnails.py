@@ -33,7 +33,7 @@ class Thumbnails:
         cache: The cache folder; None decodes every image anew.
         max_megapixels: See `headstart.data.decode.decode`.
         enough_px: Of the preprocessing that the images were embedded with; see `Preprocess.enough_px`.
-        white_level: Likewise.
+        white_level: The value of 16-bit images that is white.
 
     Example:
         >>> with Thumbnails(fitted.data.table, fitted.data.digests, runtime.cache, 100) as thumbnails:  # doctest: +SKIP

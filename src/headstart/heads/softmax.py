@@ -1,7 +1,7 @@
 """A solver for multinomial logistic regression with an L2 penalty, made for embeddings.
 
 Embeddings vary a thousand times more along some directions than along others, and with a weak penalty the loss hardly
-changes over long stretches: a method of first order stops there, somewhere that hangs on its start and on rounding.
+changes over long stretches: a method of first order stops there, somewhere that depends on its start and on rounding.
 Newton's method with truncated conjugate gradients (Dembo and Steihaug 1983) goes all the way. In the basis of the
 principal components the Hessian is close to diagonal, so its own diagonal preconditions it well: a fit of the demo's
 digits takes 30 to 80 products with the features, where L-BFGS needed 66 to stop far away. The solution is

@@ -19,7 +19,7 @@ _PRECISION = 1e-5
 def smoothed_losses(scores: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Negative log likelihood (N,) of scores (N, C), in nats, where one imagined image more is of any class.
 
-    Labels count as certain to (N + 1) / (N + 2) only (Platt 1999). Without that, a few images that are all told right
+    Labels count as certain to (N + 1) / (N + 2) only (Platt 1999). Without that, a few images that are all correct
     would ask for boundless scores.
 
     Args:

@@ -97,7 +97,7 @@ class Pairs:
 def near_duplicates(fingerprints: NDArray[np.uint8], embeddings: NDArray[np.float32] | None = None) -> Pairs:
     """Find the images that show the same; exact copies are among them.
 
-    Whether two images are a pair hangs on their fingerprints alone, not on the other images; with embeddings, further
+    Whether two images are a pair depends on their fingerprints alone, not on the other images; with embeddings, further
     pairs are found, and these hang on their neighbours too.
 
     Memory is bounded by that for the looks (N x 2 kB) and `MOST_PAIRS`. Where images are alike without number, as the

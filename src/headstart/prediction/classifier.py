@@ -250,9 +250,9 @@ class Classifier:
 
         Args:
             images: A list, a generator or another iterable of what `predict` takes.
-            top: See `predict`, as for the next two.
-            coverage: Likewise.
-            allow_empty: Likewise.
+            top: As in `predict`.
+            coverage: As in `predict`.
+            allow_empty: As in `predict`.
             errors: An image that cannot be read ends it (``raise``), or has its `ImageError` in its place (``yield``),
                 which names it by its number, from 0.
             workers: Threads; None for one for each core.

@@ -44,7 +44,7 @@ class Frame:
         Args:
             grid: (h, w), whose cells divide the square evenly.
             height: Of the picture, in pixels.
-            width: Likewise.
+            width: In pixels.
 
         Returns:
             float32 (height, width): the grid between the centres of its cells by bilinear interpolation, as Zhou et al.

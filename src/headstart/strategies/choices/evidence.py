@@ -198,7 +198,7 @@ def sample(
 ) -> NDArray[np.int64]:
     """Rows of a stratified sample, rising: about `limit`, but `least` of each class that has as many.
 
-    Which they are hangs on the content of the images, not on their order.
+    Which they are depends on the content of the images, not on their order.
 
     Args:
         labels: Class index of each, (N,).

@@ -147,7 +147,7 @@ def worse(lost: NDArray[np.int64], added: NDArray[np.float64], clusters: NDArray
     Networks that were trained with mirrored photos tell a mirrored digit nearly as often; they are less sure of it.
 
     Args:
-        lost: 1 where an image is not told right any more, -1 where it is now, (N,).
+        lost: 1 where an image is no longer correct, -1 where it is now, (N,).
         added: By how much the loss of each is higher, (N,).
         clusters: Cluster of each, int64 (N,), in 0..K-1.
     """
