@@ -277,7 +277,7 @@ def test_squash_and_pad_are_the_same_for_square_images() -> None:
 def test_on_photos_the_crop_stays(photos: Path, warm: Path) -> None:
     found = choices.decide(hs.read(photos), Recipe(fit="auto", backbone="auto"), runtime(warm))
     assert (found.recipe.fit, found.recipe.backbone, found.recipe.precision) == ("crop", "lite0", "int8")
-    assert found.reasons[0].startswith("Backbone lite0: the only one")
+    assert found.reasons[0].startswith("Backbone lite0: the only usable one")
     assert "no other is significantly better" in found.reasons[1]
 
 

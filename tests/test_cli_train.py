@@ -330,7 +330,7 @@ def test_words_on_a_probe() -> None:
 
 def test_words_on_a_training() -> None:
     run = run_of({"train": 41.2, "evaluate": 1.0}, Details(training=TRAINED), strategy="finetune")
-    assert _work(run, 50.0) == ["Trained 10 epochs in 41.2 s on cpu (61 images/s), best was epoch 7; 50.0 s in all"]
+    assert _work(run, 50.0) == ["Trained 10 epochs in 41.2 s on cpu (61 images/s), best: epoch 7; 50.0 s in all"]
     run = run_of(
         {"embed": 2.0, "train": 41.2},
         Details(
@@ -340,8 +340,8 @@ def test_words_on_a_training() -> None:
     )  # fmt: skip
     assert _work(run, 50.0) == [
         "Embedded 300 (0 from the cache) in 2.0 s",
-        "Trained 10 epochs in 41.2 s on cpu (61 images/s) at the rate 0.0003, best was epoch 7, "
-        "stopped after 3 epochs without a better one; 50.0 s in all",
+        "Trained 10 epochs in 41.2 s on cpu (61 images/s) at learning rate 0.0003, best: epoch 7, "
+        "stopped after 3 epochs without improvement; 50.0 s in all",
     ]
 
 
@@ -349,11 +349,11 @@ def test_words_where_little_is_known() -> None:
     assert _work(run_of({}, Details()), 50.0) == ["50.0 s in all"]
     start = Details(training=dataclasses.replace(TRAINED, epochs=2, best_epoch=0))
     assert _work(run_of({}, start, strategy="finetune"), 50.0) == [
-        "Trained 2 epochs on cpu (61 images/s), best was the start; 50.0 s in all"
+        "Trained 2 epochs on cpu (61 images/s), best: the start; 50.0 s in all"
     ]
     one = Details(training=dataclasses.replace(TRAINED, epochs=1, best_epoch=1))
     assert _work(run_of({}, one, strategy="scratch"), 50.0) == [
-        "Trained 1 epoch on cpu (61 images/s), best was epoch 1; 50.0 s in all"
+        "Trained 1 epoch on cpu (61 images/s), best: epoch 1; 50.0 s in all"
     ]
 
 

@@ -170,7 +170,7 @@ def test_a_loss_that_is_no_number_stops_with_advice(pictures: Path) -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused(pictures: Path) -> None:
-    with pytest.raises(OptionError, match=r"batch_size = 500 is larger than the 39 images to learn from"):
+    with pytest.raises(OptionError, match=r"batch_size = 500 is larger than the 39 training images"):
         train(pictures, batch_size=500)
 
 
