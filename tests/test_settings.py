@@ -158,5 +158,5 @@ def test_ranges_hold_the_defaults() -> None:
 
 
 def test_the_table_of_the_documentation_is_up_to_date() -> None:
-    page = SOURCE.parent.parent / "docs" / "settings.md"
+    page = Path(__file__).parent.parent / "docs" / "settings.md"
     assert page.read_text(encoding="utf-8") == describe.page(), "run: python scripts/list_settings.py"
