@@ -21,7 +21,7 @@ import pytest
 
 from headstart.backbones import catalog
 from headstart.core.errors import ModelError, OfflineError
-from helpers import headstart_cli, write_images
+from helpers import headstart_process, write_images
 
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
@@ -343,10 +343,10 @@ def test_train_with_a_backbone_of_timm(server: Server, hubs: Path, cache: Path) 
     server.files[f"/{REPOSITORY}/resolve/main/model.safetensors"] = timm_file()
     images = write_images(hubs / "images", {"disc": 8, "noise": 8})
     command = ("train", images, "--backbone", "timm:test_resnet", "--json")
-    first = headstart_cli(*command, "--out", hubs / "a", HF_ENDPOINT=server.url)
+    first = headstart_process(*command, "--out", hubs / "a", HF_ENDPOINT=server.url)
     assert first.code == 0, first.err
     assert first.json["evaluation"]["accuracy"] > 0.5
-    held = headstart_cli("cache", "size", "--json").json
+    held = headstart_process("cache", "size", "--json").json
     assert held["embedders"] == 1
     assert held["bytes"] == sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
     # Again, with new images, without a network, and without PyTorch.
@@ -357,14 +357,14 @@ def test_train_with_a_backbone_of_timm(server: Server, hubs: Path, cache: Path) 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "IMPORTED []" in done.stderr
-    assert headstart_cli("verify", hubs / "b" / "model.onnx").code == 0
-    assert headstart_cli("cache", "clear").code == 0
+    assert headstart_process("verify", hubs / "b" / "model.onnx").code == 0
+    assert headstart_process("cache", "clear").code == 0
     assert list((cache / "embedders").iterdir()) == []
 
 
 def test_the_command_without_a_network(hubs: Path) -> None:
     images = write_images(hubs / "images", {"disc": 3, "noise": 3})
-    done = headstart_cli("train", images, "--backbone", "timm:test_resnet", "--out", hubs / "run")
+    done = headstart_process("train", images, "--backbone", "timm:test_resnet", "--out", hubs / "run")
     assert done.code == 2
     assert done.err.startswith("Error: The weights of 'timm:test_resnet.r160_in1k' are not on this computer")
     assert "Traceback" not in done.err

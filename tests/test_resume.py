@@ -389,7 +389,7 @@ def test_overwrite_begins_anew(pictures: Path, whole: Path, stopped: Path, tmp_p
     [
         (("--tracker", "wandb"), ["wandb, which is not installed", "pip install wandb"]),
         (("--amp", "fp16"), ["fp16 needs a CUDA device", "--amp auto"]),
-        (("--batch-size", "500"), ["batch_size = 500 is larger than the 25 images"]),
+        (("--batch-size", "500"), ["batch_size = 500 is larger than the 25 training images"]),
     ],
 )
 def test_what_cannot_work_leaves_no_run(
