@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from headstart.cli import panels
 from headstart.settings import describe
 from headstart.settings.recipe import SETTINGS, Recipe
-from headstart.settings.setting import TRAINING, choices, kinds
+from headstart.settings.setting import TRAINING, choices, hints_of, kinds
 
 # Enough that fresh crops would add little, and few enough to keep: 8 x 1,280 float32 values are 41 kB an image.
 FAST_VIEWS = 8
@@ -65,7 +65,7 @@ def of_settings(names: Iterable[str] = SETTINGS) -> dict[str, tuple[Any, Any]]:
     Args:
         names: Fields of the recipe.
     """
-    hints = get_type_hints(Recipe)
+    hints = hints_of(Recipe)
     return {name: (_option(name, SETTINGS[name].kind(hints[name])), None) for name in names}
 
 

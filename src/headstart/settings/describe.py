@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any
 
 from headstart.settings.recipe import SETTINGS, Recipe
-from headstart.settings.setting import GROUPS, choices, kinds
+from headstart.settings.setting import GROUPS, choices, hints_of, kinds
 from headstart.settings.strategies import names
 
 _HEADER = ("| setting | what it is | values | default |", "|---|---|---|---|")
@@ -39,7 +39,7 @@ def default(name: str) -> str:
 
 def values(name: str) -> str:
     """What a setting may be: its choices, its type and its range."""
-    one, hint = SETTINGS[name], get_type_hints(Recipe)[name]
+    one, hint = SETTINGS[name], hints_of(Recipe)[name]
     if one.choices:
         return ", ".join(one.choices)
     low, high = one.range or (None, None)

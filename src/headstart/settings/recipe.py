@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 from headstart.core.arguments import must_be
 from headstart.core.errors import OptionError
@@ -20,6 +20,7 @@ from headstart.settings.setting import (
     RUNNING,
     SOURCE,
     check_value,
+    hints_of,
     is_a,
     kinds,
     setting,
@@ -228,7 +229,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._fill()
-        hints = get_type_hints(type(self))
+        hints = hints_of(Recipe)
         for name in SETTINGS:
             value, hint = getattr(self, name), SETTINGS[name].kind(hints[name])
             if value is None and _DEFAULTS[name] is None:

@@ -6,8 +6,9 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
@@ -82,6 +83,12 @@ def training(usual: Any, help: str, **facts: Any) -> Any:
 def settings_of(recipe: Any) -> dict[str, Setting]:
     """The settings of the class of recipes, by the names of its fields."""
     return {field.name: field.metadata[_KEY] for field in dataclasses.fields(recipe)}
+
+
+@cache
+def hints_of(recipe: type) -> Mapping[str, Any]:
+    """The types of the fields of a class, by name; Python evaluates their text anew whenever it is asked."""
+    return get_type_hints(recipe)
 
 
 def choices(hint: Any) -> tuple[Any, ...]:
