@@ -15,9 +15,10 @@ import pytest
 from PIL import Image, ImageFilter
 
 import headstart
-from headstart.checks import CHECKS, CheckReport
+from headstart.checks import CHECKS, CheckReport, summary
 from headstart.checks.decisions import propose
 from headstart.checks.findings import count_kinds
+from headstart.checks.kinds import CheckSpec
 from headstart.core.errors import OptionError, SourceError
 from helpers import draw, headstart_cli, write_images
 
@@ -433,6 +434,7 @@ def test_ten_thousand_images_take_less_than_twenty_seconds() -> None:
     from headstart.checks import run
     from headstart.data.table import ImageTable, Row
     from headstart.data.traits import Traits
+    from headstart.features.dataset import Dataset
 
     rng = np.random.default_rng(0)
     count, classes = 10_000, 20
@@ -445,13 +447,36 @@ def test_ten_thousand_images_take_less_than_twenty_seconds() -> None:
         for number, height in enumerate(rng.integers(300, 600, count))
     ]
     start = time.process_time()
-    report = run(
-        ImageTable("made up", None, rows),  # type: ignore[arg-type]
-        [f"{number:064x}" for number in rng.permutation(count)],
-        traits, features.astype(np.float32), input_px=224,
-    )  # fmt: skip
+    table = ImageTable("made up", None, rows)  # type: ignore[arg-type]
+    digests = tuple(f"{number:064x}" for number in rng.permutation(count))
+    report = run(Dataset(table, digests, tuple(traits), features.astype(np.float32)), input_px=224)
     assert time.process_time() - start < 20
     assert report.counts["images"] == count
+
+
+def test_a_new_kind_of_finding_is_a_file_and_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faulty: Path
+) -> None:
+    (tmp_path / "throwaway.py").write_text(
+        "from headstart.checks import Finding\n"
+        "from headstart.checks.proposals import Proposal\n"
+        "def find(subject):\n"
+        "    return [Finding('throwaway', 'Small.', (subject.data.table.rows[0].path,), severity=1)]\n"
+        "def propose(finding, report):\n"
+        "    assert finding in report.findings\n"
+        "    return [Proposal(finding.paths[0], 'relabel', 'new')]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    row = CheckSpec(find="throwaway:find", heading="Small", one="small", many="smalls", propose="throwaway:propose")
+    kinds = dict(CHECKS)
+    monkeypatch.setitem(CHECKS, "throwaway", row)
+    report = headstart.check(faulty, runtime=headstart.Runtime(cache=None))
+    assert report.counts["throwaway"] == 1
+    assert list(report.counts)[-len(CHECKS) :] == [*kinds, "throwaway"]
+    assert "1 small" in summary(report.findings)
+    lines = list(csv.DictReader(io.StringIO(propose(report))))
+    (one,) = (line for line in lines if line["kind"] == "throwaway")
+    assert (one["path"], one["decision"], one["new_label"]) == (report.table.rows[0].path, "relabel", "new")
 
 
 def test_what_is_unlike_everything_is_not_given_another_class() -> None:

@@ -17,6 +17,7 @@ from headstart.checks.subject import Subject
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable, Row
 from headstart.data.traits import Traits, measure
+from headstart.features.dataset import Dataset
 from headstart.partition.duplicates import near_duplicates
 from helpers import draw
 
@@ -49,7 +50,12 @@ def subject(
     looks = looks or [traits() for _ in rows]
     prints = np.frombuffer(b"".join(one.fingerprint for one in looks), np.uint8).reshape(len(rows), 1024)
     table = ImageTable("made up", None, tuple(rows))  # type: ignore[arg-type]
-    return Subject(table, tuple(digests), tuple(looks), matrix, 224, near_duplicates(prints))
+    return Subject(Dataset(table, tuple(digests), tuple(looks), matrix), 224, near_duplicates(prints))
+
+
+def looking(one: Subject, looks: list[Traits]) -> Subject:
+    """The same subject with other traits."""
+    return dataclasses.replace(one, data=dataclasses.replace(one.data, traits=tuple(looks)))
 
 
 def looked_at(image: Image.Image, kind: str = "PNG", **how: object) -> Traits:
@@ -269,7 +275,7 @@ def two_classes(change: dict[str, object], seed: int = 0, images: int = 120) -> 
     rows = [Row(f"{number}", "ab"[number % 2]) for number in range(images)]
     looks = [shot(rng) for _ in rows]
     looks = [dataclasses.replace(one, **change) if number % 2 else one for number, one in enumerate(looks)]
-    return dataclasses.replace(subject(rows), traits=tuple(looks), near=NONE_NEAR)
+    return dataclasses.replace(subject(rows, looks=looks), near=NONE_NEAR)
 
 
 @pytest.mark.parametrize(
@@ -288,23 +294,23 @@ def test_stronger_compression_is_a_shortcut_and_plainer_pictures_are_none() -> N
     found = two_classes({})
     squeezed = [
         dataclasses.replace(one, file_bytes=one.file_bytes // 3) if number % 2 else one
-        for number, one in enumerate(found.traits)
+        for number, one in enumerate(found.data.traits)
     ]
-    (shortcut,) = shortcuts.find(dataclasses.replace(found, traits=tuple(squeezed)))
+    (shortcut,) = shortcuts.find(looking(found, squeezed))
     assert shortcut.facts["trait"] == "file size"
     # Half as sharp, and smaller for that reason alone.
     plain = [
         dataclasses.replace(one, sharpness=one.sharpness / 4, file_bytes=one.file_bytes // 2) if number % 2 else one
-        for number, one in enumerate(found.traits)
+        for number, one in enumerate(found.data.traits)
     ]
-    assert not shortcuts.find(dataclasses.replace(found, traits=tuple(plain)))
+    assert not shortcuts.find(looking(found, plain))
 
 
 def test_one_class_of_several() -> None:
     rng = np.random.default_rng(0)
     rows = [Row(f"{number}", "abcd"[number % 4]) for number in range(200)]
     looks = [shot(rng, format="PNG" if row.label == "c" else "JPEG") for row in rows]
-    (found,) = shortcuts.find(dataclasses.replace(subject(rows), traits=tuple(looks), near=NONE_NEAR))
+    (found,) = shortcuts.find(dataclasses.replace(subject(rows, looks=looks), near=NONE_NEAR))
     assert found.facts["label"] == "c"
 
 

@@ -15,6 +15,7 @@ from headstart.checks import labels as check
 from headstart.checks import outoffold
 from headstart.checks.subject import Subject
 from headstart.data.table import ImageTable, Row
+from headstart.features.dataset import Dataset
 from headstart.heads.common import to_probabilities
 from headstart.partition.duplicates import near_duplicates
 
@@ -37,7 +38,7 @@ def subject(features: np.ndarray, labels: np.ndarray, names: list[str] | None = 
     digests = tuple(sha256(row.tobytes()).hexdigest() for row in features)
     rows = tuple(Row(f"{number}.png", names[label]) for number, label in enumerate(labels))
     table = ImageTable("made up", None, rows)  # type: ignore[arg-type]
-    return Subject(table, digests, (), features.astype(np.float32), 224, NONE_NEAR)
+    return Subject(Dataset(table, digests, (), features.astype(np.float32)), 224, NONE_NEAR)
 
 
 def points(images: int, classes: int, distance: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +202,9 @@ def test_constant_features_say_nothing() -> None:
     labels = np.arange(40) % 2
     features = np.ones((40, 64), np.float32)
     assert not check.find(subject(features, labels))
-    wide = dataclasses.replace(subject(features, labels), digests=tuple(f"{row:064x}" for row in range(40)))
+    wide = subject(features, labels)
+    data = dataclasses.replace(wide.data, digests=tuple(f"{row:064x}" for row in range(40)))
+    wide = dataclasses.replace(wide, data=data)
     assert not check.find(wide)
 
 

@@ -62,8 +62,7 @@ def check(
     refuse_skipped(table, runtime)
     data, embedder, _ = embed(table, recipe, runtime)
     report = run(
-        data.table, data.digests, data.traits, data.matrix, input_px=embedder.preprocess.size_px,
-        white_level=embedder.preprocess.white_level,
+        data, input_px=embedder.preprocess.size_px, white_level=embedder.preprocess.white_level,
         refusal=str(refusal(table, data, recipe) or ""),
     )  # fmt: skip
     return dataclasses.replace(report, notes=(*report.notes, *data.notes))

@@ -37,7 +37,7 @@ def find(subject: Subject) -> list[Finding]:
             "what it should be told from.",
             facts={"problem": "single", "labels": list(subject.classes), "images": [int(sizes[0])]}, severity=4,
         )]  # fmt: skip
-    splits = np.array([row.split or "" for row in subject.table.rows])
+    splits = np.array([row.split or "" for row in subject.data.table.rows])
     given = [split for split in SPLITS if (splits == split).any()]
     learnt = _different(subject, splits == "train") if "train" in given else sizes
     measured = next((split for split in reversed(given) if split != "train"), None)

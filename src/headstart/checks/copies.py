@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.checks.findings import Finding
+from headstart.checks.findings import CheckReport, Finding
+from headstart.checks.proposals import Proposal
 from headstart.checks.subject import Subject, connected
 from headstart.core.text import counted, listed
 from headstart.data.table import SPLITS
@@ -21,7 +22,7 @@ MAX_NAMED = 4
 
 def find(subject: Subject) -> list[Finding]:
     """Groups of images that are, or show, the same."""
-    same = _members(np.unique(np.array(subject.digests, "S64").reshape(-1), return_inverse=True)[1].reshape(-1))
+    same = _members(np.unique(np.array(subject.data.digests, "S64").reshape(-1), return_inverse=True)[1].reshape(-1))
     findings = [finding for rows in same for finding in _exact(subject, rows)]
     if not len(subject.near.rows):
         return findings
@@ -35,10 +36,30 @@ def find(subject: Subject) -> list[Finding]:
         if mirrored:
             turned.add(group)
     for rows in _members(groups):
-        if len({subject.digests[row] for row in rows}) > 1:
+        if len({subject.data.digests[row] for row in rows}) > 1:
             group = int(groups[rows[0]])
             findings.append(_near(subject, rows, least[group], mirrored=group in turned))
     return findings
+
+
+def propose_leak(finding: Finding, report: CheckReport) -> Iterable[Proposal]:
+    """What is measured on stays, and what would be learnt from it goes."""
+    splits = finding.facts["splits"]
+    last = SPLITS[max(SPLITS.index(split) for split in splits if split)]
+    for path, split in zip(finding.paths, splits, strict=True):
+        yield Proposal(path, "keep" if split == last else "drop")
+
+
+def propose_duplicate(finding: Finding, report: CheckReport) -> Iterable[Proposal]:
+    """The first of identical files stays; under several classes, the one whose label is not in doubt."""
+    stays = finding.paths[0]
+    if finding.facts["conflict"]:
+        suspect = report.paths("label")
+        labels = zip(finding.paths, finding.facts["labels"], strict=True)
+        trusted = {label for path, label in labels if path not in suspect}
+        # Where nobody knows which label is right, none of them teaches anything.
+        stays = next((path for path in finding.paths if path not in suspect), "") if len(trusted) == 1 else ""
+    return (Proposal(path, "keep" if path == stays else "drop") for path in finding.paths)
 
 
 def _exact(subject: Subject, rows: list[int]) -> Iterable[Finding]:
@@ -88,7 +109,7 @@ def _leak(paths: tuple[str, ...], facts: dict[str, Any], splits: list[str], what
 
 def _describe(subject: Subject, rows: list[int]) -> tuple[tuple[str, ...], dict[str, Any], list[str], list[str]]:
     """Paths, machine fields, splits in their order, and labels of images."""
-    images = [subject.table.rows[row] for row in rows]
+    images = [subject.data.table.rows[row] for row in rows]
     splits = [split for split in SPLITS if any(image.split == split for image in images)]
     labels = sorted({image.label for image in images if image.label is not None})
     facts: dict[str, Any] = {"labels": [image.label for image in images], "splits": [image.split for image in images]}

@@ -10,20 +10,20 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
-from headstart.checks.findings import CheckReport, Finding
+from headstart.checks.findings import CheckReport
+from headstart.checks.kinds import CHECKS
+from headstart.checks.proposals import CHOICES, Choice
 from headstart.core import marks
 from headstart.core.errors import ImageError, SourceError
+from headstart.core.tables import resolve
 from headstart.core.text import counted, csv_cell, from_csv_cell, listed, nearest, printable, quoted
 from headstart.data.storage import read_file
 from headstart.data.table import SPLITS, ImageTable, Row, Skipped
 
-Choice = Literal["drop", "relabel", "keep"]
-CHOICES: tuple[Choice, ...] = get_args(Choice)
 COLUMNS = marks.DECISIONS_HEADER
 MAX_SHOWN = 5
 _NAMED = "The data check writes such a file: headstart check SOURCE --fix-list FILE"
@@ -127,12 +127,11 @@ def propose(report: CheckReport) -> str:
     before = read(report.table.decisions) if report.table.decisions else ()
     known = {one.path for one in before}
     labels = {row.path: row.label or "" for row in report.table.rows}
-    suspect = {finding.paths[0] for finding in report.of("label")}
-    strange = {finding.paths[0] for finding in report.of("outlier")}
     proposals: dict[str, Decision] = {}
     for finding in report.findings:
-        for path, choice, new_label in _proposals(finding, suspect, strange):
-            one = Decision(path, labels.get(path, ""), choice, new_label, finding.kind, finding.message)
+        for proposal in resolve(CHECKS[finding.kind].propose)(finding, report):
+            path, choice = proposal.path, proposal.choice
+            one = Decision(path, labels.get(path, ""), choice, proposal.new_label, finding.kind, finding.message)
             kept = proposals.get(path)
             # The first finding spoils most; but what leaves an image out, or renames it, goes before what keeps it.
             if kept is None or (kept.choice == "keep" and choice != "keep"):
@@ -228,34 +227,3 @@ def _decided(table: ImageTable, decided: dict[str, Decision], classes: dict[str,
 def _dropped(path: str, one: Decision) -> Skipped:
     why = f"{one.kind}: {printable(one.reason)}" if one.kind and one.reason else (one.kind or one.reason)
     return Skipped(path, f"left out by a decision (line {one.line}){f', {why}' if why else ''}", decided=True)
-
-
-def _proposals(finding: Finding, suspect: set[str], strange: set[str]) -> Iterable[tuple[str, Choice, str]]:
-    """Path, decision and new label for each image of a finding.
-
-    Args:
-        finding: The finding.
-        suspect: Paths of all images whose label is likely wrong.
-        strange: Paths of all outliers.
-    """
-    facts = finding.facts
-    if finding.kind == "unreadable":
-        yield from ((path, "drop", "") for path in finding.paths)
-    elif finding.kind == "label" and finding.paths[0] in strange:  # of no class, it seems
-        yield finding.paths[0], "drop", ""
-    elif finding.kind == "label":
-        yield finding.paths[0], "relabel", str(facts["suggested"])
-    elif finding.kind == "leak":  # what is measured on stays, and what would be learnt from it goes
-        last = max(SPLITS.index(split) for split in facts["splits"] if split)
-        for path, split in zip(finding.paths, facts["splits"], strict=True):
-            yield path, "keep" if split == SPLITS[last] else "drop", ""
-    elif finding.kind == "duplicate" and not facts["conflict"]:
-        yield finding.paths[0], "keep", ""
-        yield from ((path, "drop", "") for path in finding.paths[1:])
-    elif finding.kind == "duplicate":  # of one image under several classes
-        trusted = {label for path, label in zip(finding.paths, facts["labels"], strict=True) if path not in suspect}
-        stays = next((path for path in finding.paths if path not in suspect), "") if len(trusted) == 1 else ""
-        # Where nobody knows which label is right, none of them teaches anything.
-        yield from ((path, "keep" if path == stays else "drop", "") for path in finding.paths)
-    else:
-        yield from ((path, "keep", "") for path in finding.paths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from headstart.checks.kinds import CHECKS
@@ -75,6 +76,14 @@ class CheckReport:
             "findings": [finding.as_dict() for finding in self.findings],
             "notes": [portable(note) for note in self.notes],
         }
+
+    @cached_property
+    def _paths(self) -> dict[str, frozenset[str]]:
+        return {kind: frozenset(path for one in self.of(kind) for path in one.paths) for kind in CHECKS}
+
+    def paths(self, kind: str) -> frozenset[str]:
+        """All images that the findings of one kind are about."""
+        return self._paths[kind]
 
     def of(self, kind: str) -> tuple[Finding, ...]:
         """The findings of one kind."""

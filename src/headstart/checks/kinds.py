@@ -1,4 +1,4 @@
-"""The kinds of findings. A new one is a file with a function ``find`` and a row here."""
+"""The kinds of findings. A new one is a file with a function ``find`` and a row here that says what others ask."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ class CheckSpec:
         heading: Its heading in the report.
         one: What one finding is called.
         many: What several are called.
+        propose: What is proposed to do about one, as ``module:function(Finding, CheckReport) -> Iterable[Proposal]``.
     """
 
     find: str
     heading: str
     one: str
     many: str
+    propose: str = "headstart.checks.proposals:keep"
 
 
 # What spoils a result most comes first.
@@ -35,24 +37,28 @@ CHECKS = {
         heading="Files that cannot be used",
         one="unusable file",
         many="unusable files",
+        propose="headstart.checks.proposals:drop",
     ),
     "leak": CheckSpec(
         find="headstart.checks.copies:find",
         heading="Leaks: the same image on both sides of a split",
         one="leak between splits",
         many="leaks between splits",
+        propose="headstart.checks.copies:propose_leak",
     ),
     "duplicate": CheckSpec(
         find="headstart.checks.copies:find",
         heading="Exact duplicates",
         one="exact duplicate",
         many="exact duplicates",
+        propose="headstart.checks.copies:propose_duplicate",
     ),
     "label": CheckSpec(
         find="headstart.checks.labels:find",
         heading="Likely wrong labels",
         one="likely wrong label",
         many="likely wrong labels",
+        propose="headstart.checks.labels:propose",
     ),
     "shortcut": CheckSpec(
         find="headstart.checks.shortcuts:find",

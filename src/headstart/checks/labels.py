@@ -13,13 +13,15 @@ Measured with 5 % of the labels of 1,797 digits changed at random (10 draws): pr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstart.checks import outoffold
-from headstart.checks.findings import Finding
+from headstart.checks.findings import CheckReport, Finding
+from headstart.checks.proposals import Proposal
 from headstart.checks.subject import UNLABELLED, Subject
 from headstart.core.text import quoted
 from headstart.heads.common import to_probabilities
@@ -82,7 +84,7 @@ def find(subject: Subject) -> list[Finding]:
     sure = judged.probabilities.max(1) >= LEAST_SURE
     findings = []
     for place in np.flatnonzero((judged.chances >= CHANCE) & sure & (best != own)):
-        row = subject.table.rows[judged.rows[place]]
+        row = subject.data.table.rows[judged.rows[place]]
         suggested = subject.classes[judged.classes[best[place]]]
         likely, unlikely = (float(judged.probabilities[place, which[place]]) for which in (best, own))
         label, chance = row.label or "", float(judged.chances[place])
@@ -100,9 +102,17 @@ def find(subject: Subject) -> list[Finding]:
     return findings
 
 
+def propose(finding: Finding, report: CheckReport) -> Iterable[Proposal]:
+    """The likelier class; or to leave out what is an outlier too, and so of no class."""
+    path = finding.paths[0]
+    if path in report.paths("outlier"):
+        return (Proposal(path, "drop"),)
+    return (Proposal(path, "relabel", str(finding.facts["suggested"])),)
+
+
 def judge(subject: Subject) -> Judged | None:
     """Judge the labels; None where that cannot be done, as where the classes are not told apart."""
-    if subject.matrix is None:
+    if subject.data.features is None:
         return None
     labelled = np.flatnonzero(subject.labels != UNLABELLED)
     pairs = np.unique(np.stack([subject.labels[labelled], subject.different[labelled]]), axis=1)
@@ -114,7 +124,7 @@ def judge(subject: Subject) -> Judged | None:
     z, labels = outoffold.centred(subject.compressed[rows]), np.searchsorted(classes, subject.labels[rows])
     if not z.any():
         return None
-    groups, digests = subject.groups[rows], [subject.digests[row] for row in rows]
+    groups, digests = subject.groups[rows], [subject.data.digests[row] for row in rows]
     fits = outoffold.OutOfFold(z, labels, classes=len(classes))
     folds = FOLDS if len(classes) < MANY_CLASSES else MANY_FOLDS
 

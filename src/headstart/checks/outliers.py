@@ -33,7 +33,7 @@ _NORMAL_MAD = 1.4826  # the standard deviation of a normal distribution, in medi
 
 def find(subject: Subject) -> list[Finding]:
     """The outliers; none where there are no embeddings, or fewer than `MIN_IMAGES` different images."""
-    if subject.matrix is None or len(np.unique(subject.different)) < MIN_IMAGES:
+    if subject.data.features is None or len(np.unique(subject.different)) < MIN_IMAGES:
         return []
     distances = neighbour_distances(subject.compressed, subject.different, _neighbours(subject))
     middle = float(np.median(distances))
@@ -46,7 +46,7 @@ def find(subject: Subject) -> list[Finding]:
     scores = (distances - usual) / spread
     findings = []
     for place in np.flatnonzero(scores >= THRESHOLD):
-        row = subject.table.rows[place]
+        row = subject.data.table.rows[place]
         findings.append(Finding(
             "outlier",
             f"{quoted(row.path)} is unlike all other images: its nearest neighbours are {distances[place]:.2f} away, "

@@ -59,7 +59,7 @@ def find(subject: Subject) -> list[Finding]:
             facts={"problems": [problem], "images": images, "share": round(share, 4)}, severity=100 + share,
         ))  # fmt: skip
     for place, found in sorted(problems.items()):
-        row, traits = subject.table.rows[place], subject.traits[place]
+        row, traits = subject.data.table.rows[place], subject.data.traits[place]
         words = ", ".join(f"{_WORDS[problem][0]} ({said})" for problem, said in found.items())
         findings.append(Finding(
             "quality",
@@ -102,7 +102,7 @@ def _range(subject: Subject) -> list[Finding]:
 
 def _peaks(subject: Subject) -> NDArray[np.int64]:
     """The largest value of each 16-bit image, 0 for others, (N,)."""
-    return np.array([one.peak for one in subject.traits], np.int64)
+    return np.array([one.peak for one in subject.data.traits], np.int64)
 
 
 def _is_dim(subject: Subject) -> bool:
@@ -113,7 +113,7 @@ def _is_dim(subject: Subject) -> bool:
 
 def _problems(subject: Subject) -> tuple[dict[int, dict[str, str]], dict[str, float]]:
     """What is wrong with each image that something is wrong with, in words; and the share of what is common."""
-    traits = subject.traits
+    traits = subject.data.traits
     width, height, light, contrast, sharpness = (
         np.array([getattr(one, name) for one in traits], np.float64)
         for name in ("width", "height", "brightness", "contrast", "sharpness")
@@ -167,5 +167,5 @@ def _usual(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np
 def _more(subject: Subject, problem: str) -> str:
     if problem not in {"small", "shape"}:
         return ""
-    shorter = np.median([min(one.width, one.height) for one in subject.traits])
+    shorter = np.median([min(one.width, one.height) for one in subject.data.traits])
     return f" (the shorter side is usually {shorter:.0f} pixels, the input {subject.input_px})"

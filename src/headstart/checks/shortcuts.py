@@ -53,7 +53,7 @@ def find(subject: Subject) -> list[Finding]:
     rows, labels = _images(subject)
     if not len(rows):
         return []
-    traits = [subject.traits[row] for row in rows]
+    traits = [subject.data.traits[row] for row in rows]
     columns = {name: found for name, found in _families(traits).items() if found.shape[1]}
     if not columns:
         return []
@@ -61,7 +61,8 @@ def find(subject: Subject) -> list[Finding]:
         columns["together"] = np.concatenate(list(columns.values()), axis=1)
     names = np.unique(labels)
     classes = np.searchsorted(names, labels)
-    folds = outoffold.deal(subject.groups[rows], classes, [subject.digests[row] for row in rows], folds=FOLDS, seed=0)
+    digests = [subject.data.digests[row] for row in rows]
+    folds = outoffold.deal(subject.groups[rows], classes, digests, folds=FOLDS, seed=0)
     told = {name: _told(one, classes, folds) for name, one in columns.items()}
     findings = []
     for place, number in enumerate(names[: 1 if len(names) == 2 else None]):

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.data.components import components
-from headstart.data.table import ImageTable
-from headstart.data.traits import Traits
+from headstart.features.dataset import Dataset
 from headstart.partition.draw import join_groups
 from headstart.partition.duplicates import Pairs
 from headstart.settings.recipe import FULL_RANGE
@@ -29,20 +28,14 @@ class Subject:
     """What is checked.
 
     Attributes:
-        table: The images that can be read, with all that were skipped.
-        digests: SHA-256 of each, hexadecimal.
-        traits: What can be said of each without a network.
-        matrix: Embeddings, float32 (N, D); None where there are none.
+        data: The images; without embeddings, what needs them is left out.
         input_px: Side of the square that the network takes.
         near: Pairs of rows that show nearly the same.
         refusal: Why `train` refuses the images, and what to do; empty where it trains.
         white_level: With which they were decoded; see `headstart.preprocess.spec.Preprocess`.
     """
 
-    table: ImageTable
-    digests: tuple[str, ...]
-    traits: tuple[Traits, ...]
-    matrix: NDArray[np.float32] | None
+    data: Dataset
     input_px: int
     near: Pairs
     refusal: str = ""
@@ -50,31 +43,32 @@ class Subject:
 
     def __len__(self) -> int:
         """Number N of images."""
-        return len(self.table)
+        return len(self.data)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The labels, in the order of their numbers."""
-        return self.table.classes
+        return self.data.table.classes
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Class index of each image, int64 (N,); `UNLABELLED` where the source gives none."""
         place = {label: i for i, label in enumerate(self.classes)}
         return np.array(
-            [UNLABELLED if row.label is None else place[row.label] for row in self.table.rows], np.int64
+            [UNLABELLED if row.label is None else place[row.label] for row in self.data.table.rows], np.int64
         ).reshape(-1)
 
     @cached_property
     def groups(self) -> NDArray[np.int64]:
         """Group number of each image, int64 (N,): copies, near duplicates and the user's groups share one."""
-        joined = join_groups(self.digests, [row.group for row in self.table.rows])
+        joined = join_groups(self.data.digests, [row.group for row in self.data.table.rows])
         return connected(np.array(joined, np.int64).reshape(-1), self.near.rows)
 
     @cached_property
     def different(self) -> NDArray[np.int64]:
         """Number of each image's group that counts as one image, int64 (N,): copies and near duplicates share it."""
-        return connected(np.array(join_groups(self.digests, [None] * len(self)), np.int64).reshape(-1), self.near.rows)
+        joined = join_groups(self.data.digests, [None] * len(self))
+        return connected(np.array(joined, np.int64).reshape(-1), self.near.rows)
 
     @cached_property
     def compressed(self) -> NDArray[np.float32]:
@@ -83,9 +77,7 @@ class Subject:
         Raises:
             ValueError: There are no embeddings.
         """
-        if self.matrix is None:
-            raise ValueError("no embeddings")
-        x = self.matrix
+        x = self.data.matrix
         if len(x) < x.shape[1]:  # from the smaller of the two products; both have the same directions
             values, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
             kept = values > max(float(values[-1]), 1e-30) * 1e-7

@@ -16,6 +16,6 @@ def find(subject: Subject) -> list[Finding]:
             (skip.path,),
             {"reason": skip.reason},
         )
-        for skip in subject.table.skipped
+        for skip in subject.data.table.skipped
         if not skip.decided
     ]

@@ -11,6 +11,7 @@ from headstart.checks import CHECKS
 from headstart.report import figures
 from headstart.report.page import percent, render
 from headstart.report.pictures import BUDGET_BYTES, Pictures
+from headstart.settings.strategies import spec_of
 
 WIDE_CLASSES = 8  # up to these, the columns of the matrix carry names instead of numbers
 COLOURS = 8  # classes with a colour of their own on the map; nobody distinguishes more
@@ -55,6 +56,7 @@ def run_page(
         training=figures.training(analysis["details"].get("history") or [], analysis["details"].get("best_epoch")),
         reliability=figures.reliability(analysis["reliability"]),
         growth=figures.growth(analysis["learning_curve"]),
+        strategy=_strategy(analysis["strategy"]),
         advice=analysis["advice"],
         classes=_classes(analysis),
         command=_command(analysis, run),
@@ -65,6 +67,12 @@ def run_page(
 def source_name(source: str) -> str:
     """What a person calls a source: the last part of its path."""
     return PurePath(source).name or source
+
+
+def _strategy(name: str) -> str:
+    """A strategy, and what it makes of the network."""
+    label = spec_of(name).label
+    return f"{name}: {label}" if label else name
 
 
 def _summary(a: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,11 @@ class HeadSpec:
     probe: Mapping[str, Any] | None = field(default=None, hash=False)
     extra: str = ""
 
+    @property
+    def brought(self) -> bool:
+        """Whether it is the user's, from Python."""
+        return not self.record
+
 
 OWN = "own"  # the name of a backbone or head that is the user's
 HEADS = {

@@ -21,6 +21,7 @@ class StrategySpec:
         fit: Its function, as ``module:function(ImageTable, Recipe, Runtime) -> Fitted``; one that trains the network
             also takes ``own=Own``.
         help: How it learns, in a few words.
+        label: What becomes of the network, for the report; empty for a strategy that only chooses another.
         trains: What it trains: the ``head`` on embeddings of a frozen backbone, the ``network``, or ``either``, as the
             images decide. All but ``network`` begin with a probe: they may embed in int8, and cross-validate few
             images.
@@ -39,6 +40,7 @@ class StrategySpec:
 
     fit: str = ""
     help: str = ""
+    label: str = ""
     trains: Literal["head", "network", "either"] = "network"
     resumes: bool = False
     compared: bool = True
@@ -63,6 +65,7 @@ STRATEGIES = {
     "probe": StrategySpec(
         fit="headstart.strategies.probe:fit",
         help="a new head on the frozen backbone",
+        label="the pretrained network stays as it is, only a new last layer is trained (feature extraction)",
         trains="head",
         check="headstart.settings.strategies:check_probe",
     ),
@@ -73,6 +76,7 @@ STRATEGIES = {
     "finetune": StrategySpec(
         fit="headstart.training.finetune:fit",
         help="train the pretrained backbone further",
+        label="the pretrained network is trained further (fine-tuning)",
         resumes=True,
         continues=True,
         takes_budget=True,
@@ -89,6 +93,7 @@ STRATEGIES = {
     "scratch": StrategySpec(
         fit="headstart.training.finetune:fit",
         help="train all layers from random weights",
+        label="a network without pretrained weights is trained",
         resumes=True,
         pretrained=False,
         defaults={"weight_decay": 0.05, "warmup_epochs": 3.0, "label_smoothing": 0.1, "crop_scale": 0.25},

@@ -19,14 +19,7 @@ def examine(data: Dataset, *, preprocess: Preprocess, runtime: Runtime) -> tuple
         preprocess: How the images are prepared for the network.
         runtime: Where it is told.
     """
-    findings = run(
-        data.table,
-        data.digests,
-        data.traits,
-        data.features,
-        input_px=preprocess.size_px,
-        white_level=preprocess.white_level,
-    ).findings
+    findings = run(data, input_px=preprocess.size_px, white_level=preprocess.white_level).findings
     if findings:
         runtime.progress.line(f"{summary(findings)}. `headstart check SOURCE` lists them.")
     for one in findings:

@@ -66,7 +66,7 @@ class Own:
             )
         if self.backbone is not None:
             recipe = replace(recipe, backbone=OWN)
-        if self.head is not None and recipe.head != OWN:
+        if self.head is not None and not recipe.head_spec.brought:
             # What was left to the defaults takes those of a head without a closed solution to start from.
             usual = Recipe(strategy=recipe.strategy).as_dict()
             given = {name: value for name, value in recipe.as_dict().items() if value != usual.get(name)}
