@@ -22,6 +22,7 @@ from headstart import Classifier, ImageError, InputError
 from headstart.core.options import Runtime
 from headstart.modelfile import session
 from headstart.prediction import classifier as module
+from headstart.prediction.answers import Result
 from helpers import draw
 
 
@@ -228,7 +229,7 @@ def test_top(classifier: Classifier, picture: Image.Image) -> None:
 
 def test_ties_go_to_the_first_class(classifier: Classifier) -> None:
     probabilities = np.array([0.25, 0.375, 0.375], np.float32)
-    prediction = classifier.prediction(module.Result(probabilities, np.zeros(1280, np.float32)))
+    prediction = classifier.prediction(Result(probabilities, np.zeros(1280, np.float32)))
     assert [label for label, _ in prediction.top] == ["noise", "stripes", "disc"]
 
 

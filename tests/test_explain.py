@@ -27,7 +27,8 @@ from headstart.heads.mlp import MlpHead
 from headstart.modelfile.schema import Metadata
 from headstart.modelfile.writer import write_model
 from headstart.prediction import neighbours, overlay
-from headstart.prediction.classifier import Classifier, Result
+from headstart.prediction.answers import Result
+from headstart.prediction.classifier import Classifier
 from headstart.prediction.explanation import Explainer, Head, activation_map, log_odds
 from headstart.preprocess.frame import frame
 from headstart.preprocess.nodes import add_preprocess

@@ -12,7 +12,7 @@ from PIL import Image
 
 from browser import DESKTOP, PHONE, opened
 from headstart.data.traits import thumbnail
-from headstart.prediction.classifier import Prediction
+from headstart.prediction.answers import Prediction
 from headstart.prediction.explanation import Explanation, Neighbour
 from headstart.preprocess.frame import Frame
 from headstart.report.explanations import entry, explanations_page

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headstart.core.errors import ImageError
-from headstart.prediction.classifier import Prediction
+from headstart.prediction.answers import Prediction
 from headstart.prediction.record import Wanted, record_of
 
 TOP = (("cat", 0.75000049), ("d\udcffg", 0.25))

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from headstart.data.readers import Columns
     from headstart.data.table import ImageTable
     from headstart.evaluation import Evaluation
-    from headstart.prediction.classifier import Classifier, Prediction
+    from headstart.prediction.answers import Prediction
+    from headstart.prediction.classifier import Classifier
     from headstart.prediction.explanation import Explanation, Neighbour
     from headstart.preprocess.spec import Preprocess
     from headstart.settings.recipe import Recipe
@@ -71,7 +72,7 @@ _PUBLIC = {
     "OfflineError": "headstart.core.errors",
     "OptionError": "headstart.core.errors",
     "Own": "headstart.strategies.own",
-    "Prediction": "headstart.prediction.classifier",
+    "Prediction": "headstart.prediction.answers",
     "Preprocess": "headstart.preprocess.spec",
     "Recipe": "headstart.settings.recipe",
     "Run": "headstart.api",

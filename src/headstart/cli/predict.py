@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from headstart.core.options import Runtime
     from headstart.data.table import ImageTable
     from headstart.modelfile.prediction_sets import Measured
-    from headstart.prediction.classifier import Classifier, Prediction
+    from headstart.prediction.answers import Prediction
+    from headstart.prediction.classifier import Classifier
 
     Predicted = Iterator[tuple[str, Prediction | ImageError]]
 

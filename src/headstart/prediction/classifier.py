@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -14,90 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from headstart.core.arguments import must_be, must_be_count, must_be_flags, must_be_path, refused
-from headstart.core.equality import ByValue
 from headstart.core.errors import ImageError, InputError, ModelError, OptionError
-from headstart.core.markup import bar, joined, paragraph, percent, table
 from headstart.core.options import Runtime
 from headstart.core.text import counted, listed, printable, quoted
-from headstart.data.decode import decode, from_pil
-from headstart.data.storage import read_file
-from headstart.features.pool import in_order
 from headstart.modelfile import golden, guard, prediction_sets, wire
 from headstart.modelfile.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata
 from headstart.modelfile.session import LazySession
 from headstart.prediction import images as kinds
+from headstart.prediction.answers import Prediction, Result, classifier_html, describe, told
+from headstart.prediction.batch import all_of, results_of
 from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.prediction.images import ImageLike
-
-
-_SHOWN = 50  # classes in a notebook
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the classifier says of one image.
-
-    Attributes:
-        label: The most probable class.
-        probability: Its calibrated probability, in 0..1.
-        top: The most probable classes with their probabilities, from the highest.
-        familiar: Whether the image is like the training images; None where the model cannot tell.
-        distance: Mean cosine distance to the nearest training images, in 0..2; None where the model has none.
-        labels: The classes of which one is the true one with the probability that was asked for (``coverage``), from
-            the most probable, which is always one of them unless empty sets are allowed; see
-            `headstart.modelfile.prediction_sets`. None where nothing was asked for.
-    """
-
-    label: str
-    probability: float
-    top: tuple[tuple[str, float], ...]
-    familiar: bool | None = None
-    distance: float | None = None
-    labels: tuple[str, ...] | None = None
-
-    def __repr__(self) -> str:
-        parts = [f"label={quoted(self.label)}, probability={self.probability:.3f}"]
-        parts += [] if self.familiar is None else [f"familiar={self.familiar}"]
-        parts += [] if self.labels is None else [f"labels=[{listed(self.labels)}]"]
-        return f"Prediction({', '.join(parts)})"
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the most probable classes, and whether there is reason to doubt."""
-        rows = [(label, percent(value), bar(value)) for label, value in self.top]
-        sentences = ["The image is unlike the training images."] if self.familiar is False else []
-        if self.labels is not None:
-            sentences.append(f"The true class is one of: {listed(self.labels, _SHOWN) or 'none'}")
-        return joined([
-            paragraph(f"{self.label} ({percent(self.probability)})", strong=True),
-            table(["Class", "Probability", ""], rows, right=(1,)),
-            *map(paragraph, sentences),
-        ])  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Result(ByValue):
-    """What the model computes of one image.
-
-    Attributes:
-        probabilities: float32 (C,), which sum to 1.
-        embedding: float32 (D,).
-        distance: Mean cosine distance to the nearest training images, in 0..2; None where the model has none.
-        feature_map: float32 (h, w, D), rows from the top and columns from the left of the square that the network
-            sees; its mean over h and w is the embedding. None where it was not asked for, or the network has none.
-    """
-
-    probabilities: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-    distance: float | None = None
-    feature_map: NDArray[np.float32] | None = None
-
-
-# An image that was opened and not loaded yet reads its file, which two threads must not do at once.
-_LOADING = threading.Lock()
 
 
 class Classifier:
@@ -144,23 +73,10 @@ class Classifier:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: what it knows, what it was made of, and how good it was."""
-        rows = [(label,) for label in self.classes[:_SHOWN]]
-        left = len(self.classes) - len(rows)
-        return joined([
-            paragraph(f"Classifier of {counted(len(self.classes), 'class', 'classes')}", strong=True),
-            *map(paragraph, self._told()),
-            table(["Class"], rows),
-            paragraph(f"and {left:,} more") if left else "",
-        ])  # fmt: skip
+        return classifier_html(self.classes, self._told())
 
     def _told(self) -> list[str]:
-        """What the model file says of itself, in words; all of it is untrusted."""
-        recipe, evaluation = self.metadata.recipe, self.metadata.evaluation or {}
-        parts = [f"{recipe.get('strategy', 'unknown')} on {self.metadata.backbone.get('name', 'unknown')}"]
-        accuracy = evaluation.get("accuracy")
-        if isinstance(accuracy, int | float):
-            parts.append(f"accuracy {accuracy:.3f} on {evaluation.get('n')} images, {evaluation.get('split')}")
-        return [*parts, f"{len(self.content) / 1e6:.1f} MB"]
+        return told(self.metadata, len(self.content))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -213,26 +129,14 @@ class Classifier:
 
     @overload
     def predict_iter(
-        self,
-        images: Iterable[ImageLike],
-        *,
-        top: int = ...,
-        coverage: float | None = ...,
-        allow_empty: bool = ...,
-        errors: Literal["raise"] = ...,
-        workers: int | None = ...,
-    ) -> Iterator[Prediction]: ...
+        self, images: Iterable[ImageLike], *, top: int = ..., coverage: float | None = ..., allow_empty: bool = ...,
+        errors: Literal["raise"] = ..., workers: int | None = ...,
+    ) -> Iterator[Prediction]: ...  # fmt: skip
     @overload
     def predict_iter(
-        self,
-        images: Iterable[ImageLike],
-        *,
-        top: int = ...,
-        coverage: float | None = ...,
-        allow_empty: bool = ...,
-        errors: Literal["yield"],
-        workers: int | None = ...,
-    ) -> Iterator[Prediction | ImageError]: ...
+        self, images: Iterable[ImageLike], *, top: int = ..., coverage: float | None = ..., allow_empty: bool = ...,
+        errors: Literal["yield"], workers: int | None = ...,
+    ) -> Iterator[Prediction | ImageError]: ...  # fmt: skip
     def predict_iter(
         self,
         images: Iterable[ImageLike],
@@ -344,21 +248,7 @@ class Classifier:
             most: What `set_limit` gave.
             allow_empty: See `predict`.
         """
-        probabilities, distance = result.probabilities, result.distance
-        best = np.argsort(-probabilities, kind="stable")[: max(1, top)]
-        named = tuple((self.classes[i], float(probabilities[i])) for i in best)
-        threshold = self.metadata.familiarity["threshold"] if self.metadata.familiarity else None
-        labels = None
-        if most is not None:
-            inside = prediction_sets.members(probabilities, most, allow_empty=allow_empty)
-            labels = tuple(self.classes[i] for i in inside)
-        return Prediction(
-            *named[0],
-            named,
-            familiar=None if distance is None or threshold is None else distance <= threshold,
-            distance=distance,
-            labels=labels,
-        )
+        return describe(result, self.metadata, top, most, allow_empty=allow_empty)
 
     def set_limit(self, coverage: float | None) -> float | None:
         """The largest score of a class in the sets of a coverage; infinite where the sets hold all classes.
@@ -400,50 +290,11 @@ class Classifier:
             return self.run_pixels(self.pixels(image))
 
     def _run_all(self, images: Iterable[Any]) -> list[Result]:
-        """The results of several images, at least one; the first that cannot be read ends it."""
-        found = []
         with closing(self._results(images)) as results:
-            for result in results:
-                if isinstance(result, ImageError):
-                    raise result
-                found.append(result)
-        if not found:
-            raise InputError("An empty list of images; expected at least one.")
-        return found
+            return all_of(results)
 
     def _results(self, images: Iterable[Any], workers: int | None = None) -> Generator[Result | ImageError]:
-        """The result of each image in turn, or why there is none, with the number of the image."""
-        passing = isinstance(images, Iterator)
-
-        def taken() -> Iterator[tuple[int, Any, Any]]:
-            """Each image with its number, and as a worker takes it.
-
-            What a generator gives may change or close as soon as the next one is asked for: it is read before.
-            """
-            for index, image in enumerate(images):
-                try:
-                    with kinds.naming(image, index, of_several=True):
-                        kept = self._kept(image) if passing else image
-                except ImageError as error:
-                    kept = error
-                yield index, image, kept
-
-        def work(item: tuple[int, Any, Any]) -> Result:
-            index, image, kept = item
-            if isinstance(kept, ImageError):
-                raise kept
-            with kinds.naming(image, index, of_several=True):
-                return self.run_pixels(self.pixels(kept))
-
-        return in_order(taken(), work, workers or Runtime(cache=None).workers)
-
-    def _kept(self, image: Any) -> Any:
-        """An image that stays what it is when its source goes on."""
-        if isinstance(image, str | os.PathLike | bytes):
-            return image
-        if isinstance(image, bytearray | memoryview):
-            return bytes(image)
-        return kinds.content(image) if kinds.is_file(image) else self.pixels(image).copy()
+        return results_of(images, self.pixels, self.run_pixels, workers or Runtime(cache=None).workers)
 
     def pixels(self, image: ImageLike) -> NDArray[np.uint8]:
         """The pixels of an image that the model is run on: uint8 (H, W, 3), upright.
@@ -452,26 +303,4 @@ class Classifier:
             ImageError: It cannot be read.
             InputError: The value is of no kind that `predict` takes.
         """
-        if isinstance(image, str | os.PathLike):
-            image = read_file(os.fspath(image))
-        elif kinds.is_file(image):
-            image = kinds.content(image)
-        spec = self.metadata.preprocess
-        if isinstance(image, bytes | bytearray | memoryview):
-            return decode(
-                bytes(image),
-                max_megapixels=self._max_megapixels,
-                enough_px=spec.enough_px,
-                white_level=spec.white_level,
-            ).pixels
-        from PIL import Image
-
-        if isinstance(image, Image.Image):
-            with _LOADING:
-                return from_pil(image, max_megapixels=self._max_megapixels, white_level=spec.white_level)
-        if kinds.is_array(image):
-            return from_pil(Image.fromarray(np.ascontiguousarray(kinds.channels_last(image))))
-        raise InputError(
-            f"A value of type {type(image).__name__}; expected a path, bytes, an open file, a PIL image or a uint8 "
-            "array."
-        )
+        return kinds.pixels(image, self.metadata.preprocess, self._max_megapixels)

@@ -23,7 +23,8 @@ from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
 from headstart.heads.common import to_probabilities
 from headstart.prediction import overlay
-from headstart.prediction.classifier import Classifier, Prediction, Result
+from headstart.prediction.answers import Prediction, Result
+from headstart.prediction.classifier import Classifier
 from headstart.preprocess.frame import Frame, frame
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import numpy as np
 
 from headstart.core.errors import ImageError, InputError
 from headstart.core.text import quoted
-from headstart.data.storage import MAX_FILE_BYTES
+from headstart.data.decode import decode, from_pil
+from headstart.data.storage import MAX_FILE_BYTES, read_file
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from headstart.preprocess.spec import Preprocess
+
     # A path, the bytes of an image file, an open one, a PIL image, or uint8 pixels (H, W), (H, W, 1), (H, W, 3) or
     # (H, W, 4), also those of a torch tensor on the CPU.
     ImageLike = str | os.PathLike[str] | bytes | BinaryIO | Image | NDArray[np.uint8]
 
+# An image that was opened and not loaded yet reads its file, which two threads must not do at once.
+_LOADING = threading.Lock()
 # The place of an open file belongs to whoever opened it: two threads must not move it at once.
 _READING = threading.Lock()
 _CHANNELS = {1, 3, 4}
@@ -148,6 +153,40 @@ def _conversion(array: NDArray[Any], *, tensor: bool) -> str:
             return ""
         line = f"{line}{whole}" if high <= 255 else f"({line} / 257).round(){whole}"  # 65535 is white
     return f"Give `{line}`. "
+
+
+def pixels(image: Any, preprocess: Preprocess, max_megapixels: int) -> NDArray[np.uint8]:
+    """The pixels of one image, uint8 (H, W, 3), upright.
+
+    Args:
+        image: Of any kind that a classifier takes.
+        preprocess: Says how many pixels are enough, and which value is white.
+        max_megapixels: Images of more are refused.
+
+    Raises:
+        ImageError: It cannot be read.
+        InputError: The value is of no such kind.
+    """
+    if isinstance(image, str | os.PathLike):
+        image = read_file(os.fspath(image))
+    elif is_file(image):
+        image = content(image)
+    white_level = preprocess.white_level
+    if isinstance(image, bytes | bytearray | memoryview):
+        found = decode(
+            bytes(image), max_megapixels=max_megapixels, enough_px=preprocess.enough_px, white_level=white_level
+        )
+        return found.pixels
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        with _LOADING:
+            return from_pil(image, max_megapixels=max_megapixels, white_level=white_level)
+    if is_array(image):
+        return from_pil(Image.fromarray(np.ascontiguousarray(channels_last(image))))
+    raise InputError(
+        f"A value of type {type(image).__name__}; expected a path, bytes, an open file, a PIL image or a uint8 array."
+    )
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from headstart.core.text import portable
 
 if TYPE_CHECKING:
     from headstart.core.errors import ImageError
-    from headstart.prediction.classifier import Classifier, Prediction
+    from headstart.prediction.answers import Prediction
+    from headstart.prediction.classifier import Classifier
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from headstart.prediction.explanation import METHODS, Explanation
 from headstart.report.page import data_uri, render
 
 if TYPE_CHECKING:
-    from headstart.prediction.classifier import Prediction
+    from headstart.prediction.answers import Prediction
     from headstart.prediction.explanation import Neighbour
 
 # Pictures of 100 images make a page of about 10 MB; the PNG files show the others.
