@@ -181,7 +181,7 @@ def test_out_of_fold_predictions_are_those_of_heads_that_have_not_seen_them() ->
     for fold in range(4):
         inside = folds != fold
         head = linear.fit_as_chosen(
-            features[inside], labels[inside], classes=3, strength=found.strength, temperature=found.temperature
+            features[inside], labels[inside], classes=3, c=found.c, temperature=found.temperature
         )
         # The scale of the features is that of all rows there, and of these here.
         assert np.allclose(head.probabilities(features[~inside]), found.probabilities[~inside], atol=0.05)

@@ -103,7 +103,7 @@ def test_folds_of_finetuning_are_those_of_the_probe(pictures: Path) -> None:
 
 
 def test_a_fold_of_the_probe_is_a_head_that_was_fitted_without_it(pictures: Path) -> None:
-    """With the temperature and strength that the other folds chose."""
+    """With the temperature and the C that the other folds chose."""
     recipe = hs.Recipe(measure_by="folds", folds=4)
     fitted = hs.train(pictures, recipe, runtime=RUNTIME).fitted
     labels = np.array([fitted.data.classes.index(row.label or "") for row in fitted.data.table.rows])

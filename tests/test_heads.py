@@ -133,13 +133,13 @@ def test_model_file_with_every_head(name: str) -> None:
 
 
 @pytest.mark.parametrize(("n", "width", "classes"), [(200, 20, 3), (60, 300, 2), (90, 200, 5)])
-@pytest.mark.parametrize("strength", [0.01, 1.0, 100.0])
-def test_solver_finds_the_minimum_that_scikit_learn_finds(n: int, width: int, classes: int, strength: float) -> None:
+@pytest.mark.parametrize("c", [0.01, 1.0, 100.0])
+def test_solver_finds_the_minimum_that_scikit_learn_finds(n: int, width: int, classes: int, c: float) -> None:
     x, labels = blobs(n, width, classes)
     z = (x - x.mean(0)) @ softmax.principal_axes(x - x.mean(0))
     ones = np.ones(n, np.float32)
-    ours = softmax.solve(z, labels, classes=classes, strength=strength, sample_weight=ones)
-    theirs = LogisticRegression(C=strength if classes > 2 else 2 * strength, tol=1e-8, max_iter=20_000).fit(z, labels)
+    ours = softmax.solve(z, labels, classes=classes, c=c, sample_weight=ones)
+    theirs = LogisticRegression(C=c if classes > 2 else 2 * c, tol=1e-8, max_iter=20_000).fit(z, labels)
     got = to_probabilities(z @ ours.weights + ours.bias)
     assert ours.converged
     # In two classes scikit-learn keeps one row of weights w where we keep -w/2 and w/2, at half the penalty.
@@ -152,7 +152,7 @@ def test_class_weights_are_those_of_scikit_learn() -> None:
     x, labels = x[keep], labels[keep]
     weight = linear._balanced(labels)
     z = x - x.mean(0)
-    ours = softmax.solve(z, labels, classes=3, strength=1.0, sample_weight=weight)
+    ours = softmax.solve(z, labels, classes=3, c=1.0, sample_weight=weight)
     theirs = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-8, max_iter=20_000).fit(z, labels)
     assert to_probabilities(z @ ours.weights + ours.bias) == pytest.approx(theirs.predict_proba(z), abs=5e-3)
     assert weight.mean() == pytest.approx(1)
@@ -172,7 +172,7 @@ def test_row_order_does_not_matter() -> None:
     order = np.random.default_rng(1).permutation(120)
     first = linear.fit(x, labels, folds, classes=3)
     second = linear.fit(x[order], labels[order], folds[order], classes=3)
-    assert second.strength == first.strength
+    assert second.c == first.c
     assert second.probabilities(x) == pytest.approx(first.probabilities(x), abs=2e-3)
 
 
@@ -267,4 +267,4 @@ def test_progress_ends_at_its_total() -> None:
     fit(x, labels, advance=steps.append)
     folds = np.arange(len(labels)) // 3 % 4  # as `fit` deals them
     assert sum(steps) == linear.steps(folds)
-    assert steps[:8] == [1] * 8  # both attempts of the first strength, fold by fold
+    assert steps[:8] == [1] * 8  # both attempts of the first C, fold by fold

@@ -43,8 +43,8 @@ PROGRAM = r"""
             return run(self, *inputs)
         session.Session.run = marking
     if stage in {"fitting", "solving"}:
-        from headstart.heads import linear, strength
-        module, name = (linear, "fit") if stage == "fitting" else (strength, "fit_temperature")
+        from headstart.heads import linear, penalty
+        module, name = (linear, "fit") if stage == "fitting" else (penalty, "fit_temperature")
         plain = getattr(module, name)
         def marking(*values, **named):
             mark()

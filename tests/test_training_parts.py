@@ -18,13 +18,13 @@ import headstart as hs
 from headstart.features.extract import extract
 from headstart.training import rates, sources
 from headstart.training.augment import Augment
+from headstart.training.custom_backbone import loaded
 from headstart.training.cut import cut
 from headstart.training.engine import TorchEngine
 from headstart.training.export import export
 from headstart.training.freezing import Stage, stages, trained
 from headstart.training.images import batches, order, share
 from headstart.training.network import Network, make_head, prepare, start_from_probe
-from headstart.training.own_backbone import loaded
 from headstart.training.range_test import FALLBACK, steepest
 from headstart.training.views import ViewFeed
 from helpers import draw

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from headstart.prediction.explanation import Explanation, Neighbour
     from headstart.preprocess.spec import Preprocess
     from headstart.settings.recipe import Recipe
-    from headstart.strategies.own import Own
+    from headstart.strategies.custom import Own
 
 __version__ = "0.1.0"
 
@@ -71,7 +71,7 @@ _PUBLIC = {
     "Neighbour": "headstart.prediction.explanation",
     "OfflineError": "headstart.core.errors",
     "OptionError": "headstart.core.errors",
-    "Own": "headstart.strategies.own",
+    "Own": "headstart.strategies.custom",
     "Prediction": "headstart.prediction.answers",
     "Preprocess": "headstart.preprocess.spec",
     "Recipe": "headstart.settings.recipe",

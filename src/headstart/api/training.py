@@ -26,7 +26,7 @@ from headstart.runs.folder import WEIGHTS_FILE
 from headstart.runs.origin import Origin
 from headstart.settings.recipe import ClassWeight, Fit, Precision, Recipe
 from headstart.settings.strategies import either, names
-from headstart.strategies.own import Own
+from headstart.strategies.custom import Own
 
 
 def train(

@@ -1,7 +1,7 @@
 """Scores of each image by a model that has not seen it, fitted fast: for judging labels, not for a result.
 
-`headstart.heads.linear` chooses the strength of its penalty anew for each set, which costs more than all that is done
-here. One strength is enough to rank labels by: on digits and photos with 2 to 20 % wrong labels, choosing it changed
+`headstart.heads.linear` chooses C anew for each set, which costs more than all that is done
+here. One C is enough to rank labels by: on digits and photos with 2 to 20 % wrong labels, choosing it changed
 precision and recall by three points at most, in both directions.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # scikit-learn's C. A tenth of where the probe's search begins, since a stronger penalty follows wrong labels less; for
 # features of this variance in all, which is 1 in each of the 1,280 directions of lite0, where it was measured.
-STRENGTH = 1e-2
+C = 1e-2
 VARIANCE = 1280.0
 # Images that one fit learns from; more do not change the ranking, they would only cost time.
 MAX_FIT = 20_000
@@ -69,13 +69,11 @@ class OutOfFold:
         z: Features, float32 (N, R).
         labels: Class index of each, int64 (N,).
         classes: Number C of classes.
-        strength: scikit-learn's C.
+        c: scikit-learn's C.
     """
 
-    def __init__(
-        self, z: NDArray[np.float32], labels: NDArray[np.int64], *, classes: int, strength: float = STRENGTH
-    ) -> None:
-        self._z, self._labels, self._classes, self._strength = z, labels, classes, strength
+    def __init__(self, z: NDArray[np.float32], labels: NDArray[np.int64], *, classes: int, c: float = C) -> None:
+        self._z, self._labels, self._classes, self._c = z, labels, classes, c
         self._last: softmax.Solution | None = None
 
     def scores(
@@ -99,7 +97,7 @@ class OutOfFold:
                 inside = inside[np.argsort(labels[inside], kind="stable")]
                 inside = inside[np.linspace(0, len(inside) - 1, MAX_FIT).astype(np.int64)]
             self._last = softmax.solve(
-                z[inside], labels[inside], classes=self._classes, strength=self._strength,
+                z[inside], labels[inside], classes=self._classes, c=self._c,
                 sample_weight=weights[inside], start=self._last,
             )  # fmt: skip
             result[outside] = z[outside] @ self._last.weights + self._last.bias

@@ -29,7 +29,7 @@ FOLDS = 5
 BINS = 8  # into which numbers are sorted, so that sizes in the middle can be learnt too
 # A value that fewer images have cannot be learnt from.
 COMMON = 5
-STRENGTH = 1.0  # scikit-learn's default, for columns of 0 and 1
+C = 1.0  # scikit-learn's default, for columns of 0 and 1
 # Balanced accuracy of the class against all others; 0.5 is chance.
 LEAST = 0.8
 # Of the one-sided exact test of Fisher, before it is divided by the number of classes.
@@ -172,7 +172,7 @@ def _told(
     images = np.bincount(classes)
     z = columns - columns.mean(0)
     balanced = (len(classes) / (count * images[classes])).astype(np.float32)
-    fits = outoffold.OutOfFold(z, classes, classes=count, strength=STRENGTH)
+    fits = outoffold.OutOfFold(z, classes, classes=count, c=C)
     predicted = fits.scores(folds, np.ones(len(classes), bool), balanced).argmax(1)
     result = []
     for one in range(count):

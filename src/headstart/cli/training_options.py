@@ -72,21 +72,21 @@ def of_settings(names: Iterable[str] = SETTINGS) -> dict[str, tuple[Any, Any]]:
 def _option(name: str, hint: Any) -> Any:
     """The option of a setting. Choices and ranges are checked by the recipe, whose errors name the nearest one."""
     one, parts, known = SETTINGS[name], kinds(hint), choices(hint)
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "help": f"{one.help}{_default(name)}", "rich_help_panel": panels.FIRST if one.first else one.group,
     }  # fmt: skip
     if bool in parts:
-        return Annotated[bool | None, typer.Option(f"--{name}/--no-{name}".replace("_", "-"), **told)]
+        return Annotated[bool | None, typer.Option(f"--{name}/--no-{name}".replace("_", "-"), **facts)]
     if one.metavar or known:
-        told["metavar"] = one.metavar or "|".join(known)
+        facts["metavar"] = one.metavar or "|".join(known)
     if one.metavar == "TIME":
-        return Annotated[float | None, typer.Option(parser=_seconds, **told)]
+        return Annotated[float | None, typer.Option(parser=_seconds, **facts)]
     number = next((kind for kind in (int, float) if kind in parts), None)
     if number is not None and not known:
-        return Annotated[number | None, typer.Option(**told)]
+        return Annotated[number | None, typer.Option(**facts)]
     if number is not None:  # or a name
-        told["parser"] = _count if number is int else _rate
-    return Annotated[str | None, typer.Option(**told)]
+        facts["parser"] = _count if number is int else _rate
+    return Annotated[str | None, typer.Option(**facts)]
 
 
 def _default(name: str) -> str:

@@ -14,7 +14,7 @@ from headstart.data.storage import Storage
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-# Of each class one to learn from, one to choose the head's strength with, and one to measure on.
+# Of each class one to learn from, one to choose the head's C with, and one to measure on.
 MIN_IMAGES = 3
 MORE_IMAGES = (
     "Each class needs one image to learn from, one to choose the settings with, and one to measure on: "

@@ -1,7 +1,8 @@
 """The head `linear`: multinomial logistic regression with an L2 penalty, calibrated by a temperature.
 
-The strength of the penalty is chosen by the cross-validated log loss (not accuracy: a handful of images decides that);
-see `headstart.heads.strength`. The temperature (Guo et al. 2017) is fitted on the same out-of-fold predictions.
+C, the inverse strength of the penalty, is chosen by the cross-validated log loss (not accuracy: a handful of images
+decides that); see `headstart.heads.penalty`. The temperature (Guo et al. 2017) is fitted on the same
+out-of-fold predictions.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from headstart.core.errors import SourceError
 from headstart.core.threads import one_blas_thread
 from headstart.heads import softmax
 from headstart.heads.common import add_probabilities, to_probabilities
-from headstart.heads.strength import ATTEMPTS, choose, whitening_factors
+from headstart.heads.penalty import ATTEMPTS, choose, whitening_factors
 from headstart.settings.recipe import ClassWeight, Recipe
 
 if TYPE_CHECKING:
@@ -31,16 +32,16 @@ class OutOfFold(NamedTuple):
     """Predictions on rows, each by a head that was fitted on the other folds.
 
     Attributes:
-        rows: Which rows, (M,), rising; all but where there are more than ``strength.SELECTION_LIMIT``.
+        rows: Which rows, (M,), rising; all but where there are more than ``penalty.SELECTION_LIMIT``.
         probabilities: Calibrated, float64 (M, C).
-        strength: The strength that all these heads have; see `LinearHead`.
+        c: The C that all these heads have; see `LinearHead`.
         whitening: Their whitening, likewise.
         temperature: What the scores were divided by.
     """
 
     rows: NDArray[np.int64]
     probabilities: NDArray[np.float64]
-    strength: float
+    c: float
     whitening: float
     temperature: float
 
@@ -53,7 +54,7 @@ class LinearHead:
         weights: float32 (D, C).
         bias: float32 (C,).
         temperature: Scores are divided by it before the softmax.
-        strength: The chosen C of scikit-learn's LogisticRegression, for features of variance 1; None where `fit` did
+        c: The chosen C of scikit-learn's LogisticRegression, for features of variance 1; None where `fit` did
             not find the weights.
         log_loss: Its cross-validated log loss, after the temperature; see `smoothed_losses`. None likewise.
         notes: Sentences that a person should read.
@@ -63,7 +64,7 @@ class LinearHead:
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
     temperature: float
-    strength: float | None = None
+    c: float | None = None
     log_loss: float | None = None
     notes: tuple[str, ...] = ()
     whitening: float = 0.0
@@ -121,11 +122,11 @@ def fit(
         chosen = choose(z, labels, folds, classes=classes, weights=sample_weight, pool=pool, advance=advance)
         factors = whitening_factors(z, chosen.whitening)
         found = softmax.solve(
-            z * factors, labels, classes=classes, strength=chosen.strength, sample_weight=sample_weight,
+            z * factors, labels, classes=classes, c=chosen.c, sample_weight=sample_weight,
             start=chosen.start,
         )  # fmt: skip
     advance(1)
-    head = _head(found, axes * factors, centre, scale, chosen.temperature, chosen.strength)
+    head = _head(found, axes * factors, centre, scale, chosen.temperature, chosen.c)
     return replace(head, log_loss=chosen.loss, whitening=chosen.whitening)
 
 
@@ -150,18 +151,18 @@ def fit_as_chosen(
     labels: NDArray[np.int64],
     *,
     classes: int,
-    strength: float,
+    c: float,
     temperature: float,
     whitening: float = 0.0,
     class_weight: ClassWeight = "none",
 ) -> LinearHead:
-    """Fit a head whose strength, whitening and temperature are known, from `cross_validate` say; otherwise as `fit`."""
+    """Fit a head whose C, whitening and temperature are known, from `cross_validate` say; otherwise as `fit`."""
     check(features, labels, classes)
     with one_blas_thread():
         z, axes, centre, scale = _along_axes(features)
         weights, factors = _weights(labels, class_weight), whitening_factors(z, whitening)
-        found = softmax.solve(z * factors, labels, classes=classes, strength=strength, sample_weight=weights)
-    return replace(_head(found, axes * factors, centre, scale, temperature, strength), whitening=whitening)
+        found = softmax.solve(z * factors, labels, classes=classes, c=c, sample_weight=weights)
+    return replace(_head(found, axes * factors, centre, scale, temperature, c), whitening=whitening)
 
 
 def cross_validate(
@@ -176,7 +177,7 @@ def cross_validate(
 ) -> OutOfFold:
     """Predict each row by a head that was fitted on the other folds; arguments and errors are those of `fit`.
 
-    The strength and the temperature, two numbers, are chosen on the same predictions. That flatters them a little, and
+    C and the temperature, two numbers, are chosen on the same predictions. That flatters them a little, and
     embeddings that are compared with each other by them alike.
     """
     check(features, labels, classes)
@@ -186,7 +187,7 @@ def cross_validate(
         chosen = choose(z, labels, folds, classes=classes, weights=weights, pool=pool, advance=advance)
     advance(1)
     probabilities = to_probabilities(chosen.scores / chosen.temperature)
-    return OutOfFold(chosen.rows, probabilities, chosen.strength, chosen.whitening, chosen.temperature)
+    return OutOfFold(chosen.rows, probabilities, chosen.c, chosen.whitening, chosen.temperature)
 
 
 def check(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> None:
@@ -226,7 +227,7 @@ def _head(
     centre: NDArray[np.float64],
     scale: float,
     temperature: float,
-    strength: float,
+    c: float,
 ) -> LinearHead:
     """The head of a solution along the principal axes, for embeddings as they come."""
     weights = axes @ found.weights / scale
@@ -234,7 +235,7 @@ def _head(
         weights.astype(np.float32),
         (found.bias - centre @ weights).astype(np.float32),
         temperature,
-        strength,
+        c,
         None,
         () if found.converged else (f"The head's fit was stopped after {softmax.MAX_ITERATIONS} iterations.",),
     )

@@ -63,23 +63,23 @@ def solve(
     labels: NDArray[np.int64],
     *,
     classes: int,
-    strength: float,
+    c: float,
     sample_weight: NDArray[np.float32],
     start: Solution | None = None,
     decrement: float = DECREMENT,
 ) -> Solution:
-    """Minimise ``strength * sum(weight * log loss) + |weights|^2 / 2``; the bias is not penalised.
+    """Minimise ``C * sum(weight * log loss) + |weights|^2 / 2``; the bias is not penalised.
 
     Args:
         z: Features in the basis of their principal axes, float32 (N, R).
         labels: Class index of each row, (N,), in 0..classes-1.
         classes: Number C of classes.
-        strength: What scikit-learn calls C.
+        c: What scikit-learn calls C.
         sample_weight: Weight of each row, (N,).
         start: Where to begin; it changes the time and hardly the result.
         decrement: It ends where a step would lower the mean loss by less than this, in nats.
     """
-    problem = _Problem(z, labels, classes, strength, sample_weight)
+    problem = _Problem(z, labels, classes, c, sample_weight)
     v = np.zeros((z.shape[1] + 1, classes))  # (R + 1, C), the last row is the bias
     if start is not None:
         v[:-1], v[-1] = start.weights, start.bias
@@ -110,13 +110,13 @@ class _Problem:
         z: NDArray[np.float32],
         labels: NDArray[np.int64],
         classes: int,
-        strength: float,
+        c: float,
         sample_weight: NDArray[np.float32],
     ) -> None:
         total = float(sample_weight.sum(dtype=np.float64))
         self._z, self._labels, self._rows = z, labels, np.arange(len(z))
         self._share = (sample_weight / np.float32(total))[:, None]  # (N, 1)
-        self._penalty = np.full((z.shape[1] + 1, 1), 1 / (strength * total))
+        self._penalty = np.full((z.shape[1] + 1, 1), 1 / (c * total))
         self._penalty[-1] = 0
         self._flat = (1 - 1 / classes) / classes  # curvature where all classes are equally probable
 

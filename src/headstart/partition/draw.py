@@ -24,7 +24,7 @@ from headstart.core.errors import SourceError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# With one group of a class left, nothing of it remains to choose the head's strength with.
+# With one group of a class left, nothing of it remains to choose the head's C with.
 GROUPS_TO_LEARN_FROM = 2
 
 

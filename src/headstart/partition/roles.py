@@ -39,7 +39,7 @@ class Partition(ByValue):
 
     Attributes:
         roles: The `Role` of each row, int8 (N,).
-        folds: The fold of each train row, from 0; -1 for the others, (N,). They choose the head's strength, and measure
+        folds: The fold of each train row, from 0; -1 for the others, (N,). They choose the head's C, and measure
             in a cross-validation.
         measures: The role of the rows that are measured. Those of `Role.TRAIN` are measured by cross-validation.
         choosing: Whether a row chooses the best epoch and the temperature of a network that is trained, bool (N,).

@@ -8,7 +8,7 @@ import numpy as np
 
 from headstart.evaluation.learning_curve import LearningCurve, Part, learning_curve
 from headstart.heads import softmax
-from headstart.heads.strength import whitening_factors
+from headstart.heads.penalty import whitening_factors
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import Recipe
 
@@ -51,7 +51,7 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
             counts = np.bincount(known, minlength=classes)
             weight = (len(known) / (classes * counts[known])).astype(np.float32)
         centre = features.mean(0)
-        found = softmax.solve(features - centre, known, classes=classes, strength=strength, sample_weight=weight)
+        found = softmax.solve(features - centre, known, classes=classes, c=strength, sample_weight=weight)
         predicted: NDArray[np.int64] = ((asked - centre) @ found.weights + found.bias).argmax(1)
         return predicted
 

@@ -57,7 +57,7 @@ HEADS = {
         extra="torch",
     ),
     # From Python alone, see `headstart.Own`: its module is the user's, and its nodes are traced.
-    OWN: HeadSpec(trained="headstart.training.own_head:OwnHead"),
+    OWN: HeadSpec(trained="headstart.training.custom_head:CustomHead"),
 }
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Laps:
+class Stopwatch:
     """Seconds of each stage."""
 
     def __init__(self) -> None:

@@ -41,23 +41,23 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         OptionError: The recipe names something that does not exist.
     """
     table.require_classes()
-    laps = finish.Laps()
+    watch = finish.Stopwatch()
     data, embedder, engine = embed(table, recipe, runtime)
     classes = data.classes  # unreadable images may have taken one away
-    laps.lap("embed")
+    watch.lap("embed")
     partition = divide(data, recipe)
     findings = examine(data, preprocess=embedder.preprocess, runtime=runtime)
-    laps.lap("check")
+    watch.lap("check")
     head = fit_head(data, partition, recipe, runtime)
-    laps.lap("fit")
+    watch.lap("fit")
     held_out, temperatures = _predict_held_out(data, partition, head, recipe, runtime)
     evaluation = finish.measure(held_out, temperatures, partition, classes)
-    laps.lap("evaluate")
+    watch.lap("evaluate")
     trust = build_trust(data, partition, held_out)
-    laps.lap("trust")
+    watch.lap("trust")
     model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust, origin.reasons)
     prove_evaluated(model, head, data, "float32" if recipe.precision == "float32" and not engine else "int8")
-    laps.lap("write")
+    watch.lap("write")
     return Fitted(
         data=data,
         model=model,
@@ -67,10 +67,10 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         partition=partition,
         counts=partition.count(classes),
         findings=findings,
-        seconds=laps.seconds,
+        seconds=watch.seconds,
         details=Details(
             embedding=Embedding(len(data) - data.cached, data.cached, engine.name if engine else "onnxruntime cpu"),
-            head=HeadFit(head.temperature, head.strength, head.whitening, head.log_loss)
+            head=HeadFit(head.temperature, head.c, head.whitening, head.log_loss)
             if isinstance(head, LinearHead)
             else HeadFit(head.temperature),
             familiarity=trust.familiarity,
@@ -87,7 +87,7 @@ def fit_head(
     recipe: Recipe,
     runtime: Runtime,
 ) -> Head:
-    """Fit the recipe's head on the rows that are learnt from, whose folds choose its strength."""
+    """Fit the recipe's head on the rows that are learnt from, whose folds choose its C."""
     spec = recipe.head_spec
     if spec.extra:
         require(spec.extra, spec.extra, f"The head {quoted(recipe.head)}")
@@ -103,7 +103,7 @@ def fit_linear(
     recipe: Recipe,
     runtime: Runtime,
 ) -> LinearHead:
-    """Fit a linear head on the rows that are learnt from, whose folds choose its strength."""
+    """Fit a linear head on the rows that are learnt from, whose folds choose its C."""
     rows = partition.learnt()
     arrays = data.matrix[rows], partition.labels[rows], partition.folds[rows]
     return linear.fit_recipe(*arrays, len(data.classes), recipe, runtime)
@@ -118,7 +118,7 @@ def _predict_held_out(
 ) -> tuple[HeldOut, NDArray[np.float64]]:
     """Predictions of the head on the held-out rows; or of one head for each fold, fitted without that fold.
 
-    A fold's head also chooses its strength and temperature without it, as the final head does.
+    A fold's head also chooses its C and temperature without it, as the final head does.
     """
     if not partition.cross_validated:
         rows = partition.held_out()

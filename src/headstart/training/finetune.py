@@ -41,9 +41,9 @@ from headstart.runs.result import Fitted
 from headstart.settings.heads import OWN
 from headstart.settings.recipe import Recipe
 from headstart.strategies import finish
+from headstart.strategies.custom import Own, refuse_missing
 from headstart.strategies.embed import embed
 from headstart.strategies.examine import examine
-from headstart.strategies.own import Own, refuse_missing
 from headstart.strategies.probe import fit_linear
 from headstart.strategies.proof import EMBEDDING, pictures, prove_evaluated, prove_trained
 from headstart.strategies.trust import build as build_trust
@@ -85,14 +85,14 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     refuse_missing(recipe, own)
     check(recipe, runtime)
     table.require_classes()
-    laps = finish.Laps()
+    watch = finish.Stopwatch()
     loaded = _load(recipe, own)
     preprocess = loaded.preprocess.used_with(recipe.fit, recipe.white_level)
     data = _read(table, recipe, loaded, preprocess, runtime)
     partition = select(divide(data, recipe, cross_validate=False), data, recipe)
-    laps.lap("embed" if data.features is not None else "read")
+    watch.lap("embed" if data.features is not None else "read")
     findings = examine(data, preprocess=preprocess, runtime=runtime)
-    laps.lap("check")
+    watch.lap("check")
     images = Images(data.table, recipe, preprocess)
     begin = copy.deepcopy(loaded.module) if partition.cross_validated else None
     network = _network(loaded, data, partition, recipe, runtime, own)
@@ -101,16 +101,18 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     planned = _planned(task(recipe=recipe), runtime, origin, _left(recipe, partition, began))
     recipe = planned.recipe
     origin = replace(origin, plan=planned.notes)
-    laps.lap("plan")
+    watch.lap("plan")
     with _unfinished(data, recipe, runtime, loaded.weights, origin):
         trained = _train(task(recipe=recipe), runtime, own)
-        laps.lap("train")
+        watch.lap("train")
         probe = _probe_if_kept(trained, data, partition, recipe, runtime)
         by_folds = None
         if begin is not None:
             by_folds = _predict_by_folds(replace(loaded, module=begin), images, data, partition, recipe, runtime, own)
-            laps.lap("folds")
-        finished = _finish(network, loaded, preprocess, data, partition, recipe, runtime, origin, laps, probe, by_folds)
+            watch.lap("folds")
+        finished = _finish(
+            network, loaded, preprocess, data, partition, recipe, runtime, origin, watch, probe, by_folds
+        )
     from headstart.training.curves import curves_png, history_csv, range_png
     from headstart.training.export import weights_file
 
@@ -122,11 +124,11 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         files["curves.png"] = curves_png(trained.history, trained.best_epoch)
     if trained and trained.range_test:
         files["lr.png"] = range_png(trained.range_test, trained.lr)
-    laps.lap("write")
+    watch.lap("write")
     return replace(
         finished,
         findings=findings,
-        seconds=laps.seconds,
+        seconds=watch.seconds,
         details=replace(
             finished.details,
             validation_images=len(partition.chooses()),
@@ -160,7 +162,7 @@ def _load(recipe: Recipe, own: Own) -> sources.Loaded:
     """The backbone as it begins."""
     if own.backbone is None or own.preprocess is None:
         return sources.load(recipe.backbone, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
-    from headstart.training.own_backbone import loaded
+    from headstart.training.custom_backbone import loaded
 
     return loaded(own.backbone, own.preprocess)
 
@@ -321,7 +323,7 @@ def _finish(
     recipe: Recipe,
     runtime: Runtime,
     origin: Origin,
-    laps: finish.Laps,
+    watch: finish.Stopwatch,
     probe: LinearHead | None,
     by_folds: tuple[HeldOut, NDArray[np.float64]] | None,
 ) -> Fitted:
@@ -352,7 +354,7 @@ def _finish(
         np.full(len(held), head.temperature),
     )
     evaluation = finish.measure(held_out, temperatures, partition, data.classes)
-    laps.lap("evaluate")
+    watch.lap("evaluate")
     # A probe's head that was kept has learnt from the images that chose, too.
     judged = partition.chosen_by(NOBODY) if probe else partition
     trust = build_trust(measured, judged, held_out)

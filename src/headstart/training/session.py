@@ -138,8 +138,8 @@ class Session:
         average = _weights(self.average) if self.average is not None else None
         if self.runtime.folder:
             checkpoint.save(self.accelerate, self.runtime.folder, position, self.best, average)
-        told = {key: number for key, number in numbers.items() if number is not None and key != "epoch"}
-        self.accelerate.log(told, step=numbers["epoch"])
+        known = {key: number for key, number in numbers.items() if number is not None and key != "epoch"}
+        self.accelerate.log(known, step=numbers["epoch"])
         if self.accelerate.is_main_process:
             self.runtime.progress.line(_line(numbers, position.before + int(recipe.epochs)))
 

@@ -238,7 +238,7 @@ def _out_of_fold(
     heads = {
         fold: linear.fit_as_chosen(
             matrix[ground.folds != fold], ground.labels[ground.folds != fold], classes=classes,
-            strength=found.strength, whitening=found.whitening, temperature=found.temperature,
+            c=found.c, whitening=found.whitening, temperature=found.temperature,
             class_weight=recipe.class_weight,
         )
         for fold in np.unique(ground.folds).tolist()

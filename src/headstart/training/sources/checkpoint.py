@@ -176,14 +176,14 @@ def _problems(network: Network, state: Mapping[str, Any], expected: Mapping[str,
     extra = [name for name in state if name not in expected and not name.startswith(network.left_over or ("\0",))]
     other = [name for name in expected if name in state and state[name].shape != expected[name].shape]
     return [
-        *_told(missing, "is missing", "are missing", lambda name: _shape(expected[name])),
-        *_told(extra, "is not expected", "are not expected", lambda name: _shape(state[name])),
-        *_told(other, "has another shape", "have another shape",
+        *_described(missing, "is missing", "are missing", lambda name: _shape(expected[name])),
+        *_described(extra, "is not expected", "are not expected", lambda name: _shape(state[name])),
+        *_described(other, "has another shape", "have another shape",
                lambda name: f"{_shape(state[name])}, expected {_shape(expected[name])}"),
     ]  # fmt: skip
 
 
-def _told(names: list[str], singular: str, plural: str, detail: Any) -> list[str]:
+def _described(names: list[str], singular: str, plural: str, detail: Any) -> list[str]:
     if not names:
         return []
     shown = ", ".join(f"{quoted(name)} {detail(name)}" for name in names[:_SHOWN])

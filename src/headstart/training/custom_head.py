@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OwnHead:
+class CustomHead:
     """A trained head of any make; see `headstart.heads.Head`.
 
     Attributes:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from headstart.heads import linear, softmax, strength
+from headstart.heads import linear, penalty, softmax
 from headstart.heads.temperature import fit_temperature, smoothed_log_loss
 
 # Images, width, classes, spread of the noise: easy, overlapping, 5 images a class.
@@ -37,7 +37,7 @@ def described(name: str, workers: int) -> dict[str, float]:
     head = linear.fit(x, labels, folds, classes=int(labels.max()) + 1, workers=workers)
     p = head.probabilities(others)
     return {
-        "strength": float(head.strength or 0), "whitening": head.whitening, "right": int((p.argmax(1) == truth).sum()),
+        "c": float(head.c or 0), "whitening": head.whitening, "right": int((p.argmax(1) == truth).sum()),
         "log_loss": float(-np.log(p[np.arange(len(truth)), truth]).mean()),
     }  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_a_stricter_tolerance_changes_no_score_that_matters(name: str, power: in
 
     def loss(decrement: float, start: softmax.Solution | None = None) -> tuple[float, softmax.Solution]:
         found = softmax.solve(
-            z[inside], labels[inside], classes=classes, strength=10.0**power,
+            z[inside], labels[inside], classes=classes, c=10.0**power,
             sample_weight=np.ones(int(inside.sum()), np.float32), start=start, decrement=decrement,
         )  # fmt: skip
         assert found.converged
@@ -61,7 +61,7 @@ def test_a_stricter_tolerance_changes_no_score_that_matters(name: str, power: in
     usual, strict = loss(softmax.DECREMENT)[0], loss(1e-9)[0]
     assert usual == pytest.approx(strict, rel=1e-3)
     far = softmax.solve(
-        z[inside], labels[inside], classes=classes, strength=1e3, sample_weight=np.ones(int(inside.sum()), np.float32)
+        z[inside], labels[inside], classes=classes, c=1e3, sample_weight=np.ones(int(inside.sum()), np.float32)
     )
     assert loss(softmax.DECREMENT, far)[0] == pytest.approx(strict, rel=1e-3)  # and neither does the start
 
@@ -85,12 +85,12 @@ def test_no_strength_of_scikit_learn_is_much_better_than_the_chosen_one(name: st
 
 def test_a_penalty_that_pays_by_hand() -> None:
     ones, losses = np.ones(100, np.float32), np.full(100, 0.5)
-    assert strength.pays(losses, losses - 0.006, ones)  # 1.2 % with every image
-    assert not strength.pays(losses, losses - 0.004, ones)  # 0.8 %
-    assert not strength.pays(losses, losses + 0.1, ones)
+    assert penalty.pays(losses, losses - 0.006, ones)  # 1.2 % with every image
+    assert not penalty.pays(losses, losses - 0.004, ones)  # 0.8 %
+    assert not penalty.pays(losses, losses + 0.1, ones)
     noisy = np.where(np.arange(100) % 2, 0.2, -0.18)  # mean 0.01 with an error of 0.019
-    assert not strength.pays(losses, losses - noisy, ones)
-    assert strength.pays(losses, losses - noisy, np.where(np.arange(100) % 2, 1.5, 0.5).astype(np.float32))
+    assert not penalty.pays(losses, losses - noisy, ones)
+    assert penalty.pays(losses, losses - noisy, np.where(np.arange(100) % 2, 1.5, 0.5).astype(np.float32))
 
 
 @pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
@@ -98,7 +98,7 @@ def test_whitening_keeps_the_variance_in_all(whitening: float) -> None:
     rng = np.random.default_rng(0)
     z = (rng.normal(size=(5000, 3)) * [1, 0.5, 0.1]).astype(np.float32)
     z /= np.sqrt(z.var(0).mean())
-    factors = strength.whitening_factors(z - z.mean(0), whitening)
+    factors = penalty.whitening_factors(z - z.mean(0), whitening)
     assert (z * factors).var(0).sum() == pytest.approx(z.var(0).sum(), rel=1e-3)
     spread = (z * factors).std(0)
     assert spread[0] / spread[1] == pytest.approx(2 ** (1 - whitening), rel=0.05)
@@ -110,7 +110,7 @@ def test_whitened_head_predicts_what_was_cross_validated() -> None:
     found = linear.cross_validate(x, labels, folds, classes=4)
     assert found.whitening
     again = linear.fit_as_chosen(
-        x, labels, classes=4, strength=found.strength, whitening=found.whitening, temperature=found.temperature
+        x, labels, classes=4, c=found.c, whitening=found.whitening, temperature=found.temperature
     )
     head = linear.fit(x, labels, folds, classes=4)
     assert again.probabilities(others) == pytest.approx(head.probabilities(others), abs=2e-3)
@@ -128,7 +128,7 @@ def test_no_kernel_of_the_matrix_products_moves_the_choice() -> None:
                 "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
             }  # fmt: skip
             code = (
-                "import json, test_strength as t, threadpoolctl;"
+                "import json, test_penalty as t, threadpoolctl;"
                 f"told = {{name: t.described(name, {workers}) for name in t.MADE}};"
                 "print(json.dumps([[one.get('architecture') for one in threadpoolctl.threadpool_info()], told]))"
             )
@@ -145,7 +145,7 @@ def test_no_kernel_of_the_matrix_products_moves_the_choice() -> None:
     first = next(iter(told.values()))
     for results in told.values():
         for name, one in results.items():
-            assert (one["strength"], one["whitening"]) == (first[name]["strength"], first[name]["whitening"])
+            assert (one["c"], one["whitening"]) == (first[name]["c"], first[name]["whitening"])
             assert abs(one["right"] - first[name]["right"]) <= 1
             assert one["log_loss"] == pytest.approx(first[name]["log_loss"], rel=0.02)
 
@@ -156,12 +156,12 @@ def test_folds_that_do_not_decide_are_predicted_all_the_same(name: str, monkeypa
     classes = int(labels.max()) + 1
     whole = linear.cross_validate(x, labels, folds, classes=classes)
     done: list[int] = []
-    monkeypatch.setattr(strength, "DECIDING", 70)
+    monkeypatch.setattr(penalty, "DECIDING", 70)
     part = linear.cross_validate(x, labels, folds, classes=classes, advance=done.append)
-    assert strength._enough([int((folds == fold).sum()) for fold in range(5)]) < 5
+    assert penalty._enough([int((folds == fold).sum()) for fold in range(5)]) < 5
     assert sum(done) == linear.steps(folds)
     assert np.array_equal(part.rows, whole.rows)
-    if (part.strength, part.whitening) == (whole.strength, whole.whitening):
+    if (part.c, part.whitening) == (whole.c, whole.whitening):
         assert np.allclose(part.probabilities, whole.probabilities, atol=2e-3)
     # Fewer images decide, so another penalty may be taken; it is none that does much worse on all of them.
     truth = np.arange(len(labels)), labels
@@ -170,6 +170,6 @@ def test_folds_that_do_not_decide_are_predicted_all_the_same(name: str, monkeypa
 
 
 def test_how_many_folds_decide() -> None:
-    assert strength._enough([300] * 5) == 5  # 1,500 images: all of them
-    assert strength._enough([1000] * 5) == 2
-    assert strength._enough([2000] * 5) == 1
+    assert penalty._enough([300] * 5) == 5  # 1,500 images: all of them
+    assert penalty._enough([1000] * 5) == 2
+    assert penalty._enough([2000] * 5) == 1

@@ -25,24 +25,24 @@ from headstart.heads.temperature import fit_temperature, smoothed_losses
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Powers of ten of the strength, which is scikit-learn's C.
+# Powers of ten of C, the inverse strength of the penalty, as in scikit-learn.
 POWERS = tuple(range(-2, 4))
 WHITENING = 0.5
 ATTEMPTS = len(POWERS) + 1
 _FLOOR = 0.01  # of the mean variance of a feature: directions with less than this are not raised any further
 ERRORS = 1.0  # standard errors of the gain that the gain must exceed
 LEAST_GAIN = 0.01  # and of the loss
-# More images than this change the chosen strength no more; they would only cost time.
+# More images than this no longer change the chosen C; they would only cost time.
 SELECTION_LIMIT = 10_000
 # Nor do more folds than hold as many images: the others are fitted with the chosen penalty alone.
 DECIDING = 2_000
 
 
 class Chosen(NamedTuple):
-    """The strength, and what the heads that have it gave out of fold.
+    """The chosen C, and what the heads that have it gave out of fold.
 
     Attributes:
-        strength: scikit-learn's C.
+        c: scikit-learn's C.
         loss: Cross-validated log loss after the temperature; see `smoothed_losses`.
         temperature: What the scores must be divided by.
         rows: Which rows were predicted, (M,), rising; all but where there are more than `SELECTION_LIMIT`.
@@ -51,7 +51,7 @@ class Chosen(NamedTuple):
         whitening: See `whitening_factors`.
     """
 
-    strength: float
+    c: float
     loss: float
     temperature: float
     rows: NDArray[np.int64]
@@ -77,7 +77,7 @@ def choose(
     pool: ThreadPoolExecutor,
     advance: Callable[[int], None],
 ) -> Chosen:
-    """Choose the strength; of several that cannot be told apart the strongest penalty.
+    """Choose C; of several that cannot be told apart the strongest penalty.
 
     Args:
         z: Features along their principal axes, float32 (N, R).
@@ -104,7 +104,7 @@ def choose(
 
         def solve(learn: NDArray[np.bool_], start: softmax.Solution | None) -> softmax.Solution:
             return softmax.solve(
-                x[learn], labels[learn], classes=classes, strength=10.0**power, sample_weight=weights[learn],
+                x[learn], labels[learn], classes=classes, c=10.0**power, sample_weight=weights[learn],
                 start=start,
             )  # fmt: skip
 
