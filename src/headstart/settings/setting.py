@@ -75,9 +75,9 @@ def setting(default: Any, group: Group, help: str, **facts: Any) -> Any:
     return dataclasses.field(default=default, metadata={_KEY: Setting(help=help, group=group, **facts)})
 
 
-def training(usual: Any, help: str, **facts: Any) -> Any:
+def training(usual: Any, help: str, *, group: Group = TRAINING, **facts: Any) -> Any:
     """A field of the recipe for what is trained by gradients, whose default the rows of `STRATEGIES` may change."""
-    return setting(None, TRAINING, help, usual=usual, trains=True, **facts)
+    return setting(None, group, help, usual=usual, trains=True, **facts)
 
 
 def settings_of(recipe: Any) -> dict[str, Setting]:
