@@ -27,9 +27,10 @@ from headstart.heads.mlp import MlpHead
 from headstart.modelfile.schema import Metadata
 from headstart.modelfile.writer import write_model
 from headstart.prediction import neighbours, overlay
+from headstart.prediction.activation_map import Head, activation_map
 from headstart.prediction.answers import Result
 from headstart.prediction.classifier import Classifier
-from headstart.prediction.explanation import Explainer, Head, activation_map, log_odds
+from headstart.prediction.explanation import Explainer, log_odds
 from headstart.preprocess.frame import frame
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess

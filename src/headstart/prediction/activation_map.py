@@ -1,0 +1,84 @@
+"""The class activation map (Zhou et al. 2016) of a model whose head is linear: an exact sum over places."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from headstart.heads.common import to_probabilities
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from headstart.prediction.answers import Result
+    from headstart.prediction.classifier import Classifier
+
+# A linear head, put together from the model's parts, must give the model's own probabilities as closely as this.
+_EXACT = 1e-3
+
+
+class Head(NamedTuple):
+    """The head of a model file, where it is linear.
+
+    Attributes:
+        weights: (D, C), divided by the temperature.
+        bias: (C,), divided by the temperature too.
+    """
+
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def gives(self, result: Result) -> bool:
+        """Whether the mean of the feature map, by this head, has the probabilities that the model itself gives."""
+        if result.feature_map is None or result.feature_map.shape[-1] != len(self.weights):
+            return False
+        scores = result.feature_map.mean((0, 1), dtype=np.float64) @ self.weights + self.bias
+        return bool(np.abs(to_probabilities(scores) - result.probabilities).max() < _EXACT)
+
+
+def activation_map(head: Head, result: Result, number: int) -> tuple[NDArray[np.float64], float]:
+    """The class activation map of a class against the others.
+
+    The score of a class alone does not say what tells it from the others, which may have the same parts. So the map is
+    that of the log-odds: ``log(p / (1 - p)) = mean(map) + offset``, with each of the other classes counted by its share
+    of the probability that is left. That equation is exact, and the map is also the gradient of the log-odds.
+
+    Args:
+        head: The linear head.
+        result: With a feature map.
+        number: Of the class.
+
+    Returns:
+        The map (h, w), and the offset.
+    """
+    features = result.feature_map
+    if features is None:
+        raise ValueError("a result without a feature map")
+    scores = features.mean((0, 1), dtype=np.float64) @ head.weights + head.bias  # (C,)
+    others = np.delete(np.arange(len(scores)), number)
+    share = to_probabilities(scores[others])  # (C - 1,)
+    weights = head.weights[:, number] - head.weights[:, others] @ share  # (D,)
+    # log sum exp of the other scores is their mean by these shares, plus the shares' entropy
+    entropy = -float(share @ np.log(np.maximum(share, np.finfo(float).tiny)))
+    offset = float(head.bias[number] - head.bias[others] @ share) - entropy
+    return features @ weights, offset
+
+
+def linear_head(classifier: Classifier) -> Head | None:
+    """The head of a model, from the constants that `headstart.heads.linear` names; None where it has no such one."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load_from_string(classifier.content).graph  # which the guard has checked
+    parts = {one.name: one for one in graph.initializer if one.name.startswith("head.")}
+    if set(parts) != {"head.weights", "head.bias", "head.temperature"}:
+        return None
+    arrays = {name: numpy_helper.to_array(tensor).astype(np.float64) for name, tensor in parts.items()}
+    weights, bias, temperature = (arrays[f"head.{name}"] for name in ("weights", "bias", "temperature"))
+    classes = len(classifier.classes)
+    if weights.ndim != 2 or weights.shape[1] != classes or bias.shape != (classes,) or temperature.size != 1:
+        return None
+    if not temperature.item() > 0:
+        return None
+    return Head(weights / temperature.item(), bias / temperature.item())
