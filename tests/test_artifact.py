@@ -84,11 +84,11 @@ def test_metadata(run: Run) -> None:
     assert metadata.temperature == pytest.approx(run.fitted.details.as_dict()["head"]["temperature"], rel=1e-6)
     assert metadata.version == headstart.__version__
     assert metadata.schema == schema.SCHEMA == 2
-    assert metadata.backbone["name"] == "lite0"
-    assert metadata.backbone["embedding_size"] == 1280
-    assert metadata.backbone["embedder"] == load_embedder(Recipe(), None).digest
-    assert len(metadata.backbone["weights"]) == 64
-    assert metadata.backbone["licence"] == "Apache-2.0"
+    assert metadata.backbone.name == "lite0"
+    assert metadata.backbone.embedding_size == 1280
+    assert metadata.backbone.embedder == load_embedder(Recipe(), None).digest
+    assert len(metadata.backbone.weights) == 64
+    assert metadata.backbone.licence == "Apache-2.0"
     assert metadata.tolerance == golden.TOLERANCES["int8"]
 
 
@@ -376,7 +376,7 @@ def test_stored_model_of_schema_2() -> None:
     assert (metadata.schema, metadata.version) == (2, "0.1.0")
     assert metadata.reasons == ("Probe: the quickest strategy, and no other was asked for.",)
     assert metadata.familiarity is not None
-    assert metadata.familiarity["threshold"] == pytest.approx(0.27608, abs=1e-5)
+    assert metadata.familiarity.threshold == pytest.approx(0.27608, abs=1e-5)
     assert classifier.verify().passed
     pictures = [draw(label, seed) for seed in (70, 80, 90) for label in classifier.classes]
     predictions = classifier.predict(pictures, coverage=0.9)

@@ -223,7 +223,7 @@ def test_top(classifier: Classifier, picture: Image.Image) -> None:
         assert values == sorted(values, reverse=True)
         for label, value in prediction.top:
             assert value == float(probabilities[classifier.classes.index(label)])
-    assert prediction.familiar is (prediction.distance <= classifier.metadata.familiarity["threshold"])
+    assert prediction.familiar is (prediction.distance <= classifier.metadata.familiarity.threshold)
     assert prediction.labels is None
 
 

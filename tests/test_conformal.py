@@ -8,6 +8,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,12 @@ from headstart.modelfile import prediction_sets
 from headstart.modelfile.prediction_sets import (
     CAVEAT,
     MAX_SCORES,
+    Conformal,
+    Mistakes,
     limit,
     measured,
     members,
     parse,
-    record,
-    record_measured,
 )
 from headstart.modelfile.writer import amend
 from headstart.prediction.classifier import Classifier
@@ -50,8 +51,8 @@ def drawn(count: int, classes: int, apart: float, rng: np.random.Generator) -> t
 
 
 def test_by_hand() -> None:
-    kept = record(np.array([0.5, 0.1, 0.3, 0.2, 0.4, 0.9, 0.7, 0.6, 0.8]))
-    assert kept == {"images": 9, "scores": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]}
+    kept = Conformal.of(np.array([0.5, 0.1, 0.3, 0.2, 0.4, 0.9, 0.7, 0.6, 0.8]))
+    assert kept == Conformal(9, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9))
     # Of ten equally likely places of a new score among nine, it is below the k-th in k of them.
     assert limit(kept, 0.9) == 0.9
     assert limit(kept, 0.8) == 0.8
@@ -71,8 +72,8 @@ def test_by_hand() -> None:
 def test_bounded_scores_lose_next_to_nothing(count: int, coverage: float) -> None:
     """Never less than asked for, and at most a thousandth more."""
     values = np.random.default_rng(count).permutation(count) / count
-    kept = record(values)
-    assert len(kept["scores"]) == min(count, MAX_SCORES)
+    kept = Conformal.of(values)
+    assert len(kept.scores) == min(count, MAX_SCORES)
     found, rank = limit(kept, coverage), math.ceil(coverage * (count + 1) - 1e-9)
     if rank > count:
         assert found == math.inf
@@ -84,7 +85,7 @@ def test_bounded_scores_lose_next_to_nothing(count: int, coverage: float) -> Non
 @pytest.mark.parametrize("coverage", [0, 1, -0.1, 1.5, math.nan, math.inf])
 def test_no_coverage(coverage: float) -> None:
     with pytest.raises(OptionError, match="coverage"):
-        limit({"images": 1, "scores": [0.5]}, coverage)
+        limit(Conformal(1, (0.5,)), coverage)
 
 
 # --- coverage ------------------------------------------------------------------------------------------------------
@@ -131,8 +132,10 @@ def test_told_coverage_is_the_true_one(
             kept = calibrate(probabilities, labels)
             if apart:
                 probabilities, labels = drawn(images, classes, apart_by, rng)
-            kept["measured"] = held_out(probabilities, labels, "val", apart=apart)
-            found = measured(parse(json.loads(json.dumps(kept))) or {}, coverage)
+            kept = replace(kept, measured=held_out(probabilities, labels, "val", apart=apart))
+            again = parse(json.loads(json.dumps(kept.as_dict())))
+            assert again == kept
+            found = measured(again, coverage)
             true.append(float((right | (fresh_scores <= limit(kept, coverage))).mean()))
             told.append(found.coverage)
             inside += found.interval[0] <= true[-1] <= found.interval[1]
@@ -149,7 +152,7 @@ def test_told_coverage_is_that_of_leaving_one_out() -> None:
     rng = np.random.default_rng(3)
     for _ in range(20):
         probabilities, labels = drawn(40, 4, 1.6, rng)
-        kept = calibrate(probabilities, labels) | {"measured": held_out(probabilities, labels, "val", apart=False)}
+        kept = replace(calibrate(probabilities, labels), measured=held_out(probabilities, labels, "val", apart=False))
         for coverage in (0.5, 0.8, 0.9):
             hits = 0
             for one in range(40):
@@ -159,7 +162,7 @@ def test_told_coverage_is_that_of_leaving_one_out() -> None:
             assert measured(kept, coverage).coverage == pytest.approx(hits / 40)
             # Others than these are counted as they are.
             strangers, their_labels = drawn(50, 4, 1.6, rng)
-            apart = kept | {"measured": held_out(strangers, their_labels, "test", apart=True)}
+            apart = replace(kept, measured=held_out(strangers, their_labels, "test", apart=True))
             assert measured(apart, coverage).coverage == pytest.approx(truth(kept, strangers, their_labels, coverage))
 
 
@@ -179,8 +182,8 @@ def test_told_of_old_files_is_a_lower_bound() -> None:
     rng = np.random.default_rng(2)
     for classes, apart_by in ((2, 1.5), (2, 3.0), (6, 1.5), (6, 2.5)):
         probabilities, labels = drawn(300, classes, apart_by, rng)
-        old = calibrate(probabilities, labels) | {"split": "val"}
-        new = old | {"measured": held_out(probabilities, labels, "val", apart=False)}
+        old = replace(calibrate(probabilities, labels), split="val")
+        new = replace(old, measured=held_out(probabilities, labels, "val", apart=False))
         for coverage in (0.5, 0.8, 0.9):
             bound, exact = measured(old, coverage), measured(new, coverage)
             assert (bound.at_least, bound.interval[1], bound.images, bound.split) == (True, 1.0, 300, "val")
@@ -191,21 +194,19 @@ def test_told_of_old_files_is_a_lower_bound() -> None:
 
 def test_told_of_many_mistakes_is_no_more_than_is_so() -> None:
     probabilities, labels = drawn(20_000, 5, 1.0, np.random.default_rng(5))
-    kept = calibrate(probabilities, labels) | {"measured": held_out(probabilities, labels, "test", apart=True)}
-    assert kept["measured"]["mistakes"] > len(kept["measured"]["scores"]) == MAX_SCORES
+    kept = replace(calibrate(probabilities, labels), measured=held_out(probabilities, labels, "test", apart=True))
+    assert kept.measured is not None
+    assert kept.measured.mistakes > len(kept.measured.scores) == MAX_SCORES
     for coverage in (0.5, 0.8, 0.9):
         exact = measure(kept, probabilities, labels, coverage).covered
         assert exact - 1 / MAX_SCORES <= measured(kept, coverage).coverage <= exact
 
 
 def test_told_where_sets_hold_all_classes_or_nothing_is_wrong() -> None:
-    few = record(np.array([0.1, 0.9])) | {
-        "measured": {"images": 2, "mistakes": 1, "scores": [0.9], "split": "test", "apart": False}
-    }
+    few = Conformal(2, (0.1, 0.9), measured=Mistakes(2, 1, (0.9,), "test", apart=False))
     assert (measured(few, 0.9).coverage, measured(few, 0.9).interval) == (1.0, (1.0, 1.0))
-    none = record(np.full(20, 0.1)) | {
-        "measured": record_measured(np.full(20, 0.1), np.zeros(20, bool), "val", apart=False)
-    }
+    nothing = Mistakes.of(np.full(20, 0.1), np.zeros(20, bool), "val", apart=False)
+    none = replace(Conformal.of(np.full(20, 0.1)), measured=nothing)
     found = measured(none, 0.5)
     assert (found.coverage, found.images, found.interval[1]) == (1.0, 20, 1.0)
     assert 0.8 < found.interval[0] < 0.9
@@ -217,7 +218,7 @@ def test_measured_by_hand() -> None:
     probabilities = np.array([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [0.05, 0.05, 0.9], [0.34, 0.33, 0.33]])
     labels = np.array([0, 1, 0, 2])
     assert scores(probabilities, labels) == pytest.approx([0.3, 0.65, 0.95, 0.67])
-    kept = {"images": 9, "scores": [0.0] * 8 + [0.65]}
+    kept = Conformal(9, (0.0,) * 8 + (0.65,))
     filled = measure(kept, probabilities, labels, 0.9)
     assert (filled.mean_size, filled.empty, filled.single, filled.covered) == (1.25, 0, 0.75, 0.5)
     found = measure(kept, probabilities, labels, 0.9, allow_empty=True)
@@ -265,20 +266,21 @@ def classifier(model: Path) -> Classifier:
 def unsure(model: Path) -> Classifier:
     """The model with the scores of one that is right in 70 of 99 cases."""
     values = [round(0.001 * i, 3) for i in range(70)] + [0.999] * 29
-    return Classifier(amend(model.read_bytes(), conformal={"images": 99, "scores": values}))
+    return Classifier(amend(model.read_bytes(), conformal=Conformal(99, tuple(values))))
 
 
 def test_model_holds_the_scores_of_held_out_images(model: Path, classifier: Classifier) -> None:
     conformal = classifier.metadata.conformal
     assert conformal is not None
-    assert conformal["images"] == len(conformal["scores"]) == 36
-    assert conformal["scores"] == sorted(conformal["scores"])
-    told = conformal["measured"]
+    assert conformal.images == len(conformal.scores) == 36
+    assert list(conformal.scores) == sorted(conformal.scores)
+    told = conformal.measured
+    assert told is not None
     evaluation = classifier.metadata.evaluation
     assert evaluation is not None
-    assert (told["images"], told["apart"]) == (36, False)
-    assert told["mistakes"] == len(told["scores"]) == round(36 * (1 - evaluation["accuracy"]))
-    assert set(told["scores"]) <= set(conformal["scores"])
+    assert (told.images, told.apart) == (36, False)
+    assert told.mistakes == len(told.scores) == round(36 * (1 - evaluation["accuracy"]))
+    assert set(told.scores) <= set(conformal.scores)
     assert classifier.measured_coverage(0.5).coverage >= evaluation["accuracy"]
 
 
@@ -357,9 +359,8 @@ def test_damaged_scores_are_refused(value: object) -> None:
 def test_sound_scores() -> None:
     assert parse(None) is None
     told = {"images": 3, "mistakes": 1, "scores": [1], "split": "val", "apart": False}
-    assert parse({"images": 3, "scores": [0, 0.5, 1], "measured": told}) == {
-        "images": 3, "scores": [0.0, 0.5, 1.0], "measured": told | {"scores": [1.0]},
-    }  # fmt: skip
+    found = parse({"images": 3, "scores": [0, 0.5, 1], "measured": told})
+    assert found == Conformal(3, (0.0, 0.5, 1.0), measured=Mistakes(3, 1, (1.0,), "val", apart=False))
     for damage in (
         {"images": 2}, {"images": 0}, {"images": True}, {"mistakes": 0}, {"mistakes": 2}, {"mistakes": None},
         {"mistakes": 4, "scores": [0.1, 0.2, 0.3, 0.4]}, {"mistakes": -1}, {"mistakes": True}, {"scores": [2]},
@@ -371,7 +372,8 @@ def test_sound_scores() -> None:
         with pytest.raises(ModelError, match="conformal"):
             parse({"images": 3, "scores": [0, 0.5, 1], "measured": value})
     kept = parse({"images": 3, "scores": [0, 0.5, 1], "split": "val"})
-    assert kept == {"images": 3, "scores": [0.0, 0.5, 1.0], "split": "val"}
+    assert kept == Conformal(3, (0.0, 0.5, 1.0), "val")
+    assert kept.as_dict() == {"images": 3, "scores": [0.0, 0.5, 1.0], "split": "val"}
 
 
 # --- the program ---------------------------------------------------------------------------------------------------
@@ -482,7 +484,7 @@ def test_program_with_an_old_model(folder: Path) -> None:
 def test_class_names_in_sets_are_escaped(model: Path, tmp_path: Path) -> None:
     names = {"classes": ("=1+1", 'a"\x1b[31m,', "b]")}
     classifier = Classifier(model.read_bytes())
-    scores_of_all = {"images": 10, "scores": [1.0] * 10}
+    scores_of_all = Conformal(10, (1.0,) * 10)
     (tmp_path / "x.onnx").write_bytes(amend(classifier.content, conformal=scores_of_all, **names))
     draw("disc", 3).save(tmp_path / "a.png")
     arguments = ["predict", "x.onnx", "a.png", "--coverage", "0.5", "--format"]

@@ -24,7 +24,7 @@ from headstart.core.options import Runtime
 from headstart.data.decode import decode
 from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
-from headstart.modelfile.schema import Metadata
+from headstart.modelfile.schema import Backbone, Metadata
 from headstart.modelfile.writer import write_model
 from headstart.prediction import neighbours, overlay
 from headstart.prediction.activation_map import Head, activation_map
@@ -208,7 +208,7 @@ def red_or_blue(fit: Any, kind: str = "linear") -> Classifier:
     if kind == "mlp":
         head = MlpHead(weights, none, np.eye(2, dtype=np.float32), none, temperature=1.5)
     recipe = headstart.Recipe(precision="float32", fit=fit).as_dict()
-    backbone = {"name": "colours", "embedder": "0" * 64, "weights": "", "embedding_size": 3, "licence": ""}
+    backbone = Backbone("colours", "0" * 64, "", 3, "")
     metadata = Metadata(("blue", "red"), record, recipe, backbone, head.temperature, {}, None)
     return Classifier(write_model(embedder, head, metadata))
 

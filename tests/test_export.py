@@ -25,7 +25,7 @@ from headstart.features.pixels import PixelSession  # noqa: E402
 from headstart.heads.linear import LinearHead  # noqa: E402
 from headstart.heads.references import References  # noqa: E402
 from headstart.modelfile import guard  # noqa: E402
-from headstart.modelfile.schema import Metadata  # noqa: E402
+from headstart.modelfile.schema import Backbone, Metadata  # noqa: E402
 from headstart.modelfile.session import Session, _import_silently  # noqa: E402
 from headstart.modelfile.writer import write_model  # noqa: E402
 from headstart.prediction.classifier import Classifier  # noqa: E402
@@ -88,7 +88,7 @@ def model_file(embedder: Embedder) -> bytes:
     head = LinearHead(
         rng.normal(size=(embedder.width, 2)).astype(np.float32) / 100, np.zeros(2, np.float32), 1.0, 1.0, 0.0
     )
-    record = {"name": "test", "embedding_size": embedder.width}
+    record = Backbone("test", embedding_size=embedder.width)
     return write_model(
         embedder,
         head,

@@ -19,7 +19,7 @@ from headstart.heads import linear, softmax, temperature
 from headstart.heads.common import to_probabilities
 from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
-from headstart.modelfile.schema import Metadata
+from headstart.modelfile.schema import Backbone, Metadata
 from headstart.modelfile.writer import write_model
 from headstart.prediction.classifier import Classifier
 from headstart.settings.heads import HEADS
@@ -119,7 +119,7 @@ def test_model_file_with_every_head(name: str) -> None:
     embedder = load_embedder(recipe, None)
     head = random_head(name, embedder.width, 3)
     metadata = Metadata(
-        classes=("a", "b", "c"), preprocess=embedder.preprocess, recipe=recipe.as_dict(), backbone={"name": "lite0"},
+        classes=("a", "b", "c"), preprocess=embedder.preprocess, recipe=recipe.as_dict(), backbone=Backbone("lite0"),
         temperature=head.temperature, counts={}, evaluation=None,
     )  # fmt: skip
     classifier = Classifier(write_model(embedder, head, metadata))

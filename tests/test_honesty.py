@@ -21,7 +21,7 @@ import headstart
 from headstart.backbones.embedder import load_embedder
 from headstart.evaluation import evaluate
 from headstart.heads.linear import LinearHead
-from headstart.modelfile.schema import Metadata
+from headstart.modelfile.schema import Backbone, Metadata
 from headstart.modelfile.writer import write_model
 from headstart.partition.draw import deal_folds
 from headstart.prediction.classifier import Classifier
@@ -85,7 +85,7 @@ def test_thousands_of_classes_fit_into_a_model_file() -> None:
     head = LinearHead(np.zeros((1280, 3000), np.float32), np.zeros(3000, np.float32), 1.0, 1.0, 1.0)
     metadata = Metadata(
         classes=classes, preprocess=embedder.preprocess, recipe=dataclasses.asdict(recipe),
-        backbone={"name": "lite0"}, temperature=1.0, counts={},
+        backbone=Backbone("lite0"), temperature=1.0, counts={},
         evaluation=evaluate(probabilities, labels, classes, split="val").as_dict(),
     )  # fmt: skip
     assert Classifier(write_model(embedder, head, metadata)).classes == classes

@@ -849,6 +849,11 @@ def test_no_metadata(sound: bytes) -> None:
         ({"familiarity.false_alarm_rate": 1}, "familiarity"), ({"familiarity.false_alarm_rate": -0.1}, "false_alarm"),
         ({"familiarity.neighbours": 0}, "neighbours"), ({"familiarity.neighbours": 37}, "familiarity"),
         ({"familiarity.neighbours": 5.0}, "neighbours"), ({"familiarity.references": [1]}, "references"),
+        ({"familiarity.held_out": []}, "held_out"), ({"familiarity.held_out": {"images": 0, "flagged": 0}}, "held_out"),
+        ({"familiarity.held_out": {"images": 1, "flagged": 2}}, "held_out"),
+        ({"familiarity.calibrated_on": "9"}, "calibrated_on"),
+        ({"backbone": None}, "backbone"), ({"backbone.name": 1}, "name of the backbone"),
+        ({"backbone.embedding_size": "1280"}, "embedding_size"), ({"backbone.licence": ["MIT"]}, "licence"),
         ({"conformal": {}}, "conformal"), ({"conformal": {"images": 1, "scores": [2]}}, "conformal"),
         ({"conformal": [0.5]}, "conformal"),
         ({"reasons": "because"}, "reasons"), ({"reasons": {"a": 1}}, "reasons"), ({"reasons": [1]}, "reasons"),
@@ -863,6 +868,12 @@ def test_damaged_doubts(sound: bytes, record: dict[str, Any], words: str) -> Non
             (document[outer[0]] if outer else document)[name] = value
 
     refused(with_metadata(sound, change), words)
+
+
+def test_records_come_back_as_they_were_written(sound: bytes) -> None:
+    for content in (sound, (Path(__file__).parent / "golden" / "model-2.onnx").read_bytes()):
+        text = wire.metadata_text(content, "The model")
+        assert Metadata.from_json(text).to_json() == text
 
 
 def test_damaged_distance_of_a_golden_image(sound: bytes) -> None:

@@ -14,8 +14,9 @@ from sklearn.neighbors import NearestNeighbors
 import headstart
 from headstart.core.graph import Graph
 from headstart.evaluation import novelty
-from headstart.evaluation.novelty import FalseAlarms, fit, held_out_folds, quantile
+from headstart.evaluation.novelty import fit, held_out_folds, quantile
 from headstart.heads.references import References
+from headstart.modelfile.familiarity import FalseAlarms
 from headstart.modelfile.session import Session
 from headstart.prediction.classifier import Classifier
 from helpers import draw, headstart_cli, write_images
@@ -251,8 +252,8 @@ def test_cross_validated(model: Path) -> None:
     """36 images: all are references, and each was held out once."""
     metadata = Classifier.load(model).metadata
     assert metadata.familiarity is not None
-    assert metadata.familiarity["references"] == metadata.familiarity["calibrated_on"] == 36
-    assert metadata.familiarity["held_out"]["images"] == 36
+    assert metadata.familiarity.references == metadata.familiarity.calibrated_on == 36
+    assert metadata.familiarity.held_out.images == 36
 
 
 def test_model_of_few_images_cannot_tell(tmp_path: Path) -> None:
@@ -278,9 +279,9 @@ def test_twelve_images(tmp_path: Path) -> None:
     run = headstart.train(source, runtime=headstart.Runtime(cache=None))
     familiarity = run.classifier.metadata.familiarity
     assert familiarity is not None
-    assert familiarity["false_alarm_rate"] == pytest.approx(1 / 13)
+    assert familiarity.false_alarm_rate == pytest.approx(1 / 13)
     # In each fold fewer than nine are left, of which nothing can be said, or the rate is another one.
-    assert familiarity["held_out"] is None or familiarity["held_out"]["images"] == 12
+    assert familiarity.held_out is None or familiarity.held_out.images == 12
 
 
 @pytest.mark.slow
@@ -293,16 +294,16 @@ def test_threshold_of_a_trained_network_is_that_of_images_it_did_not_learn_from(
     familiarity, chose = run.classifier.metadata.familiarity, run.fitted.details.as_dict()["validation_images"]
     learnt = run.fitted.partition.names().count("train") - chose
     assert familiarity is not None
-    assert familiarity["calibrated_on"] == chose
-    assert familiarity["references"] == learnt
-    assert familiarity["false_alarm_rate"] == pytest.approx(max(0.04, 1 / (chose + 1)))
-    assert run.fitted.details.as_dict()["familiarity"] == familiarity
+    assert familiarity.calibrated_on == chose
+    assert familiarity.references == learnt
+    assert familiarity.false_alarm_rate == pytest.approx(max(0.04, 1 / (chose + 1)))
+    assert run.fitted.details.as_dict()["familiarity"] == familiarity.as_dict()
     # What is in the graph is the final network's, not the one it began with.
     rows = [i for i, part in enumerate(run.fitted.partition.names()) if part != "train"]
     predictions = run.classifier.predict([source / run.fitted.data.table.rows[row].path for row in rows])
-    assert familiarity["held_out"] is None or familiarity["held_out"]["images"] == len(rows)
-    if familiarity["held_out"]:
-        assert sum(one.familiar is False for one in predictions) == familiarity["held_out"]["flagged"]
+    assert familiarity.held_out is None or familiarity.held_out.images == len(rows)
+    if familiarity.held_out:
+        assert sum(one.familiar is False for one in predictions) == familiarity.held_out.flagged
 
 
 def test_session_gives_the_distance(model: Path) -> None:

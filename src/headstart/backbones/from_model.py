@@ -78,8 +78,8 @@ def backbone_of(backbone: str, fit: Fit) -> Part:
         width=model.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
         digest=digest_bytes(content),
         model=model.SerializeToString(deterministic=True),
-        weights=str(facts.backbone.get("weights", "")),
-        licence=str(facts.backbone.get("licence", "unknown")),
+        weights=facts.backbone.weights,
+        licence=facts.backbone.licence,
     )
 
 

@@ -117,8 +117,8 @@ def _notes(classifier: Classifier, wanted: Wanted) -> list[str]:
         notes.append("This model cannot detect images unlike its training images: it gives every image a class.")
     if wanted.coverage is not None:
         notes.append(CAVEAT)
-        if wanted.most == math.inf:
-            images = (classifier.metadata.conformal or {})["images"]
+        if wanted.most == math.inf and classifier.metadata.conformal:
+            images = classifier.metadata.conformal.images
             notes.append(
                 f"{images:,} held-out images are too few for a coverage of {wanted.coverage:g}: "
                 "every set contains all classes."
@@ -196,8 +196,8 @@ def _table(
         first = 1 if named else 0
         rows.append([*cells, ", ".join(f"{label} {100 * value:.1f} %" for label, value in result.top[first:])])
     output.table([*header, "Next most likely"], rows, right=(2,))
-    if unfamiliar:
-        rate = (classifier.metadata.familiarity or {})["false_alarm_rate"]
+    if unfamiliar and (familiarity := classifier.metadata.familiarity):
+        rate = familiarity.false_alarm_rate
         output.note(
             f"{counted(unfamiliar, 'image is', 'images are')} unlike the training images (Familiar: NO); do not "
             f"rely on the class of such images. About {100 * rate:.2g} % of images like the training images are "

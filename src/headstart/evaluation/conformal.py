@@ -5,19 +5,22 @@ The method is that of `headstart.modelfile.prediction_sets`, which the model fil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.evaluation.intervals import Interval, wilson
-from headstart.modelfile.prediction_sets import CAVEAT, Measured, limit, measured, record, record_measured
+from headstart.modelfile.prediction_sets import CAVEAT, Conformal, Measured, Mistakes, limit, measured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COVERAGE = 0.9  # of the sets that a run reports
-__all__ = ["CAVEAT", "COVERAGE", "Measured", "Sets", "calibrate", "held_out", "limit", "measure", "measured", "scores"]
+__all__ = [
+    "CAVEAT", "COVERAGE", "Measured", "Reported", "Sets", "calibrate", "held_out", "limit", "measure", "measured",
+    "scores",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,19 +46,34 @@ class Sets:
     interval: Interval
 
 
-def calibrate(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Reported:
+    """What a run says of prediction sets.
+
+    Attributes:
+        sets: How those that are never empty fare at the coverage `COVERAGE`.
+        calibrated_on: Number of held-out images that they are made with.
+    """
+
+    sets: Sets
+    calibrated_on: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return asdict(self.sets) | {"calibrated_on": self.calibrated_on, "caveat": CAVEAT}
+
+
+def calibrate(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Conformal:
     """The record of a model file, from predictions on images that the model did not learn from.
 
     Args:
         probabilities: Calibrated, (M, C), M at least 1.
         labels: (M,).
     """
-    return record(scores(probabilities, labels))
+    return Conformal.of(scores(probabilities, labels))
 
 
-def held_out(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64], split: str, *, apart: bool
-) -> dict[str, Any]:
+def held_out(probabilities: NDArray[np.float64], labels: NDArray[np.int64], split: str, *, apart: bool) -> Mistakes:
     """What the record of a model file keeps under ``measured``, to tell the coverage of any level.
 
     Args:
@@ -64,7 +82,7 @@ def held_out(
         split: Which images they are.
         apart: They are others than those that were calibrated with; else they must be the same.
     """
-    return record_measured(scores(probabilities, labels), probabilities.argmax(1) != labels, split, apart=apart)
+    return Mistakes.of(scores(probabilities, labels), probabilities.argmax(1) != labels, split, apart=apart)
 
 
 def scores(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -73,7 +91,7 @@ def scores(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDA
 
 
 def measure(
-    conformal: dict[str, Any],
+    conformal: Conformal,
     probabilities: NDArray[np.float64],
     labels: NDArray[np.int64],
     coverage: float = COVERAGE,

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.evaluation.intervals import Interval, wilson
 from headstart.heads.references import References
+from headstart.modelfile.familiarity import FalseAlarms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ MAX_CALIBRATED = 5000
 
 
 @dataclass(frozen=True)
-class Familiarity:
+class Detector:
     """What tells the familiar from the unfamiliar.
 
     Attributes:
@@ -55,35 +55,12 @@ class Familiarity:
         return result
 
 
-@dataclass(frozen=True)
-class FalseAlarms:
-    """How many held-out images are taken for unfamiliar.
-
-    Attributes:
-        images: Number of held-out images.
-        flagged: Those that are taken for unfamiliar.
-        rate: Their share.
-        interval: 95 % Wilson interval of it.
-    """
-
-    images: int
-    flagged: int
-    rate: float
-    interval: Interval
-
-    @classmethod
-    def of(cls, flagged: NDArray[np.bool_]) -> FalseAlarms:
-        """Count flags of held-out images, (M,), M at least 1."""
-        count, alarms = len(flagged), int(flagged.sum())
-        return cls(count, alarms, alarms / count, wilson(alarms, count))
-
-
 def fit(
     embeddings: NDArray[np.float32],
     labels: NDArray[np.int64],
     groups: NDArray[np.int64],
     others: NDArray[np.float32] | None = None,
-) -> Familiarity | None:
+) -> Detector | None:
     """Choose references, and the threshold by leave-one-out: an image's own group are no neighbours of it.
 
     A network that learnt from images puts them closer together than new ones; then others set the threshold.
@@ -114,7 +91,7 @@ def fit(
     rate = max(FALSE_ALARM_RATE, 1 / (count + 1))
     if rate > MAX_FALSE_ALARM_RATE:
         return None
-    return Familiarity(references, quantile(distances, 1 - rate), rate, count)
+    return Detector(references, quantile(distances, 1 - rate), rate, count)
 
 
 def quantile(values: NDArray[np.float32], level: float) -> float:

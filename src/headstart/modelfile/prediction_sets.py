@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.core.arguments import must_be_share
-from headstart.core.errors import ModelError
+from headstart.core.errors import ModelError, OptionError
 from headstart.core.proportions import Interval, wilson
 
 if TYPE_CHECKING:
@@ -59,60 +59,103 @@ class Measured:
     at_least: bool
 
 
-def record(scores: NDArray[np.float64]) -> dict[str, Any]:
-    """What a model file keeps of the scores of held-out images.
-
-    Args:
-        scores: 1 minus the probability of the true class, (M,), in 0..1, M at least 1.
-
-    Returns:
-        ``images``, M, and ``scores``, at most `MAX_SCORES` of them in ascending order: the j-th of m is the one of rank
-        ceil(j * M / m) among all.
-    """
-    return {"images": len(scores), "scores": _kept(scores)}
-
-
-def record_measured(
-    scores: NDArray[np.float64], mistaken: NDArray[np.bool_], split: str, *, apart: bool
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Mistakes:
     """What a model file keeps to tell the coverage of sets that are never empty.
 
-    Args:
-        scores: 1 minus the probability of the true class, (M,), in 0..1, M at least 1.
-        mistaken: Whether the most probable class is another, (M,).
+    Attributes:
+        images: Number of held-out images, at least 1.
+        mistakes: Those whose most probable class is another than the true one.
+        scores: Of these, kept as in `Conformal`.
         split: Which images they are.
-        apart: They are others than those that `record` was given; else they must be the same.
-
-    Returns:
-        ``images``, M; ``mistakes``, the number of the mistaken; ``scores`` of these, kept as in `record`; ``split`` and
-        ``apart``.
+        apart: They are others than those of `Conformal`; else they are the same.
     """
-    wrong = scores[mistaken]
-    return {"images": len(scores), "mistakes": len(wrong), "scores": _kept(wrong), "split": split, "apart": apart}
+
+    images: int
+    mistakes: int
+    scores: tuple[float, ...]
+    split: str
+    apart: bool
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], mistaken: NDArray[np.bool_], split: str, *, apart: bool) -> Mistakes:
+        """What is kept of held-out images.
+
+        Args:
+            scores: 1 minus the probability of the true class, (M,), in 0..1, M at least 1.
+            mistaken: Whether the most probable class is another, (M,).
+            split: Which images they are.
+            apart: They are others than those that sets are made with.
+        """
+        wrong = scores[mistaken]
+        return cls(len(scores), len(wrong), _kept(wrong), split, apart)
 
 
-def _kept(scores: NDArray[np.float64]) -> list[float]:
+@dataclass(frozen=True)
+class Conformal:
+    """What a model file keeps of the scores of held-out images, to make sets with.
+
+    Attributes:
+        images: Their number M, at least 1.
+        scores: 1 minus the probability of the true class, in 0..1; at most `MAX_SCORES` of them in ascending order: the
+            j-th of m is the one of rank ceil(j * M / m) among all.
+        split: Which images they are; empty where the file does not say.
+        measured: What tells the coverage of the sets; None in a file of a Headstart that did not store it.
+    """
+
+    images: int
+    scores: tuple[float, ...]
+    split: str = ""
+    measured: Mistakes | None = None
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64]) -> Conformal:
+        """What is kept of scores (M,) in 0..1, M at least 1."""
+        return cls(len(scores), _kept(scores))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as JSON values, without what it does not say."""
+        values = {"images": self.images, "scores": list(self.scores)}
+        split = {"split": self.split} if self.split else {}
+        fared = asdict(self.measured) | {"scores": list(self.measured.scores)} if self.measured else None
+        return {**values, **split, **({"measured": fared} if fared else {})}
+
+
+def _kept(scores: NDArray[np.float64]) -> tuple[float, ...]:
     count = len(scores)
     kept = min(count, MAX_SCORES)
     ordered = np.sort(scores)
     ranks = [-(-number * count // kept) for number in range(1, kept + 1)]
-    return [float(f"{ordered[rank - 1]:.{_DIGITS}g}") for rank in ranks]
+    return tuple(float(f"{ordered[rank - 1]:.{_DIGITS}g}") for rank in ranks)
 
 
-def limit(conformal: Mapping[str, Any], coverage: float) -> float:
+def required(conformal: Conformal | None) -> Conformal:
+    """The record of a model file that must have one.
+
+    Raises:
+        OptionError: It has none.
+    """
+    if conformal is None:
+        raise OptionError(
+            "The model file holds no scores of held-out images, which sets of a chosen coverage are made with.",
+            "Train it again, with images that are held out.",
+        )
+    return conformal
+
+
+def limit(conformal: Conformal, coverage: float) -> float:
     """The largest score of a class in the sets of a coverage; infinite where there were too few images to say.
 
     Args:
-        conformal: What `record` gave.
+        conformal: Scores of held-out images.
         coverage: Probability that a set holds the true class, above 0 and below 1.
 
     Raises:
         OptionError: The coverage is no such number.
     """
     must_be_share("The coverage", coverage)
-    images = conformal["images"]
-    needed = _rank(coverage, images)
-    return _of_rank(conformal, needed) if needed <= images else math.inf
+    needed = _rank(coverage, conformal.images)
+    return _of_rank(conformal, needed) if needed <= conformal.images else math.inf
 
 
 def _rank(coverage: float, images: int) -> int:
@@ -120,12 +163,12 @@ def _rank(coverage: float, images: int) -> int:
     return math.ceil(coverage * (images + 1) - 1e-9)  # of a product that is whole but for rounding
 
 
-def _of_rank(conformal: Mapping[str, Any], rank: int) -> float:
+def _of_rank(conformal: Conformal, rank: int) -> float:
     """The first score that is kept of this rank or above."""
-    return float(conformal["scores"][(rank - 1) * len(conformal["scores"]) // conformal["images"]])
+    return conformal.scores[(rank - 1) * len(conformal.scores) // conformal.images]
 
 
-def measured(conformal: Mapping[str, Any], coverage: float) -> Measured:
+def measured(conformal: Conformal, coverage: float) -> Measured:
     """How often sets that are never empty held the true class of held-out images.
 
     Images that the quantile was not chosen with are counted as they are. Of those that it was chosen with, each is
@@ -140,20 +183,15 @@ def measured(conformal: Mapping[str, Any], coverage: float) -> Measured:
     Raises:
         OptionError: The coverage is no such number.
     """
-    most, images = limit(conformal, coverage), conformal["images"]
-    kept = conformal.get("measured")
-    if kept is None:  # what is certain of the scores alone
-        kept = {"images": images, "mistakes": images, "scores": conformal["scores"]}
-        kept |= {"split": conformal.get("split", ""), "apart": False}
-        at_least = True
-    else:
-        at_least = False
-    count, split = kept["images"], str(kept["split"])
+    most, images = limit(conformal, coverage), conformal.images
+    at_least = conformal.measured is None  # what is certain of the scores alone
+    kept = conformal.measured or Mistakes(images, images, conformal.scores, conformal.split, apart=False)
+    count, split = kept.images, kept.split
     if most == math.inf:  # sets of all classes
         return Measured(1.0, (1.0, 1.0), count, split, at_least=False)
-    if not kept["apart"]:
+    if not kept.apart:
         most = _of_rank(conformal, _rank(coverage, images - 1))
-    missed = _above(kept["scores"], kept["mistakes"], max(most, _SURELY_RIGHT) if at_least else most)
+    missed = _above(kept.scores, kept.mistakes, max(most, _SURELY_RIGHT) if at_least else most)
     low, high = wilson(count - missed, count)
     return Measured((count - missed) / count, (low, 1.0 if at_least else high), count, split, at_least)
 
@@ -176,7 +214,7 @@ def members(probabilities: NDArray[Any], most: float, *, allow_empty: bool = Fal
     return order[: size if allow_empty else max(size, 1)]
 
 
-def parse(value: Any) -> dict[str, Any] | None:
+def parse(value: Any) -> Conformal | None:
     """The record of a model file, checked.
 
     Raises:
@@ -188,26 +226,27 @@ def parse(value: Any) -> dict[str, Any] | None:
     scores = _parse_scores(value, images)
     if type(images) is not int or images < 1:
         raise ModelError("The model's metadata has no valid number of images of the conformal scores.")
-    if value.get("measured") is None:
-        return {**value, "scores": scores}
-    return {**value, "scores": scores, "measured": _parse_measured(value["measured"], images)}
+    split, fared = value.get("split", ""), value.get("measured")
+    if not isinstance(split, str):
+        raise ModelError("The model's metadata has no valid split of the conformal scores.")
+    return Conformal(images, scores, split, None if fared is None else _parse_measured(fared, images))
 
 
-def _parse_measured(value: Any, calibrated_on: int) -> dict[str, Any]:
+def _parse_measured(value: Any, calibrated_on: int) -> Mistakes:
     mistakes = value.get("mistakes") if isinstance(value, dict) else None
     scores = _parse_scores(value, mistakes)
     images, apart = value.get("images"), value.get("apart")
     valid = type(images) is int and images >= max(1, int(mistakes or 0)) and isinstance(value.get("split"), str)
     if not valid or not isinstance(apart, bool) or not (apart or images == calibrated_on):
         raise ModelError("The model's metadata has no valid record of how conformal sets fared.")
-    return {**value, "scores": scores}
+    return Mistakes(images, mistakes or 0, scores, value["split"], apart)
 
 
-def _parse_scores(value: Any, count: Any) -> list[float]:
+def _parse_scores(value: Any, count: Any) -> tuple[float, ...]:
     """The list under ``scores``, of which there were so many before at most `MAX_SCORES` were kept."""
     scores = value.get("scores") if isinstance(value, dict) else None
     if not isinstance(scores, list) or not all(type(one) in {int, float} and 0 <= one <= 1 for one in scores):
         raise ModelError("The model's metadata has no valid conformal scores.")
     if type(count) is not int or len(scores) != min(count, MAX_SCORES) or sorted(scores) != scores:
         raise ModelError("The model's metadata has conformal scores that are not in order, or not all there.")
-    return [float(one) for one in scores]
+    return tuple(float(one) for one in scores)

@@ -7,7 +7,7 @@ import binascii
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from headstart.core.equality import ByValue
 from headstart.core.errors import ModelError
 from headstart.core.text import json_text, portable
 from headstart.modelfile import prediction_sets
+from headstart.modelfile.familiarity import Familiarity
+from headstart.modelfile.prediction_sets import Conformal
 from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import MAX_MEGAPIXELS
 
@@ -54,6 +56,25 @@ class Golden(ByValue):
 
 
 @dataclass(frozen=True)
+class Backbone:
+    """The network that gives the embeddings; empty where a model file does not say.
+
+    Attributes:
+        name: As in a recipe.
+        embedder: Digest of the graph from pixels to embeddings.
+        weights: SHA-256 of its weights, hexadecimal.
+        embedding_size: Width D of an embedding.
+        licence: Of the weights.
+    """
+
+    name: str = "unknown"
+    embedder: str = ""
+    weights: str = ""
+    embedding_size: int = 0
+    licence: str = "unknown"
+
+
+@dataclass(frozen=True)
 class Metadata:
     """All that a model file says of itself.
 
@@ -61,17 +82,15 @@ class Metadata:
         classes: Names, in the order of the output ``probabilities``.
         preprocess: What the graph does to the pixels.
         recipe: All choices that the model follows from.
-        backbone: ``name``, ``embedder`` (digest), ``weights`` (digest), ``embedding_size``, ``licence``.
+        backbone: The network that gives the embeddings.
         temperature: What the scores are divided by.
         counts: Images of each split and class.
         evaluation: The evaluation as JSON values; None where there was none.
         golden: Generated images with expected outputs.
         tolerance: Largest difference of a probability that `verify` accepts, and relative one of an embedding.
         reasons: Sentences that say why the strategy, the backbone and the fit are what they are.
-        familiarity: What the output ``distance`` means: ``threshold``, above which an image is unlike the training
-            images, ``false_alarm_rate`` (the share of images like those that is above it), ``neighbours``,
-            ``references``, ``calibrated_on`` (images), and ``held_out``; None where the model cannot tell.
-        conformal: Scores of held-out images for prediction sets, see `headstart.modelfile.prediction_sets`; or None.
+        familiarity: What the output ``distance`` means; None where the model cannot tell.
+        conformal: Scores of held-out images for prediction sets; or None.
         learnt_from: First 8 bytes of the SHA-256 of each image file that was learnt from, in order.
         version: Version of Headstart that wrote the file.
         schema: Version of this document.
@@ -80,15 +99,15 @@ class Metadata:
     classes: tuple[str, ...]
     preprocess: Preprocess
     recipe: dict[str, Any]
-    backbone: dict[str, Any]
+    backbone: Backbone
     temperature: float
     counts: dict[str, Any]
     evaluation: dict[str, Any] | None
     golden: tuple[Golden, ...] = ()
     tolerance: dict[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
-    familiarity: dict[str, Any] | None = None
-    conformal: dict[str, Any] | None = None
+    familiarity: Familiarity | None = None
+    conformal: Conformal | None = None
     learnt_from: bytes = b""
     version: str = ""
     schema: int = SCHEMA
@@ -99,7 +118,10 @@ class Metadata:
         record |= {
             "classes": list(self.classes),
             "preprocess": self.preprocess.as_dict(),
+            "backbone": asdict(self.backbone),
             "reasons": list(self.reasons),
+            "conformal": self.conformal.as_dict() if self.conformal else None,
+            "familiarity": self.familiarity.as_dict() if self.familiarity else None,
         }
         record["golden"] = [
             {
@@ -149,14 +171,16 @@ class Metadata:
             classes=_classes(record.get("classes")),
             preprocess=Preprocess.from_dict(_mapping(record, "preprocess")),
             recipe=_recipe(record),
-            backbone=_mapping(record, "backbone"),
+            backbone=_backbone(_mapping(record, "backbone")),
             temperature=_positive(record.get("temperature"), "temperature"),
             counts=_mapping(record, "counts"),
             evaluation=None if record.get("evaluation") is None else _mapping(record, "evaluation"),
             golden=_goldens(record),
             tolerance=_tolerance(record),
             reasons=_reasons(record),
-            familiarity=_familiarity(record),
+            familiarity=None
+            if record.get("familiarity") is None
+            else Familiarity.from_dict(_mapping(record, "familiarity")),
             conformal=prediction_sets.parse(record.get("conformal")),
             learnt_from=_fingerprints(record),
             version=_version(record),
@@ -201,26 +225,20 @@ def _recipe(record: Mapping[str, Any]) -> dict[str, Any]:
     return recipe
 
 
+def _backbone(record: Mapping[str, Any]) -> Backbone:
+    known = {one.name: record[one.name] for one in fields(Backbone) if record.get(one.name) is not None}
+    for name, value in known.items():
+        if type(value) is not type(getattr(Backbone, name)):
+            raise ModelError(f"The model's metadata has no valid {name} of the backbone: {value!r:.50}.")
+    return Backbone(**known)
+
+
 def _reasons(record: Mapping[str, Any]) -> tuple[str, ...]:
     reasons = record.get("reasons", [])
     valid = isinstance(reasons, list) and len(reasons) <= MAX_REASONS and all(isinstance(one, str) for one in reasons)
     if not valid:
         raise ModelError("The model's metadata has no valid list of reasons.")
     return tuple(portable(one) for one in reasons)
-
-
-def _familiarity(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    if record.get("familiarity") is None:
-        return None
-    familiarity = _mapping(record, "familiarity")
-    for key in ("threshold", "false_alarm_rate"):
-        _positive(familiarity.get(key), f"{key} of familiarity")
-    for key in ("neighbours", "references"):
-        if type(familiarity.get(key)) is not int or familiarity[key] < 1:
-            raise ModelError(f"The model's metadata has no valid {key} of familiarity.")
-    if familiarity["false_alarm_rate"] >= 1 or familiarity["neighbours"] > familiarity["references"]:
-        raise ModelError("The model's metadata has no valid familiarity.")
-    return familiarity
 
 
 def _fingerprints(record: Mapping[str, Any]) -> bytes:

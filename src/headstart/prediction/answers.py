@@ -85,7 +85,7 @@ def describe(result: Result, metadata: Metadata, top: int, most: float | None, *
     probabilities, distance, classes = result.probabilities, result.distance, metadata.classes
     best = np.argsort(-probabilities, kind="stable")[: max(1, top)]
     named = tuple((classes[i], float(probabilities[i])) for i in best)
-    threshold = metadata.familiarity["threshold"] if metadata.familiarity else None
+    threshold = metadata.familiarity.threshold if metadata.familiarity else None
     labels = None
     if most is not None:
         inside = prediction_sets.members(probabilities, most, allow_empty=allow_empty)
@@ -102,7 +102,7 @@ def describe(result: Result, metadata: Metadata, top: int, most: float | None, *
 def told(metadata: Metadata, size_bytes: int) -> list[str]:
     """What a model file says of itself, in words; all of it is untrusted."""
     recipe, evaluation = metadata.recipe, metadata.evaluation or {}
-    parts = [f"{recipe.get('strategy', 'unknown')} on {metadata.backbone.get('name', 'unknown')}"]
+    parts = [f"{recipe.get('strategy', 'unknown')} on {metadata.backbone.name}"]
     accuracy = evaluation.get("accuracy")
     if isinstance(accuracy, int | float):
         parts.append(f"accuracy {accuracy:.3f} on {evaluation.get('n')} images, {evaluation.get('split')}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import ImageError, InputError
@@ -56,7 +57,7 @@ def results_of(
     return in_order(taken(), work, workers)
 
 
-def all_of(results: Iterable[Result | ImageError]) -> list[Result]:
+def all_of(results: Generator[Result | ImageError]) -> list[Result]:
     """The results of several images, at least one.
 
     Raises:
@@ -64,10 +65,11 @@ def all_of(results: Iterable[Result | ImageError]) -> list[Result]:
         InputError: There is no image.
     """
     found = []
-    for result in results:
-        if isinstance(result, ImageError):
-            raise result
-        found.append(result)
+    with closing(results):
+        for result in results:
+            if isinstance(result, ImageError):
+                raise result
+            found.append(result)
     if not found:
         raise InputError("An empty list of images; expected at least one.")
     return found

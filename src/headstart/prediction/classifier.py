@@ -69,14 +69,12 @@ class Classifier:
 
     def __repr__(self) -> str:
         count = counted(len(self.classes), "class", "classes")
-        return f"Classifier({count}: {listed(self.classes)}; {printable(', '.join(self._told()))})"
+        facts = printable(", ".join(told(self.metadata, len(self.content))))
+        return f"Classifier({count}: {listed(self.classes)}; {facts})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: what it knows, what it was made of, and how good it was."""
-        return classifier_html(self.classes, self._told())
-
-    def _told(self) -> list[str]:
-        return told(self.metadata, len(self.content))
+        return classifier_html(self.classes, told(self.metadata, len(self.content)))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -256,7 +254,9 @@ class Classifier:
         Raises:
             OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
         """
-        return None if coverage is None else prediction_sets.limit(self._conformal(), coverage)
+        if coverage is None:
+            return None
+        return prediction_sets.limit(prediction_sets.required(self.metadata.conformal), coverage)
 
     def measured_coverage(self, coverage: float) -> prediction_sets.Measured:
         """How often sets of a coverage held the true class of held-out images, where empty ones are not allowed.
@@ -267,15 +267,7 @@ class Classifier:
         Raises:
             OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
         """
-        return prediction_sets.measured(self._conformal(), coverage)
-
-    def _conformal(self) -> dict[str, Any]:
-        if self.metadata.conformal is None:
-            raise OptionError(
-                "The model file holds no scores of held-out images, which sets of a chosen coverage are made with.",
-                "Train it again, with images that are held out.",
-            )
-        return self.metadata.conformal
+        return prediction_sets.measured(prediction_sets.required(self.metadata.conformal), coverage)
 
     def _words(self, top: int, coverage: float | None, *, allow_empty: bool) -> Callable[[Result], Prediction]:
         """What makes a prediction of a result, where that can be asked for; see `predict`."""
@@ -290,8 +282,7 @@ class Classifier:
             return self.run_pixels(self.pixels(image))
 
     def _run_all(self, images: Iterable[Any]) -> list[Result]:
-        with closing(self._results(images)) as results:
-            return all_of(results)
+        return all_of(self._results(images))
 
     def _results(self, images: Iterable[Any], workers: int | None = None) -> Generator[Result | ImageError]:
         return results_of(images, self.pixels, self.run_pixels, workers or Runtime(cache=None).workers)

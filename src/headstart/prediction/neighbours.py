@@ -67,7 +67,7 @@ def find_neighbours(
     metadata = classifier.metadata
     width, limit = embeddings.shape[1], metadata.recipe["max_megapixels"]
     # What the training kept is read only: nobody has proved that this model file computes what it says that it does.
-    trained = digest_record({"embedder": metadata.backbone.get("embedder"), "max_megapixels": limit})
+    trained = digest_record({"embedder": metadata.backbone.embedder, "max_megapixels": limit})
     own = digest_record({"model": digest_bytes(classifier.content), "decode": decoder.VERSION, "max_megapixels": limit})
     with FeatureCache(runtime.cache, trained, width) as kept, FeatureCache(runtime.cache, own, width) as computed:
 

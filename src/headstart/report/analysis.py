@@ -16,6 +16,7 @@ from headstart.core.text import portable
 from headstart.core.threads import one_blas_thread
 from headstart.evaluation.calibration import reliability
 from headstart.evaluation.conformal import COVERAGE, limit, measured
+from headstart.modelfile.prediction_sets import Conformal
 from headstart.modelfile.schema import Metadata
 from headstart.modelfile.wire import metadata_text
 from headstart.partition.roles import Partition, Role
@@ -82,9 +83,9 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
             "bytes": len(fitted.model),
             "enough_px": metadata.preprocess.enough_px,
             "preprocess": metadata.preprocess.as_dict(),
-            "backbone": metadata.backbone,
+            "backbone": dataclasses.asdict(metadata.backbone),
             "temperature": metadata.temperature,
-            "familiarity": _small(metadata.familiarity),
+            "familiarity": _small(metadata.familiarity.as_dict() if metadata.familiarity else None),
             "conformal": _conformal(metadata.conformal),
             "reasons": list(metadata.reasons),
         },
@@ -261,7 +262,7 @@ def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures:
     }
 
 
-def _conformal(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _conformal(record: Conformal | None) -> dict[str, Any] | None:
     """What the model file says of prediction sets, and the measured coverage of those of one nominal coverage."""
     if record is None:
         return None
@@ -269,7 +270,7 @@ def _conformal(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if limit(record, COVERAGE) < math.inf:
         achieved = dataclasses.asdict(measured(record, COVERAGE))
         achieved["interval"] = list(achieved["interval"])
-    return {**(_small(record) or {}), "asked": COVERAGE, "measured": achieved}
+    return {**(_small(record.as_dict()) or {}), "asked": COVERAGE, "measured": achieved}
 
 
 def _small(record: Mapping[str, Any] | None) -> dict[str, Any] | None:

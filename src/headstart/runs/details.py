@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from headstart.evaluation.conformal import Reported
+from headstart.modelfile.familiarity import Familiarity
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -112,8 +115,8 @@ class Details:
         head: The head that was fitted on its embeddings.
         validation_images: Images that chose the epoch of a network.
         training: How that was trained.
-        familiarity: What the model file says of unfamiliar images, as JSON values.
-        prediction_sets: What was measured of prediction sets, as JSON values.
+        familiarity: What the model file says of unfamiliar images.
+        prediction_sets: What was measured of prediction sets.
         auto: How the strategy was chosen.
         choices: The numbers behind what a recipe left open, as JSON values.
     """
@@ -122,8 +125,8 @@ class Details:
     head: HeadFit | None = None
     validation_images: int | None = None
     training: Training | None = None
-    familiarity: dict[str, Any] | None = None
-    prediction_sets: dict[str, Any] | None = None
+    familiarity: Familiarity | None = None
+    prediction_sets: Reported | None = None
     auto: Ladder | None = None
     choices: dict[str, Any] | None = None
 
@@ -135,8 +138,8 @@ class Details:
             **({"head": {key: value for key, value in head.items() if value is not None}} if head else {}),
             **({} if self.validation_images is None else {"validation_images": self.validation_images}),
             **(_json(self.training) if self.training else {}),
-            "familiarity": self.familiarity,
-            "prediction_sets": self.prediction_sets,
+            "familiarity": self.familiarity.as_dict() if self.familiarity else None,
+            "prediction_sets": self.prediction_sets.as_dict() if self.prediction_sets else None,
             **({"auto": _json(self.auto)} if self.auto else {}),
             **({} if self.choices is None else {"choices": self.choices}),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from headstart.backbones.embedder import Embedder
 from headstart.evaluation import Evaluation, evaluate
 from headstart.features.dataset import Dataset
 from headstart.heads import Head
-from headstart.modelfile.schema import FINGERPRINT_BYTES, Metadata
+from headstart.modelfile.schema import FINGERPRINT_BYTES, Backbone, Metadata
 from headstart.modelfile.writer import write_model
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition, Role
@@ -91,13 +91,13 @@ def model_file(
         reasons: Why the recipe is what it is.
     """
     learnt_from = {bytes.fromhex(data.digests[row])[:FINGERPRINT_BYTES] for row in partition.of(Role.TRAIN)}
-    backbone: dict[str, Any] = {
-        "name": recipe.backbone,
-        "embedder": embedder.digest,
-        "weights": embedder.weights,
-        "embedding_size": embedder.width,
-        "licence": embedder.licence,
-    }
+    backbone = Backbone(
+        name=recipe.backbone,
+        embedder=embedder.digest,
+        weights=embedder.weights,
+        embedding_size=embedder.width,
+        licence=embedder.licence,
+    )
     metadata = Metadata(
         classes=data.classes,
         preprocess=embedder.preprocess,

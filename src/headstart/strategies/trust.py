@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from headstart.evaluation import conformal, novelty
+from headstart.evaluation.conformal import Reported
 from headstart.features.dataset import Dataset
 from headstart.heads.references import References
+from headstart.modelfile.familiarity import FalseAlarms, Familiarity
+from headstart.modelfile.prediction_sets import Conformal
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition
-
-if TYPE_CHECKING:
-    pass
 
 # With fewer, the held-out images that are not measured on are too few to calibrate with, and the others join them.
 MIN_CALIBRATION = 50
@@ -28,14 +27,14 @@ class Trust:
         references: Embeddings that the graph compares an image with; None where there are too few.
         familiarity: What their distance means, for the metadata; None where there are too few.
         conformal: Scores for prediction sets, for the metadata; None where no image was held out.
-        prediction_sets: What was measured of these, as JSON values.
+        prediction_sets: What was measured of these.
         notes: Sentences that a person should read.
     """
 
     references: References | None
-    familiarity: dict[str, Any] | None
-    conformal: dict[str, Any] | None
-    prediction_sets: dict[str, Any] | None
+    familiarity: Familiarity | None
+    conformal: Conformal | None
+    prediction_sets: Reported | None
     notes: tuple[str, ...]
 
 
@@ -47,20 +46,18 @@ def build(data: Dataset, partition: Partition, held_out: HeldOut) -> Trust:
         partition: Who learnt, who is held out, and who chose the epoch of a network that was trained.
         held_out: Predictions on images that were not learnt from.
     """
-    familiarity, details, notes = _familiarity(data, partition)
+    references, familiarity, notes = _familiarity(data, partition)
     sets, measured, more = _prediction_sets(partition, held_out)
     return Trust(
-        references=familiarity.references if familiarity else None,
-        familiarity=details,
+        references=references,
+        familiarity=familiarity,
         conformal=sets,
         prediction_sets=measured,
         notes=(*notes, *more),
     )
 
 
-def _familiarity(
-    data: Dataset, partition: Partition
-) -> tuple[novelty.Familiarity | None, dict[str, Any] | None, list[str]]:
+def _familiarity(data: Dataset, partition: Partition) -> tuple[References | None, Familiarity | None, list[str]]:
     features = data.matrix
     # By digest: an order that has nothing to do with what an image shows, nor with the names of files.
     rows = np.array(sorted(partition.learnt(), key=lambda row: data.digests[row]), np.int64)
@@ -75,21 +72,19 @@ def _familiarity(
         if not len(chose):
             alarms = novelty.held_out_folds(*arrays, partition.folds[rows])
     elif len(measured := np.setdiff1d(partition.measured(), np.union1d(leaked, chose))):
-        alarms = novelty.FalseAlarms.of(found.unfamiliar(features[measured]))
-    details = {
-        "threshold": found.threshold,
-        "false_alarm_rate": found.false_alarm_rate,
-        "neighbours": found.references.neighbours,
-        "references": len(found.references),
-        "calibrated_on": found.calibrated_on,
-        "held_out": asdict(alarms) | {"interval": list(alarms.interval)} if alarms else None,
-    }
-    return found, details, []
+        alarms = FalseAlarms.of(found.unfamiliar(features[measured]))
+    record = Familiarity(
+        threshold=found.threshold,
+        false_alarm_rate=found.false_alarm_rate,
+        neighbours=found.references.neighbours,
+        references=len(found.references),
+        calibrated_on=found.calibrated_on,
+        held_out=alarms,
+    )
+    return found.references, record, []
 
 
-def _prediction_sets(
-    partition: Partition, held_out: HeldOut
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None, list[str]]:
+def _prediction_sets(partition: Partition, held_out: HeldOut) -> tuple[Conformal | None, Reported | None, list[str]]:
     sound = ~partition.leaked[held_out.rows]
     measured = sound & partition.is_measured(held_out.rows)
     others = sound & ~measured & ~partition.choosing[held_out.rows]
@@ -102,8 +97,9 @@ def _prediction_sets(
     record = conformal.calibrate(held_out.probabilities[used], labels[used])
     shown = measured if apart else used
     arrays = held_out.probabilities[shown], labels[shown]
-    record |= {"split": "val" if apart else partition.split}
-    record |= {"measured": conformal.held_out(*arrays, partition.split, apart=bool(apart))}
-    sets, told = asdict(conformal.measure(record, *arrays)), conformal.measured(record, conformal.COVERAGE)
-    sets |= {"covered": told.coverage, "interval": told.interval}  # not flattered by their own scores
-    return record, {**sets, "calibrated_on": int(used.sum()), "caveat": conformal.CAVEAT}, []
+    fared = conformal.held_out(*arrays, partition.split, apart=bool(apart))
+    record = replace(record, split="val" if apart else partition.split, measured=fared)
+    # By themselves the sets are flattered where they are made with the same images.
+    told = conformal.measured(record, conformal.COVERAGE)
+    sets = replace(conformal.measure(record, *arrays), covered=told.coverage, interval=told.interval)
+    return record, Reported(sets, int(used.sum())), []
