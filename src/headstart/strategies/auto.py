@@ -78,9 +78,8 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     runtime = dataclasses.replace(runtime, folder=None, resume=False)
     below = of_probe(recipe)
     first = probe.fit(table, below, runtime)
-    taken = time.perf_counter() - begun
     reasons: list[str] = []
-    rung = _Rung("the probe", below, first, taken)
+    rung = _Rung("the probe", below, first, time.perf_counter() - begun)
     if first.partition.cross_validated:
         reasons.append(
             f"The strategy is the probe: of {counted(len(first.data), 'image')} none can be spared to choose between "
@@ -108,7 +107,8 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     if len(rungs) > 1:
         reasons.append(sentence)
     kept = rungs[place]
-    reasons.insert(0, f"The strategy was chosen step by step (auto); it is {_words(kept)}.")
+    kept_words = f"{kept.name}, trained in {_time(kept.seconds)}"
+    reasons.insert(0, f"The strategy was chosen step by step (auto); it is {kept_words}.")
     return _chosen(kept, origin, reasons, [ground.tried(rung) for rung in rungs])
 
 
@@ -210,10 +210,9 @@ def _cannot_pay(best: _Rung, ground: _Ground) -> str:
         return ""
     low, high = wilson(n - wrong, n)
     return (
-        f"It stopped at {best.name}, which classifies {n - wrong:,} of the {ground.words} correctly ({100 * low:.0f} "
-        "to "
-        f"{100 * high:.0f} %): even a network without a single mistake could not be shown to be better (p = "
-        f"{p_value:.2g} at best)."
+        f"It stopped at {best.name}, which classifies {n - wrong:,} of the {ground.words} correctly "
+        f"({100 * low:.0f} to {100 * high:.0f} %): even a network without a single mistake could not be shown to be "
+        f"better (p = {p_value:.2g} at best)."
     )
 
 
@@ -267,9 +266,7 @@ def _choose(rungs: list[_Rung], ground: _Ground) -> tuple[int, str]:
         for place, (rung, one) in enumerate(zip(rungs, right, strict=True))
     ]
     verdict = judge(candidates, pairs, ground.words, more="more such image")
-    shares = ", ".join(
-        f"{rung.name} {100 * one.mean():.1f} %" for rung, one in zip(rungs, right, strict=True)
-    )  # fmt: skip
+    shares = ", ".join(f"{rung.name} {100 * one.mean():.1f} %" for rung, one in zip(rungs, right, strict=True))
     if len(rungs) == 2 and not pairs[0].resolved and (right[1].sum() >= right[0].sum()):
         p_value = paired_tests.sign_flip_test(losses[0] - losses[1], np.array(ground.groups))
         if p_value < LEVEL and losses[1].mean() < losses[0].mean():
@@ -279,10 +276,6 @@ def _choose(rungs: list[_Rung], ground: _Ground) -> tuple[int, str]:
                 f"and its accuracy is no lower. Accuracies: {shares}."
             )
     return verdict.chosen, f"{verdict.sentence} Accuracies: {shares}."
-
-
-def _words(rung: _Rung) -> str:
-    return f"{rung.name}, trained in {_time(rung.seconds)}"
 
 
 def _time(seconds: float) -> str:
@@ -296,8 +289,7 @@ def _chosen(rung: _Rung, origin: Origin, reasons: list[str], tried: list[Tried])
     The model file was written, proved and measured before there was anything to choose between, so that these
     sentences are added to it; whatever else it says stays.
     """
-    fitted = rung.fitted
-    told = (*origin.reasons, *reasons)
+    fitted, told = rung.fitted, (*origin.reasons, *reasons)
     return dataclasses.replace(
         fitted,
         model=amend(fitted.model, reasons=(*told, *rung.reasons)) if told else fitted.model,
