@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headstart.cli import options
+from headstart.cli import options, panels
 from headstart.cli.messages import DONE, SOME_SKIPPED
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 MAX_SHOWN = 5  # findings of each kind; the others are in the JSON
 
 
+@panels.takes(options.COLUMNS, options.PROCESS)
 def check(
-    context: typer.Context,
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
     ],
@@ -36,22 +36,9 @@ def check(
     backbone: Annotated[
         str | None, typer.Option(help="Network: lite0 (the default), torchvision:NAME, timm:NAME, file:PATH.")
     ] = None,
-    path_column: options.PathColumn = None,
-    label_column: options.LabelColumn = None,
-    split_column: options.SplitColumn = None,
-    group_column: options.GroupColumn = None,
-    root: options.Root = None,
-    encoding: options.Encoding = None,
-    label_pattern: options.LabelPattern = None,
-    class_level: options.ClassLevel = None,
-    split_folders: options.SplitFolders = None,
     max_megapixels: options.MaxMegapixels = None,
     white_level: options.WhiteLevel = None,
-    workers: options.Workers = None,
-    no_cache: options.NoCache = False,
-    strict: options.Strict = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    **given: Any,
 ) -> int:
     """Look for duplicates, leaks, wrong labels, outliers, poor images and shortcuts; nothing is changed."""
     from headstart import api
@@ -60,11 +47,11 @@ def check(
     from headstart.core.files import durable_write
     from headstart.settings.recipe import Recipe
 
-    output = Output(as_json=json, quiet=quiet)
+    output = Output(as_json=given["json"], quiet=given["quiet"])
     for path in (html, fix_list):
         _refuse_existing(path, overwrite=overwrite)
-    columns = options.columns(context.params)
-    runtime = options.runtime(output, workers=workers, strict=strict, cached=not no_cache)
+    columns = options.columns(given)
+    runtime = options.runtime(output, workers=given["workers"], strict=given["strict"], cached=not given["no_cache"])
     chosen = {"backbone": backbone, "max_megapixels": max_megapixels, "white_level": white_level}
     recipe = Recipe.from_dict({name: value for name, value in chosen.items() if value is not None})
     report = api.check(api.read(source, columns=columns, decisions=decisions), recipe=recipe, runtime=runtime)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from headstart.cli import options
+from headstart.cli import options, panels
 from headstart.cli.messages import DONE, SOME_SKIPPED
 
 
+@panels.takes(options.COLUMNS)
 def evaluate(
-    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
     source: Annotated[
         str,
@@ -23,20 +23,12 @@ def evaluate(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Accept a source that lacks some of the model's classes.")
     ] = False,
-    path_column: options.PathColumn = None,
-    label_column: options.LabelColumn = None,
-    split_column: options.SplitColumn = None,
-    group_column: options.GroupColumn = None,
-    root: options.Root = None,
-    encoding: options.Encoding = None,
-    label_pattern: options.LabelPattern = None,
-    class_level: options.ClassLevel = None,
-    split_folders: options.SplitFolders = None,
     max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     strict: options.Strict = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    **given: Any,
 ) -> int:
     """Run a model file on labelled images and report its accuracy with intervals."""
     from headstart import api
@@ -45,7 +37,7 @@ def evaluate(
 
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model, max_megapixels=max_megapixels)
-    columns = options.columns(context.params)
+    columns = options.columns(given)
     evaluation, table = api.evaluate(
         classifier,
         api.read(source, columns=columns),
