@@ -36,7 +36,7 @@ def test_train_prints_the_contract(trained: tuple[Path, dict]) -> None:
     assert document["strategy"] == "probe"
     assert document["backbone"] == "lite0"
     assert document["classes"] == ["disc", "noise", "stripes"]
-    assert document["evaluation"]["split"] == "val"
+    assert document["evaluation"]["split"] == "test"
     assert document["evaluation"]["n"] == 54
     low, high = document["evaluation"]["accuracy_interval"]
     assert low <= document["evaluation"]["accuracy"] <= high

@@ -36,7 +36,7 @@ def test_copies_stay_on_one_side(tmp_path: Path) -> None:
         for copy in ("a", "b"):
             shutil.copy(path, path.with_name(f"{copy}{path.name}"))
     run = headstart.train(source, headstart.Recipe(holdout=0.3))
-    assert run.evaluation.split == "val"
+    assert run.evaluation.split == "test"
     assert "160 images are copies of another" in notes(run)
     sides: dict[str, set[str]] = {}
     for row, part in zip(run.fitted.data.table.rows, run.fitted.partition.names(), strict=True):
@@ -170,7 +170,7 @@ def test_evaluation_counts_what_it_cannot_read(model: Path, held_out: Path, tmp_
 def test_one_to_a_hundred(tmp_path_factory: pytest.TempPathFactory, class_weight: headstart.ClassWeight) -> None:
     source = write_images(tmp_path_factory.mktemp("unlike"), {"disc": 300, "noise": 3})
     run = headstart.train(source, class_weight=class_weight)
-    assert run.fitted.counts == {"train": {"disc": 240, "noise": 2}, "val": {"disc": 60, "noise": 1}}
+    assert run.fitted.counts == {"train": {"disc": 240, "noise": 2}, "test": {"disc": 60, "noise": 1}}
     recall = {one.label: one.recall for one in run.evaluation.classes}
     assert recall["disc"] > 0.95
     assert recall["noise"] == 1  # told apart with ease, for all that they are few

@@ -140,7 +140,7 @@ def test_folds_need_images_that_choose_the_epoch() -> None:
 def test_holdout_holds_out_what_the_probe_would_not(pictures: Path) -> None:
     assert hs.train(pictures, runtime=RUNTIME).evaluation.split == "cross-validation"
     run = hs.train(pictures, hs.Recipe(measure_by="holdout"), runtime=RUNTIME)
-    assert (run.evaluation.split, run.evaluation.n) == ("val", 8)
+    assert (run.evaluation.split, run.evaluation.n) == ("test", 8)
 
 
 # --- the program ----------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_the_option_folds_asks_for_folds(pictures: Path, tmp_path: Path) -> None
     done = headstart_cli(
         "train", pictures, "--folds", "4", "--measure-by", "holdout", "--json", "--out", tmp_path / "held"
     )
-    assert done.json["evaluation"]["split"] == "val"
+    assert done.json["evaluation"]["split"] == "test"
 
 
 class Noted:

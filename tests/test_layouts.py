@@ -548,6 +548,6 @@ def test_splits_of_a_run_read_back_whatever_the_names(tmp_path: Path) -> None:
     again = headstart.read(folder / "splits.csv", columns=Columns(root=source))
     assert not again.skipped
     assert {(row.path, row.label) for row in again.rows} == {(row.path, row.label) for row in table.rows}
-    assert again.splits == ("train", "val")
+    assert again.splits == ("train", "test")
     evaluation, _ = headstart.evaluate(headstart.load(folder / "model.onnx"), again)
     assert (evaluation.n, evaluation.accuracy) == (run.evaluation.n, run.evaluation.accuracy)

@@ -292,14 +292,14 @@ def test_threshold_of_a_trained_network_is_that_of_images_it_did_not_learn_from(
     run = headstart.train(source, recipe, runtime=headstart.Runtime(cache=tmp_path / "cache"))
     assert run.fitted.details.as_dict()["best_epoch"] == 1
     familiarity, chose = run.classifier.metadata.familiarity, run.fitted.details.as_dict()["validation_images"]
-    learnt = run.fitted.partition.names().count("train") - chose
+    learnt = run.fitted.partition.names().count("train")
     assert familiarity is not None
     assert familiarity.calibrated_on == chose
     assert familiarity.references == learnt
     assert familiarity.false_alarm_rate == pytest.approx(max(0.04, 1 / (chose + 1)))
     assert run.fitted.details.as_dict()["familiarity"] == familiarity.as_dict()
     # What is in the graph is the final network's, not the one it began with.
-    rows = [i for i, part in enumerate(run.fitted.partition.names()) if part != "train"]
+    rows = [i for i, part in enumerate(run.fitted.partition.names()) if part == "test"]
     predictions = run.classifier.predict([source / run.fitted.data.table.rows[row].path for row in rows])
     assert familiarity.held_out is None or familiarity.held_out.images == len(rows)
     if familiarity.held_out:

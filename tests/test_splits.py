@@ -299,7 +299,7 @@ def test_a_video_of_a_class_is_told_and_not_divided() -> None:
     parts = parts_of(images, measure_by="holdout", holdout=0.4)
     names = np.array(parts.names())
     assert set(names[:80]) == {"train"}
-    assert 30 <= (names[80:120] == "val").sum() < 40
+    assert 30 <= (names[80:120] == "test").sum() < 40
     assert any("80 of the 120 images of 'a' belong together" in note for note in parts.notes)
     by_folds = parts_of(images, measure_by="folds")
     assert len(set(by_folds.names()[:80])) == 1
@@ -321,7 +321,7 @@ def test_classes_that_near_duplicates_mix_are_divided_all_the_same() -> None:
     """A still camera: all images of both classes look alike to the fingerprint."""
     images: Given = [("ab"[number % 2], 1, None) for number in range(300)]
     parts = parts_of(images)
-    assert (parts.split, len(parts.held_out())) == ("val", 60)
+    assert (parts.split, len(parts.held_out())) == ("test", 60)
     assert parts.leaked[parts.held_out()].all()
     assert any("their numbers may be far too optimistic" in note for note in parts.notes)
 
@@ -382,7 +382,7 @@ def test_holdout_is_held_out_however_few_there_are() -> None:
     images: Given = [("ab"[number % 2], number, None) for number in range(20)]
     assert parts_of(images).cross_validated  # the probe's own choice
     parts = parts_of(images, measure_by="holdout")
-    assert (parts.split, len(parts.held_out())) == ("val", 4)
+    assert (parts.split, len(parts.held_out())) == ("test", 4)
     pairs: Given = [("ab"[number % 2], number // 4, None) for number in range(12)]
     groups = [f"{number // 4} {number % 2}" for number in range(12)]
     with pytest.raises(SourceError, match="Of 12 images none can be held out"):

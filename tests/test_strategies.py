@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import subprocess
 import sys
@@ -123,3 +124,55 @@ def test_lean_commands_import_no_torch(splits: Path, tmp_path: Path) -> None:
             [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, (arguments, done.stderr)
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "splits.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_drawn_splits_bear_the_names_of_what_they_are_for(tmp_path: Path) -> None:
+    """And the run's own list of them gives the same run again, the head that it begins with included."""
+    photos = write_images(tmp_path / "photos", {"disc": 30, "noise": 30})
+    recipe = hs.Recipe(**SETTINGS | {"start": "probe", "measure_by": "holdout", "flip": False}, validation=0.25)
+
+    def stays(task: Task, runtime: hs.Runtime) -> Trained:
+        return Trained((), 1, 1e-3, "cpu", "no", 1, 1.0, False, (), ())
+
+    run = hs.train(photos, recipe, own=hs.Own(loop=stays), runtime=RUNTIME)
+    folder = run.save(tmp_path / "run")
+    counts = {name: sum(by.values()) for name, by in run.fitted.counts.items()}
+    assert counts == {"train": 36, "val": 12, "test": 12}
+    assert (run.evaluation.split, run.evaluation.n) == ("test", 12)
+    chose = {run.fitted.data.table.rows[row].path for row in run.fitted.choosing.rows}
+    assert chose == {row["path"] for row in rows_of(folder) if row["split"] == "val"}
+    assert any("12 val images, drawn from the train images, chose" in note for note in run.fitted.notes)
+
+    table = hs.read(folder / "splits.csv", columns=hs.Columns(root=photos))
+    again = hs.train(table, recipe, own=hs.Own(loop=stays), runtime=RUNTIME)
+    assert again.fitted.files["weights.safetensors"] == run.fitted.files["weights.safetensors"]
+    assert again.evaluation == run.evaluation
+
+
+def test_measured_images_that_chose_are_no_test_split(splits: Path, tmp_path: Path) -> None:
+    photos = write_images(tmp_path / "photos", {"disc": 30, "noise": 30})
+    settings = SETTINGS | {"measure_by": "holdout", "validation": 0.0}
+    run = hs.train(photos, hs.Recipe(**settings), runtime=RUNTIME)
+    assert run.evaluation.split == "val"
+    assert any("The val images also chose the best epoch" in note for note in run.fitted.notes)
+    shutil.copytree(splits / "train", tmp_path / "own" / "train")
+    shutil.copytree(splits / "test", tmp_path / "own" / "test")
+    own = hs.train(tmp_path / "own", hs.Recipe(**SETTINGS, validation=0.0), runtime=RUNTIME)
+    assert own.evaluation.split == "test"  # its owner's name for it stays, and the note says what it was used for
+    assert any("The test images also chose the best epoch" in note for note in own.fitted.notes)
+
+
+def test_a_source_with_train_and_test_gets_a_val_split(splits: Path, tmp_path: Path) -> None:
+    shutil.copytree(splits / "train", tmp_path / "own" / "train")
+    shutil.copytree(splits / "test", tmp_path / "own" / "test")
+    run = hs.train(tmp_path / "own", hs.Recipe(**SETTINGS), runtime=RUNTIME)
+    assert set(run.fitted.counts) == {"train", "val", "test"}
+    shutil.move(tmp_path / "own" / "test", tmp_path / "own" / "val")
+    run = hs.train(tmp_path / "own", hs.Recipe(**SETTINGS), runtime=RUNTIME)
+    assert set(run.fitted.counts) == {"train", "val"}  # whose val is measured, and keeps its name
+    assert any("train images chose the best epoch" in note for note in run.fitted.notes)

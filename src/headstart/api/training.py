@@ -86,7 +86,7 @@ def train(
     # Settings without a value are those of the strategy, so that they are filled in after the choices.
     recipe = dataclasses.replace(recipe, **chosen) if recipe else Recipe.from_dict(chosen)
     recipe = own.named(recipe) if own else recipe
-    strategies.find(recipe.strategy)
+    strategies.refuse_unknown(recipe.strategy)
     runtime, table, origin = runtime or Runtime(), table_of(images), Origin(began=start)
     _refuse(table, runtime)
     if recipe.is_open:

@@ -283,7 +283,22 @@ def _work(run: Run, total_seconds: float) -> list[str]:
     total = f"{total_seconds:.1f} s in all"
     if details.training is None:
         return [", ".join([*parts, total])]
-    return [*([", ".join(parts)] if parts else []), f"{_training(run, details.training)}; {total}"]
+    lines = [*([", ".join(parts)] if parts else []), f"{_training(run, details.training)}; {total}"]
+    return [*lines, *_best(run, details.training)]
+
+
+def _best(run: Run, training: Training) -> list[str]:
+    """Which epoch was kept, and what chose it; nothing where the loop was the user's own and has not said."""
+    best = [numbers for numbers in training.history if numbers["epoch"] == training.best_epoch]
+    if not best or run.fitted.choosing is None or best[0]["validation_accuracy"] is None:
+        return []
+    rows = run.fitted.choosing.rows
+    images = counted(len(rows), f"{run.fitted.partition.names()[rows[0]]} image")
+    which = f"Epoch {training.best_epoch} was" if training.best_epoch else "The start was"
+    return [
+        f"{which} best: accuracy {100 * best[0]['validation_accuracy']:.1f} % on {images}, which chose it; "
+        "its weights were loaded."
+    ]
 
 
 def _training(run: Run, training: Training) -> str:

@@ -54,8 +54,8 @@ def divide(data: Dataset, recipe: Recipe, *, cross_validate: bool = True) -> Par
     groups = _divisible(together, plain, labels, np.flatnonzero(roles == Role.TRAIN), MIN_IMAGES if drawn else 2)
     if measures == Role.NONE:
         held = holdout(labels, groups, digests, share=recipe.holdout, seed=recipe.seed)
-        measures = Role.VAL if _enough(held, recipe, cross_validate) else Role.TRAIN
-        roles[held & (measures == Role.VAL)] = Role.VAL
+        measures = Role.TEST if _enough(held, recipe, cross_validate) else Role.TRAIN
+        roles[held & (measures == Role.TEST)] = Role.TEST
     fit, cross_validated = np.flatnonzero(roles == Role.TRAIN), measures == Role.TRAIN
     soundness.check_copies(labels[fit], [groups[i] for i in fit], classes, MIN_IMAGES if cross_validated else 2)
     folds = np.full(len(labels), -1, np.int64)

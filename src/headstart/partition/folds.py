@@ -79,12 +79,12 @@ def _round(
         return deal_folds(partition.labels[inside], own, files, folds=recipe.folds, seed=recipe.seed)
 
     roles = np.full(len(partition.roles), Role.NONE, np.int8)
-    roles[inside], roles[outside] = Role.TRAIN, Role.VAL
+    roles[inside], roles[outside] = Role.TRAIN, Role.TEST
     folds = np.full(len(roles), -1, np.int64)
     try:
         folds[inside] = deal(partition.groups.tolist())
     except SourceError:  # these groups mix the classes; the folds inside choose settings, and measure nothing
         folds[inside] = deal(join_groups(data.digests, [None] * len(data)))
     return replace(
-        partition, roles=roles, folds=folds, measures=Role.VAL, choosing=np.zeros(len(roles), bool), notes=()
+        partition, roles=roles, folds=folds, measures=Role.TEST, choosing=np.zeros(len(roles), bool), notes=()
     )

@@ -20,7 +20,10 @@ NOBODY = np.empty(0, np.int64)  # rows
 
 
 class Role(IntEnum):
-    """The split that an image is in."""
+    """The split that an image is in: learnt from, chooses (an epoch, a temperature), measured once and chooses nothing.
+
+    A source's own val split without a test split is measured, and keeps its name.
+    """
 
     NONE = 0
     TRAIN = 1

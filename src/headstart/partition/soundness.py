@@ -148,7 +148,7 @@ def of_draw(
                 "duplicates or a group) and stay on one side: little is known about how well others of the class are "
                 "recognised."
             )
-    if (held := roles == Role.VAL).any():
+    if (held := roles == Role.TEST).any():
         measured = np.bincount(labels[held], minlength=len(classes))
         if few := [classes[i] for i in np.flatnonzero(measured < MIN_HELD_OUT_OF_A_CLASS)]:
             notes.append(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from headstart.core.errors import OptionError
+from headstart.core.extras import require
 from headstart.core.tables import resolve
 from headstart.core.text import listed, nearest, quoted
 from headstart.settings.strategies import STRATEGIES
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     Strategy = Callable[..., Fitted]  # (ImageTable, Recipe, Runtime, Origin), and perhaps own=Own
 
 
-def find(name: str) -> Strategy:
-    """The function of a strategy.
+def refuse_unknown(name: str) -> None:
+    """Refuse a strategy that no row has.
 
     Raises:
         OptionError: There is no strategy of this name.
@@ -27,5 +28,17 @@ def find(name: str) -> Strategy:
             f"There is no strategy {quoted(name)}.",
             f"{nearest(name, STRATEGIES)}Known: {listed(STRATEGIES)}.",
         )
+
+
+def find(name: str) -> Strategy:
+    """The function of a strategy, which is imported now.
+
+    Raises:
+        OptionError: There is no strategy of this name.
+        ExtraError: It needs a package that is not installed.
+    """
+    refuse_unknown(name)
+    if extra := STRATEGIES[name].extra:
+        require(extra, extra, f"The strategy {name}")
     strategy: Strategy = resolve(STRATEGIES[name].fit)
     return strategy

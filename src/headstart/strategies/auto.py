@@ -174,8 +174,8 @@ class _Ground:
     @property
     def words(self) -> str:
         """The images, for a sentence."""
-        given = Role(self.partition.roles[self.partition.chooses()[0]])
-        return counted(len(self.labels), f"{given.word} image") + " that chose" * (given == Role.TRAIN)
+        given = self.data.table.rows[self.partition.chooses()[0]].split == Role.VAL.word
+        return counted(len(self.labels), "val image") if given else f"{len(self.labels):,} train images that chose"
 
     def right(self, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether each is predicted right, (V,)."""

@@ -27,7 +27,7 @@ from headstart.runs.result import Fitted
 from headstart.settings.heads import head_spec_of
 from headstart.settings.recipe import TRAINING, Recipe
 from headstart.settings.strategies import STRATEGIES, UNKNOWN, names, spec_of
-from headstart.strategies import find
+from headstart.strategies import refuse_unknown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,7 +96,7 @@ def plan(
 
 
 def _of_strategy(strategy: str, backbone: str) -> dict[str, Any]:
-    find(strategy)
+    refuse_unknown(strategy)
     if not STRATEGIES[strategy].compared:
         raise OptionError(
             f"The strategy {strategy} compares the others itself.", f"Name those to compare: {listed(DEFAULT)}."

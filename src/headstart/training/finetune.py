@@ -11,31 +11,21 @@ import copy
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from headstart.core.errors import DeviceError, OptionError, StorageError, TrainingError
-from headstart.core.extras import require
 from headstart.core.files import folder_lock, make_folder
 from headstart.core.options import Runtime
-from headstart.core.text import counted
 from headstart.data.table import ImageTable
 from headstart.features.dataset import Dataset
 from headstart.features.extract import extract
-from headstart.features.pixels import PixelSession
 from headstart.features.scan import scan
-from headstart.heads.linear import LinearHead
-from headstart.heads.temperature import fit_temperature
 from headstart.partition.divide import divide
-from headstart.partition.folds import predict_by_folds
-from headstart.partition.held_out import HeldOut
-from headstart.partition.roles import NOBODY, Partition, Role
+from headstart.partition.roles import Partition
 from headstart.partition.selection import select
 from headstart.preprocess.spec import Preprocess
 from headstart.runs import resumption
-from headstart.runs.details import Details, Training
+from headstart.runs.details import Training
 from headstart.runs.origin import GIVEN, Origin
 from headstart.runs.result import Fitted
 from headstart.settings.heads import OWN
@@ -44,18 +34,21 @@ from headstart.strategies import finish
 from headstart.strategies.custom import Own, refuse_missing
 from headstart.strategies.embed import embed
 from headstart.strategies.examine import examine
-from headstart.strategies.probe import fit_linear
-from headstart.strategies.proof import EMBEDDING, pictures, prove_evaluated, prove_trained
-from headstart.strategies.trust import build as build_trust
+from headstart.strategies.proof import pictures
 from headstart.training import sources
+from headstart.training.by_folds import measure_by_folds
+from headstart.training.curves import curves_png, history_csv, range_png
+from headstart.training.custom_backbone import loaded as custom_loaded
+from headstart.training.devices import check
+from headstart.training.export import export, weights_file
+from headstart.training.finishing import Ended, finish_training
+from headstart.training.images import Images
+from headstart.training.job import Job, begun, probe_if_kept, train
+from headstart.training.plan import Plan, plan
+from headstart.training.task import Task, Trained
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from headstart.training.images import Images
-    from headstart.training.network import Network
-    from headstart.training.plan import Plan
-    from headstart.training.task import Task, Trained
 
 
 def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GIVEN, own: Own | None = None) -> Fitted:
@@ -71,15 +64,9 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     Raises:
         SourceError: The images cannot be learnt from.
         OptionError: The recipe names something that does not exist, or does not fit the data.
-        ExtraError: PyTorch is not installed.
         TrainingError: The loss is NaN or infinite.
         DeviceError: The device is not there, or has too little memory.
     """
-    require("torch", "torch", f"The strategy {recipe.strategy}")
-    from headstart.training.devices import check
-    from headstart.training.images import Images
-    from headstart.training.task import Task
-
     began = origin.began or time.perf_counter()
     own = own or Own()
     refuse_missing(recipe, own)
@@ -89,33 +76,30 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     loaded = _load(recipe, own)
     preprocess = loaded.preprocess.used_with(recipe.fit, recipe.white_level)
     data = _read(table, recipe, loaded, preprocess, runtime)
-    partition = select(divide(data, recipe, cross_validate=False), data, recipe)
+    divided = divide(data, recipe, cross_validate=False)
+    partition = select(divided, data, recipe)
     watch.lap("embed" if data.features is not None else "read")
     findings = examine(data, preprocess=preprocess, runtime=runtime)
     watch.lap("check")
     images = Images(data.table, recipe, preprocess)
+    job = Job(loaded, preprocess, data, images, partition, own)
     begin = copy.deepcopy(loaded.module) if partition.cross_validated else None
-    network = _network(loaded, data, partition, recipe, runtime, own)
-    task = partial(Task, network=network, images=images, labels=partition.labels, classes=len(data.classes),
-                   train=partition.learnt(), validation=partition.chooses())  # fmt: skip
-    planned = _planned(task(recipe=recipe), runtime, origin, _left(recipe, partition, began))
+    network = begun(job, recipe, runtime)
+    planned = _planned(job.task(network, recipe), runtime, origin, _left(recipe, partition, began))
     recipe = planned.recipe
     origin = replace(origin, plan=planned.notes)
     watch.lap("plan")
     with _unfinished(data, recipe, runtime, loaded.weights, origin):
-        trained = _train(task(recipe=recipe), runtime, own)
+        trained = train(job, network, recipe, runtime)
         watch.lap("train")
-        probe = _probe_if_kept(trained, data, partition, recipe, runtime)
+        probe = probe_if_kept(trained, data, divided, recipe, runtime)
         by_folds = None
         if begin is not None:
-            by_folds = _predict_by_folds(replace(loaded, module=begin), images, data, partition, recipe, runtime, own)
+            fresh = replace(job, loaded=replace(loaded, module=begin))
+            by_folds = measure_by_folds(fresh, recipe, runtime)
             watch.lap("folds")
-        finished = _finish(
-            network, loaded, preprocess, data, partition, recipe, runtime, origin, watch, probe, by_folds
-        )
-    from headstart.training.curves import curves_png, history_csv, range_png
-    from headstart.training.export import weights_file
-
+        ended = Ended(network, divided, probe, by_folds)
+        finished = finish_training(job, ended, recipe, runtime, origin, watch)
     files: dict[str, bytes | str] = {
         "weights.safetensors": weights_file(network, loaded, preprocess, data.classes, recipe.head)
     }
@@ -135,13 +119,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
             training=_training(trained) if trained else None,
             choices=origin.evidence,
         ),
-        notes=(
-            *origin.reasons,
-            *finished.notes,
-            *planned.notes,
-            *(trained.notes if trained else ()),
-            *_kept(probe, partition),
-        ),
+        notes=(*origin.reasons, *finished.notes, *planned.notes, *(trained.notes if trained else ())),
         files=files,
         recipe=recipe,
         folder=runtime.folder,
@@ -162,9 +140,7 @@ def _load(recipe: Recipe, own: Own) -> sources.Loaded:
     """The backbone as it begins."""
     if own.backbone is None or own.preprocess is None:
         return sources.load(recipe.backbone, pretrained=recipe.pretrained, weights=recipe.weights, seed=recipe.seed)
-    from headstart.training.custom_backbone import loaded
-
-    return loaded(own.backbone, own.preprocess)
+    return custom_loaded(own.backbone, own.preprocess)
 
 
 def _read(
@@ -175,55 +151,12 @@ def _read(
         return scan(table, runtime, preprocess, max_megapixels=recipe.max_megapixels)
     if recipe.backbone != OWN:
         return embed(table, recipe, runtime).data
-    from headstart.training.export import export
-
     embedder, _ = export(loaded.module, loaded, preprocess, pictures(table, recipe))
     return extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)
 
 
-def _network(
-    loaded: sources.Loaded, data: Dataset, partition: Partition, recipe: Recipe, runtime: Runtime, own: Own
-) -> Network:
-    """The network as it begins."""
-    from headstart.training.from_run import start_from_run
-    from headstart.training.network import Network, make_head, start_from_probe
-
-    make = own.head or partial(make_head, recipe)
-    head = make(loaded.embedding_size, len(data.classes))
-    if recipe.start == "weights":
-        start_from_run(head, recipe.backbone, data.classes, recipe.head)
-    elif data.features is not None:
-        # The images that choose the epoch must not have been learnt from by the head that it begins with either.
-        start_from_probe(head, fit_linear(data, partition, recipe, runtime))
-    return Network(loaded.module, head)
-
-
-def _probe_if_kept(
-    trained: Trained | None, data: Dataset, partition: Partition, recipe: Recipe, runtime: Runtime
-) -> LinearHead | None:
-    """The probe's head, fitted on all train images, where no epoch was better than the start; None elsewhere.
-
-    The images that chose between the start and the epochs have nothing left to choose then: they are learnt from too.
-    """
-    if trained is None or trained.best_epoch or data.features is None:
-        return None
-    return fit_linear(data, partition.chosen_by(NOBODY), recipe, runtime)
-
-
-def _kept(probe: LinearHead | None, partition: Partition) -> tuple[str, ...]:
-    """The note on a start that was kept."""
-    if probe is None:
-        return ()
-    return (
-        "No epoch was better than the start, which is kept: the model is the probe's, its head fitted on all "
-        f"{counted(len(partition.of(Role.TRAIN)), 'train image')}.",
-    )
-
-
 def _planned(task: Task, runtime: Runtime, origin: Origin, left: float | None) -> Plan:
     """How far it goes; what goes on follows the plan that it began with, however long it was interrupted."""
-    from headstart.training.plan import Plan, plan
-
     if runtime.resume:
         return Plan(task.recipe, None, origin.plan)
     return plan(task, runtime, left)
@@ -235,59 +168,6 @@ def _left(recipe: Recipe, partition: Partition, began: float) -> float | None:
         return None
     networks = 1 + (recipe.folds if partition.cross_validated else 0)
     return (recipe.budget - (time.perf_counter() - began)) / networks
-
-
-def _train(task: Task, runtime: Runtime, own: Own) -> Trained | None:
-    """Train a network in place; it ends on the CPU, in evaluation mode."""
-    from headstart.training.loop import fit as train
-
-    trained = (own.loop or train)(task, runtime)
-    task.network.to("cpu").eval()
-    return trained
-
-
-def _predict_by_folds(
-    begin: sources.Loaded,
-    images: Images,
-    data: Dataset,
-    partition: Partition,
-    recipe: Recipe,
-    runtime: Runtime,
-    own: Own,
-) -> tuple[HeldOut, NDArray[np.float64]]:
-    """Train a network for each fold, without it, from the same beginning; and predict the fold.
-
-    Args:
-        begin: The backbone as it begins, which stays so.
-        images: All images.
-        data: What is known of them.
-        partition: Of the cross-validation.
-        recipe: All choices.
-        runtime: How to run.
-        own: Parts that are not Headstart's.
-    """
-    from headstart.heads.common import to_probabilities
-    from headstart.training.network import start_from_probe
-    from headstart.training.scores import scores
-    from headstart.training.task import Task
-
-    def learn(inside: Partition, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
-        inside = select(inside, data, recipe)
-        choose, measured = inside.chooses(), inside.measured()
-        network = _network(replace(begin, module=copy.deepcopy(begin.module)), data, inside, recipe, runtime, own)
-        trained = _train(Task(
-            network=network, images=images, labels=inside.labels, classes=len(data.classes),
-            train=inside.learnt(), validation=choose, recipe=recipe,
-        ), runtime, own)  # fmt: skip
-        if probe := _probe_if_kept(trained, data, inside, recipe, runtime):
-            start_from_probe(network.head, probe)
-            return to_probabilities(scores(network, images, measured, recipe, runtime)), probe.temperature
-        rows = np.concatenate([choose, measured])
-        of_choice, of_fold = np.split(scores(network, images, rows, recipe, runtime), [len(choose)])
-        temperature = fit_temperature(of_choice, inside.labels[choose])
-        return to_probabilities(of_fold / temperature), temperature
-
-    return predict_by_folds(partition, data, recipe, runtime, learn)
 
 
 @contextlib.contextmanager
@@ -312,72 +192,3 @@ def _unfinished(data: Dataset, recipe: Recipe, runtime: Runtime, weights: str, o
         except (DeviceError, OptionError, StorageError, TrainingError):
             resumption.forget_unbegun(runtime.folder)
             raise
-
-
-def _finish(
-    network: Network,
-    loaded: sources.Loaded,
-    preprocess: Preprocess,
-    data: Dataset,
-    partition: Partition,
-    recipe: Recipe,
-    runtime: Runtime,
-    origin: Origin,
-    watch: finish.Stopwatch,
-    probe: LinearHead | None,
-    by_folds: tuple[HeldOut, NDArray[np.float64]] | None,
-) -> Fitted:
-    """Export, calibrate, evaluate once, write the model file, and prove it.
-
-    All images pass the exported network, which is what the model file holds. It is also what is measured, unless the
-    networks of the folds were (`by_folds`: their predictions, and the temperature of each). Where there is a `probe`,
-    the network gets its head in the end; what is told of the images that chose is from before that.
-    """
-    from headstart.training.export import export, probabilities
-    from headstart.training.network import head_record, start_from_probe
-
-    choose, held = partition.chooses(), partition.held_out()
-    embedder, difference = export(network.backbone, loaded, preprocess, pictures(data.table, recipe))
-    measured = extract(
-        replace(data.table, skipped=()), embedder, replace(runtime, cache=None, strict=True),
-        max_megapixels=recipe.max_megapixels,
-    )  # fmt: skip
-    record = partial(head_record, network.head, kind=recipe.head, width=loaded.embedding_size)
-    inside = record(temperature=1.0).scores(measured.matrix[choose])
-    head = record(temperature=fit_temperature(inside, partition.labels[choose]))
-    choosing = HeldOut(choose, head.probabilities(measured.matrix[choose]))
-    if probe:
-        start_from_probe(network.head, replace(probe, temperature=1.0))
-        head = record(temperature=probe.temperature)
-    held_out, temperatures = by_folds or (
-        HeldOut(held, head.probabilities(measured.matrix[held])),
-        np.full(len(held), head.temperature),
-    )
-    evaluation = finish.measure(held_out, temperatures, partition, data.classes)
-    watch.lap("evaluate")
-    # A probe's head that was kept has learnt from the images that chose, too.
-    judged = partition.chosen_by(NOBODY) if probe else partition
-    trust = build_trust(measured, judged, held_out)
-    model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust, origin.reasons)
-    prove_evaluated(model, head, measured, recipe.precision)
-    calibrated = partial(probabilities, network, temperature=head.temperature)
-    prove_trained(model, calibrated, PixelSession(preprocess), data.table, recipe)
-    return Fitted(
-        data=replace(data, features=measured.matrix), model=model, evaluation=evaluation, held_out=held_out,
-        without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.classes),
-        partition=partition,
-        details=Details(familiarity=trust.familiarity, prediction_sets=trust.prediction_sets),
-        counts=partition.count(data.classes), seconds={}, choosing=choosing,
-        notes=(*data.table.notes, *data.notes, *partition.notes,
-               *head.notes, *_sensitive(difference), *trust.notes),
-    )  # fmt: skip
-
-
-def _sensitive(difference: float) -> tuple[str, ...]:
-    """The note on a network whose embeddings hang on the order in which numbers are added."""
-    if difference <= EMBEDDING:
-        return ()
-    return (
-        f"The model file's embeddings differ from PyTorch's by {100 * difference:.1f} % of their length, and its "
-        "probabilities agree: after so few steps the network is sensitive to rounding.",
-    )

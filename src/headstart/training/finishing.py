@@ -1,0 +1,122 @@
+"""What a training ends with: the export, the temperature, the one evaluation, the model file and its proof."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.core.options import Runtime
+from headstart.core.text import counted
+from headstart.features.extract import extract
+from headstart.features.pixels import PixelSession
+from headstart.heads.linear import LinearHead
+from headstart.heads.temperature import fit_temperature
+from headstart.partition.held_out import HeldOut
+from headstart.partition.roles import Partition, Role
+from headstart.runs.details import Details
+from headstart.runs.origin import Origin
+from headstart.runs.result import Fitted
+from headstart.settings.recipe import Recipe
+from headstart.strategies import finish
+from headstart.strategies.proof import EMBEDDING, pictures, prove_evaluated, prove_trained
+from headstart.strategies.trust import build as build_trust
+from headstart.training.export import export, probabilities
+from headstart.training.job import Job
+from headstart.training.network import Network, head_record, start_from_probe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a training has come to.
+
+    Attributes:
+        network: The network, with the weights of the best epoch.
+        divided: The partition before some train images were taken away to choose the epoch.
+        probe: The probe's head, fitted on all train images of that, where no epoch was better than the start.
+        by_folds: The predictions of the networks of the folds, and the temperature of each; None where there are none.
+    """
+
+    network: Network
+    divided: Partition
+    probe: LinearHead | None
+    by_folds: tuple[HeldOut, NDArray[np.float64]] | None
+
+
+def finish_training(
+    job: Job, ended: Ended, recipe: Recipe, runtime: Runtime, origin: Origin, watch: finish.Stopwatch
+) -> Fitted:
+    """Export, calibrate, evaluate once, write the model file, and prove it.
+
+    All images pass the exported network, which is what the model file holds. It is also what is measured, unless the
+    networks of the folds were. Where the start was kept, the network gets the probe's head in the end; what is told of
+    the images that chose is from before that.
+    """
+    data, loaded, network, probe = job.data, job.loaded, ended.network, ended.probe
+    choose = job.partition.chooses()
+    partition = _kept(ended.divided, job.partition) if probe else job.partition
+    embedder, difference = export(network.backbone, loaded, job.preprocess, pictures(data.table, recipe))
+    measured = extract(
+        replace(data.table, skipped=()), embedder, replace(runtime, cache=None, strict=True),
+        max_megapixels=recipe.max_megapixels,
+    )  # fmt: skip
+    record = partial(head_record, network.head, kind=recipe.head, width=loaded.embedding_size)
+    inside = record(temperature=1.0).scores(measured.matrix[choose])
+    head = record(temperature=fit_temperature(inside, partition.labels[choose]))
+    choosing = HeldOut(choose, head.probabilities(measured.matrix[choose]))
+    if probe:
+        start_from_probe(network.head, replace(probe, temperature=1.0))
+        head = record(temperature=probe.temperature)
+    held = partition.held_out()
+    held_out, temperatures = ended.by_folds or (
+        HeldOut(held, head.probabilities(measured.matrix[held])),
+        np.full(len(held), head.temperature),
+    )
+    evaluation = finish.measure(held_out, temperatures, partition, data.classes)
+    watch.lap("evaluate")
+    trust = build_trust(measured, partition, held_out)
+    model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust, origin.reasons)
+    prove_evaluated(model, head, measured, recipe.precision)
+    calibrated = partial(probabilities, network, temperature=head.temperature)
+    prove_trained(model, calibrated, PixelSession(job.preprocess), data.table, recipe)
+    return Fitted(
+        data=replace(data, features=measured.matrix), model=model, evaluation=evaluation, held_out=held_out,
+        without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.classes),
+        partition=partition,
+        details=Details(familiarity=trust.familiarity, prediction_sets=trust.prediction_sets),
+        counts=partition.count(data.classes), seconds={}, choosing=choosing,
+        notes=(*data.table.notes, *data.notes, *partition.notes,
+               *head.notes, *_sensitive(difference), *trust.notes),
+    )  # fmt: skip
+
+
+def _kept(divided: Partition, selected: Partition) -> Partition:
+    """The partition of a start that was kept: what chose between it and the epochs was learnt from in the end.
+
+    Only the val split of the source itself, which the probe would not learn from either, stays what it is; and so do
+    measured images that chose.
+    """
+    train = divided.of(Role.TRAIN)
+    chose = np.intersect1d(selected.chooses(), train)
+    by = f", by the {counted(len(chose), 'train image')} set aside to choose" if len(chose) else ""
+    note = (
+        f"No epoch was better than the start{by}. The start is kept: the model is the probe's, its head fitted on all "
+        f"{counted(len(train), 'train image')}."
+    )
+    same = divided.measures == selected.measures
+    return replace(divided, notes=(*divided.notes, note)) if same else selected.chosen_by(selected.chooses()[:0], note)
+
+
+def _sensitive(difference: float) -> tuple[str, ...]:
+    """The note on a network whose embeddings depend on the order in which numbers are added."""
+    if difference <= EMBEDDING:
+        return ()
+    return (
+        f"The model file's embeddings differ from PyTorch's by {100 * difference:.1f} % of their length, and its "
+        "probabilities agree: after so few steps the network is sensitive to rounding.",
+    )
