@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from headstart.api.comparing import Comparison, compare
     from headstart.api.evaluating import evaluate
     from headstart.api.explaining import explain
+    from headstart.api.exporting import Exported, export
     from headstart.api.reading import load, read
     from headstart.api.reporting import comparison_page, draw_report
     from headstart.api.run import Run
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # Name -> its file.
 _FILES = {
     "Comparison": "comparing",
+    "Exported": "exporting",
     "Run": "run",
     "check": "checking",
     "check_page": "checking",
@@ -27,6 +29,7 @@ _FILES = {
     "draw_report": "reporting",
     "evaluate": "evaluating",
     "explain": "explaining",
+    "export": "exporting",
     "load": "reading",
     "read": "reading",
     "resume": "training",
@@ -35,6 +38,7 @@ _FILES = {
 
 __all__ = [
     "Comparison",
+    "Exported",
     "Run",
     "check",
     "check_page",
@@ -43,6 +47,7 @@ __all__ = [
     "draw_report",
     "evaluate",
     "explain",
+    "export",
     "load",
     "read",
     "resume",

@@ -63,6 +63,10 @@ COMMANDS = {
         function="headstart.cli.verify:verify",
         help="Run the golden images inside a model file, and compare with the results of the machine that trained it.",
     ),
+    "export": CommandSpec(
+        function="headstart.cli.export:export",
+        help="Write a model in another form, such as a page that classifies in any browser, offline.",
+    ),
     "report": CommandSpec(
         function="headstart.cli.report:report",
         help="Draw the report of a run again, with the pictures that can still be found.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from headstart.heads.common import to_probabilities
+from headstart.modelfile.linear_head import find
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,19 +67,9 @@ def activation_map(head: Head, result: Result, number: int) -> tuple[NDArray[np.
 
 
 def linear_head(classifier: Classifier) -> Head | None:
-    """The head of a model, from the constants that `headstart.heads.linear` names; None where it has no such one."""
-    import onnx
-    from onnx import numpy_helper
-
-    graph = onnx.load_from_string(classifier.content).graph  # which the guard has checked
-    parts = {one.name: one for one in graph.initializer if one.name.startswith("head.")}
-    if set(parts) != {"head.weights", "head.bias", "head.temperature"}:
+    """The head of a model, from the constants in its file; None where it has no such one."""
+    head = find(classifier.content, len(classifier.classes))
+    if head is None:
         return None
-    arrays = {name: numpy_helper.to_array(tensor).astype(np.float64) for name, tensor in parts.items()}
-    weights, bias, temperature = (arrays[f"head.{name}"] for name in ("weights", "bias", "temperature"))
-    classes = len(classifier.classes)
-    if weights.ndim != 2 or weights.shape[1] != classes or bias.shape != (classes,) or temperature.size != 1:
-        return None
-    if not temperature.item() > 0:
-        return None
-    return Head(weights / temperature.item(), bias / temperature.item())
+    weights, bias = (part.astype(np.float64) / head.temperature for part in (head.weights, head.bias))
+    return Head(weights, bias)

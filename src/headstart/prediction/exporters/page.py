@@ -1,0 +1,161 @@
+"""The page that classifies images in a browser: the model file and ONNX Runtime's WebAssembly in one HTML file.
+
+The page is built from ``web/`` (TypeScript) into the folder ``page`` beside this module; here the model and what is
+known of it are put into it. Its security policy allows the page its own script, by its digest, and no request.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart import __version__
+from headstart.core.files import durable_write_all, make_folder
+from headstart.core.text import counted, portable, printable
+from headstart.prediction.model_card import sections
+from headstart.preprocess.nodes import MAX_ASPECT
+from headstart.settings.recipe import FULL_RANGE
+
+if TYPE_CHECKING:
+    from headstart.prediction.classifier import Classifier
+
+RUNTIME = "runtime.wasm.gz"
+_IN_A_FILE = (
+    "Nothing leaves this device: the page holds the model, and its security policy forbids it every request. It works "
+    "without a network."
+)
+_ON_A_HOST = (
+    "Images stay on this device: the page fetches its model from its own host, and its security policy forbids it to "
+    "send anything elsewhere."
+)
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+
+
+def write_page(classifier: Classifier, name: str, path: Path) -> list[Path]:
+    """Write the page as one HTML file.
+
+    Args:
+        classifier: The model.
+        name: What the page calls it.
+        path: The file.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    blobs = {"model.onnx": gzip.compress(classifier.content, 9, mtime=0), RUNTIME: _asset(RUNTIME)}
+    content = _page(classifier, name, blobs, _IN_A_FILE, "connect-src 'none'")
+    make_folder(path.parent)
+    durable_write_all({path: content})
+    return [path]
+
+
+def write_site(classifier: Classifier, name: str, path: Path) -> list[Path]:
+    """Write the page as a folder for a web host: what browsers may keep lies in files of its own.
+
+    Args:
+        classifier: The model.
+        name: What the page calls it.
+        path: The folder.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    files: dict[Path, bytes | str] = {path / "model.onnx": classifier.content, path / RUNTIME: _asset(RUNTIME)}
+    content = _page(classifier, name, {}, _ON_A_HOST, "connect-src 'self'; worker-src 'self'")
+    digest = hashlib.sha256(content.encode() + classifier.content).hexdigest()[:16]
+    worker = _fill(_asset("service-worker.js").decode(), {"digest": digest})
+    files |= {path / "index.html": content, path / "service-worker.js": worker}
+    make_folder(path)
+    durable_write_all(files)
+    return list(files)
+
+
+def _page(classifier: Classifier, name: str, blobs: dict[str, bytes], private: str, policy: str) -> str:
+    style, script = _asset("page.css").decode(), _asset("page.js").decode()
+    count = counted(len(classifier.classes), "class", "classes")
+    return _fill(
+        _asset("page.html").decode(),
+        {
+            "policy": (
+                f"default-src 'none'; script-src '{_digest(script)}' 'wasm-unsafe-eval'; style-src '{_digest(style)}'; "
+                f"img-src blob: data:; {policy}; base-uri 'none'; form-action 'none'"
+            ),
+            "title": html.escape(printable(name)),
+            "lead": html.escape(f"Tells {count} of images apart: {_shown(classifier.classes)}."),
+            "private": html.escape(private),
+            "version": __version__,
+            "runtime": json.loads(_asset("built.json"))["runtime"]["version"],
+            "style": style,
+            "script": script,
+            # No text within can end the element that it stands in.
+            "data": json.dumps(_data(classifier, name), ensure_ascii=True).replace("<", "\\u003c"),
+            "blobs": "\n".join(
+                f'<script type="text/plain" id="{key}">{base64.b64encode(content).decode("ascii")}</script>'
+                for key, content in blobs.items()
+            ),
+        },
+    )
+
+
+def _data(classifier: Classifier, name: str) -> dict[str, Any]:
+    """What the page must know, as JSON values; ``web/src/page-data.ts`` is its other half."""
+    metadata, spec = classifier.metadata, classifier.metadata.preprocess
+    conformal = metadata.conformal
+    return {
+        "name": name,
+        "version": __version__,
+        "classes": [portable(label) for label in metadata.classes],
+        "preprocess": {
+            "size_px": spec.size_px, "resize_px": spec.resize_px, "fit": spec.fit, "max_aspect": MAX_ASPECT,
+        },
+        "enough_px": spec.enough_px,
+        "max_megapixels": metadata.recipe["max_megapixels"],
+        "white_level": spec.white_level != FULL_RANGE,
+        "threshold": metadata.familiarity.threshold if metadata.familiarity else None,
+        "sets": {"images": conformal.images, "scores": list(conformal.scores)} if conformal else None,
+        "head": _head(classifier),
+        "golden": [
+            {"png": base64.b64encode(one.png).decode("ascii"), "probabilities": [float(p) for p in one.probabilities]}
+            for one in metadata.golden
+        ],
+        "tolerance": metadata.tolerance.get("probability", 0.0),
+        "card": [section.as_dict() for section in sections(classifier)],
+    }  # fmt: skip
+
+
+def _head(classifier: Classifier) -> dict[str, Any] | None:
+    """Where the weights of a linear head lie in the model file, for the class activation map; None for other heads."""
+    from headstart.modelfile.linear_head import find
+
+    head = find(classifier.content, len(classifier.classes))
+    if head is None:
+        return None
+    at = classifier.content.find(head.weights.astype("<f4").tobytes())
+    if at < 0:
+        return None
+    return {"at": at, "width": len(head.weights), "bias": head.bias.tolist(), "temperature": head.temperature}
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    shown = ", ".join(printable(one) for one in names[:12])
+    return shown if len(names) <= 12 else f"{shown} and {len(names) - 12:,} more"
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _fill(template: str, values: dict[str, str]) -> str:
+    """Put values into the places of a template, each once: a value that looks like a place is none."""
+    return _PLACE.sub(lambda place: values[place[1]], template)
+
+
+def _asset(name: str) -> bytes:
+    return (resources.files("headstart.prediction.exporters") / "page" / name).read_bytes()

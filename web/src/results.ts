@@ -1,0 +1,126 @@
+/** What is shown of each image: its class, the bars of the probabilities, the reasons to doubt, and where the evidence is. */
+
+import { button, counted, el, percent } from "./dom";
+import { activationMap, paint } from "./heatmap";
+import type { Input } from "./inputs";
+import type { Model } from "./model";
+import type { PageData } from "./page-data";
+import { decode } from "./pixels";
+import { type Answer, isFault, type Prediction } from "./prediction";
+
+const PICTURE_PX = 480;
+
+/** A card of one image. */
+export function card(prediction: Prediction, input: Input, model: Model, page: PageData): HTMLElement {
+  const figure = el("div", { class: "picture" });
+  if (isFault(prediction)) {
+    return el("li", { class: "result fault" }, figure,
+      el("div", {}, name(prediction.path), el("p", { class: "label" }, "Not classified"), el("p", {}, prediction.error)));
+  }
+  const picture = el("img", { alt: "", loading: "lazy" });
+  const address = URL.createObjectURL(input.file);
+  picture.addEventListener("load", () => URL.revokeObjectURL(address));
+  picture.src = address;
+  figure.append(picture);
+  const details = el("div", {}, name(prediction.path),
+    el("p", { class: "label" }, prediction.label, " ", el("span", {}, percent(prediction.probability))),
+    doubts(prediction), bars(prediction));
+  if (model.mapped) details.append(mapButton(prediction, input, model, page, figure));
+  return el("li", { class: "result" }, figure, details);
+}
+
+const name = (path: string) => el("p", { class: "path" }, path);
+
+function doubts(answer: Answer): HTMLElement {
+  const list = el("ul", { class: "doubts" });
+  if (answer.familiar === false) {
+    list.append(el("li", { class: "unfamiliar" },
+      el("strong", {}, "Unfamiliar: "), "unlike the training images. Do not rely on the class."));
+  }
+  if (answer.labels !== undefined) {
+    list.append(el("li", {}, el("strong", {}, "Prediction set: "), answer.labels.join(", ")));
+  }
+  return list;
+}
+
+function bars(answer: Answer): HTMLElement {
+  const rows = answer.top.map(({ label, probability }) => {
+    const fill = el("span", {});
+    fill.style.width = `${100 * probability}%`;
+    return el("tr", {},
+      el("th", { scope: "row" }, label),
+      el("td", { class: "bar", "aria-hidden": "true" }, el("div", {}, fill)),
+      el("td", { class: "number" }, percent(probability)));
+  });
+  return el("table", { class: "bars", "aria-label": `The most probable classes of ${answer.path}` },
+    el("tbody", {}, ...rows));
+}
+
+/** Shows and hides the class activation map, which is computed when it is first asked for. */
+function mapButton(answer: Answer, input: Input, model: Model, page: PageData, figure: HTMLElement): HTMLElement {
+  let canvas: HTMLCanvasElement | null = null;
+  const show = `Show what speaks for ${answer.label}`;
+  const toggle = button(show, () => {
+    const shown = toggle.getAttribute("aria-pressed") === "true";
+    toggle.setAttribute("aria-pressed", String(!shown));
+    toggle.textContent = shown ? show : "Show the image";
+    figure.classList.toggle("mapped", !shown);
+    if (canvas !== null || shown) return;
+    toggle.disabled = true;
+    void draw(answer, input, model, page).then((drawn) => {
+      canvas = drawn;
+      figure.append(drawn);
+      toggle.disabled = false;
+    });
+  }, { class: "link", "aria-pressed": "false" });
+  return toggle;
+}
+
+async function draw(answer: Answer, input: Input, model: Model, page: PageData): Promise<HTMLCanvasElement> {
+  const pixels = await decode(input.file, page);
+  const result = await model.run(pixels, true);
+  const grid = activationMap(result, model.weights!, page, page.classes.indexOf(answer.label));
+  const scale = Math.min(1, PICTURE_PX / Math.max(pixels.width, pixels.height));
+  const canvas = el("canvas", { role: "img", "aria-label": `Class activation map: bright where the image speaks for ${answer.label}` });
+  canvas.width = Math.max(1, Math.round(pixels.width * scale));
+  canvas.height = Math.max(1, Math.round(pixels.height * scale));
+  const context = canvas.getContext("2d")!;
+  const bitmap = await createImageBitmap(input.file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  const picture = context.getImageData(0, 0, canvas.width, canvas.height);
+  paint(picture, grid, page.preprocess, pixels.height, pixels.width);
+  context.putImageData(picture, 0, 0);
+  return canvas;
+}
+
+/** The rows of the table of all results. */
+export function row(prediction: Prediction, sets: boolean): HTMLElement {
+  if (isFault(prediction)) {
+    return el("tr", { class: "fault" }, el("th", { scope: "row" }, prediction.path),
+      el("td", { colspan: sets ? "4" : "3" }, `Not classified: ${prediction.error}`));
+  }
+  return el("tr", {}, el("th", { scope: "row" }, prediction.path), el("td", {}, prediction.label),
+    el("td", { class: "number" }, percent(prediction.probability)),
+    el("td", {}, prediction.familiar === null ? "" : prediction.familiar ? "yes" : "NO"),
+    sets ? el("td", {}, prediction.labels?.join(", ") ?? "") : null);
+}
+
+/** How many images are of which class. */
+export function summary(predictions: readonly Prediction[]): string {
+  const counts = new Map<string, number>();
+  let unfamiliar = 0, unread = 0;
+  for (const one of predictions) {
+    if (isFault(one)) { unread += 1; continue; }
+    counts.set(one.label, (counts.get(one.label) ?? 0) + 1);
+    unfamiliar += Number(one.familiar === false);
+  }
+  const shown = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([label, count]) => `${label} ${count}`);
+  const more = counts.size > shown.length ? `, and ${counted(counts.size - shown.length, "more class", "more classes")}` : "";
+  return [
+    `${counted(predictions.length, "image")}${shown.length > 0 ? `: ${shown.join(", ")}${more}` : ""}.`,
+    unfamiliar > 0 ? `${unfamiliar} unfamiliar.` : "",
+    unread > 0 ? `${unread} not classified.` : "",
+  ].filter(Boolean).join(" ");
+}
