@@ -1,4 +1,5 @@
-// Build the page into the Python package: `node build.mjs`. With `--check`, compare what is there with a new build.
+// Build the page into the Python package: `node build.mjs`. With `--check [CHECKOUT]`, compare what is there with a new
+// build.
 import { createHash } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
@@ -6,7 +7,8 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const OUT = here("../src/headstart/prediction/exporters/page/");
+const [, , check, checkout = here("..")] = process.argv;
+const OUT = `${checkout}/src/headstart/prediction/exporters/page/`;
 const RUNTIME = "onnxruntime-web";
 const WASM = "ort-wasm-simd-threaded.wasm";
 
@@ -35,7 +37,7 @@ const built = {
 };
 files["built.json"] = Buffer.from(`${JSON.stringify(built, null, 2)}\n`);
 
-if (process.argv.includes("--check")) {
+if (check === "--check") {
   // Another zlib packs other bytes: of the runtime, what is packed is compared.
   const there = { "runtime.wasm.gz": gunzipSync(await readFile(`${OUT}runtime.wasm.gz`)) };
   const wanted = { ...files, "runtime.wasm.gz": wasm };
