@@ -47,6 +47,11 @@ def write_images(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
     return folder
 
 
+def strata(labels: np.ndarray) -> list[tuple[int, ...]]:
+    """What splits and folds balance, where each image is of one class."""
+    return [(label,) for label in labels.tolist()]
+
+
 @dataclass(frozen=True)
 class Result:
     """What the program did."""

@@ -65,6 +65,13 @@ VERBS: dict[str, tuple[list[str], dict[Any, tuple[list[Any], str]]]] = {
         "source": ([5, []], "expected a path or a DataFrame"),
         "runtime": ([4], RUNTIME),
     }),
+    "export": (["model"], {
+        0: ([None, 5, b"model", []], "model is"),
+        "to": ([None, 5, ["html"]], "to"),
+        "out": ([5, []], "out"),
+        "name": ([5, b"pets"], "name"),
+        "overwrite": (["yes", 1], "overwrite"),
+    }),
     "draw_report": (["run"], {
         0: ([None, 5, []], "folder"),
         1: ([5, []], "expected a path or a DataFrame"),
@@ -89,7 +96,7 @@ def test_wrong_kinds(verb: str, key: Any, value: Any, words: str, model: Path, s
         "run": model.parent,
     }  # fmt: skip
     arguments: list[Any] = [right[name] for name in VERBS[verb][0]]
-    named: dict[str, Any] = {}
+    named: dict[str, Any] = {"to": "html"} if verb == "export" else {}
     if isinstance(key, int):
         arguments[key : key + 1] = [value]
     else:

@@ -64,7 +64,7 @@ def test_round_trip(which: str, request: pytest.FixtureRequest, tmp_path: Path) 
     assert path.read_bytes() == run.fitted.model
     loaded = headstart.load(path)
     assert loaded.content == run.fitted.model
-    assert loaded.classes == run.classifier.classes == run.fitted.data.classes
+    assert loaded.classes == run.classifier.classes == run.fitted.data.targets.names
     assert loaded.verify().passed
     assert loaded.metadata.to_json() == run.classifier.metadata.to_json()
     assert Metadata.from_json(loaded.metadata.to_json()).to_json() == loaded.metadata.to_json()

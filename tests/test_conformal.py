@@ -231,7 +231,7 @@ def test_digits(digits: Path, warm: Path) -> None:
     """Real held-out digits: calibrated on one half of them, measured on the other, over many halves."""
     run = headstart.train(digits, runtime=headstart.Runtime(cache=warm))
     unseen = run.fitted.held_out
-    index = {label: i for i, label in enumerate(run.fitted.data.classes)}
+    index = {label: i for i, label in enumerate(run.fitted.data.targets.names)}
     labels = np.array([index[run.fitted.data.table.rows[row].label] for row in unseen.rows])
     rng, covered = np.random.default_rng(0), []
     for _ in range(100):
@@ -245,13 +245,15 @@ def test_digits(digits: Path, warm: Path) -> None:
     files = [digits / run.fitted.data.table.rows[row].path for row in unseen.rows]
     for coverage in (0.9, 0.99):
         filled = [one.labels for one in run.classifier.predict(files, coverage=coverage)]
-        right = np.mean([run.fitted.data.classes[label] in one for label, one in zip(labels, filled, strict=True)])
+        right = np.mean(
+            [run.fitted.data.targets.names[label] in one for label, one in zip(labels, filled, strict=True)]
+        )
         assert all(filled)
         assert right == pytest.approx(run.classifier.measured_coverage(coverage).coverage, abs=0.01)
         sets = [one.labels for one in run.classifier.predict(files, coverage=coverage, allow_empty=True)]
-        assert np.mean([run.fitted.data.classes[label] in one for label, one in zip(labels, sets, strict=True)]) == (
-            pytest.approx(coverage, abs=0.012)
-        )
+        assert np.mean(
+            [run.fitted.data.targets.names[label] in one for label, one in zip(labels, sets, strict=True)]
+        ) == (pytest.approx(coverage, abs=0.012))
 
 
 # --- in the model file ---------------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def test_a_class_that_nobody_can_read_is_named(tmp_path: Path) -> None:
     for path in (source / "stripes").iterdir():
         path.write_bytes(b"<html>")
     run = headstart.train(source)
-    assert run.fitted.data.classes == ("disc", "noise")
+    assert run.fitted.data.targets.names == ("disc", "noise")
     assert len(run.skipped) == 4
     assert "No image of the class 'stripes' can be used: the class is left out." in notes(run)
     shutil.rmtree(source / "noise")

@@ -21,7 +21,7 @@ from headstart.evaluation import evaluate
 from headstart.heads import linear
 from headstart.partition.draw import deal_folds
 from headstart.training.task import Task
-from helpers import headstart_cli, write_images
+from helpers import headstart_cli, strata, write_images
 from tiny import PREPROCESS, RUNTIME, tiny
 
 SETTINGS: dict[str, Any] = {"strategy": "finetune", "start": "random", "epochs": 2, "batch_size": 8, "lr": 0.01}
@@ -106,10 +106,12 @@ def test_a_fold_of_the_probe_is_a_head_that_was_fitted_without_it(pictures: Path
     """With the temperature and the C that the other folds chose."""
     recipe = hs.Recipe(measure_by="folds", folds=4)
     fitted = hs.train(pictures, recipe, runtime=RUNTIME).fitted
-    labels = np.array([fitted.data.classes.index(row.label or "") for row in fitted.data.table.rows])
+    labels = np.array([fitted.data.targets.names.index(row.label or "") for row in fitted.data.table.rows])
     inside = np.flatnonzero(np.array(fitted.partition.names()) != "fold 2")
     outside = np.flatnonzero(np.array(fitted.partition.names()) == "fold 2")
-    inner = deal_folds(labels[inside], range(len(inside)), [fitted.data.digests[i] for i in inside], folds=4, seed=0)
+    inner = deal_folds(
+        strata(labels[inside]), range(len(inside)), [fitted.data.digests[i] for i in inside], folds=4, seed=0
+    )
     head = linear.fit(fitted.data.features[inside], labels[inside], inner, classes=3)
     places = np.searchsorted(fitted.held_out.rows, outside)
     expected = head.probabilities(fitted.data.features[outside])
@@ -267,9 +269,9 @@ def test_the_evaluation_without_leaks_is_that_of_the_other_images(leaking: Path)
     fitted = hs.train(leaking).fitted
     clean = np.array(["leak" not in fitted.data.table.rows[row].path for row in fitted.held_out.rows])
     rows = fitted.held_out.rows[clean]
-    labels = np.array([fitted.data.classes.index(fitted.data.table.rows[row].label or "") for row in rows])
+    labels = np.array([fitted.data.targets.names.index(fitted.data.table.rows[row].label or "") for row in rows])
     expected = evaluate(
-        fitted.held_out.probabilities[clean], labels, fitted.data.classes, split="val",
+        fitted.held_out.probabilities[clean], labels, fitted.data.targets.names, split="val",
         temperature=fitted.details.as_dict()["head"]["temperature"],
     )  # fmt: skip
     assert fitted.without_leaks == expected

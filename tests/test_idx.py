@@ -85,7 +85,7 @@ def test_it_trains_as_the_folder_does(tmp_path: Path) -> None:
     assert (one.evaluation.n, one.evaluation.accuracy) == (other.evaluation.n, other.evaluation.accuracy)
     # Rows come in another order, and so do the sums.
     assert one.evaluation.as_dict()["log_loss"] == pytest.approx(other.evaluation.as_dict()["log_loss"], rel=1e-6)
-    assert one.fitted.data.classes == ("0", "1")
+    assert one.fitted.data.targets.names == ("0", "1")
 
 
 def test_in_a_zip_file(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_evaluations_and_runs(hostile: hs.Run) -> None:
     probabilities = hostile.fitted.held_out.probabilities
     for row, values in zip(hostile.fitted.held_out.rows, probabilities, strict=True):
         image = hostile.fitted.data.table.rows[row]
-        guess = hostile.fitted.data.classes[values.argmax()]
+        guess = hostile.fitted.data.targets.names[values.argmax()]
         told = any(image.path.split("/")[-1].replace("\u202e", "\\u202e") in words and "predicted" in words
                    for words in page.text)  # fmt: skip
         if guess != image.label and mistakes <= 12:

@@ -23,7 +23,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 COMMAND_NAMES = (
-    "train", "predict", "evaluate", "demo", "cache", "backbones", "recipes", "check", "compare", "report", "explain", "export",
+    "train", "predict", "evaluate", "demo", "cache", "backbones", "recipes", "check", "compare", "report", "explain",
+    "export",
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from headstart.report import charts, evidence, layout, page, selection
 from headstart.report.pictures import Pictures
 from headstart.report.run_page import run_page
 from headstart.runs.details import Details, HeadFit
+from headstart.targets.classes import Classes
 from helpers import headstart_cli, write_images
 
 JPEG = b"\xff\xd8" + bytes(3000)
@@ -38,7 +39,9 @@ JPEG = b"\xff\xd8" + bytes(3000)
 def partition_of(roles: np.ndarray, folds: np.ndarray | None = None, measures: Role = Role.VAL) -> Partition:
     """A partition of rows without labels or groups."""
     zeros, none = np.zeros(len(roles), np.int64), np.zeros(len(roles), bool)
-    return Partition(roles.astype(np.int8), zeros if folds is None else folds, measures, none, none, zeros, zeros)
+    return Partition(
+        roles.astype(np.int8), zeros if folds is None else folds, measures, none, none, Classes(("a",), zeros), zeros
+    )
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +283,7 @@ def synthetic(images: int, classes: int, seed: int = 0) -> Any:
         for number, label in enumerate(labels)
     )
     roles = np.where(np.isin(np.arange(images), held), Role.VAL, Role.TRAIN)
-    partition = dataclasses.replace(partition_of(roles), labels=labels)
+    partition = dataclasses.replace(partition_of(roles), targets=Classes(names, labels))
     table = headstart.ImageTable("photos", NoStorage(), rows)
     files = tuple(f"{number:064x}" for number in range(images))
     data = Dataset(table, files, (), features)
@@ -314,9 +317,9 @@ def test_a_page_of_very_many_images_stays_small(
     fitted = synthetic(images, classes)
     fitted.model = run.fitted.model
     record = run.as_dict() | {
-        "classes": list(fitted.data.classes),
+        "classes": list(fitted.data.targets.names),
         "evaluation": fitted.evaluation.as_dict(),
-        "counts": {"images": images, "ignored": 0, "train": dict.fromkeys(fitted.data.classes, 1)},
+        "counts": {"images": images, "ignored": 0, "train": dict.fromkeys(fitted.data.targets.names, 1)},
         "details": {},
     }
     fitted.details = Details()

@@ -125,7 +125,7 @@ def test_shares_are_nested_and_keep_the_proportions_of_the_classes() -> None:
 def test_the_last_point_is_the_probe_itself(photos: Path) -> None:
     """The reduced fit of all training images must be as good as the model that was handed out."""
     run = headstart.train(photos, runtime=headstart.Runtime(cache=None))
-    labels = np.array([run.fitted.data.classes.index(row.label) for row in run.fitted.data.table.rows])
+    labels = np.array([run.fitted.data.targets.names.index(row.label) for row in run.fitted.data.table.rows])
     curve = forecast(run.fitted, run.recipe, labels)
     assert not isinstance(curve, str)
     assert curve.points[-1].images == run.fitted.partition.names().count("train")
@@ -137,7 +137,7 @@ def test_the_last_point_is_the_probe_itself(photos: Path) -> None:
 def test_a_cross_validated_run_has_a_curve_over_its_folds(shapes: Path) -> None:
     run = headstart.train(shapes, runtime=headstart.Runtime(cache=None))
     assert run.evaluation.split == "cross-validation"
-    labels = np.array([run.fitted.data.classes.index(row.label) for row in run.fitted.data.table.rows])
+    labels = np.array([run.fitted.data.targets.names.index(row.label) for row in run.fitted.data.table.rows])
     curve = forecast(run.fitted, run.recipe, labels)
     assert not isinstance(curve, str)
     assert curve.points[-1].images == round(len(labels) * 4 / 5)

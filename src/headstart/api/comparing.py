@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headstart import targets
 from headstart.api.reading import table_of
 from headstart.api.reporting import comparison_page
 from headstart.api.run import Run
@@ -211,7 +212,7 @@ def compare(
         if not overwrite:
             refuse_comparison(path)
     table = table_of(images)
-    table.require_classes()
+    targets.read(table)
     folders = folders_of([one.name for one in plans])
     rows: list[Row] = []
     runs: dict[str, Run] = {}

@@ -74,7 +74,7 @@ class Run:
         return {
             "strategy": self.recipe.strategy,
             "backbone": self.recipe.backbone,
-            "classes": [portable(label) for label in fitted.data.classes],
+            "classes": [portable(label) for label in fitted.data.targets.names],
             "counts": {
                 "images": len(fitted.data.table),
                 "skipped": len(self.skipped),

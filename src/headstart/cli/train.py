@@ -248,7 +248,9 @@ def _show(output: Output, run: Run, folder: Path, source: str, told: Sequence[st
     fitted = run.fitted
     images = counted(len(fitted.data.table), "image")
     sizes = ", ".join(f"{sum(by_class.values()):,} {part}" for part, by_class in fitted.counts.items())
-    output.say(f"{images} of {counted(len(fitted.data.classes), 'class', 'classes')} in {quoted(source)}: {sizes}")
+    output.say(
+        f"{images} of {counted(len(fitted.data.targets.names), 'class', 'classes')} in {quoted(source)}: {sizes}"
+    )
     for line in _work(run, clock.seconds()):
         output.say(line)
     output.say()

@@ -7,8 +7,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-from headstart.core.errors import SourceError
-from headstart.core.spellings import twin_hint
 from headstart.core.text import counted, listed, portable, printable, quoted
 from headstart.data.storage import Storage
 
@@ -74,6 +72,7 @@ class ImageTable:
         notes: Sentences that a person should read.
         columns: The names by which a manifest's columns were read, so that it can be read again.
         decisions: The file of decisions that were applied, an absolute path; empty for none.
+        task: What a label is; see `headstart.targets.TARGETS`.
         accepted: Paths of images that a person has looked at and keeps: the data check is silent on them.
     """
 
@@ -85,6 +84,7 @@ class ImageTable:
     notes: tuple[str, ...] = field(default=(), compare=False)
     columns: tuple[tuple[str, str | None], ...] = field(default=(), compare=False)
     decisions: str = field(default="", compare=False)
+    task: str = "classes"
     accepted: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __len__(self) -> int:
@@ -132,29 +132,6 @@ class ImageTable:
         if self.ignored:
             parts.append(f"; {counted(self.ignored, 'hidden file')} ignored")
         return "".join(parts)
-
-    def require_classes(self) -> tuple[str, ...]:
-        """The classes, where there are at least two, each with enough images.
-
-        Raises:
-            SourceError: There is nothing to learn from.
-        """
-        counts = Counter(row.label for row in self.rows if row.label is not None)
-        if len(counts) < 2:
-            found = f"only the class {quoted(next(iter(counts)))}" if counts else "no labelled image"
-            raise SourceError(
-                f"{quoted(self.source)} holds {found}{self.unused()}. A classifier needs at least two classes.",
-                "Put each class in a folder of its own, named after it, or give a manifest with path,label.",
-            )
-        least = 2 if set(self.splits) - {"train"} else MIN_IMAGES
-        small = sorted(label for label, count in counts.items() if count < least)
-        if small:
-            raise SourceError(
-                f"{counted(len(small), 'class has', 'classes have')} fewer than {least} images: "
-                f"{listed(f'{label} ({counts[label]})' for label in small)}.",
-                twin_hint(small, counts) + MORE_IMAGES,
-            )
-        return tuple(sorted(counts))
 
     def __repr__(self) -> str:
         splits = Counter(row.split for row in self.rows if row.split)

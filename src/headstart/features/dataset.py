@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from headstart import targets
 from headstart.core.equality import ByValue
 from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
+from headstart.targets import Targets
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -41,19 +42,13 @@ class Dataset(ByValue):
         return len(self.table)
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of their numbers.
+    def targets(self) -> Targets:
+        """The labels.
 
         Raises:
-            SourceError: There are fewer than two, or an image has none; unreadable images may have taken one away.
+            SourceError: There is nothing to learn from; unreadable images may have taken a class away.
         """
-        return self.table.require_classes()
-
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        """Class index of each image, (N,)."""
-        place = {label: number for number, label in enumerate(self.classes)}
-        return np.array([place[row.label or ""] for row in self.table.rows], np.int64)
+        return targets.read(self.table)
 
     @cached_property
     def groups(self) -> tuple[str | None, ...]:

@@ -6,7 +6,6 @@ brings splits that divide them, the measured images of which there is another in
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from headstart.core.text import counted
 from headstart.data.table import MIN_IMAGES, ImageTable
 from headstart.features.dataset import Dataset
 from headstart.partition import soundness
-from headstart.partition.draw import deal_folds, holdout, join_groups
+from headstart.partition.draw import Strata, deal_folds, groups_of_each, holdout, join_groups
 from headstart.partition.duplicates import alike
 from headstart.partition.roles import Partition, Role
 from headstart.settings.recipe import Recipe
@@ -44,30 +43,31 @@ def divide(data: Dataset, recipe: Recipe, *, cross_validate: bool = True) -> Par
     Raises:
         SourceError: The source's splits cannot be used, or nothing of them can be measured soundly.
     """
-    table, digests, classes, labels = data.table, data.digests, data.classes, data.labels
+    table, digests, targets = data.table, data.digests, data.targets
+    strata = targets.strata()
     near = alike(data.traits)
     plain, together = join_groups(digests, data.groups), join_groups(digests, data.groups, near.rows.tolist())
     roles, measures = _given(table, recipe)
     notes = soundness.of_images(table, digests, near) + soundness.of_splits(table, measures)
-    soundness.check_learnt(roles, labels, classes, measures)
+    soundness.check_learnt(roles, targets, measures)
     drawn = measures in {Role.NONE, Role.TRAIN}
-    groups = _divisible(together, plain, labels, np.flatnonzero(roles == Role.TRAIN), MIN_IMAGES if drawn else 2)
+    groups = _divisible(together, plain, strata, np.flatnonzero(roles == Role.TRAIN), MIN_IMAGES if drawn else 2)
     if measures == Role.NONE:
-        held = holdout(labels, groups, digests, share=recipe.holdout, seed=recipe.seed)
+        held = holdout(strata, groups, digests, share=recipe.holdout, seed=recipe.seed)
         measures = Role.TEST if _enough(held, recipe, cross_validate) else Role.TRAIN
         roles[held & (measures == Role.TEST)] = Role.TEST
     fit, cross_validated = np.flatnonzero(roles == Role.TRAIN), measures == Role.TRAIN
-    soundness.check_copies(labels[fit], [groups[i] for i in fit], classes, MIN_IMAGES if cross_validated else 2)
-    folds = np.full(len(labels), -1, np.int64)
-    folds[fit], groups = _folds(labels, fit, groups, plain, digests, recipe)
+    soundness.check_copies(targets.take(fit), [groups[i] for i in fit], MIN_IMAGES if cross_validated else 2)
+    folds = np.full(len(data), -1, np.int64)
+    folds[fit], groups = _folds(strata, fit, groups, plain, digests, recipe)
     leaked = _leaked(roles, folds, together, cross_validated)
     if drawn:
-        notes += soundness.of_draw(groups, together, roles, labels, classes)
+        notes += soundness.of_draw(groups, together, roles, targets)
     else:
         same = _leaked(roles, folds, plain, cross_validated)
-        notes += soundness.of_measured(roles, labels, classes, measures, leaked, same)
-    choosing = np.zeros(len(labels), bool)
-    return Partition(roles, folds, measures, choosing, leaked, labels, np.array(groups, np.int64), tuple(notes))
+        notes += soundness.of_measured(roles, targets, measures, leaked, same)
+    choosing = np.zeros(len(data), bool)
+    return Partition(roles, folds, measures, choosing, leaked, targets, np.array(groups, np.int64), tuple(notes))
 
 
 def _given(table: ImageTable, recipe: Recipe) -> tuple[NDArray[np.int8], Role]:
@@ -95,7 +95,7 @@ def _enough(held: NDArray[np.bool_], recipe: Recipe, cross_validate: bool) -> bo
 
 
 def _divisible(
-    together: list[int], plain: list[int], labels: NDArray[np.int64], learnt: NDArray[np.int64], least: int
+    together: list[int], plain: list[int], strata: Strata, learnt: NDArray[np.int64], least: int
 ) -> list[int]:
     """The groups, of which those are taken apart again that would leave a class too few to divide.
 
@@ -105,14 +105,15 @@ def _divisible(
     Args:
         together: Group number of each row, with the near duplicates.
         plain: The same without them.
-        labels: Class index of each row, (N,).
+        strata: What each row counts for, (N,).
         learnt: Rows that are divided.
         least: Groups that each class needs.
     """
     groups = list(together)
     while True:
-        left = Counter(label for label, _ in {(int(labels[row]), groups[row]) for row in learnt})
-        small = {groups[row] for row in range(len(groups)) if left[int(labels[row])] < least} & set(together)
+        left = groups_of_each([strata[row] for row in learnt], [groups[row] for row in learnt])
+        small = {group for group, own in zip(groups, strata, strict=True) if any(left[one] < least for one in own)}
+        small &= set(together)
         if not small:
             return groups
         apart = len(groups)  # numbers that no other group has
@@ -120,7 +121,7 @@ def _divisible(
 
 
 def _folds(
-    labels: NDArray[np.int64],
+    strata: Strata,
     fit: NDArray[np.int64],
     groups: list[int],
     plain: list[int],
@@ -131,7 +132,9 @@ def _folds(
 
     def deal(by: list[int]) -> NDArray[np.int64]:
         own = [by[i] for i in fit]
-        return deal_folds(labels[fit], own, [digests[i] for i in fit], folds=recipe.folds, seed=recipe.seed)
+        return deal_folds(
+            [strata[i] for i in fit], own, [digests[i] for i in fit], folds=recipe.folds, seed=recipe.seed
+        )
 
     try:
         return deal(groups), groups

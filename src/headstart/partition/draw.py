@@ -1,4 +1,4 @@
-"""Which images are held out. Stratified by class, seeded, and whole groups stay on one side.
+"""Which images are held out. Stratified by label, seeded, and whole groups stay on one side.
 
 The order in which groups are dealt out is that of a seeded hash of their content. So the result depends neither on the
 order nor on the names of the files, and images that are added leave most others where they were. An image changes its
@@ -12,9 +12,11 @@ side only where
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +26,8 @@ from headstart.core.errors import SourceError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# The classes that each image counts for: one, or any number where the task is another; see `headstart.targets`.
+Strata = Sequence[tuple[int, ...]]
 # With one group of a class left, nothing of it remains to choose the head's C with.
 GROUPS_TO_LEARN_FROM = 2
 
@@ -59,25 +63,23 @@ def join_groups(digests: Sequence[str], groups: Sequence[str | None], pairs: Ite
 
 
 def holdout(
-    labels: NDArray[np.int64], groups: Sequence[int], digests: Sequence[str], *, share: float, seed: int
+    strata: Strata, groups: Sequence[int], digests: Sequence[str], *, share: float, seed: int
 ) -> NDArray[np.bool_]:
     """Choose the held-out images, bool (N,): close to `share` of each class, and two groups of each class stay.
 
     Args:
-        labels: Class index of each image, (N,).
+        strata: What each image counts for, (N,).
         groups: Group number of each image.
         digests: Content digest of each image.
         share: Share to hold out, in (0, 1).
         seed: Another seed is another choice.
     """
-    counts = np.bincount(labels)
-    target = np.maximum(np.floor(counts * share + 0.5), 1).astype(int).tolist()
-    left = _groups_of_each_class(labels, groups)
-    held = np.zeros(len(labels), bool)
-    taken = [0] * len(counts)
-    classes = labels.tolist()
+    target = {one: max(math.floor(n * share + 0.5), 1) for one, n in _images(strata).items()}
+    left = groups_of_each(strata, groups)
+    held = np.zeros(len(strata), bool)
+    taken: Counter[int] = Counter()
     for _, rows in _dealt(groups, digests, seed):
-        wanted = Counter(classes[row] for row in rows)
+        wanted = _images(strata[row] for row in rows)
         if all(taken[one] + n <= target[one] and left[one] > GROUPS_TO_LEARN_FROM for one, n in wanted.items()):
             held[rows] = True
             for one, n in wanted.items():
@@ -87,14 +89,14 @@ def holdout(
 
 
 def deal_folds(
-    labels: NDArray[np.int64], groups: Sequence[int], digests: Sequence[str], *, folds: int, seed: int
+    strata: Strata, groups: Sequence[int], digests: Sequence[str], *, folds: int, seed: int
 ) -> NDArray[np.int64]:
     """Deal all images into folds, int64 (N,), each class as evenly as the groups allow.
 
     The number of folds is lowered to the number of groups of the smallest class, and is at least 2.
 
     Args:
-        labels: Class index of each image, (N,).
+        strata: What each image counts for, (N,).
         groups: Group number of each image.
         digests: Content digest of each image.
         folds: Folds wanted, at least 2.
@@ -103,10 +105,13 @@ def deal_folds(
     Raises:
         SourceError: Groups that mix classes leave no fold that spares every class an image elsewhere.
     """
-    folds = max(2, min(folds, *_groups_of_each_class(labels, groups).values()))
+    folds = max(2, min([folds, *groups_of_each(strata, groups).values()]))
+    places = np.repeat(np.arange(len(strata)), [len(one) for one in strata])  # (P,)
+    numbers = np.fromiter(chain.from_iterable(strata), np.int64)  # (P,)
     for number in range(folds, 1, -1):
-        result = _deal(labels, groups, digests, number, seed)
-        if all(len(np.unique(labels[result != fold])) == len(np.unique(labels)) for fold in range(number)):
+        result = _deal(strata, groups, digests, number, seed)
+        outside = (numbers[result[places] != fold] for fold in range(number))
+        if all(len(np.unique(one)) == len(np.unique(numbers)) for one in outside):
             return result
     raise SourceError(
         "The groups mix the classes so that no fold can be held out without taking a class away.",
@@ -114,18 +119,15 @@ def deal_folds(
     )
 
 
-def _deal(
-    labels: NDArray[np.int64], groups: Sequence[int], digests: Sequence[str], folds: int, seed: int
-) -> NDArray[np.int64]:
-    classes: list[int] = labels.tolist()
-    even = (np.bincount(labels) // folds).tolist()
-    filled = [[0] * folds for _ in even]  # images of each class and fold
+def _deal(strata: Strata, groups: Sequence[int], digests: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
+    even = {one: n // folds for one, n in _images(strata).items()}
+    filled = {one: [0] * folds for one in even}  # images of each class and fold
     total = [0] * folds
-    result = np.empty(len(labels), np.int64)
+    result = np.empty(len(strata), np.int64)
 
     def put(rows: list[int], fold: int | None = None) -> None:
         """Into this fold, or into the one that has least of these classes."""
-        wanted = Counter(classes[row] for row in rows)
+        wanted = _images(strata[row] for row in rows)
         if fold is None:
             burden = [sum(filled[one][fold] * n for one, n in wanted.items()) for fold in range(folds)]
             fold = min(range(folds), key=lambda one: (burden[one], total[one], one))
@@ -142,8 +144,8 @@ def _deal(
     over = []
     for key, rows in dealt:
         if len(rows) == 1:
-            fold, one = int.from_bytes(key[8:], "little") % folds, classes[rows[0]]
-            if filled[one][fold] < even[one]:
+            fold = int.from_bytes(key[8:], "little") % folds
+            if all(filled[one][fold] < even[one] for one in strata[rows[0]]):
                 put(rows, fold)
             else:
                 over.append(rows)
@@ -152,8 +154,15 @@ def _deal(
     return result
 
 
-def _groups_of_each_class(labels: NDArray[np.int64], groups: Sequence[int]) -> Counter[int]:
-    return Counter(label for label, _ in set(zip(labels.tolist(), groups, strict=True)))
+def groups_of_each(strata: Iterable[tuple[int, ...]], groups: Iterable[int]) -> Counter[int]:
+    """How many groups have an image of each class."""
+    own = zip(strata, groups, strict=True)
+    return Counter(one for one, _ in {(one, group) for counts_for, group in own for one in counts_for})
+
+
+def _images(strata: Iterable[tuple[int, ...]]) -> Counter[int]:
+    """How many images there are of each class."""
+    return Counter(chain.from_iterable(strata))
 
 
 def _dealt(groups: Sequence[int], digests: Sequence[str], seed: int) -> list[tuple[bytes, list[int]]]:

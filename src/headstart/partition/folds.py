@@ -44,7 +44,7 @@ def predict_by_folds(
         The predictions, and what the scores of each were divided by, (M,).
     """
     rows = partition.measured()
-    probabilities, temperatures = np.empty((len(rows), len(data.classes))), np.empty(len(rows))
+    probabilities, temperatures = np.empty((len(rows), len(data.targets.names))), np.empty(len(rows))
     number = len(partition.rounds())
     for fold, inside in enumerate(rounds(partition, data, recipe)):
         within = Within(runtime.progress, f"fold {fold + 1} of {number}")
@@ -76,7 +76,7 @@ def _round(
 
     def deal(groups: Sequence[int]) -> NDArray[np.int64]:
         own, files = [groups[row] for row in inside], [data.digests[row] for row in inside]
-        return deal_folds(partition.labels[inside], own, files, folds=recipe.folds, seed=recipe.seed)
+        return deal_folds(partition.targets.take(inside).strata(), own, files, folds=recipe.folds, seed=recipe.seed)
 
     roles = np.full(len(partition.roles), Role.NONE, np.int8)
     roles[inside], roles[outside] = Role.TRAIN, Role.TEST

@@ -5,6 +5,7 @@ Nothing is judged here: the functions that a training calls are asked, in its or
 
 from __future__ import annotations
 
+from headstart import targets
 from headstart.core.errors import SourceError
 from headstart.data.table import ImageTable
 from headstart.features.dataset import Dataset
@@ -23,11 +24,11 @@ def refusal(table: ImageTable, data: Dataset, recipe: Recipe) -> SourceError | N
         recipe: Which of them learn, and how they are dealt.
     """
     try:
-        table.require_classes()
+        targets.read(table)
         partition = divide(data, recipe)
         inside = rounds(partition, data, recipe) if partition.cross_validated else []
         for one in [partition, *inside]:
-            linear.check(data.matrix[one.learnt()], one.labels[one.learnt()], len(data.classes))
+            linear.check(data.matrix[one.learnt()], one.targets.labels[one.learnt()], len(data.targets.names))
     except SourceError as error:
         return error
     return None

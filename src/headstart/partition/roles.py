@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import numpy as np
 
 from headstart.core.equality import ByValue
 from headstart.data.table import SPLITS
+from headstart.targets import Targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class Partition(ByValue):
         choosing: Whether a row chooses the best epoch and the temperature of a network that is trained, bool (N,).
         leaked: Whether a row is measured by a model that has learnt from a copy or near duplicate of it, or from an
             image of its group, bool (N,).
-        labels: Class index of each row, (N,).
+        targets: The labels of the rows.
         groups: Number of the group of each row that stays on one side, (N,).
         notes: Sentences that a person should read.
     """
@@ -58,7 +58,7 @@ class Partition(ByValue):
     measures: Role
     choosing: NDArray[np.bool_]
     leaked: NDArray[np.bool_]
-    labels: NDArray[np.int64]
+    targets: Targets
     groups: NDArray[np.int64]
     notes: tuple[str, ...] = ()
 
@@ -119,10 +119,10 @@ class Partition(ByValue):
             for role, fold in zip(self.roles.tolist(), self.folds.tolist(), strict=True)
         )
 
-    def count(self, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    def count(self) -> dict[str, dict[str, int]]:
         """Images of each role and class; the folds of a cross-validation are one."""
-        counts: dict[str, Counter[str]] = defaultdict(Counter)
-        for role, label in zip(self.roles.tolist(), self.labels.tolist(), strict=True):
-            counts[self.split if role == self.measures else Role(role).word][classes[label]] += 1
-        order = [name for name in (*SPLITS, FOLDS) if name in counts]
-        return {name: {label: counts[name][label] for label in classes} for name in order}
+        rows = {self.split if role == self.measures else role.word: self.of(role) for role in Role if role}
+        return {
+            name: dict(zip(self.targets.names, self.targets.take(rows[name]).count().tolist(), strict=True))
+            for name in (*SPLITS, FOLDS) if name in rows and len(rows[name])
+        }  # fmt: skip

@@ -36,7 +36,7 @@ def select(partition: Partition, data: Dataset, recipe: Recipe) -> Partition:
     if not recipe.validation:
         return _chosen_by_the_measured(partition, data)
     taken = holdout(
-        partition.labels[train], partition.groups[train].tolist(), [data.digests[row] for row in train],
+        partition.targets.take(train).strata(), partition.groups[train].tolist(), [data.digests[row] for row in train],
         share=recipe.validation, seed=recipe.seed,
     )  # fmt: skip
     if not taken.any():
@@ -60,8 +60,8 @@ def _with_val(partition: Partition, rows: NDArray[np.int64], data: Dataset, reci
     roles[rows] = Role.VAL
     left = np.flatnonzero(roles == Role.TRAIN)
     groups, digests = partition.groups[left].tolist(), [data.digests[row] for row in left]
-    folds = np.full(len(roles), -1, np.int64)
-    folds[left] = deal_folds(partition.labels[left], groups, digests, folds=recipe.folds, seed=recipe.seed)
+    strata, folds = partition.targets.take(left).strata(), np.full(len(roles), -1, np.int64)
+    folds[left] = deal_folds(strata, groups, digests, folds=recipe.folds, seed=recipe.seed)
     note = f"{counted(len(rows), 'val image')}, drawn from the train images, chose the best epoch and the temperature."
     return replace(partition, roles=roles, folds=folds).chosen_by(rows, note)
 

@@ -12,8 +12,10 @@ from headstart.core.errors import SourceError
 from headstart.core.spellings import twin_hint
 from headstart.core.text import counted, listed, quoted
 from headstart.data.table import MORE_IMAGES, ImageTable
+from headstart.partition.draw import groups_of_each
 from headstart.partition.duplicates import Pairs
 from headstart.partition.roles import Role
+from headstart.targets import Targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,14 +53,14 @@ def of_splits(table: ImageTable, measures: Role) -> list[str]:
     return [note for part, note in notes.items() if part in table.splits]
 
 
-def check_learnt(roles: NDArray[np.int8], labels: NDArray[np.int64], classes: tuple[str, ...], measures: Role) -> None:
+def check_learnt(roles: NDArray[np.int8], targets: Targets, measures: Role) -> None:
     """Refuse splits that nothing can be learnt from."""
-    learnt = np.bincount(labels[roles == Role.TRAIN], minlength=len(classes))
+    classes, learnt = targets.names, targets.take(roles == Role.TRAIN).count()
     if not learnt.any():
         beside = "test" if measures == Role.TRAIN else measures.word
         raise SourceError(f"There is no train split beside {beside}.", "Add one, or give all images without splits.")
     if missing := [classes[i] for i in np.flatnonzero(learnt == 0)]:
-        where = [role.word for role in Role if np.isin(labels[roles == role], np.flatnonzero(learnt == 0)).any()]
+        where = [role.word for role in Role if targets.take(roles == role).count()[learnt == 0].any()]
         raise SourceError(
             f"{counted(len(missing), 'class', 'classes')} of {' and '.join(where)} without an image in train: "
             f"{listed(missing)}; train holds {listed(classes[i] for i in np.flatnonzero(learnt))}.",
@@ -75,8 +77,7 @@ def check_learnt(roles: NDArray[np.int8], labels: NDArray[np.int64], classes: tu
 
 def of_measured(
     roles: NDArray[np.int8],
-    labels: NDArray[np.int64],
-    classes: tuple[str, ...],
+    targets: Targets,
     measures: Role,
     leaked: NDArray[np.bool_],
     same: NDArray[np.bool_],
@@ -85,16 +86,15 @@ def of_measured(
 
     Args:
         roles: The `Role` of each row, (N,).
-        labels: Class index of each row, (N,).
-        classes: Names of the classes.
+        targets: The labels of the rows.
         measures: The role that is measured.
         leaked: Rows of which another is in train, (N,).
         same: Those of them that are exact copies, or of the same group of the user's, (N,).
     """
     notes, split = [], measures.word
     rows = roles == measures
-    measured = np.bincount(labels[rows], minlength=len(classes))
-    if absent := [classes[i] for i in np.flatnonzero(measured == 0)]:
+    measured = targets.take(rows).count()
+    if absent := [targets.names[i] for i in np.flatnonzero(measured == 0)]:
         notes.append(f"No {split} image of {listed(absent)}: its accuracy is unknown.")
     if not (number := int((leaked & rows).sum())):
         return notes
@@ -117,8 +117,7 @@ def of_draw(
     groups: list[int],
     together: list[int],
     roles: NDArray[np.int8],
-    labels: NDArray[np.int64],
-    classes: tuple[str, ...],
+    targets: Targets,
 ) -> list[str]:
     """Notes on what a draw could not do: on classes of near duplicates, of one large group, of few held-out images.
 
@@ -126,22 +125,21 @@ def of_draw(
         groups: Group number of each row, as it was drawn.
         together: The same with all near duplicates together.
         roles: The `Role` of each row, (N,).
-        labels: Class index of each row, (N,).
-        classes: Names of the classes.
+        targets: The labels of the rows.
     """
-    notes = []
+    notes, classes = [], targets.names
     size, whole = Counter(groups), Counter(together)
     divided = [row for row, group in enumerate(groups) if size[group] < whole[together[row]]]
     if divided:
+        concerned = listed(classes[i] for i in np.flatnonzero(targets.take(divided).count()))
         notes.append(
-            f"The images of {listed(classes[i] for i in np.unique(labels[divided]))} are near duplicates of one "
-            "another to such an extent that they were not kept on one side: their numbers may be far too optimistic. "
-            "Where "
-            "they are frames of a video, or photos of one thing, add images of others, or name what belongs together "
-            "in a column `group`."
+            f"The images of {concerned} are near duplicates of one another to such an extent that they were not kept "
+            "on one side: their numbers may be far too optimistic. Where they are frames of a video, or photos of one "
+            "thing, add images of others, or name what belongs together in a column `group`."
         )
-    number = np.bincount(labels, minlength=len(classes))
-    for (label, _), count in sorted(Counter(zip(labels.tolist(), groups, strict=True)).items()):
+    number = targets.count()
+    own = Counter((one, group) for strata, group in zip(targets.strata(), groups, strict=True) for one in strata)
+    for (label, _), count in sorted(own.items()):
         if count > number[label] / 2:
             notes.append(
                 f"{count:,} of the {number[label]:,} images of {quoted(classes[label])} belong together (copies, near "
@@ -149,7 +147,7 @@ def of_draw(
                 "recognised."
             )
     if (held := roles == Role.TEST).any():
-        measured = np.bincount(labels[held], minlength=len(classes))
+        measured = targets.take(held).count()
         if few := [classes[i] for i in np.flatnonzero(measured < MIN_HELD_OUT_OF_A_CLASS)]:
             notes.append(
                 f"Fewer than {MIN_HELD_OUT_OF_A_CLASS} held-out images of {listed(few)}: "
@@ -158,9 +156,9 @@ def of_draw(
     return notes
 
 
-def check_copies(labels: NDArray[np.int64], groups: list[int], classes: tuple[str, ...], least: int) -> None:
+def check_copies(targets: Targets, groups: list[int], least: int) -> None:
     """Refuse classes of too few different images: copies and groups are never divided, so they count as one."""
-    different = Counter(label for label, _ in set(zip(labels.tolist(), groups, strict=True)))
+    classes, different = targets.names, groups_of_each(targets.strata(), groups)
     if small := [i for i, n in sorted(different.items()) if n < least]:
         raise SourceError(
             f"{counted(len(small), 'class has', 'classes have')} fewer than {least} different images or groups to "

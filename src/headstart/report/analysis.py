@@ -57,7 +57,7 @@ def analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[s
 
 
 def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
-    labels = fitted.partition.labels
+    labels = fitted.partition.targets.labels
     rows, probabilities = fitted.measured()
     chosen = select(rows, probabilities, labels)
     asked = [*chosen.mistakes, *chosen.uncertain]
@@ -236,7 +236,7 @@ def _advice(fitted: Fitted, recipe: Recipe) -> dict[str, Any] | None:
 
 def _majority(partition: Partition) -> dict[str, Any]:
     """The baseline: the accuracy of always predicting the most frequent class of the training images."""
-    labels = partition.labels
+    labels = partition.targets.labels
     largest = int(np.bincount(labels[partition.of(Role.TRAIN)]).argmax())
     return {"class": largest, "accuracy": float((labels[partition.measured()] == largest).mean())}
 

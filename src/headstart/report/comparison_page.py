@@ -77,7 +77,7 @@ def _guesses(fitted: Fitted) -> dict[str, tuple[str, float, bool]]:
     rows, probabilities = fitted.measured()
     for row, one in zip(rows.tolist(), probabilities, strict=True):
         best = _best(one)
-        label, image = fitted.data.classes[best], fitted.data.table.rows[row]
+        label, image = fitted.data.targets.names[best], fitted.data.table.rows[row]
         guesses[image.path] = label, float(one[best]), label == image.label
     return guesses
 

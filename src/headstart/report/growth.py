@@ -37,7 +37,7 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
             "from all training images."
         )
     divided = fitted.partition.rounds()
-    classes, strength = len(fitted.data.classes), head.strength
+    classes, strength = len(fitted.data.targets.names), head.strength
     width = min(COMPONENTS, len(divided[0][0]), fitted.data.matrix.shape[1])
     if len(divided[0][0]) * width * classes * len(divided) > MAX_VALUES:
         return "With so many images and classes it would take too long to compute."

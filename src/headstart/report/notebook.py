@@ -27,7 +27,7 @@ def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
         heading: The run in words.
         cache: The cache folder, for pictures; None for none.
     """
-    classes, rows = fitted.data.classes, fitted.data.table.rows
+    classes, rows = fitted.data.targets.names, fitted.data.table.rows
     place = {label: number for number, label in enumerate(classes)}
     labels = np.array([place[row.label or ""] for row in rows])
     measured, probabilities = fitted.measured()

@@ -103,10 +103,10 @@ def splits_csv(fitted: Fitted) -> str:
 
 def predictions_csv(fitted: Fitted) -> str:
     """What was predicted for each held-out image."""
-    classes, names = fitted.data.classes, fitted.partition.names()
+    classes, names = fitted.data.targets.names, fitted.partition.names()
     lines = []
     for row, probabilities in zip(fitted.held_out.rows, fitted.held_out.probabilities, strict=True):
-        best, label = int(probabilities.argmax()), int(fitted.partition.labels[row])
+        best, label = int(probabilities.argmax()), int(fitted.partition.targets.labels[row])
         lines.append((
             csv_cell(fitted.data.table.rows[row].path), names[row], csv_cell(classes[label]), csv_cell(classes[best]),
             "yes" if best == label else "no", f"{probabilities[best]:.6f}", f"{probabilities[label]:.6f}",

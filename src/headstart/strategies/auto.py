@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart import targets
 from headstart.core.errors import BudgetError, HeadstartError, OptionError, SourceError, StorageError
 from headstart.core.options import Runtime
 from headstart.core.text import counted
@@ -73,7 +74,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     """
     begun = origin.began or time.perf_counter()
     _refuse(recipe)
-    table.require_classes()
+    targets.read(table)
     # A training that goes on would go on without the others: nothing is kept for that.
     runtime = dataclasses.replace(runtime, folder=None, resume=False)
     below = of_probe(recipe)
@@ -164,7 +165,7 @@ class _Ground:
     @property
     def labels(self) -> NDArray[np.int64]:
         """Class index of each image that chooses, (V,)."""
-        return self.partition.labels[self.partition.choosing]
+        return self.partition.targets.labels[self.partition.choosing]
 
     @property
     def groups(self) -> tuple[int, ...]:

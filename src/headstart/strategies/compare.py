@@ -253,7 +253,7 @@ def _measured(fitted: Fitted) -> _Measured:
     rows, probabilities = fitted.measured()
     order = sorted(range(len(rows)), key=lambda place: table.rows[rows[place]].path)
     rows, probabilities = rows[order], probabilities[order]
-    labels = partition.labels[rows]
+    labels = partition.targets.labels[rows]
     near = alike(fitted.data.traits).rows.tolist()
     groups = join_groups(fitted.data.digests, [row.group for row in table.rows], near)
     # By the first image of a group in this order, so that it does not hang on the order of the table.

@@ -11,7 +11,7 @@ from headstart.preprocess.spec import Preprocess
 def examine(data: Dataset, *, preprocess: Preprocess, runtime: Runtime) -> tuple[Finding, ...]:
     """Check the images with what the training knows of them anyway, and tell the findings in a line.
 
-    What would make a result wrong is refused elsewhere, by `ImageTable.require_classes` and `partition.divide`: nothing
+    What would make a result wrong is refused elsewhere, by `targets.read` and `partition.divide`: nothing
     that is found here stops a training.
 
     Args:

@@ -50,7 +50,7 @@ def measure(
     measured = partition.is_measured(held_out.rows)
     return evaluate(
         held_out.probabilities[measured],
-        partition.labels[held_out.rows[measured]],
+        partition.targets.labels[held_out.rows[measured]],
         classes,
         split=partition.split,
         temperature=temperatures[measured],
@@ -99,12 +99,12 @@ def model_file(
         licence=embedder.licence,
     )
     metadata = Metadata(
-        classes=data.classes,
+        classes=data.targets.names,
         preprocess=embedder.preprocess,
         recipe=recipe.as_dict(),
         backbone=backbone,
         temperature=head.temperature,
-        counts=partition.count(data.classes),
+        counts=partition.count(),
         evaluation=evaluation.as_dict(),
         familiarity=trust.familiarity,
         conformal=trust.conformal,

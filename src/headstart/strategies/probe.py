@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart import targets
 from headstart.core.extras import require
 from headstart.core.options import Runtime
 from headstart.core.tables import resolve
@@ -40,10 +41,10 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         SourceError: The images cannot be learnt from.
         OptionError: The recipe names something that does not exist.
     """
-    table.require_classes()
+    targets.read(table)
     watch = finish.Stopwatch()
     data, embedder, engine = embed(table, recipe, runtime)
-    classes = data.classes  # unreadable images may have taken one away
+    classes = data.targets.names  # unreadable images may have taken one away
     watch.lap("embed")
     partition = divide(data, recipe)
     findings = examine(data, preprocess=embedder.preprocess, runtime=runtime)
@@ -65,7 +66,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, classes),
         held_out=held_out,
         partition=partition,
-        counts=partition.count(classes),
+        counts=partition.count(),
         findings=findings,
         seconds=watch.seconds,
         details=Details(
@@ -93,8 +94,8 @@ def fit_head(
         require(spec.extra, spec.extra, f"The head {quoted(recipe.head)}")
     rows = partition.learnt()
     fit: Callable[..., Head] = resolve(spec.fit)
-    arrays = data.matrix[rows], partition.labels[rows], partition.folds[rows]
-    return fit(*arrays, len(data.classes), recipe, runtime)
+    arrays = data.matrix[rows], partition.targets.labels[rows], partition.folds[rows]
+    return fit(*arrays, len(data.targets.names), recipe, runtime)
 
 
 def fit_linear(
@@ -105,8 +106,8 @@ def fit_linear(
 ) -> LinearHead:
     """Fit a linear head on the rows that are learnt from, whose folds choose its C."""
     rows = partition.learnt()
-    arrays = data.matrix[rows], partition.labels[rows], partition.folds[rows]
-    return linear.fit_recipe(*arrays, len(data.classes), recipe, runtime)
+    arrays = data.matrix[rows], partition.targets.labels[rows], partition.folds[rows]
+    return linear.fit_recipe(*arrays, len(data.targets.names), recipe, runtime)
 
 
 def _predict_held_out(

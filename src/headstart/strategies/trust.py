@@ -61,7 +61,7 @@ def _familiarity(data: Dataset, partition: Partition) -> tuple[References | None
     features = data.matrix
     # By digest: an order that has nothing to do with what an image shows, nor with the names of files.
     rows = np.array(sorted(partition.learnt(), key=lambda row: data.digests[row]), np.int64)
-    arrays = features[rows], partition.labels[rows], partition.groups[rows]
+    arrays = features[rows], partition.targets.labels[rows], partition.groups[rows]
     chose, leaked = partition.chooses(), np.flatnonzero(partition.leaked)
     others = features[np.setdiff1d(chose, leaked)] if len(chose) else None
     found = novelty.fit(*arrays, others)
@@ -93,7 +93,7 @@ def _prediction_sets(partition: Partition, held_out: HeldOut) -> tuple[Conformal
     used = others if apart else sound & (measured | others)
     if not used.any():
         return None, None, []
-    labels = partition.labels[held_out.rows]
+    labels = partition.targets.labels[held_out.rows]
     record = conformal.calibrate(held_out.probabilities[used], labels[used])
     shown = measured if apart else used
     arrays = held_out.probabilities[shown], labels[shown]

@@ -49,7 +49,7 @@ def measure_by_folds(job: Job, recipe: Recipe, runtime: Runtime) -> tuple[HeldOu
             return to_probabilities(scores(network, images, measured, recipe, runtime)), probe.temperature
         rows = np.concatenate([choose, measured])
         of_choice, of_fold = np.split(scores(network, images, rows, recipe, runtime), [len(choose)])
-        temperature = fit_temperature(of_choice, inside.labels[choose])
+        temperature = fit_temperature(of_choice, inside.targets.labels[choose])
         return to_probabilities(of_fold / temperature), temperature
 
     return predict_by_folds(job.partition, data, recipe, runtime, learn)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from headstart import targets
 from headstart.core.errors import DeviceError, OptionError, StorageError, TrainingError
 from headstart.core.files import folder_lock, make_folder
 from headstart.core.options import Runtime
@@ -71,7 +72,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     own = own or Own()
     refuse_missing(recipe, own)
     check(recipe, runtime)
-    table.require_classes()
+    targets.read(table)
     watch = finish.Stopwatch()
     loaded = _load(recipe, own)
     preprocess = loaded.preprocess.used_with(recipe.fit, recipe.white_level)
@@ -101,7 +102,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         ended = Ended(network, divided, probe, by_folds)
         finished = finish_training(job, ended, recipe, runtime, origin, watch)
     files: dict[str, bytes | str] = {
-        "weights.safetensors": weights_file(network, loaded, preprocess, data.classes, recipe.head)
+        "weights.safetensors": weights_file(network, loaded, preprocess, data.targets.names, recipe.head)
     }
     if trained and trained.history:
         files["history.csv"] = history_csv(trained.history)

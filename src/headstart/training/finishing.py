@@ -67,7 +67,7 @@ def finish_training(
     )  # fmt: skip
     record = partial(head_record, network.head, kind=recipe.head, width=loaded.embedding_size)
     inside = record(temperature=1.0).scores(measured.matrix[choose])
-    head = record(temperature=fit_temperature(inside, partition.labels[choose]))
+    head = record(temperature=fit_temperature(inside, partition.targets.labels[choose]))
     choosing = HeldOut(choose, head.probabilities(measured.matrix[choose]))
     if probe:
         start_from_probe(network.head, replace(probe, temperature=1.0))
@@ -77,7 +77,7 @@ def finish_training(
         HeldOut(held, head.probabilities(measured.matrix[held])),
         np.full(len(held), head.temperature),
     )
-    evaluation = finish.measure(held_out, temperatures, partition, data.classes)
+    evaluation = finish.measure(held_out, temperatures, partition, data.targets.names)
     watch.lap("evaluate")
     trust = build_trust(measured, partition, held_out)
     model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust, origin.reasons)
@@ -86,10 +86,10 @@ def finish_training(
     prove_trained(model, calibrated, PixelSession(job.preprocess), data.table, recipe)
     return Fitted(
         data=replace(data, features=measured.matrix), model=model, evaluation=evaluation, held_out=held_out,
-        without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.classes),
+        without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.targets.names),
         partition=partition,
         details=Details(familiarity=trust.familiarity, prediction_sets=trust.prediction_sets),
-        counts=partition.count(data.classes), seconds={}, choosing=choosing,
+        counts=partition.count(), seconds={}, choosing=choosing,
         notes=(*data.table.notes, *data.notes, *partition.notes,
                *head.notes, *_sensitive(difference), *trust.notes),
     )  # fmt: skip

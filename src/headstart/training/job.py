@@ -43,7 +43,8 @@ class Job:
     def task(self, network: Network, recipe: Recipe) -> Task:
         """What the loop is given."""
         return Task(
-            network=network, images=self.images, labels=self.partition.labels, classes=len(self.data.classes),
+            network=network, images=self.images,
+            labels=self.partition.targets.labels, classes=len(self.data.targets.names),
             train=self.partition.learnt(), validation=self.partition.chooses(), recipe=recipe,
         )  # fmt: skip
 
@@ -52,9 +53,9 @@ def begun(job: Job, recipe: Recipe, runtime: Runtime) -> Network:
     """The network as it begins, around the job's own backbone."""
     loaded, data = job.loaded, job.data
     make = job.own.head or partial(make_head, recipe)
-    head = make(loaded.embedding_size, len(data.classes))
+    head = make(loaded.embedding_size, len(data.targets.names))
     if recipe.start == "weights":
-        start_from_run(head, recipe.backbone, data.classes, recipe.head)
+        start_from_run(head, recipe.backbone, data.targets.names, recipe.head)
     elif data.features is not None:
         # The images that choose the epoch must not have been learnt from by the head that it begins with either.
         start_from_probe(head, fit_linear(data, job.partition, recipe, runtime))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from headstart import targets
 from headstart.core.options import Runtime
 from headstart.data.table import ImageTable
 from headstart.settings.recipe import Recipe
@@ -52,7 +53,7 @@ def decide(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices:
     """
     if not recipe.is_open:
         return Choices(recipe)
-    table.require_classes()
+    targets.read(table)
     reasons: list[str] = []
     evidence: dict[str, Any] = {}
     known = with_backbone(recipe, DEFAULT, runtime) if recipe.backbone == AUTO else recipe

@@ -91,7 +91,7 @@ def of_run(fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
     """
     learnt = fitted.partition.of(Role.TRAIN)
     return rule_of_thumb(
-        np.bincount(fitted.partition.labels[learnt], minlength=len(fitted.data.classes)).tolist(),
+        np.bincount(fitted.partition.targets.labels[learnt], minlength=len(fitted.data.targets.names)).tolist(),
         fitted.data.matrix[learnt] if embeds_as_lite0(recipe) else None,
     )
 

@@ -167,12 +167,13 @@ def lay(embedded: Embedded, recipe: Recipe) -> Ground:
     partition = divide(data, recipe, cross_validate=recipe.spec.probes)
     rows = partition.learnt()
     folds = partition.folds[rows]
-    sampled = sample(partition.labels[rows], [data.digests[row] for row in rows])
+    sampled = sample(partition.targets.labels[rows], [data.digests[row] for row in rows])
     if len(sampled) < len(rows):
         kept = rows[sampled]
         try:
             dealt = deal_folds(
-                partition.labels[kept], partition.groups[kept].tolist(), [data.digests[row] for row in kept],
+                partition.targets.take(kept).strata(), partition.groups[kept].tolist(),
+                [data.digests[row] for row in kept],
                 folds=recipe.folds, seed=recipe.seed,
             )  # fmt: skip
         except SourceError:  # the sample has too few groups of a class
@@ -183,8 +184,8 @@ def lay(embedded: Embedded, recipe: Recipe) -> Ground:
         table=take(data.table, rows),
         rows=rows,
         digests=tuple(data.digests[row] for row in rows),
-        classes=data.classes,
-        labels=partition.labels[rows],
+        classes=data.targets.names,
+        labels=partition.targets.labels[rows],
         groups=tuple(partition.groups[rows].tolist()),
         folds=folds,
         traits=tuple(data.traits[row] for row in rows),
