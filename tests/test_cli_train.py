@@ -15,13 +15,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from headstart import Recipe, recipes
 from headstart.cli import messages, panels, signals, training_options
-from headstart.cli.train import _default_folder, _work, train
+from headstart.cli.train import _default_folder, train
+from headstart.cli.trained import work_lines
 from headstart.cli.values import Command
 from headstart.core.errors import DeviceError, ExtraError, OptionError, TrainingError
 from headstart.runs.details import Details, Embedding, Training
@@ -325,12 +327,12 @@ def run_of(seconds: dict[str, float], details: Details, **settings: Any) -> Any:
 
 def test_words_on_a_probe() -> None:
     run = run_of({"embed": 8.1, "fit": 3.6, "evaluate": 0.1}, Details(embedding=Embedding(1797, 0, "onnxruntime cpu")))
-    assert _work(run, 50.0) == ["Embedded 1,797 (0 from the cache) in 8.1 s, fitted in 3.6 s, 50.0 s in all"]
+    assert work_lines(run, 50.0) == ["Embedded 1,797 (0 from the cache) in 8.1 s, fitted in 3.6 s, 50.0 s in all"]
 
 
 def test_words_on_a_training() -> None:
     run = run_of({"train": 41.2, "evaluate": 1.0}, Details(training=TRAINED), strategy="finetune")
-    assert _work(run, 50.0) == ["Trained 10 epochs in 41.2 s on cpu (61 images/s), best: epoch 7; 50.0 s in all"]
+    assert work_lines(run, 50.0) == ["Trained 10 epochs in 41.2 s on cpu (61 images/s), best: epoch 7; 50.0 s in all"]
     run = run_of(
         {"embed": 2.0, "train": 41.2},
         Details(
@@ -338,21 +340,33 @@ def test_words_on_a_training() -> None:
         ),
         strategy="finetune", lr="auto", patience=3,
     )  # fmt: skip
-    assert _work(run, 50.0) == [
+    assert work_lines(run, 50.0) == [
         "Embedded 300 (0 from the cache) in 2.0 s",
         "Trained 10 epochs in 41.2 s on cpu (61 images/s) at learning rate 0.0003, best: epoch 7, "
         "stopped after 3 epochs without improvement; 50.0 s in all",
     ]
 
 
+@pytest.mark.parametrize(("best", "words"), [
+    (2, "Epoch 2 was best: accuracy 92.5 % on 40 val images, which chose it; its weights were loaded."),
+    (0, "The start was best: accuracy 90.0 % on 40 val images, which chose it; its weights were loaded."),
+])  # fmt: skip
+def test_words_on_the_best_epoch(best: int, words: str) -> None:
+    history = tuple({"epoch": n, "validation_accuracy": value} for n, value in enumerate((0.9, 0.9, 0.925)))
+    run = run_of({"train": 4.0}, Details(training=dataclasses.replace(TRAINED, best_epoch=best, history=history)))
+    run.fitted.choosing = SimpleNamespace(rows=np.arange(40))
+    run.fitted.partition = SimpleNamespace(names=lambda: ("val",) * 40)
+    assert work_lines(run, 50.0)[-1] == words
+
+
 def test_words_where_little_is_known() -> None:
-    assert _work(run_of({}, Details()), 50.0) == ["50.0 s in all"]
+    assert work_lines(run_of({}, Details()), 50.0) == ["50.0 s in all"]
     start = Details(training=dataclasses.replace(TRAINED, epochs=2, best_epoch=0))
-    assert _work(run_of({}, start, strategy="finetune"), 50.0) == [
+    assert work_lines(run_of({}, start, strategy="finetune"), 50.0) == [
         "Trained 2 epochs on cpu (61 images/s), best: the start; 50.0 s in all"
     ]
     one = Details(training=dataclasses.replace(TRAINED, epochs=1, best_epoch=1))
-    assert _work(run_of({}, one, strategy="scratch"), 50.0) == [
+    assert work_lines(run_of({}, one, strategy="scratch"), 50.0) == [
         "Trained 1 epoch on cpu (61 images/s), best: epoch 1; 50.0 s in all"
     ]
 

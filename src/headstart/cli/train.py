@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,16 +16,14 @@ from headstart.cli import clock, options, panels, signals
 from headstart.cli import training_options as settings
 from headstart.cli.folders import default_folder
 from headstart.cli.messages import DONE, SOME_SKIPPED
+from headstart.cli.trained import show_run
 from headstart.core.options import TRACKERS
-from headstart.core.text import counted, quoted
 from headstart.settings.setting import MODEL, RUNNING
 from headstart.settings.strategies import names
 
 if TYPE_CHECKING:
     from headstart.api import Run
-    from headstart.cli.output import Output
     from headstart.core.options import Runtime
-    from headstart.runs.details import Training
     from headstart.settings.recipe import Recipe
 
 Source = Annotated[
@@ -115,7 +113,7 @@ def train(
         return DONE
     with _full_disk_told(folder):
         folder = run.save(folder, overwrite=overwrite, report=not given["no_report"], runtime=runtime)
-    _show(output, run, folder, source or run.fitted.data.table.source, told)
+    show_run(output, run, folder, source or run.fitted.data.table.source, told)
     record = run.as_dict()
     record["seconds"]["process"] = round(clock.seconds(), 3)
     output.document({"run": str(folder), **record})
@@ -240,80 +238,3 @@ def _default_folder(source: str, *, overwrite: bool) -> Path:
         lambda folder: any((folder / one).exists() for one in ("model.onnx", resumption.FOLDER)),
         overwrite=overwrite,
     )
-
-
-def _show(output: Output, run: Run, folder: Path, source: str, told: Sequence[str]) -> None:
-    from headstart.cli.show import show_evaluation
-
-    fitted = run.fitted
-    images = counted(len(fitted.data.table), "image")
-    sizes = ", ".join(f"{sum(by_class.values()):,} {part}" for part, by_class in fitted.counts.items())
-    output.say(
-        f"{images} of {counted(len(fitted.data.targets.names), 'class', 'classes')} in {quoted(source)}: {sizes}"
-    )
-    for line in _work(run, clock.seconds()):
-        output.say(line)
-    output.say()
-    if fitted.partition.cross_validated:
-        folds = len(fitted.partition.rounds())
-        where = f"images, each predicted by a model that was not trained on it ({folds}-fold cross-validation),"
-    else:
-        where = f"{run.evaluation.split} images"
-    show_evaluation(output, run.evaluation, where, fitted.without_leaks)
-    output.notes(note for note in fitted.notes if note not in told)
-    output.skipped(run.skipped)
-    model = folder / "model.onnx"
-    output.say(f"\nModel: {model} ({model.stat().st_size / 1e6:.1f} MB), preprocessing included")
-    if (folder / "report.html").exists():
-        output.say(f"Report: {folder / 'report.html'}")
-    output.say(f"Next:  headstart predict {shlex.quote(str(model))} PHOTO")
-
-
-def _work(run: Run, total_seconds: float) -> list[str]:
-    """What was done and how long it took, in one or two lines; what a strategy has not done is left out.
-
-    Args:
-        run: What was trained and saved.
-        total_seconds: Of the whole process so far.
-    """
-    details, seconds = run.fitted.details, run.seconds
-    parts = []
-    if (of := details.embedding) and "embed" in seconds:
-        parts.append(f"Embedded {of.embedded:,} ({of.from_cache:,} from the cache) in {seconds['embed']:.1f} s")
-    if "fit" in seconds:
-        parts.append(f"fitted in {seconds['fit']:.1f} s")
-    total = f"{total_seconds:.1f} s in all"
-    if details.training is None:
-        return [", ".join([*parts, total])]
-    lines = [*([", ".join(parts)] if parts else []), f"{_training(run, details.training)}; {total}"]
-    return [*lines, *_best(run, details.training)]
-
-
-def _best(run: Run, training: Training) -> list[str]:
-    """Which epoch was kept, and what chose it; nothing where the loop was the user's own and has not said."""
-    best = [numbers for numbers in training.history if numbers["epoch"] == training.best_epoch]
-    if not best or run.fitted.choosing is None or best[0]["validation_accuracy"] is None:
-        return []
-    rows = run.fitted.choosing.rows
-    images = counted(len(rows), f"{run.fitted.partition.names()[rows[0]]} image")
-    which = f"Epoch {training.best_epoch} was" if training.best_epoch else "The start was"
-    return [
-        f"{which} best: accuracy {100 * best[0]['validation_accuracy']:.1f} % on {images}, which chose it; "
-        "its weights were loaded."
-    ]
-
-
-def _training(run: Run, training: Training) -> str:
-    """How a network was trained."""
-    seconds = run.seconds
-    words = f"Trained {counted(training.epochs, 'epoch')}"
-    words += f" in {seconds['train']:.1f} s" if "train" in seconds else ""
-    words += f" on {training.device} ({training.images_per_second:,.0f} images/s)"
-    if run.recipe.lr == "auto":
-        words += f" at learning rate {training.lr:.2g}"
-    words += f", best: {f'epoch {training.best_epoch}' if training.best_epoch else 'the start'}"
-    if training.stopped == "patience":
-        words += f", stopped after {counted(run.recipe.patience, 'epoch')} without improvement"
-    if "folds" in seconds:
-        words += f"; one network per fold in {seconds['folds']:.1f} s"
-    return words
