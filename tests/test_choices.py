@@ -25,6 +25,7 @@ from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import Recipe
 from headstart.strategies import choices
 from headstart.strategies.choices import advice, evidence, transforms
+from headstart.strategies.choices import basis as bases
 from headstart.strategies.choices.backbone import choose_backbone, local
 from headstart.strategies.choices.fit import FITS, distinct
 from headstart.strategies.embed import embed
@@ -153,23 +154,23 @@ def test_equally_good_embeddings_seldom_replace_the_default(count: int, apart: f
     assert replaced <= 20  # 5 % would be 10, and 20 is three standard deviations above that
 
 
-# The ground
+# The basis
 
 
 def test_a_sample_has_every_class_and_hangs_on_content_alone() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [6000, 1000, 12])
     digests = [f"{value:016x}" for value in rng.integers(0, 2**63, len(labels))]
-    rows = evidence.sample(labels, digests)
+    rows = bases.sample(labels, digests)
     assert np.array_equal(rows, np.sort(rows))
     taken = np.bincount(labels[rows])
-    assert taken[2] == evidence.MIN_OF_A_CLASS
+    assert taken[2] == bases.MIN_OF_A_CLASS
     assert taken[0] == round(6000 * 2000 / 7012)
-    assert abs(len(rows) - evidence.MAX_IMAGES) < 15
+    assert abs(len(rows) - bases.MAX_IMAGES) < 15
     order = rng.permutation(len(labels))
-    shuffled = evidence.sample(labels[order], [digests[i] for i in order])
+    shuffled = bases.sample(labels[order], [digests[i] for i in order])
     assert {digests[i] for i in rows} == {digests[order[i]] for i in shuffled}
-    assert np.array_equal(evidence.sample(labels[:50], digests[:50]), np.arange(50))
+    assert np.array_equal(bases.sample(labels[:50], digests[:50]), np.arange(50))
 
 
 def test_out_of_fold_predictions_are_those_of_heads_that_have_not_seen_them() -> None:
@@ -324,9 +325,9 @@ def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def laid(folder: Path, one: hs.Runtime, recipe: Recipe | None = None) -> evidence.Ground:
+def laid(folder: Path, one: hs.Runtime, recipe: Recipe | None = None) -> bases.Basis:
     recipe = recipe or Recipe()
-    return evidence.lay(embed(hs.read(folder), evidence.evidence_recipe(recipe), one), recipe)
+    return bases.find_basis(embed(hs.read(folder), bases.evidence_recipe(recipe), one), recipe)
 
 
 @pytest.mark.slow
@@ -355,9 +356,9 @@ def test_more_than_fit_a_shortlist_pass_logme(textures: Path, cache: Path) -> No
     for name in ("squeezenet1_1", "squeezenet1_0"):
         random_weights(name)
     where = runtime(cache)
-    ground = laid(textures, where)
+    basis = laid(textures, where)
     names = ["squeezenet1_0", "squeezenet1_1", "lite0"]
-    choice = choose_backbone(ground, Recipe(), where, names, shortlist=2)
+    choice = choose_backbone(basis, Recipe(), where, names, shortlist=2)
     assert [one.name for one in choice.outcomes] == ["squeezenet1_0", "lite0"]
     assert choice.reasons[1].startswith(
         "Of 3 backbones 2 were cross-validated: squeezenet1_0 and those with the highest LogME on 90 train images "
@@ -533,7 +534,7 @@ def test_lite0_still_tells_imagenets_classes(photos: Path, warm: Path) -> None:
     """Ants are class 310 of ImageNet and bees class 309: known truth for its weights, bias and embedding."""
     table = hs.read(photos)
     rows = [i for i, row in enumerate(table.rows) if row.split == "val"][::4]
-    found = embed(evidence.take(table, np.array(rows)), Recipe(precision="float32"), runtime(warm)).data
+    found = embed(bases.take(table, np.array(rows)), Recipe(precision="float32"), runtime(warm)).data
     weights, bias = lite0.read_classifier()
     assert (weights.shape, bias.shape) == ((1280, 1000), (1000,))
     best = (found.matrix @ weights + bias).argmax(1)
@@ -544,7 +545,7 @@ def test_lite0_still_tells_imagenets_classes(photos: Path, warm: Path) -> None:
 @pytest.mark.parametrize("precision", ["int8", "float32"])
 def test_photos_are_like_imagenet(precision: Any, photos: Path, warm: Path) -> None:
     table = hs.read(photos)
-    some = evidence.take(table, np.arange(0, len(table), 8))
+    some = bases.take(table, np.arange(0, len(table), 8))
     features = embed(some, Recipe(precision=precision), runtime(warm)).data.matrix
     found = advice.rule_of_thumb([124, 121], features)
     assert (found["size"], found["similarity"], found["images_per_class"]) == ("small", "similar", 122.5)
@@ -557,7 +558,7 @@ def test_photos_are_like_imagenet(precision: Any, photos: Path, warm: Path) -> N
 def test_drawings_digits_and_noise_are_not(precision: Any, shapes: Path, digits: Path, warm: Path) -> None:
     for folder in (shapes, digits):
         table = hs.read(folder)
-        some = evidence.take(table, np.linspace(0, len(table) - 1, 36).astype(int))
+        some = bases.take(table, np.linspace(0, len(table) - 1, 36).astype(int))
         features = embed(some, Recipe(precision=precision), runtime(warm)).data.matrix
         found = advice.rule_of_thumb([12, 12, 12], features)
         assert found["similarity"] == "different"

@@ -26,6 +26,7 @@ from headstart.cli.train import _default_folder, train
 from headstart.cli.trained import work_lines
 from headstart.cli.values import Command
 from headstart.core.errors import DeviceError, ExtraError, OptionError, TrainingError
+from headstart.partition.roles import Role
 from headstart.runs.details import Details, Embedding, Training
 from headstart.settings import describe
 from headstart.settings import recipe as recipe_module
@@ -349,13 +350,13 @@ def test_words_on_a_training() -> None:
 
 @pytest.mark.parametrize(("best", "words"), [
     (2, "Epoch 2 was best: accuracy 92.5 % on 40 val images, which chose it; its weights were loaded."),
-    (0, "The start was best: accuracy 90.0 % on 40 val images, which chose it; its weights were loaded."),
+    (0, "The start was best: accuracy 90.0 % on 40 val images, which chose between it and the epochs."),
 ])  # fmt: skip
 def test_words_on_the_best_epoch(best: int, words: str) -> None:
     history = tuple({"epoch": n, "validation_accuracy": value} for n, value in enumerate((0.9, 0.9, 0.925)))
     run = run_of({"train": 4.0}, Details(training=dataclasses.replace(TRAINED, best_epoch=best, history=history)))
     run.fitted.choosing = SimpleNamespace(rows=np.arange(40))
-    run.fitted.partition = SimpleNamespace(names=lambda: ("val",) * 40)
+    run.fitted.partition = SimpleNamespace(roles=np.full(40, Role.VAL))
     assert work_lines(run, 50.0)[-1] == words
 
 

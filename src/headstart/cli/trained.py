@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from headstart.cli import clock
 from headstart.core.text import counted, quoted
+from headstart.partition.roles import Role
 
 if TYPE_CHECKING:
     from headstart.api import Run
@@ -78,12 +79,11 @@ def _best(run: Run, training: Training) -> list[str]:
     if not best or run.fitted.choosing is None or best[0]["validation_accuracy"] is None:
         return []
     rows = run.fitted.choosing.rows
-    images = counted(len(rows), f"{run.fitted.partition.names()[rows[0]]} image")
-    which = f"Epoch {training.best_epoch} was" if training.best_epoch else "The start was"
-    return [
-        f"{which} best: accuracy {100 * best[0]['validation_accuracy']:.1f} % on {images}, which chose it; "
-        "its weights were loaded."
-    ]
+    role = Role(run.fitted.partition.roles[rows[0]]).word
+    accuracy = f"accuracy {100 * best[0]['validation_accuracy']:.1f} % on {counted(len(rows), f'{role} image')}"
+    if not training.best_epoch:
+        return [f"The start was best: {accuracy}, which chose between it and the epochs."]
+    return [f"Epoch {training.best_epoch} was best: {accuracy}, which chose it; its weights were loaded."]
 
 
 def _training(run: Run, training: Training) -> str:

@@ -99,7 +99,7 @@ class Recipe:
     )
     validation: float = training(
         0.2,
-        "Fraction of the train images that choose the best epoch.",
+        "Fraction of the train images that are set aside as val, to choose the best epoch.",
         group=MEASURING,
         range=(0, 0.5),
         more="For a source without both val and test. 0 lets the held-out images choose, as the tutorials do, which "

@@ -15,7 +15,7 @@ from headstart.data.table import ImageTable
 from headstart.settings.recipe import Recipe
 from headstart.strategies.choices import advice, transforms
 from headstart.strategies.choices.backbone import DEFAULT, choose_backbone, with_backbone
-from headstart.strategies.choices.evidence import evidence_recipe, lay
+from headstart.strategies.choices.basis import evidence_recipe, find_basis
 from headstart.strategies.choices.fit import choose_fit
 from headstart.strategies.embed import embed
 
@@ -59,14 +59,14 @@ def decide(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices:
     known = with_backbone(recipe, DEFAULT, runtime) if recipe.backbone == AUTO else recipe
     probe = evidence_recipe(known)
     embedded = embed(table, probe, runtime)
-    ground = lay(embedded, known)
+    basis = find_basis(embedded, known)
     if recipe.backbone == AUTO:
-        choice = choose_backbone(ground, evidence_recipe(recipe), runtime)
+        choice = choose_backbone(basis, evidence_recipe(recipe), runtime)
         reasons += choice.reasons
         evidence["backbone"] = choice.as_dict()
         known = with_backbone(recipe, choice.chosen, runtime)
     if known.fit == AUTO:
-        choice = choose_fit(ground, evidence_recipe(known), runtime)
+        choice = choose_fit(basis, evidence_recipe(known), runtime)
         reasons += choice.reasons
         evidence["fit"] = choice.as_dict()
         known = replace(known, fit=choice.chosen)  # type: ignore[arg-type]  # one of `FITS`
@@ -74,8 +74,8 @@ def decide(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices:
         if evidence_recipe(known) != probe:
             probe = evidence_recipe(known)
             embedded = embed(table, probe, runtime)
-            ground = lay(embedded, known)
-        found = transforms.judge(ground, embedded, probe, runtime, ("hflip",))
+            basis = find_basis(embedded, known)
+        found = transforms.judge(basis, embedded, probe, runtime, ("hflip",))
         harmful = found["transforms"]["hflip"]["verdict"] == "harmful"
         reasons.append(f"{'No flips' if harmful else 'Flips'} in training. {found['reason']}")
         evidence["flip"] = found

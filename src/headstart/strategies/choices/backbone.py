@@ -19,20 +19,8 @@ from headstart.core.text import counted, printable
 from headstart.evaluation.paired_tests import LEVEL
 from headstart.evaluation.transferability import logme
 from headstart.settings.recipe import Recipe
-from headstart.strategies.choices.evidence import (
-    Choice,
-    Ground,
-    Outcome,
-    caveat,
-    choose,
-    embed_ground,
-    named,
-    numbers,
-    p_words,
-    part,
-    sample,
-    try_out,
-)
+from headstart.strategies.choices.basis import Basis, caveat, embed_basis, named, part, sample
+from headstart.strategies.choices.evidence import Choice, Outcome, choose, numbers, p_words, try_out
 
 DEFAULT = "lite0"
 SHORTLIST = 10  # backbones that are cross-validated
@@ -48,7 +36,7 @@ def local() -> list[Row]:
 
 
 def choose_backbone(
-    ground: Ground,
+    basis: Basis,
     recipe: Recipe,
     runtime: Runtime,
     candidates: Sequence[str] | None = None,
@@ -57,7 +45,7 @@ def choose_backbone(
     """Try the backbones, and choose.
 
     Args:
-        ground: The train images.
+        basis: The train images.
         recipe: A probe; its backbone and its precision do not count.
         runtime: Cache, workers, progress.
         candidates: Names in the order of preference among equals; None for all whose weights are here.
@@ -70,23 +58,23 @@ def choose_backbone(
     skipped: list[tuple[str, str]] = []
     notes: list[str] = []
     if len(rows) > shortlist:
-        rows, words = _shortlist(rows, shortlist, ground, recipe, runtime, skipped)
+        rows, words = _shortlist(rows, shortlist, basis, recipe, runtime, skipped)
         notes.append(words)
     outcomes: list[Outcome] = []
     for row in rows:
         candidate = with_backbone(recipe, row.name, runtime)
         try:
-            data = embed_ground(ground, candidate, runtime, row.short).data
+            data = embed_basis(basis, candidate, runtime, row.short).data
         # Every way in which one of them cannot be had, for want of PyTorch say; the others are there.
         except HeadstartError as error:
             skipped.append((row.short, printable(f"{error.message} {error.hint}".strip())))
             continue
         facts = {"parameters": row.parameters, "licence": row.licence}
-        outcomes.append(try_out(row.short, ground, data, candidate, runtime, facts))
+        outcomes.append(try_out(row.short, basis, data, candidate, runtime, facts))
     if not outcomes:
         raise ModelError(f"No backbone could be tried; the first is {skipped[0][0]}: {skipped[0][1]}")
     place, p_values = choose(outcomes)
-    reasons = (_reason(outcomes, place, p_values, ground), *notes, *_told(skipped))
+    reasons = (_reason(outcomes, place, p_values, basis), *notes, *_told(skipped))
     return Choice(outcomes[place].name, tuple(outcomes), p_values, tuple(skipped), reasons)
 
 
@@ -112,15 +100,15 @@ def _row(name: str) -> Row:
 
 
 def _shortlist(
-    rows: Sequence[Row], length: int, ground: Ground, recipe: Recipe, runtime: Runtime, skipped: list[tuple[str, str]]
+    rows: Sequence[Row], length: int, basis: Basis, recipe: Recipe, runtime: Runtime, skipped: list[tuple[str, str]]
 ) -> tuple[list[Row], str]:
     """The first and those with the most evidence, in the order of `rows`; and a sentence on it."""
-    small = part(ground, sample(ground.labels, ground.digests, LOGME_IMAGES))
+    small = part(basis, sample(basis.labels, basis.digests, LOGME_IMAGES))
     scores: dict[str, float] = {}
     for row in rows:
         try:
             candidate = with_backbone(recipe, row.name, runtime)
-            data = embed_ground(small, candidate, runtime, row.short).data
+            data = embed_basis(small, candidate, runtime, row.short).data
         except HeadstartError as error:
             skipped.append((row.short, printable(f"{error.message} {error.hint}".strip())))
             continue
@@ -137,7 +125,7 @@ def _shortlist(
     )
 
 
-def _reason(outcomes: Sequence[Outcome], place: int, p_values: Sequence[float], ground: Ground) -> str:
+def _reason(outcomes: Sequence[Outcome], place: int, p_values: Sequence[float], basis: Basis) -> str:
     chosen, default = outcomes[place], outcomes[0]
     table = list(zip(outcomes, (None, *p_values), strict=True))
     told = sorted(table, key=lambda row: row[0].log_loss)[:MAX_TOLD]
@@ -152,7 +140,7 @@ def _reason(outcomes: Sequence[Outcome], place: int, p_values: Sequence[float], 
         equal = [one.name for one, p in others if p < LEVEL]
         why += f", and the smallest of those it cannot be separated from ({', '.join(equal)})" if equal else ""
         why += f"; the licence of its weights: {printable(str(chosen.facts['licence']))}"
-    return f"Backbone {printable(chosen.name)}: {why} ({ground.words}: {printable(ranking)}).{caveat(ground)}"
+    return f"Backbone {printable(chosen.name)}: {why} ({basis.words}: {printable(ranking)}).{caveat(basis)}"
 
 
 def _told(skipped: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -12,26 +12,17 @@ from headstart.core.options import Runtime
 from headstart.data.traits import Traits
 from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import Fit, Recipe
-from headstart.strategies.choices.evidence import (
-    Choice,
-    Ground,
-    Outcome,
-    caveat,
-    choose,
-    embed_ground,
-    numbers,
-    p_words,
-    try_out,
-)
+from headstart.strategies.choices.basis import Basis, caveat, embed_basis
+from headstart.strategies.choices.evidence import Choice, Outcome, choose, numbers, p_words, try_out
 
 FITS: tuple[Fit, ...] = tuple(one for one in get_args(Fit) if one != "auto")  # the default first
 
 
-def choose_fit(ground: Ground, recipe: Recipe, runtime: Runtime) -> Choice:
+def choose_fit(basis: Basis, recipe: Recipe, runtime: Runtime) -> Choice:
     """Try the fits that give other pixels, and choose.
 
     Args:
-        ground: The train images.
+        basis: The train images.
         recipe: A probe on the backbone; its fit does not count.
         runtime: Cache, workers, progress.
 
@@ -44,12 +35,12 @@ def choose_fit(ground: Ground, recipe: Recipe, runtime: Runtime) -> Choice:
         if fit not in different:
             continue
         candidate = replace(recipe, fit=fit)
-        embedded = embed_ground(ground, candidate, runtime, fit)
+        embedded = embed_basis(basis, candidate, runtime, fit)
         if fit == FITS[0]:
-            different = distinct(ground.traits, embedded.embedder.preprocess)
+            different = distinct(basis.traits, embedded.embedder.preprocess)
             if len(different) == 1:
                 return Choice(fit, (), (), (), (f"Fit {fit}: {_same(different)}.",))
-        outcomes.append(try_out(fit, ground, embedded.data, candidate, runtime))
+        outcomes.append(try_out(fit, basis, embedded.data, candidate, runtime))
     place, p_values = choose(outcomes)
     chosen = outcomes[place]
     compared = "; ".join(f"{one.name} {numbers(one, p)}" for one, p in zip(outcomes, (None, *p_values), strict=True))
@@ -58,7 +49,7 @@ def choose_fit(ground: Ground, recipe: Recipe, runtime: Runtime) -> Choice:
     else:
         why = "the default, and no other is significantly better"
     same = f" {_same(different)}." if len(different) < len(FITS) else ""
-    reason = f"Fit {chosen.name}: {why} ({ground.words}: {compared}).{same}{caveat(ground)}"
+    reason = f"Fit {chosen.name}: {why} ({basis.words}: {compared}).{same}{caveat(basis)}"
     return Choice(chosen.name, tuple(outcomes), p_values, (), (reason,))
 
 

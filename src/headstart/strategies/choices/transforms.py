@@ -24,7 +24,8 @@ from headstart.features.pool import each
 from headstart.heads import linear
 from headstart.modelfile.session import LazySession
 from headstart.settings.recipe import Recipe
-from headstart.strategies.choices.evidence import Ground, evidence_recipe, lay, paired_test, sample, standard_error
+from headstart.strategies.choices.basis import Basis, evidence_recipe, find_basis, sample
+from headstart.strategies.choices.evidence import paired_test, standard_error
 from headstart.strategies.embed import Embedded, embed
 
 if TYPE_CHECKING:
@@ -63,17 +64,17 @@ def harmless(
     """
     probe = evidence_recipe(recipe)
     embedded = embed(table, probe, runtime)
-    return judge(lay(embedded, recipe), embedded, probe, runtime, names)
+    return judge(find_basis(embedded, recipe), embedded, probe, runtime, names)
 
 
 def judge(
-    ground: Ground, embedded: Embedded, recipe: Recipe, runtime: Runtime, names: Sequence[str] = tuple(TRANSFORMS)
+    basis: Basis, embedded: Embedded, recipe: Recipe, runtime: Runtime, names: Sequence[str] = tuple(TRANSFORMS)
 ) -> dict[str, Any]:
     """Predict a stratified sample of at most `MAX_IMAGES` train images, as they are and changed, by out-of-fold heads.
 
     Args:
-        ground: The train images.
-        embedded: All images, of which the ground is a part.
+        basis: The train images.
+        embedded: All images, of which the basis is a part.
         recipe: The probe that embedded them.
         runtime: Workers, progress.
         names: Of `TRANSFORMS`.
@@ -94,20 +95,20 @@ def judge(
             raise OptionError(
                 f"There is no transform {quoted(name)}.", f"{nearest(name, TRANSFORMS)}Known: {listed(TRANSFORMS)}."
             )
-    matrix = embedded.data.matrix[ground.rows]
-    rows = _some(ground)
-    if len(ground) < MIN_IMAGES:
-        return _nothing(len(ground), names)
-    seen, changed = _embed_changed(ground, embedded, recipe, runtime, rows, names)
+    matrix = embedded.data.matrix[basis.rows]
+    rows = _some(basis)
+    if len(basis) < MIN_IMAGES:
+        return _nothing(len(basis), names)
+    seen, changed = _embed_changed(basis, embedded, recipe, runtime, rows, names)
     rows = rows[seen]
     if len(rows) < MIN_IMAGES:
         return _nothing(len(rows), names)
-    predict = _out_of_fold(ground, matrix, recipe, runtime)
-    clusters = np.unique(np.array(ground.groups)[rows], return_inverse=True)[1]
-    right, losses = _scored(predict(rows, matrix[rows]), ground.labels[rows])
+    predict = _out_of_fold(basis, matrix, recipe, runtime)
+    clusters = np.unique(np.array(basis.groups)[rows], return_inverse=True)[1]
+    right, losses = _scored(predict(rows, matrix[rows]), basis.labels[rows])
     found: dict[str, dict[str, Any]] = {}
     for name, embeddings in zip(names, changed, strict=True):
-        right_still, higher_losses = _scored(predict(rows, embeddings[seen]), ground.labels[rows])
+        right_still, higher_losses = _scored(predict(rows, embeddings[seen]), basis.labels[rows])
         lost, added = right.astype(np.int64) - right_still, higher_losses - losses
         effect = design_effect(lost, clusters)  # images of one group count for fewer
         found[name] = {
@@ -134,10 +135,10 @@ def judge(
     }
 
 
-def _some(ground: Ground) -> NDArray[np.int64]:
-    """Places (S,) in the ground of a stratified sample; of more classes than images, some classes are left out."""
-    rows = sample(ground.labels, ground.digests, MAX_IMAGES, least=1)
-    first = np.argsort([ground.digests[row] for row in rows], kind="stable")[:MAX_IMAGES]
+def _some(basis: Basis) -> NDArray[np.int64]:
+    """Places (S,) in the basis of a stratified sample; of more classes than images, some classes are left out."""
+    rows = sample(basis.labels, basis.digests, MAX_IMAGES, least=1)
+    first = np.argsort([basis.digests[row] for row in rows], kind="stable")[:MAX_IMAGES]
     return np.sort(rows[first])
 
 
@@ -203,7 +204,7 @@ def _nothing(images: int, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _embed_changed(
-    ground: Ground, embedded: Embedded, recipe: Recipe, runtime: Runtime, rows: NDArray[np.int64], names: Sequence[str]
+    basis: Basis, embedded: Embedded, recipe: Recipe, runtime: Runtime, rows: NDArray[np.int64], names: Sequence[str]
 ) -> tuple[NDArray[np.int64], list[NDArray[np.float32]]]:
     """Embeddings (S, D) of changed images, for each name; and which of the S rows could be read again."""
     embedder = embedded.embedder
@@ -212,7 +213,7 @@ def _embed_changed(
     seen = []
 
     def work(index: int) -> list[NDArray[np.float32]]:
-        data = ground.table.storage.read(ground.table.rows[rows[index]].path)
+        data = basis.table.storage.read(basis.table.rows[rows[index]].path)
         spec = embedder.preprocess
         image = decode(
             data, max_megapixels=recipe.max_megapixels, enough_px=spec.enough_px, white_level=spec.white_level
@@ -228,26 +229,26 @@ def _embed_changed(
 
 
 def _out_of_fold(
-    ground: Ground, matrix: NDArray[np.float32], recipe: Recipe, runtime: Runtime
+    basis: Basis, matrix: NDArray[np.float32], recipe: Recipe, runtime: Runtime
 ) -> Callable[[NDArray[np.int64], NDArray[np.float32]], NDArray[np.float64]]:
-    """Predicts rows of the ground by the heads that were fitted without their folds."""
-    classes = len(ground.classes)
+    """Predicts rows of the basis by the heads that were fitted without their folds."""
+    classes = len(basis.classes)
     found = linear.cross_validate(
-        matrix, ground.labels, ground.folds, classes=classes, class_weight=recipe.class_weight, workers=runtime.workers
+        matrix, basis.labels, basis.folds, classes=classes, class_weight=recipe.class_weight, workers=runtime.workers
     )
     heads = {
         fold: linear.fit_as_chosen(
-            matrix[ground.folds != fold], ground.labels[ground.folds != fold], classes=classes,
+            matrix[basis.folds != fold], basis.labels[basis.folds != fold], classes=classes,
             c=found.c, whitening=found.whitening, temperature=found.temperature,
             class_weight=recipe.class_weight,
         )
-        for fold in np.unique(ground.folds).tolist()
+        for fold in np.unique(basis.folds).tolist()
     }  # fmt: skip
 
     def predict(rows: NDArray[np.int64], embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         result = np.empty((len(rows), classes))
         for fold, head in heads.items():
-            inside = ground.folds[rows] == fold
+            inside = basis.folds[rows] == fold
             result[inside] = head.probabilities(embeddings[inside])
         return result
 
