@@ -18,6 +18,21 @@ HERE = Path(__file__).parent
 PHOTOS = Path(os.environ.get("HEADSTART_TEST_PHOTOS", HERE.parent.parent / "shared" / "data" / "ants-bees"))
 
 
+# The files that take longest, in this order: what begins last with a long file works alone in the end.
+LONGEST = (
+    "test_resume", "test_readme", "test_export", "test_choices", "test_compare", "test_processes",
+    "test_explain_faithful", "test_auto", "test_strategies", "test_duplicates", "test_export_page", "test_hub",
+    "test_comparison", "test_novelty", "test_interrupt", "test_folds", "test_cli_train", "test_report_page",
+    "test_conformal", "test_files", "test_demo", "test_loop",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first; all others as they are."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def photos() -> Path:
     """The ants-bees set of the PyTorch tutorial; tests that need real photos are skipped without it."""
