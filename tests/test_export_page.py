@@ -231,6 +231,7 @@ def test_the_policy_allows_its_own_script_alone(page: Path) -> None:
     assert f"script-src 'sha256-{digest}' 'wasm-unsafe-eval';" in policy
     assert policy.startswith("default-src 'none';")
     assert "connect-src 'none'" in policy
+    assert "Permission is hereby granted, free of charge" in text  # the licence of ONNX Runtime goes with it
     assert "Shapes &amp; &lt;b&gt;" in text
     assert "http://" not in policy
     assert "https://" not in policy

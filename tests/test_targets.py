@@ -46,9 +46,6 @@ class Tags:
     def strata(self) -> list[tuple[int, ...]]:
         return [tuple(np.flatnonzero(row).tolist()) for row in self.labels]
 
-    def kinds(self) -> np.ndarray:
-        return np.unique(self.labels, axis=0, return_inverse=True)[1]
-
 
 def table_of(labels: list[str], task: str) -> ImageTable:
     rows = tuple(Row(f"{number}.png", label) for number, label in enumerate(labels))

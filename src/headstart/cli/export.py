@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +12,12 @@ from headstart.cli.messages import DONE
 from headstart.core.text import counted, portable, quoted
 from headstart.prediction.exporters import EXPORTERS
 
-Format = Enum("Format", {name: name for name in EXPORTERS})  # type: ignore[misc]
 _FORMS = "; ".join(f"{name}: {spec.help}" for name, spec in EXPORTERS.items())
 
 
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run, or the run folder.")],
-    to: Annotated[Format, typer.Option("--to", help=f"{_FORMS}.")],
+    to: Annotated[str, typer.Option(metavar="|".join(EXPORTERS), help=f"{_FORMS}.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File or folder to write; default: beside the model.")
     ] = None,
@@ -35,7 +33,7 @@ def export(
     from headstart.cli.output import Output
 
     output = Output(as_json=json, quiet=quiet)
-    made = api.export(model, to.value, out=out, name=name, overwrite=overwrite)
+    made = api.export(model, to, out=out, name=name, overwrite=overwrite)
     size = f"{made.size / 1e6:.1f} MB"
     files = "" if made.files == (made.path,) else f" in {counted(len(made.files), 'file')}"
     output.say(f"Written: {quoted(str(made.path))} ({size}{files}). {EXPORTERS[made.format].next_step}")

@@ -62,10 +62,6 @@ class Targets(Protocol):
         """The places in `names` that each image counts for, (N,): what splits and folds balance."""
         ...
 
-    def kinds(self) -> NDArray[np.int64]:
-        """A number for each image, int64 (N,), the same where the labels are: what a sample is spread over."""
-        ...
-
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSpec:

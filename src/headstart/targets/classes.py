@@ -73,7 +73,3 @@ class Classes(ByValue):
     def strata(self) -> list[tuple[int, ...]]:
         """The class of each image, (N,): splits and folds hold as much of each."""
         return [(label,) for label in self.labels.tolist()]
-
-    def kinds(self) -> NDArray[np.int64]:
-        """The class of each image, int64 (N,)."""
-        return self.labels

@@ -91,6 +91,7 @@ def _page(classifier: Classifier, name: str, blobs: dict[str, bytes], private: s
             "lead": html.escape(f"Tells {count} of images apart: {_shown(classifier.classes)}."),
             "private": html.escape(private),
             "version": __version__,
+            "notice": _asset("onnxruntime.LICENSE").decode().replace("--", "- -"),
             "runtime": json.loads(_asset("built.json"))["runtime"]["version"],
             "style": style,
             "script": script,
