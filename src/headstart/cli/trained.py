@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from headstart.cli import clock
 from headstart.core.text import counted, quoted
-from headstart.partition.roles import Role
 
 if TYPE_CHECKING:
     from headstart.api import Run
@@ -75,6 +74,8 @@ def work_lines(run: Run, total_seconds: float) -> list[str]:
 
 def _best(run: Run, training: Training) -> list[str]:
     """Which epoch was kept, and what chose it; nothing where the loop was the user's own and has not said."""
+    from headstart.partition.roles import Role
+
     best = [numbers for numbers in training.history if numbers["epoch"] == training.best_epoch]
     if not best or run.fitted.choosing is None or best[0]["validation_accuracy"] is None:
         return []
