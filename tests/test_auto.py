@@ -21,6 +21,7 @@ from headstart.partition.roles import Partition, Role
 from headstart.runs.details import Details, Embedding
 from headstart.settings.recipe import TRAINING
 from headstart.strategies import auto
+from headstart.targets.classes import Classes
 from helpers import headstart_cli, write_images
 
 RUNTIME = hs.Runtime(cache=None, device="cpu")
@@ -102,10 +103,10 @@ def embedded_now(images: int) -> Details:
 
 
 def ground_of(images: int, groups: tuple[int, ...] | None = None) -> Any:
-    labels = np.zeros(images, np.int64)
+    targets = Classes(("right", "wrong"), np.zeros(images, np.int64))
     rows = np.arange(images)
     learnt, none = np.full(images, Role.TRAIN, np.int8), np.zeros(images, bool)
-    drawn = Partition(learnt, rows, Role.VAL, none, none, labels, np.array(groups or rows))
+    drawn = Partition(learnt, rows, Role.VAL, none, none, targets, np.array(groups or rows))
     data = SimpleNamespace(table=SimpleNamespace(rows=[SimpleNamespace(split=None)] * images))
     return auto._Ground(data, drawn.chosen_by(rows))  # type: ignore[arg-type]
 
