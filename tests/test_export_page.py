@@ -176,7 +176,14 @@ def test_a_person_classifies_images(
         assert one.page.inner_text("#summary") == "3 images: disc 1, stripes 1. 1 not classified."
         assert one.page.locator(".result .label").all_inner_texts()[2] == "Not classified"
         one.page.locator("text=Show what speaks for").first.click()
-        one.page.wait_for_selector("canvas")
+        one.page.wait_for_selector("canvas.map")
+        # The thumbnail gives way to the map, which is no grey picture: the place that speaks most is yellow.
+        assert one.page.locator(".result").first.locator("canvas:visible").count() == 1
+        bright = one.page.locator("canvas.map").evaluate(
+            "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data"
+            ".some((v, i, all) => i % 4 == 0 && v > all[i + 2] + 60)"
+        )
+        assert bright
         one.page.select_option("#coverage", "0.9")
         one.page.wait_for_selector("text=Prediction set:")
         one.page.locator("summary").click()

@@ -29,7 +29,7 @@ async function work(): Promise<void> {
   if (busy) return;
   busy = true;
   byId("results").hidden = false;
-  const model = await loading;
+  const model = await loading; // where that fails, the status says so
   let shown = 0;
   for (let input = waiting.shift(); input !== undefined; input = waiting.shift()) {
     const item = await classify(input, model);
@@ -44,6 +44,7 @@ async function work(): Promise<void> {
   }
   stopped = false;
   busy = false;
+  if (waiting.length > 0) return work(); // what came after a clearing
   status(items.length > 0 ? `Done. ${summary(items.map(({ prediction }) => prediction))}` : "");
 }
 

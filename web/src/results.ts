@@ -9,6 +9,7 @@ import { decode } from "./pixels";
 import { type Answer, isFault, type Prediction } from "./prediction";
 
 const PICTURE_PX = 480;
+const THUMB_PX = 320; // dozens of photos at their own size are more than a phone can hold
 
 /** A card of one image. */
 export function card(prediction: Prediction, input: Input, model: Model, page: PageData): HTMLElement {
@@ -17,10 +18,8 @@ export function card(prediction: Prediction, input: Input, model: Model, page: P
     return el("li", { class: "result fault" }, figure,
       el("div", {}, name(prediction.path), el("p", { class: "label" }, "Not classified"), el("p", {}, prediction.error)));
   }
-  const picture = el("img", { alt: "", loading: "lazy" });
-  const address = URL.createObjectURL(input.file);
-  picture.addEventListener("load", () => URL.revokeObjectURL(address));
-  picture.src = address;
+  const picture = el("canvas", { class: "thumb", "aria-hidden": "true" });
+  void drawPicture(picture, input.file, THUMB_PX);
   figure.append(picture);
   const details = el("div", {}, name(prediction.path),
     el("p", { class: "label" }, prediction.label, " ", el("span", {}, percent(prediction.probability))),
@@ -80,19 +79,26 @@ async function draw(answer: Answer, input: Input, model: Model, page: PageData):
   const pixels = await decode(input.file, page);
   const result = await model.run(pixels, true);
   const grid = activationMap(result, model.weights!, page, page.classes.indexOf(answer.label));
-  const scale = Math.min(1, PICTURE_PX / Math.max(pixels.width, pixels.height));
-  const canvas = el("canvas", { role: "img", "aria-label": `Class activation map: bright where the image speaks for ${answer.label}` });
-  canvas.width = Math.max(1, Math.round(pixels.width * scale));
-  canvas.height = Math.max(1, Math.round(pixels.height * scale));
-  const context = canvas.getContext("2d")!;
-  const bitmap = await createImageBitmap(input.file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
-  context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  bitmap.close();
+  const label = `Class activation map: bright where the image speaks for ${answer.label}`;
+  const canvas = el("canvas", { class: "map", role: "img", "aria-label": label });
+  const context = await drawPicture(canvas, input.file, PICTURE_PX);
   const picture = context.getImageData(0, 0, canvas.width, canvas.height);
   paint(picture, grid, page.preprocess, pixels.height, pixels.width);
   context.putImageData(picture, 0, 0);
   return canvas;
+}
+
+/** Draw a file on a canvas, its longer side at most so many pixels. */
+async function drawPicture(canvas: HTMLCanvasElement, file: Blob, most: number): Promise<CanvasRenderingContext2D> {
+  const bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+  const scale = Math.min(1, most / Math.max(bitmap.width, bitmap.height));
+  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+  const context = canvas.getContext("2d", { willReadFrequently: true })!;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  return context;
 }
 
 /** The rows of the table of all results. */
