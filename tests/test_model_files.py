@@ -1047,7 +1047,7 @@ def in_a_process(path: Path) -> dict[str, Any]:
 
 
 def test_good_model_that_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, in no time and 256 MiB, though the file has 400 MB; and nothing outside is read."""
+    """One line, soon, and within 256 MiB, though the file has 400 MB; and nothing outside is read."""
     monkeypatch.undo()
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 10_000]) for name in "xy")
     large = numpy_helper.from_array(np.zeros((10_000, 10_000), F32), "w")
