@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import html
 import json
 import re
 from importlib import resources
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from headstart import __version__
 from headstart.core.files import durable_write_all, make_folder
-from headstart.core.text import counted, portable, printable
+from headstart.core.markup import escaped
+from headstart.core.text import counted, portable
 from headstart.prediction.model_card import sections
 from headstart.preprocess.nodes import MAX_ASPECT
 from headstart.settings.recipe import FULL_RANGE
@@ -87,9 +87,9 @@ def _page(classifier: Classifier, name: str, blobs: dict[str, bytes], private: s
                 f"default-src 'none'; script-src '{_digest(script)}' 'wasm-unsafe-eval'; style-src '{_digest(style)}'; "
                 f"img-src blob: data:; {policy}; base-uri 'none'; form-action 'none'"
             ),
-            "title": html.escape(printable(name)),
-            "lead": html.escape(f"Tells {count} of images apart: {_shown(classifier.classes)}."),
-            "private": html.escape(private),
+            "title": escaped(name),
+            "lead": escaped(f"Tells {count} of images apart: {_shown(classifier.classes)}."),
+            "private": escaped(private),
             "version": __version__,
             "notice": _asset("onnxruntime.LICENSE").decode().replace("--", "- -"),
             "runtime": json.loads(_asset("built.json"))["runtime"]["version"],
@@ -145,7 +145,7 @@ def _head(classifier: Classifier) -> dict[str, Any] | None:
 
 
 def _shown(names: tuple[str, ...]) -> str:
-    shown = ", ".join(printable(one) for one in names[:12])
+    shown = ", ".join(names[:12])
     return shown if len(names) <= 12 else f"{shown} and {len(names) - 12:,} more"
 
 
