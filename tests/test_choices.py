@@ -342,7 +342,7 @@ def test_backbones_are_ranked_and_the_better_one_wins(textures: Path, cache: Pat
     assert (lite["name"], random["name"]) == ("lite0", "squeezenet1_1")
     assert lite["accuracy"] > random["accuracy"] + 0.1
     assert random["parameters"] == row.parameters
-    assert "no other with its weights here is significantly better" in found.reasons[0]
+    assert "no other whose weights are on this computer is significantly better" in found.reasons[0]
     # Were the random one the default, it would be replaced: the order of preference decides among equals alone.
     choice = choose_backbone(laid(textures, where), Recipe(), where, ["squeezenet1_1", "lite0"])
     assert choice.chosen == "lite0"

@@ -131,9 +131,9 @@ def _reason(outcomes: Sequence[Outcome], place: int, p_values: Sequence[float], 
     told = sorted(table, key=lambda row: row[0].log_loss)[:MAX_TOLD]
     ranking = "; ".join(f"{one.name} {numbers(one, p)}" for one, p in told)
     if len(outcomes) == 1:
-        why = "the only usable one with its weights here"
+        why = "the only usable one whose weights are on this computer"
     elif place == 0:
-        why = "no other with its weights here is significantly better"
+        why = "no other whose weights are on this computer is significantly better"
     else:
         why = f"significantly better than {default.name} ({p_words(p_values[place - 1])})"
         others = zip(outcomes[place + 1 :], p_values[place:], strict=True)
