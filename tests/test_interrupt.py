@@ -19,7 +19,7 @@ import headstart
 from headstart.cli import signals
 from headstart.core.errors import ImageError
 from headstart.core.options import Runtime
-from headstart.features.pool import each
+from headstart.features.loop import each
 from helpers import ENDS_WITHIN, headstart_process, write_images
 
 # The program, with a mark on standard error at the moment of interest: in the pool's third image, or in the fit.
@@ -353,7 +353,7 @@ def test_pool_ends_with_its_reader() -> None:
         begun.append(index)
         return index
 
-    results = each(10_000, work, Runtime(cache=None, workers=2), "")
+    results = each(work, range(10_000), Runtime(cache=None, workers=2), "")
     assert next(results) == (0, 0)
     results.close()  # type: ignore[attr-defined]
     assert len(begun) <= 10
@@ -367,7 +367,7 @@ def test_pool_gives_results_in_order_and_errors_in_place() -> None:
             raise ImageError(str(index))
         return index
 
-    got = list(each(40, work, Runtime(cache=None, workers=4), ""))
+    got = list(each(work, range(40), Runtime(cache=None, workers=4), ""))
     assert [index for index, _ in got] == list(range(40))
     for index, result in got:
         assert (str(result) if isinstance(result, ImageError) else result) == (str(index) if index % 5 == 0 else index)
@@ -383,7 +383,7 @@ def test_pool_raises_other_errors() -> None:
 
     results = []
     with pytest.raises(ZeroDivisionError):
-        results.extend(each(1000, work, Runtime(cache=None, workers=3), ""))
+        results.extend(each(work, range(1000), Runtime(cache=None, workers=3), ""))
     assert ours() == before
 
 
@@ -397,7 +397,7 @@ def test_pool_holds_few_results() -> None:
             most[0] = max(most[0], done[0])
         return index
 
-    for _ in each(500, work, Runtime(cache=None, workers=2), ""):
+    for _ in each(work, range(500), Runtime(cache=None, workers=2), ""):
         with lock:
             done[0] -= 1
     assert most[0] <= 4 * 2 + 2

@@ -12,7 +12,7 @@ import pytest
 from headstart.core.errors import ImageError
 from headstart.core.options import Runtime
 from headstart.data.decode import decode
-from headstart.features.pool import each
+from headstart.features.loop import each
 from helpers import draw
 
 
@@ -23,11 +23,11 @@ def test_images_that_end_early_leave_no_garbage(form: str) -> None:
     draw("disc", 1).resize((300, 200)).save(content, form)
     data = content.getvalue()[: content.tell() * 2 // 3]
     runtime = Runtime(cache=None, workers=2)
-    list(each(2, lambda _: decode(data), runtime, "warm"))
+    list(each(lambda _: decode(data), range(2), runtime, "warm"))
     gc.collect()
     gc.disable()
     try:
-        results = list(each(20, lambda _: decode(data), runtime, "Reading"))
+        results = list(each(lambda _: decode(data), range(20), runtime, "Reading"))
         assert all(isinstance(result, ImageError) and result.message for _, result in results)
         assert gc.collect() < 20  # of a thousand objects before
     finally:
@@ -49,7 +49,7 @@ def test_an_error_holds_nothing_of_where_it_was_raised() -> None:
         except OSError as second:
             raise ImageError("third") from second
 
-    ((_, error),) = each(1, work, Runtime(cache=None, workers=1), "Reading")
+    ((_, error),) = each(work, range(1), Runtime(cache=None, workers=1), "Reading")
     assert isinstance(error, ImageError)
     assert (str(error.__cause__), str(error.__cause__.__cause__)) == ("second", "first")
     assert held[0]() is None

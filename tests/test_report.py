@@ -21,7 +21,7 @@ from headstart.core.text import json_text
 from headstart.core.vectors import unit_rows
 from headstart.data import readers
 from headstart.features.dataset import Dataset
-from headstart.features.extract import traits_key
+from headstart.features.look import traits_key
 from headstart.features.thumbnails import LITE0_ENOUGH_PX, Thumbnails
 from headstart.partition.roles import Partition, Role
 from headstart.preprocess.spec import Preprocess

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -243,9 +244,13 @@ def test_the_engine_of_the_gpu_agrees_with_the_model_file(shapes: Path) -> None:
     assert half.digests == exact.digests
     lengths = np.linalg.norm(exact.matrix, axis=1)
     assert (np.linalg.norm(half.matrix - exact.matrix, axis=1) < 0.02 * lengths).all()
+    image = np.asarray(draw("disc", 3))
+    elsewhere: TorchEngine = pickle.loads(pickle.dumps(engine))  # as work is sent to another process
+    assert (elsewhere.name, elsewhere.workers) == (engine.name, engine.workers)
+    np.testing.assert_array_equal(elsewhere.run(image), engine.run(image))
     broken = TorchEngine(Broken().eval(), PREPROCESS, "cpu")
     with pytest.raises(hs.ImageError, match="network failed"):
-        broken.run(np.asarray(draw("disc", 3)))
+        broken.run(image)
 
 
 class Broken(Tiny):

@@ -19,7 +19,7 @@ from headstart.checks import quality
 from headstart.core.errors import ImageError, ModelError, OptionError
 from headstart.data.decode import decode, from_pil
 from headstart.data.table import Row
-from headstart.features.extract import traits_key
+from headstart.features.look import traits_key
 from headstart.modelfile.schema import Metadata
 from headstart.modelfile.wire import metadata_text
 from headstart.preprocess.spec import Preprocess

@@ -15,7 +15,7 @@ from headstart.core.options import Runtime
 from headstart.core.text import portable
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
-from headstart.features.pool import refuse_skipped
+from headstart.features.loop import refuse_skipped
 from headstart.features.thumbnails import Thumbnails
 from headstart.partition.refusal import refusal
 from headstart.settings.recipe import FULL_RANGE, Recipe

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstart.core.arguments import A_CLASSIFIER, A_RUNTIME, must_be, must_be_flags
-from headstart.core.errors import ImageError, SourceError
+from headstart.core.errors import SourceError
 from headstart.core.options import Runtime
 from headstart.core.spellings import twin_hint
 from headstart.core.text import counted, listed, quoted
 from headstart.data.readers import Source
-from headstart.data.table import ImageTable, Skipped
+from headstart.data.storage import Storage
+from headstart.data.table import ImageTable, Row
 from headstart.evaluation import Evaluation
-from headstart.features.pool import each, no_image, refuse_skipped
+from headstart.features.loop import Pass, refuse_skipped
 from headstart.prediction.classifier import Classifier
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 from headstart.api.reading import table_of
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The unit of work: the probabilities of an image, float32 (C,), and whether the model has learnt from it."""
+
+    classifier: Classifier
+    storage: Storage
+
+    def __call__(self, row: Row, /) -> tuple[NDArray[np.float32], bool]:
+        data = self.storage.read(row.path)
+        return self.classifier.run_file(data).probabilities, self.classifier.metadata.knows(data)
 
 
 def evaluate(
@@ -67,31 +81,17 @@ def evaluate(
             notes = (*table.notes, f"{counted(others, 'image')} of other splits left out.")
             table = dataclasses.replace(table, rows=rows, notes=notes)
     _match_classes(table, classifier.classes, allow_missing=allow_missing)
-    keep, skipped, probabilities, known = [], [], [], 0
-
-    def work(index: int) -> tuple[NDArray[np.float32], bool]:
-        data = table.storage.read(table.rows[index].path)
-        return classifier.run_file(data).probabilities, classifier.metadata.knows(data)
-
-    for index, result in each(len(table), work, runtime, "Evaluating"):
-        if isinstance(result, ImageError):
-            skipped.append(Skipped(table.rows[index].path, result.message))
-        else:
-            keep.append(index)
-            probabilities.append(result[0])
-            known += result[1]
-    table = table.select(keep, skipped)
-    if known:
-        images = counted(len(table), "image")
-        note = f"The model was trained on {known:,} of these {images}: the numbers are too optimistic."
+    run = Pass(table, _Run(classifier, table.storage), runtime, "Evaluating")
+    results = [result for _, result in run]
+    table = run.table()
+    if known := sum(learnt for _, learnt in results):
+        of = counted(len(table), "image")
+        note = f"The model was trained on {known:,} of these {of}: the numbers are too optimistic."
         table = dataclasses.replace(table, notes=(*table.notes, note))
-    refuse_skipped(table, runtime)
-    if not keep:
-        raise no_image(table)
     place = {label: i for i, label in enumerate(classifier.classes)}
     labels = np.array([place[row.label or ""] for row in table.rows])
     evaluation = measure(
-        np.array(probabilities, np.float64),
+        np.array([probabilities for probabilities, _ in results], np.float64),
         labels,
         classifier.classes,
         split=split or "all",

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -19,7 +19,7 @@ from headstart.core.options import Runtime
 from headstart.core.text import from_csv_cell, quoted
 from headstart.data.readers import Columns, Source
 from headstart.data.table import ImageTable, Row
-from headstart.features.pool import each
+from headstart.features.loop import each
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.explanation import Explainer, Explanation, Method
 from headstart.prediction.images import naming, several
@@ -94,20 +94,31 @@ def explain(
     explainer = Explainer(classifier, method)
     if label is not None:
         explainer.number(label)
-    workers = max(1, runtime.workers // len(items))
+    work = _Explain(classifier, explainer, label, max(1, runtime.workers // len(items)), given is not None)
     found: list[Explanation] = []
-
-    def work(index: int) -> Explanation:
-        with naming(items[index], index, of_several=given is not None):
-            return explainer.explain(classifier.pixels(items[index]), label, workers=workers)
-
-    for _, result in each(len(items), work, runtime, "Explaining"):
+    for _, result in each(work, list(enumerate(items)), runtime, "Explaining"):
         if isinstance(result, ImageError):
             raise result
         found.append(result)
     if source is not None:
         found = with_neighbours(classifier, found, table_of(source), NEIGHBOURS, runtime)
     return found[0] if given is None else found
+
+
+@dataclass(frozen=True)
+class _Explain:
+    """The unit of work: the explanation of an image, which comes with its number in what was given."""
+
+    classifier: Classifier
+    explainer: Explainer
+    label: str | None
+    workers: int
+    of_several: bool
+
+    def __call__(self, item: tuple[int, ImageLike], /) -> Explanation:
+        number, image = item
+        with naming(image, number, of_several=self.of_several):
+            return self.explainer.explain(self.classifier.pixels(image), self.label, workers=self.workers)
 
 
 def with_neighbours(

@@ -20,7 +20,7 @@ from headstart.core.text import quoted
 from headstart.data import readers
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
-from headstart.features.pool import refuse_skipped
+from headstart.features.loop import refuse_skipped
 from headstart.runs import resumption
 from headstart.runs.folder import WEIGHTS_FILE
 from headstart.runs.origin import Origin

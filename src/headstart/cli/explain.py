@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -79,7 +78,7 @@ def explain(
     from headstart.core import marks
     from headstart.core.files import durable_write, make_folder, refuse_unwritable, refuse_unwritable_file
     from headstart.data.inputs import expand
-    from headstart.features.pool import refuse_skipped
+    from headstart.features.loop import refuse_skipped
     from headstart.prediction.explanation import Explainer
 
     output = Output(as_json=json, quiet=quiet)
@@ -134,38 +133,20 @@ def _explain(
     runtime: Runtime,
 ) -> tuple[list[_Explained], list[Skipped]]:
     """Explain each image, and write its picture as soon as that is done."""
-    import numpy as np
-
-    from headstart.core.errors import ImageError, SourceError
+    from headstart.core.errors import ImageError
     from headstart.core.files import durable_write
     from headstart.data.table import Skipped
-    from headstart.features.pool import each
-    from headstart.report.explanations import MAX_SHOWN, entry
+    from headstart.report.explanations import draw_table
 
     explained: list[_Explained] = []
     skipped = list(table.skipped)
-    workers = max(1, runtime.workers // len(table))
-
-    def work(index: int) -> tuple[_Explained, bytes]:
-        path = table.rows[index].path
-        explanation = explainer.explain_file(table.storage.read(path), label, top=top, workers=workers)
-        overlay = explanation.overlay()
-        buffer = io.BytesIO()
-        overlay.save(buffer, "PNG")
-        shown = entry(path, explanation, overlay) if index < MAX_SHOWN else None
-        small = replace(explanation, pixels=np.empty((0, 0, 3), np.uint8))
-        return _Explained(small, path, images[index], shown), buffer.getvalue()
-
-    for index, result in each(len(table), work, runtime, "Explaining"):
-        path = table.rows[index].path
+    drawn = draw_table(explainer, table, label, top, runtime)
+    for image, (row, result) in zip(images, drawn, strict=True):
         if isinstance(result, ImageError):
-            if runtime.strict:
-                raise SourceError(f"{quoted(path)}: {result.message}.", "Run without --strict to skip such files.")
-            skipped.append(Skipped(path, result.message))
+            skipped.append(Skipped(row.path, result.message))
             continue
-        one, png = result
-        durable_write(one.image, png)
-        explained.append(one)
+        durable_write(image, result.png)
+        explained.append(_Explained(result.explanation, row.path, image, result.entry))
     return explained, skipped
 
 

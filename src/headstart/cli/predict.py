@@ -19,8 +19,6 @@ from headstart.prediction.record import Wanted, record_of
 if TYPE_CHECKING:
     from headstart.cli.output import Output
     from headstart.core.errors import ImageError
-    from headstart.core.options import Runtime
-    from headstart.data.table import ImageTable
     from headstart.modelfile.prediction_sets import Measured
     from headstart.prediction.answers import Prediction
     from headstart.prediction.classifier import Classifier
@@ -78,7 +76,8 @@ def predict(
     from headstart.cli.output import Output
     from headstart.core.errors import OptionError
     from headstart.data.inputs import expand
-    from headstart.features.pool import refuse_skipped
+    from headstart.features.loop import refuse_skipped
+    from headstart.prediction.batch import predict_table
 
     if json and format is not Format.table:
         raise OptionError(f"--json and --format {format} exclude each other.", "Choose one of them.")
@@ -94,7 +93,7 @@ def predict(
     refuse_skipped(table, runtime)
     notes = [*table.notes, *_notes(classifier, wanted)]
     output.notes(notes)
-    predictions = _predict(classifier, table, wanted, runtime)
+    predictions = predict_table(classifier, table, wanted, runtime)
     if json:
         records = [record_of(path, result, wanted) for path, result in predictions]
         skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
@@ -154,23 +153,6 @@ def _sets(classifier: Classifier, coverage: float, *, allow_empty: bool) -> dict
         "at_least": found.at_least,
     }
     return {"coverage": coverage, "allow_empty": allow_empty, "measured": measured}
-
-
-def _predict(classifier: Classifier, table: ImageTable, wanted: Wanted, runtime: Runtime) -> Predicted:
-    from headstart.core.errors import ImageError, SourceError
-    from headstart.core.text import quoted
-    from headstart.features.pool import each
-
-    def work(index: int) -> Prediction:
-        return wanted.predict(classifier, table.storage.read(table.rows[index].path))
-
-    for skip in table.skipped:
-        yield skip.path, ImageError(skip.reason)
-    for index, result in each(len(table), work, runtime, "Predicting"):
-        path = table.rows[index].path
-        if runtime.strict and isinstance(result, ImageError):
-            raise SourceError(f"{quoted(path)}: {result.message}.", "Run without --strict to skip such files.")
-        yield path, result
 
 
 def _table(

@@ -11,6 +11,7 @@ from headstart.core.arguments import must_be, must_be_count, must_be_flags, must
 from headstart.core.errors import OptionError
 from headstart.core.progress import Progress, Silent
 from headstart.core.text import listed, nearest, quoted
+from headstart.core.work import Pool, Threads
 
 CACHE_VARIABLE = "HEADSTART_CACHE"
 CHECKPOINTS = "checkpoints"  # the folder of an unfinished training in its run folder
@@ -47,6 +48,7 @@ class Runtime:
     Attributes:
         cache: Folder of the feature cache, a path or a string; None works without one.
         workers: Threads that each decode and embed one image at a time.
+        on: What runs the work on images, see `headstart.core.work.Pool`; None for threads of this process.
         progress: Where progress is shown.
         strict: Any file that cannot be used is an error, instead of being skipped and counted.
         device: Where networks are trained: ``auto`` takes a GPU where there is one; ``cpu``, ``cuda``, ``cuda:1``,
@@ -66,6 +68,7 @@ class Runtime:
     resume: bool = False
     main_process: bool = True
     tracker: str = "none"
+    on: Pool | None = None
 
     def __post_init__(self) -> None:
         for name in ("cache", "folder"):
@@ -87,3 +90,10 @@ class Runtime:
                 f"There is no tracker {quoted(self.tracker)}.",
                 f"{nearest(self.tracker, TRACKERS)}Choose one of {listed(TRACKERS)}.",
             )
+        if self.on is not None and not callable(getattr(self.on, "run", None)):
+            raise refused("on", self.on, "an object with the method run")
+
+    @property
+    def pool(self) -> Pool:
+        """What runs the work on images."""
+        return self.on or Threads(self.workers)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -52,7 +52,8 @@ CREATE TABLE IF NOT EXISTS traits (
 class FeatureCache:
     """Embeddings of one embedder. Use it as a context manager; any thread may call it.
 
-    Nothing that goes wrong with the cache stops the work: what happened is said once in `notes`.
+    Nothing that goes wrong with the cache stops the work: what happened is said once in `notes`. A pickled one reads
+    what is there, where its folder can be reached, and changes nothing: one process writes.
 
     Args:
         folder: The cache folder; None keeps nothing.
@@ -74,11 +75,22 @@ class FeatureCache:
         self._connection: sqlite3.Connection | None = None
         self._rebuilt = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        folder = self._path.parent if self._path else None
+        return _reader, (folder, self._embedder.hex(), self._width, self._measured.hex())
+
     def __enter__(self) -> FeatureCache:
         if self._path is not None:
             with self._guarded():
                 self._connection = _open(self._path)
         return self
+
+    def open_to_read(self) -> None:
+        """Open what is there, without making, mending or deleting anything."""
+        self._rebuilt = True  # what is damaged is left to the process that writes
+        if self._path is not None:
+            with self._guarded():
+                self._connection = _connect(self._path, "rw")
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
@@ -197,6 +209,13 @@ class FeatureCache:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
         self._connection = None
+
+
+def _reader(folder: Path | None, embedder: str, width: int, measured: str) -> FeatureCache:
+    """A cache for another process, which reads."""
+    cache = FeatureCache(folder, embedder, width, measured)
+    cache.open_to_read()
+    return cache
 
 
 def size(folder: Path) -> dict[str, int]:

@@ -16,7 +16,7 @@ from headstart.data.decode import decode
 from headstart.data.table import ImageTable
 from headstart.data.traits import THUMBNAIL_PX, thumbnail
 from headstart.features.cache import FILE_NAME, FeatureCache
-from headstart.features.extract import traits_key
+from headstart.features.look import traits_key
 from headstart.settings.recipe import FULL_RANGE
 
 LITE0_ENOUGH_PX = 512  # twice what the default backbone resizes to: the key under which its thumbnails are kept

@@ -5,17 +5,71 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import ImageError, InputError
-from headstart.features.pool import in_order
+from headstart.core.options import Runtime
+from headstart.core.work import Threads
+from headstart.data.storage import Storage
+from headstart.data.table import ImageTable, Row
+from headstart.features.loop import in_turn
 from headstart.prediction import images as kinds
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from headstart.prediction.answers import Result
+    from headstart.prediction.answers import Prediction, Result
+    from headstart.prediction.classifier import Classifier
+    from headstart.prediction.record import Wanted
+
+
+@dataclass(frozen=True)
+class _Predict:
+    """The unit of work on a table: what the model says of an image."""
+
+    classifier: Classifier
+    wanted: Wanted
+    storage: Storage
+
+    def __call__(self, row: Row, /) -> Prediction:
+        return self.wanted.predict(self.classifier, self.storage.read(row.path))
+
+
+def predict_table(
+    classifier: Classifier, table: ImageTable, wanted: Wanted, runtime: Runtime
+) -> Iterator[tuple[str, Prediction | ImageError]]:
+    """What a model says of each image of a table, or why it cannot be read, with the path; in order, as it comes.
+
+    Args:
+        classifier: The classifier.
+        table: The images; files that were skipped come first, with their reasons.
+        wanted: What is asked of each prediction.
+        runtime: Pool, progress, strictness.
+
+    Raises:
+        SourceError: An image cannot be read, and the runtime is strict.
+    """
+    for skip in table.skipped:
+        yield skip.path, ImageError(skip.reason)
+    for row, result in in_turn(_Predict(classifier, wanted, table.storage), table, runtime, "Predicting"):
+        yield row.path, result
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The unit of work on images of all kinds: what the model computes of one; see `results_of`."""
+
+    pixels: Callable[[Any], NDArray[np.uint8]]
+    run: Callable[[NDArray[np.uint8]], Result]
+
+    def __call__(self, item: tuple[int, Any, Any], /) -> Result:
+        index, image, kept = item
+        if isinstance(kept, ImageError):
+            raise kept
+        with kinds.naming(image, index, of_several=True):
+            return self.run(self.pixels(kept))
 
 
 def results_of(
@@ -47,14 +101,7 @@ def results_of(
                 kept = error
             yield index, image, kept
 
-    def work(item: tuple[int, Any, Any]) -> Result:
-        index, image, kept = item
-        if isinstance(kept, ImageError):
-            raise kept
-        with kinds.naming(image, index, of_several=True):
-            return run(pixels(kept))
-
-    return in_order(taken(), work, workers)
+    return Threads(workers).run(_Run(pixels, run), taken())
 
 
 def all_of(results: Generator[Result | ImageError]) -> list[Result]:

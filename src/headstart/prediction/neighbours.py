@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,9 +13,10 @@ from headstart.core.errors import ImageError
 from headstart.core.options import Runtime
 from headstart.core.vectors import unit_rows
 from headstart.data import decode as decoder
-from headstart.data.table import ImageTable
+from headstart.data.storage import Storage
+from headstart.data.table import ImageTable, Row
 from headstart.features.cache import FeatureCache
-from headstart.features.pool import each
+from headstart.features.loop import each
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.explanation import Neighbour
 
@@ -26,10 +27,41 @@ _BLOCK = 1024  # training images compared at once
 
 
 class _Learnt(NamedTuple):
-    """A training image with its embedding, float32 (D,)."""
+    """A training image with its embedding, float32 (D,), and whether that was computed now."""
 
     neighbour: Neighbour
     embedding: NDArray[np.float32]
+    new: bool
+
+
+@dataclass(frozen=True)
+class _Recall:
+    """The unit of work: an image of the source, if the model has learnt from it, with its embedding.
+
+    Attributes:
+        classifier: The classifier.
+        storage: Where the images are.
+        trained: What the training has kept.
+        computed: What the model itself has computed before.
+    """
+
+    classifier: Classifier
+    storage: Storage
+    trained: FeatureCache
+    computed: FeatureCache
+
+    def __call__(self, row: Row, /) -> _Learnt | None:
+        data = self.storage.read(row.path)
+        metadata = self.classifier.metadata
+        learnt = metadata.knows(data) if metadata.learnt_from else row.split in {None, "train"}
+        if not learnt:
+            return None
+        digest = sha256(data).digest()
+        kept = self.trained.get(digest)
+        if kept is None:
+            kept = self.computed.get(digest)
+        embedding = self.classifier.run_file(data).embedding if kept is None else kept
+        return _Learnt(Neighbour(row.path, row.label or "", 0.0, digest.hex()), embedding, kept is None)
 
 
 def find_neighbours(
@@ -70,25 +102,12 @@ def find_neighbours(
     trained = digest_record({"embedder": metadata.backbone.embedder, "max_megapixels": limit})
     own = digest_record({"model": digest_bytes(classifier.content), "decode": decoder.VERSION, "max_megapixels": limit})
     with FeatureCache(runtime.cache, trained, width) as kept, FeatureCache(runtime.cache, own, width) as computed:
-
-        def work(index: int) -> _Learnt | None:
-            row = table.rows[index]
-            data = table.storage.read(row.path)
-            learnt = metadata.knows(data) if metadata.learnt_from else row.split in {None, "train"}
-            if not learnt:
-                return None
-            digest = sha256(data).digest()
-            embedding = kept.get(digest)
-            if embedding is None:
-                embedding = computed.get(digest)
-            if embedding is None:
-                embedding = classifier.run_file(data).embedding
-                computed.put(digest, embedding)
-            return _Learnt(Neighbour(row.path, row.label or "", 0.0, digest.hex()), embedding)
-
-        for _, learnt in each(len(table), work, runtime, "Comparing"):
+        recall = _Recall(classifier, table.storage, kept, computed)
+        for _, learnt in each(recall, table.rows, runtime, "Comparing"):
             if learnt is None or isinstance(learnt, ImageError):
                 continue
+            if learnt.new:
+                computed.put(bytes.fromhex(learnt.neighbour.digest), learnt.embedding)
             found += 1
             block.append(learnt)
             if len(block) == _BLOCK:

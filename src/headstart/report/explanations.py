@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from PIL import Image
 
+from headstart.core.errors import ImageError
+from headstart.core.options import Runtime
+from headstart.data.storage import Storage
+from headstart.data.table import ImageTable, Row
 from headstart.data.traits import thumbnail
-from headstart.prediction.explanation import METHODS, Explanation
+from headstart.features.loop import in_turn
+from headstart.prediction.explanation import METHODS, Explainer, Explanation
 from headstart.report.page import data_uri, render
 
 if TYPE_CHECKING:
@@ -70,6 +77,70 @@ def entry(path: str, explanation: Explanation, overlay: Image.Image) -> Entry:
         photo=thumbnail(Image.fromarray(explanation.pixels), PICTURE_PX),
         overlay=thumbnail(overlay, PICTURE_PX),
     )
+
+
+class Drawn(NamedTuple):
+    """An explanation with its pictures.
+
+    Attributes:
+        explanation: Without its pixels, so that any number of images can be explained.
+        png: The image with the map over it, a PNG file.
+        entry: What the page shows of it; None beyond the first `MAX_SHOWN`.
+    """
+
+    explanation: Explanation
+    png: bytes
+    entry: Entry | None
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """The unit of work: explain an image, and paint it.
+
+    Attributes:
+        explainer: What explains.
+        storage: Where the images are.
+        label: The class to be explained; None for the one that is predicted.
+        top: How many classes to name.
+        workers: Threads for each image, where that takes several runs.
+        shown: Paths of the images on the page.
+    """
+
+    explainer: Explainer
+    storage: Storage
+    label: str | None
+    top: int
+    workers: int
+    shown: frozenset[str]
+
+    def __call__(self, row: Row, /) -> Drawn:
+        content = self.storage.read(row.path)
+        explanation = self.explainer.explain_file(content, self.label, top=self.top, workers=self.workers)
+        overlay = explanation.overlay()
+        buffer = io.BytesIO()
+        overlay.save(buffer, "PNG")
+        shown = entry(row.path, explanation, overlay) if row.path in self.shown else None
+        return Drawn(replace(explanation, pixels=np.empty((0, 0, 3), np.uint8)), buffer.getvalue(), shown)
+
+
+def draw_table(
+    explainer: Explainer, table: ImageTable, label: str | None, top: int, runtime: Runtime
+) -> Iterator[tuple[Row, Drawn | ImageError]]:
+    """Explain and paint each image of a table, or say why it cannot be read; in order, as they come.
+
+    Args:
+        explainer: What explains.
+        table: The images.
+        label: The class to be explained; None for the one that is predicted of each image.
+        top: How many classes to name for each.
+        runtime: Pool, progress, strictness.
+
+    Raises:
+        SourceError: An image cannot be read, and the runtime is strict.
+    """
+    shown = frozenset(row.path for row in table.rows[:MAX_SHOWN])
+    workers = max(1, runtime.workers // len(table))
+    return in_turn(_Draw(explainer, table.storage, label, top, workers, shown), table, runtime, "Explaining")
 
 
 def explanations_page(

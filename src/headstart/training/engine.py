@@ -6,10 +6,11 @@ thread takes what is waiting, up to a batch, and passes it through the network.
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -61,6 +62,10 @@ class TorchEngine:
         self._pixels = PixelSession(preprocess)
         self._waiting: queue.SimpleQueue[Request] = queue.SimpleQueue()
         threading.Thread(target=self._serve, name="headstart-gpu", daemon=True).start()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process has a thread of its own, and moves the network to its own device.
+        return TorchEngine, (copy.deepcopy(self._module).cpu(), self._pixels.preprocess, str(self._device))
 
     def run(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """The embedding of one image, uint8 (H, W, 3), as a list of one array (D,).

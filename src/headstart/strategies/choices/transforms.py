@@ -7,6 +7,7 @@ it got right before, a network that trains on such pictures is told wrongly: on 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +16,17 @@ from headstart.core.errors import ImageError, OptionError
 from headstart.core.options import Runtime
 from headstart.core.text import listed, nearest, quoted
 from headstart.data.decode import decode
-from headstart.data.table import ImageTable
+from headstart.data.storage import Storage
+from headstart.data.table import ImageTable, Row
 from headstart.evaluation.intervals import NORMAL_95
 from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.evaluation.paired_intervals import design_effect, score_interval
 from headstart.evaluation.paired_tests import LEVEL, holm, mcnemar, swap_test
-from headstart.features.pool import each
+from headstart.features.look import Network
+from headstart.features.loop import each
 from headstart.heads import linear
 from headstart.modelfile.session import LazySession
+from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import Recipe
 from headstart.strategies.choices.basis import Basis, evidence_recipe, find_basis, sample
 from headstart.strategies.choices.evidence import paired_test, standard_error
@@ -203,24 +207,36 @@ def _nothing(images: int, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _EmbedChanged:
+    """The unit of work: the embeddings of an image, changed in each of some ways, float32 (D,) each."""
+
+    storage: Storage
+    network: Network
+    preprocess: Preprocess
+    max_megapixels: int
+    names: tuple[str, ...]
+
+    def __call__(self, row: Row, /) -> list[NDArray[np.float32]]:
+        spec = self.preprocess
+        image = decode(
+            self.storage.read(row.path),
+            max_megapixels=self.max_megapixels, enough_px=spec.enough_px, white_level=spec.white_level,
+        )  # fmt: skip
+        return [self.network.run(np.ascontiguousarray(TRANSFORMS[name][1](image.pixels)))[0] for name in self.names]
+
+
 def _embed_changed(
     basis: Basis, embedded: Embedded, recipe: Recipe, runtime: Runtime, rows: NDArray[np.int64], names: Sequence[str]
 ) -> tuple[NDArray[np.int64], list[NDArray[np.float32]]]:
     """Embeddings (S, D) of changed images, for each name; and which of the S rows could be read again."""
     embedder = embedded.embedder
-    session = embedded.engine or LazySession(embedder.model)
+    network = embedded.engine or LazySession(embedder.model)
+    table = basis.table
+    work = _EmbedChanged(table.storage, network, embedder.preprocess, recipe.max_megapixels, tuple(names))
     results = [np.zeros((len(rows), embedder.width), np.float32) for _ in names]
     seen = []
-
-    def work(index: int) -> list[NDArray[np.float32]]:
-        data = basis.table.storage.read(basis.table.rows[rows[index]].path)
-        spec = embedder.preprocess
-        image = decode(
-            data, max_megapixels=recipe.max_megapixels, enough_px=spec.enough_px, white_level=spec.white_level
-        )
-        return [session.run(np.ascontiguousarray(TRANSFORMS[name][1](image.pixels)))[0] for name in names]
-
-    for index, result in each(len(rows), work, runtime, "Flips and turns"):
+    for index, result in each(work, [table.rows[row] for row in rows], runtime, "Flips and turns"):
         if not isinstance(result, ImageError):
             seen.append(index)
             for matrix, embedding in zip(results, result, strict=True):
