@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import forked
+import stopping
+from forked import ONE_THREAD
 from headstart.runs import resumption
 from headstart.runs.origin import Origin
 from helpers import ENDS_WITHIN, Result, headstart_cli, write_images
@@ -24,9 +29,12 @@ from helpers import ENDS_WITHIN, Result, headstart_cli, write_images
 SMALL = ("--strategy", "finetune", "--backbone", "timm:test_resnet", "--no-pretrained", "--start", "random",
          "--batch-size", "8", "--device", "cpu")  # fmt: skip
 SHORT = (*SMALL, "--epochs", "3", "--tracker", "none")
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 RUN = {"model.onnx", "weights.safetensors", "recipe.toml", "splits.csv", "predictions.csv", "metrics.json",
        "history.csv", "curves.png", "report.html", "analysis.json"}  # fmt: skip
+
+
+def told(*arguments: str | Path) -> list[str]:
+    return [str(one) for one in arguments]
 
 
 def cli(*arguments: str | Path, cwd: Path | None = None) -> Result:
@@ -48,70 +56,19 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-# The program, which does something at an epoch's end, or in the middle of the next checkpoint, or of an epoch.
-PROGRAM = """
-    import os, sys, time
-    moment, epoch, *arguments = sys.argv[1:]
-    from headstart.training import checkpoint
-
-    def kill():
-        os.kill(os.getpid(), 9)
-
-    if moment == "after":
-        plain = checkpoint.save
-        def save(accelerator, run, position, *values):
-            plain(accelerator, run, position, *values)
-            if position.epoch == int(epoch):
-                kill()
-        checkpoint.save = save
-    if moment == "inside":
-        plain = checkpoint._digests
-        def digests(folder):
-            if folder.name == f".epoch-{int(epoch):06}.tmp":
-                kill()
-            return plain(folder)
-        checkpoint._digests = digests
-    if moment == "removing":
-        import shutil
-        from headstart.runs import resumption
-        def rmtree(path, **named):
-            next(path.iterdir()).unlink()
-            kill()
-        resumption.shutil = type("Half", (), {"rmtree": staticmethod(rmtree)})
-    if moment == "mark":
-        from headstart.training.mixing import Mixing
-        plain = Mixing.__call__
-        def marking(self, batch, number_of_epoch, number):
-            if (number_of_epoch, number) == (int(epoch), 1):
-                from headstart.cli import streams
-                os.write(streams.descriptor(), b"MARK\\n")
-                time.sleep(30)
-            return plain(self, batch, number_of_epoch, number)
-        Mixing.__call__ = marking
-    from headstart.cli.main import main
-    main(arguments)
-"""
-
-
-def program(moment: str, epoch: int, *arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), moment, str(epoch), *map(str, arguments)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env=os.environ | ONE_THREAD,
-    )  # fmt: skip
-
-
-def killed(moment: str, epoch: int, *arguments: str | Path) -> None:
-    process = program(moment, epoch, *arguments)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, err
+def killed(tmp_path: Path, function: Callable[..., None], *arguments: Any) -> None:
+    """A process that comes to its end as it is told to."""
+    process = forked.start(function, *arguments, err=tmp_path / "said")
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL, (tmp_path / "said").read_text()
 
 
 @pytest.fixture(scope="module")
 def stopped(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder whose training was killed after its first epoch. Do not change it: copy it."""
-    run = tmp_path_factory.mktemp("stopped") / "run"
-    killed("after", 1, "train", pictures, *SHORT, "--out", run, "--quiet")
+    folder = tmp_path_factory.mktemp("stopped")
+    run = folder / "run"
+    killed(folder, stopping.after, 1, told("train", pictures, *SHORT, "--out", run, "--quiet"))
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["epoch-000001", "training.json"]
     return run
 
@@ -143,11 +100,11 @@ def test_what_is_in_a_finished_run(whole: Path) -> None:
 def test_killed_again_and_again(pictures: Path, whole: Path, tmp_path: Path) -> None:
     """In the middle of the first checkpoint, and of the second, and while the checkpoints of a finished run go."""
     run = tmp_path / "run"
-    killed("inside", 1, "train", pictures, *SHORT, "--out", run)
-    killed("inside", 2, "train", "--resume", run)
+    killed(tmp_path, stopping.inside, 1, told("train", pictures, *SHORT, "--out", run))
+    killed(tmp_path, stopping.inside, 2, told("train", "--resume", run))
     assert (run / "checkpoints" / "epoch-000001").is_dir()
     assert (run / "checkpoints" / ".epoch-000002.tmp").is_dir()
-    killed("removing", 0, "train", "--resume", run)
+    killed(tmp_path, stopping.removing, told("train", "--resume", run))
     assert {path.name for path in run.iterdir()} - {"logs"} == RUN | {"checkpoints"}
     done = cli("--resume", run)
     assert done.code == 2
@@ -158,19 +115,18 @@ def test_killed_again_and_again(pictures: Path, whole: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_killed_at_any_time(pictures: Path, whole: Path, tmp_path: Path) -> None:
     """A process that nobody helps: after each kill the same command as a person's goes on, and it ends."""
-    run, wait = tmp_path / "run", 2.5
+    run, wait = tmp_path / "run", 0.4
     for _ in range(12):
         begun = resumption.exists(run)
         arguments = ["train", "--resume", run] if begun else ["train", pictures, *SHORT, "--out", run]
-        process = program("never", 0, *arguments, "--quiet")
-        try:
-            _, err = process.communicate(timeout=wait)
-        except subprocess.TimeoutExpired:
+        process = forked.start(stopping.whole, told(*arguments, "--quiet"), err=tmp_path / "said")
+        process.join(wait)
+        if process.exitcode is None:
             process.kill()
-            process.communicate()
-            wait += 0.8
+            process.join()
+            wait += 0.4
             continue
-        assert process.returncode == 0, err
+        assert process.exitcode == 0, (tmp_path / "said").read_text()
         break
     else:  # on a busy machine none of them may have come to its first checkpoint
         last = ["--resume", run] if resumption.exists(run) else [pictures, *SHORT, "--out", run]
@@ -240,29 +196,28 @@ def test_files_of_other_tools_stay(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def at_mark(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    process = program("mark", 2, *arguments)
+def at_mark(said: Path, *arguments: str | Path) -> Iterator[BaseProcess]:
+    here, there = multiprocessing.Pipe(duplex=False)
+    process = forked.start(stopping.held, 2, there, told(*arguments), err=said)
+    there.close()
     try:
-        assert process.stderr is not None
-        said = []
-        while (line := process.stderr.readline()) != "MARK\n":
-            said.append(line)
-            assert line, said
+        assert here.recv() == "there"
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.join()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_in_an_epoch(pictures: Path, whole: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    run = tmp_path / "a run"
-    with at_mark("train", pictures, *SHORT, "--out", run) as process:
+    run, said = tmp_path / "a run", tmp_path / "said"
+    with at_mark(said, "train", pictures, *SHORT, "--out", run) as process:
         start = time.perf_counter()
-        process.send_signal(number)
-        _, err = process.communicate(timeout=30)
-        assert process.returncode == code, err
+        os.kill(process.pid, number)
+        process.join(30)
+        err = said.read_text()
+        assert process.exitcode == code, err
         assert time.perf_counter() - start < ENDS_WITHIN
     assert f"headstart train --resume '{run}'" in err
     assert "Traceback" not in err
@@ -286,40 +241,23 @@ def _group(group: int) -> list[str]:
 @pytest.mark.parametrize("kilobytes", [1500, 3000, 5000])
 def test_full_disk(pictures: Path, whole: Path, tmp_path: Path, kilobytes: int) -> None:
     """Inside PyTorch's file, inside the best weights, and beside the checkpoint of the epoch before."""
-    disk, script = (
-        tmp_path / "disk",
-        """
-        set -e; mount -t tmpfs -o size=${KB}k none "$DISK"
-        $HEADSTART train "$SOURCE" $OPTIONS --out "$DISK/run" || echo "code $?"
-        find "$DISK" -name '*.tmp'
-        mount -o remount,size=100M "$DISK"
-        if [ -e "$DISK/run/checkpoints" ]; then $HEADSTART train --resume "$DISK/run" --quiet
-        else $HEADSTART train "$SOURCE" $OPTIONS --out "$DISK/run" --quiet; fi
-        cp -r "$DISK/run" "$COPY"
-    """,
-    )
+    disk, out, err = (tmp_path / name for name in ("disk", "out", "err"))
     disk.mkdir()
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run(
-            ["unshare", "-m", "mount", "-t", "tmpfs", "none", str(disk)], capture_output=True, check=False
-        ).returncode
-    ):
+    may_mount = ["unshare", "-m", "mount", "-t", "tmpfs", "none", str(disk)]
+    if shutil.which("unshare") is None or subprocess.run(may_mount, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a tmpfs")
-    env = {"DISK": str(disk), "KB": str(kilobytes), "SOURCE": str(pictures), "OPTIONS": " ".join(SHORT),
-           "COPY": str(tmp_path / "copy"), "HEADSTART": f"{sys.executable} -m headstart"}  # fmt: skip
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], env=os.environ | ONE_THREAD | env,
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "code 2"
-    assert ".tmp" not in done.stdout
-    assert done.stderr.count("Error: The disk is full: ") == 1
-    assert "Traceback" not in done.stderr
-    begun = "Epoch 1/3" in done.stderr
-    assert (f"go on: headstart train --resume {disk / 'run'}" in done.stderr) is begun
-    assert ("run the same command again" in done.stderr) is not begun
+    arguments = told("train", pictures, *SHORT)
+    process = forked.start(stopping.on_full_disk, disk, kilobytes, arguments, tmp_path / "copy", out=out, err=err)
+    process.join(120)
+    said = err.read_text()
+    assert process.exitcode == 0, said
+    assert out.read_text().splitlines()[0] == "code 2"  # and no file that is half-written
+    assert out.read_text().splitlines()[-1] == "code 0", said
+    assert said.count("Error: The disk is full: ") == 1
+    assert "Traceback" not in said
+    begun = "Epoch 1/3" in said
+    assert (f"go on: headstart train --resume {disk / 'run'}" in said) is begun
+    assert ("run the same command again" in said) is not begun
     check_same(tmp_path / "copy", whole)
 
 

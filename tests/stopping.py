@@ -1,0 +1,119 @@
+"""The program, which is killed at an epoch's end, in the middle of the next checkpoint, or is held up in an epoch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+CLONE_NEWNS = 0x20000  # of sched.h
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def whole(arguments: Sequence[str]) -> NoReturn:
+    """The program as it is."""
+    from headstart.cli.main import main
+
+    main(arguments)
+
+
+def after(epoch: int, arguments: Sequence[str]) -> None:
+    """It is killed as soon as the checkpoint of an epoch is written."""
+    from headstart.training import checkpoint
+
+    plain = checkpoint.save
+
+    def save(accelerator: Any, run: Any, position: Any, *values: Any) -> None:
+        plain(accelerator, run, position, *values)
+        if position.epoch == epoch:
+            kill()
+
+    checkpoint.save = save
+    whole(arguments)
+
+
+def inside(epoch: int, arguments: Sequence[str]) -> None:
+    """It is killed in the middle of the checkpoint of an epoch."""
+    from headstart.training import checkpoint
+
+    plain = checkpoint._digests
+
+    def digests(folder: Path) -> Any:
+        if folder.name == f".epoch-{epoch:06}.tmp":
+            kill()
+        return plain(folder)
+
+    checkpoint._digests = digests
+    whole(arguments)
+
+
+def removing(arguments: Sequence[str]) -> None:
+    """It is killed while the checkpoints of a finished run go."""
+    from headstart.runs import resumption
+
+    def rmtree(path: Path, **named: Any) -> None:
+        next(path.iterdir()).unlink()
+        kill()
+
+    resumption.shutil = SimpleNamespace(rmtree=rmtree)
+    whole(arguments)
+
+
+def held(epoch: int, mark: Connection, arguments: Sequence[str]) -> None:
+    """It says so in the second batch of an epoch, and waits there."""
+    from headstart.training.mixing import Mixing
+
+    plain = Mixing.__call__
+
+    def marking(self: Mixing, batch: Any, number_of_epoch: int, number: int) -> Any:
+        if (number_of_epoch, number) == (epoch, 1):
+            mark.send("there")
+            time.sleep(30)
+        return plain(self, batch, number_of_epoch, number)
+
+    Mixing.__call__ = marking
+    whole(arguments)
+
+
+def on_full_disk(disk: Path, kilobytes: int, arguments: Sequence[str], copy: Path) -> None:
+    """On a disk of this size that nobody else sees; then once more on a larger one, from which the run is copied."""
+    ctypes.CDLL(None).unshare(CLONE_NEWNS)
+    for mount in (
+        ["--make-rprivate", "/"], ["-t", "tmpfs", "-o", f"size={kilobytes}k", "none", str(disk)]
+    ):  # fmt: skip
+        subprocess.run(["mount", *mount], check=True)
+    run = disk / "run"
+    print("code", _code_of([*arguments, "--out", str(run)]), *disk.rglob("*.tmp"))
+    subprocess.run(["mount", "-o", "remount,size=100M", str(disk)], check=True)
+    begun = (run / "checkpoints").exists()
+    again = ["train", "--resume", str(run)] if begun else [*arguments, "--out", str(run)]
+    print("code", _code_of([*again, "--quiet"]))
+    shutil.copytree(run, copy)
+
+
+def _code_of(arguments: Sequence[str]) -> int:
+    """The exit code of the program in a child of this process."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = 1
+    try:
+        whole(arguments)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
