@@ -67,6 +67,10 @@ COMMANDS = {
         function="headstart.cli.export:export",
         help="Write a model in another form, such as a page that classifies in any browser, offline.",
     ),
+    "serve": CommandSpec(
+        function="headstart.cli.serve:serve",
+        help="Serve models over HTTP: REST, metrics, health; on this machine alone unless told otherwise.",
+    ),
     "report": CommandSpec(
         function="headstart.cli.report:report",
         help="Draw the report of a run again, with the pictures that can still be found.",

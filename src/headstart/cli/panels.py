@@ -12,7 +12,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 FIRST = "Most used"
 MANIFEST = "Manifest"
 # What stands in no panel comes last, with --help itself.
-PANELS = (FIRST, *GROUPS, MANIFEST)
+ACCESS, LIMITS = "Access", "Limits"  # of a server
+PANELS = (FIRST, *GROUPS, MANIFEST, ACCESS, LIMITS)
 
 
 def takes(*groups: Mapping[str, tuple[Any, Any]]) -> Callable[[Function], Function]:

@@ -71,6 +71,11 @@ def install() -> None:
     sys.unraisablehook = _unraisable
 
 
+def hand_over() -> None:
+    """Leave the signals to a server, which ends by itself when it is asked to."""
+    signal.set_wakeup_fd(-1)  # the watcher would end it after the grace
+
+
 def leave(code: int) -> None:
     """Exit; at once where a thread still works: Python crashes when one imports a module while it shuts down."""
     if all(thread.name == _WATCHER or thread is threading.main_thread() for thread in threading.enumerate()):

@@ -1,0 +1,91 @@
+"""`headstart serve`: models behind HTTP."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from headstart.cli import options, signals
+from headstart.cli.messages import DONE
+from headstart.cli.panels import ACCESS, LIMITS
+from headstart.core.text import counted, listed
+from headstart.settings.setting import RUNNING
+
+TOKEN_VARIABLE = "HEADSTART_TOKEN"  # noqa: S105  its name
+_EXTRA = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+ProcessWorkers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=256, help="Processes; default: one a core.", rich_help_panel=RUNNING),
+]
+
+
+def serve(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Model files or run folders; NAME=PATH gives a name.")
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen at.", rich_help_panel=ACCESS)] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    token: Annotated[
+        str,
+        typer.Option(help=f"What requests must bear; better in the variable {TOKEN_VARIABLE}.", rich_help_panel=ACCESS),
+    ] = "",
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let all who reach it ask, without a token.", rich_help_panel=ACCESS)
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name that the server is called by; repeatable.", rich_help_panel=ACCESS),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A site whose pages may ask; repeatable.", rich_help_panel=ACCESS),
+    ] = None,
+    max_mb: Annotated[int, typer.Option(min=1, help="Largest body of a request.", rich_help_panel=LIMITS)] = 64,
+    max_files: Annotated[int, typer.Option(min=1, help="Images in a request.", rich_help_panel=LIMITS)] = 64,
+    max_megapixels: options.MaxMegapixels = None,
+    max_seconds: Annotated[
+        int, typer.Option(min=1, help="For a body to arrive, for the queue, for an image.", rich_help_panel=LIMITS)
+    ] = 30,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Images that wait; more are refused at once (503).", rich_help_panel=LIMITS)
+    ] = 128,
+    workers: ProcessWorkers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Serve models over HTTP: REST, metrics, health; on this machine alone unless told otherwise."""
+    from headstart.cli.output import Output
+    from headstart.core.errors import OptionError
+    from headstart.core.extras import require
+
+    for package in _EXTRA:
+        require(package, "serve", "Serving")
+    from headstart.serving.limits import Limits
+    from headstart.serving.models import load_all
+    from headstart.serving.policy import Policy, allowed_names, is_local
+    from headstart.serving.server import Place, run_server
+
+    output = Output(as_json=json, quiet=quiet)
+    token = token or os.environ.get(TOKEN_VARIABLE, "")
+    if not is_local(host) and not token and not insecure:
+        raise OptionError(
+            f"Other machines may reach a server at {host}, and no token is asked for.",
+            f"Set {TOKEN_VARIABLE} (or --token), or allow all with --insecure.",
+        )
+    limits = Limits(megabytes=max_mb, files=max_files, seconds=max_seconds, waiting=queue)
+    policy = Policy(token=token, hosts=allowed_names(allow_host or (), host), origins=frozenset(cors_origin or ()))
+    served = load_all(models, max_megapixels)
+    place = Place(host=host, port=port, **({} if workers is None else {"workers": workers}))
+    names = [one.name for one in served]
+
+    def started(url: str) -> None:
+        output.say(f"Serving {listed(names)} at {url} with {counted(place.workers, 'worker')}. Ctrl-C ends it.")
+        output.say(f"Try:   curl -F files=@PHOTO {url}/v1/models/{names[0]}/predict")
+        output.document({"url": url, "models": names, "workers": place.workers, "process": os.getpid()})
+        signals.hand_over()
+
+    run_server(served, place, limits, policy, started)
+    output.say("Stopped: what had begun was answered.")
+    return DONE

@@ -1,0 +1,137 @@
+"""What the answers look like, for the OpenAPI document; `headstart.prediction.record` is what makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from headstart.serving.problems import PROBLEM_TYPE
+
+
+class Document(BaseModel):
+    """A JSON object; more keys may come."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Label(Document):
+    """A class with its probability."""
+
+    label: str
+    probability: float
+
+
+class PredictionRecord(Document):
+    """What the model says of one image, in the form of `headstart predict --json`; or why it could not be read."""
+
+    path: str
+    label: str | None = None
+    probability: float | None = None
+    familiar: bool | None = None
+    distance: float | None = None
+    top: list[Label] | None = None
+    labels: list[str] | None = None
+    abstained: str | None = None
+    error: str | None = None
+
+
+class Skipped(Document):
+    """A file that could not be read."""
+
+    path: str
+    reason: str
+
+
+class Predictions(Document):
+    """An answer to predict: a record for each file, in their order."""
+
+    model: str
+    predictions: list[PredictionRecord]
+    skipped: list[Skipped]
+
+
+class ModelEntry(Document):
+    """A model in the list."""
+
+    name: str
+    sha256: str
+    classes: int
+    since: str
+
+
+class ModelList(Document):
+    """All models."""
+
+    models: list[ModelEntry]
+
+
+class Card(Document):
+    """What is known of a model."""
+
+    name: str
+    sha256: str
+    since: str
+    classes: list[str]
+    max_megapixels: int
+    familiarity: bool
+    sets: bool
+    card: list[dict[str, Any]]
+
+
+class ProblemDocument(Document):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    hint: str | None = None
+
+
+class Health(Document):
+    """A state in a word."""
+
+    status: str
+
+
+_WORDS = {
+    400: "The body or the request is damaged.",
+    401: "A token is needed.",
+    403: "Another site's page asks.",
+    404: "There is no such model.",
+    408: "The body came too slowly.",
+    413: "The body is too large.",
+    415: "The body is of a kind that holds no image.",
+    421: "The server has another name.",
+    422: "An image cannot be read, or an option has no such value.",
+    500: "The server failed.",
+    503: "All workers are busy: try again after the seconds of Retry-After.",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors of a route, beside those that all have."""
+    schema = {"$ref": "#/components/schemas/ProblemDocument"}
+    return {
+        status: {"description": _WORDS[status], "content": {PROBLEM_TYPE: {"schema": schema}}}
+        for status in sorted({401, 421, 500, *statuses})
+    }
+
+
+UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files"],
+                    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}

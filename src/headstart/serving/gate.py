@@ -1,0 +1,79 @@
+"""What surrounds every request: the policy, the headers of safety, the counts, and an answer where the server fails."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from headstart.serving.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from headstart.serving.metrics import Metrics
+    from headstart.serving.policy import Policy
+
+_SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+}
+
+
+class Gate:
+    """Surrounds the application (ASGI).
+
+    Args:
+        app: The application.
+        policy: Who may ask.
+        metrics: Where requests are counted.
+    """
+
+    def __init__(self, app: ASGIApp, policy: Policy, metrics: Metrics) -> None:
+        self._app = app
+        self._policy = policy
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            return
+        begun, status = time.perf_counter(), 0
+
+        async def send_safely(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _SAFE.items():
+                    if name not in headers:
+                        headers[name] = value
+            await send(message)
+
+        try:
+            self._policy.check(scope["method"], scope["path"], Headers(scope=scope))
+            await self._app(scope, receive, send_safely)
+        except Problem as problem:
+            await problem.response()(scope, receive, send_safely)
+        except Exception as error:  # the one place where a fault of ours becomes an answer
+            traceback.print_exception(error, file=sys.stderr)
+            if status:
+                raise
+            fault = Problem(500, "The server failed on this request.", "Its log says why: please report it.")
+            await fault.response()(scope, receive, send_safely)
+        finally:
+            route = _route(scope)
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - begun)
+
+
+def _route(scope: dict[str, Any] | Scope) -> str:
+    """The pattern of the path, of which there are few; not the path, of which there is no end."""
+    return str(getattr(scope.get("route"), "path", "none"))

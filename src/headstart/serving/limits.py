@@ -1,0 +1,58 @@
+"""What one request, and all of them together, may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headstart.core.arguments import must_be_count
+from headstart.core.errors import OptionError
+
+# A connection that has not sent its request line and headers by then is closed.
+HEADER_SECONDS = 10
+# Beside the bodies that are read, what parsing and answering take.
+BODIES_IN_MEMORY = 4  # bodies of the largest size
+PART_HEADERS_BYTES = 8 * 1024  # of one part of a form: a name, and what browsers add
+MAX_SECONDS = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request, and all of them together, may take.
+
+    Attributes:
+        megabytes: Largest body of a request, in units of a million bytes.
+        files: Images in one request.
+        seconds: For each of three: until the body has arrived, in the queue, and in the decoder and the model.
+        waiting: Images that wait for a worker; what comes beyond is refused at once.
+    """
+
+    megabytes: int = 64
+    files: int = 64
+    seconds: int = 30
+    waiting: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("megabytes", "files", "seconds", "waiting"):
+            must_be_count(name, getattr(self, name))
+        if self.waiting < self.files:
+            raise OptionError(
+                f"A queue of {self.waiting:,} images cannot take a request of {self.files:,}.",
+                "Give a longer --queue, or fewer --max-files.",
+            )
+        if self.seconds > MAX_SECONDS:
+            raise OptionError(f"--max-seconds is {self.seconds:,}; expected at most {MAX_SECONDS:,}.")
+
+    @property
+    def body_bytes(self) -> int:
+        """Largest body of a request."""
+        return self.megabytes * 1_000_000
+
+    @property
+    def all_bytes(self) -> int:
+        """All bodies that are in memory at one time."""
+        return self.body_bytes * BODIES_IN_MEMORY
+
+    @property
+    def request_seconds(self) -> int:
+        """The longest that a request can take, from its headers to the end of its answer."""
+        return 3 * self.seconds + HEADER_SECONDS

@@ -1,0 +1,116 @@
+"""The models that are served: their names and files."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.core.errors import ModelError, OptionError
+from headstart.core.text import listed, nearest, portable, quoted
+from headstart.prediction.classifier import Classifier
+from headstart.runs.folder import MODEL_FILE
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model that is served.
+
+    Attributes:
+        name: What requests call it.
+        path: Its file.
+        classifier: What is known of it; it is run in the workers.
+        key: SHA-256 of its file, hexadecimal.
+        max_megapixels: Images of more are refused; None for the limit that it was trained with.
+        since: When it was loaded, in seconds since 1970.
+    """
+
+    name: str
+    path: Path
+    classifier: Classifier
+    key: str
+    max_megapixels: int | None
+    since: float
+
+
+class Models:
+    """The models that are served, by name. Any thread may use it: the whole table is replaced at once."""
+
+    def __init__(self, served: Sequence[Served] = ()) -> None:
+        self._served = {one.name: one for one in served}
+
+    def __len__(self) -> int:
+        return len(self._served)
+
+    def all(self) -> list[Served]:
+        """All of them, in the order that they came in."""
+        return list(self._served.values())
+
+    def find(self, name: str) -> Served | None:
+        """The one of a name; None where there is none."""
+        return self._served.get(name)
+
+    def suggestion(self, name: str) -> str:
+        """What might have been meant by a name that there is not."""
+        return f"{nearest(name, self._served)}There are {listed(self._served)}." if self._served else ""
+
+    def keys(self) -> frozenset[str]:
+        """The keys of all."""
+        return frozenset(one.key for one in self._served.values())
+
+    def take(self, model: Served) -> None:
+        """Serve a model from now on, in the place of one of its name; requests that have begun keep the old one."""
+        self._served = self._served | {model.name: model}
+
+
+def load_all(arguments: Sequence[str], max_megapixels: int | None) -> list[Served]:
+    """The models that were named on the command line.
+
+    Args:
+        arguments: Model files and run folders, ``NAME=PATH`` where one is to be called otherwise.
+        max_megapixels: Images of more are refused; None for the limit that each was trained with.
+
+    Raises:
+        ModelError: There is no such model file, or it is refused.
+        OptionError: Two have one name.
+    """
+    found: dict[str, Served] = {}
+    for argument in arguments:
+        name, path = _named(argument)
+        if name in found:
+            raise OptionError(
+                f"Two models are called {quoted(name)}: {quoted(str(found[name].path))} and {quoted(str(path))}.",
+                f"Give one of them another name: other={argument}",
+            )
+        found[name] = load(path, name, max_megapixels)
+    return list(found.values())
+
+
+def load(path: Path, name: str, max_megapixels: int | None) -> Served:
+    """Load a model file.
+
+    Raises:
+        ModelError: There is no such model file, or it is refused.
+    """
+    classifier = Classifier.load(path, max_megapixels=max_megapixels)
+    key = hashlib.sha256(classifier.content).hexdigest()
+    return Served(name, path, classifier, key, max_megapixels, time.time())
+
+
+def name_of(path: Path) -> str:
+    """The name of a run folder, whose model files are all called alike, or that of the file."""
+    return portable(path.resolve().parent.name if path.name == MODEL_FILE else path.stem) or "model"
+
+
+def _named(argument: str) -> tuple[str, Path]:
+    path = Path(argument)
+    name, equals, rest = argument.partition("=")
+    chosen = ""
+    if equals and name and rest and not path.exists():
+        if "/" in name:
+            raise ModelError(f"{quoted(name)} cannot be the name of a model: it has a slash.", "Give NAME=PATH.")
+        chosen, path = portable(name), Path(rest)
+    path = path / MODEL_FILE if path.is_dir() else path
+    return chosen or name_of(path), path

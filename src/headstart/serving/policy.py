@@ -1,0 +1,134 @@
+"""Who may ask: the Host, the Origin and the token of a request are looked at before anything else.
+
+A server on a laptop is reached by every page that its owner has open in a browser. Such a page can send requests to
+127.0.0.1, which bear its Origin; and a name of its own that it has pointed there (DNS rebinding) comes in the Host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
+
+from headstart.core.errors import OptionError
+from headstart.core.text import quoted
+from headstart.serving.problems import Problem
+
+COOKIE = "headstart-token"
+MIN_TOKEN = 16
+HEALTH = ("/healthz", "/readyz")  # for probes, which know no token and say nothing of the models
+_READING = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Who may ask.
+
+    Attributes:
+        token: What each request must bear; empty for none.
+        hosts: Names that the server is called by, beside localhost and addresses.
+        origins: Other sites whose pages may ask, such as ``https://example.org``.
+    """
+
+    token: str = ""
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        if self.token and (len(self.token) < MIN_TOKEN or not self.token.isascii() or not self.token.isprintable()):
+            raise OptionError(
+                f"The token has {len(self.token)} characters; expected {MIN_TOKEN} or more, of printable ASCII.",
+                'Make one: python -c "import secrets; print(secrets.token_urlsafe())"',
+            )
+        for origin in self.origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}":
+                raise OptionError(f"{quoted(origin)} is no origin.", "Expected one such as https://example.org.")
+
+    def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
+        """Refuse who may not ask.
+
+        Args:
+            method: Of the request.
+            path: Of the request.
+            headers: Of the request, names in lower case.
+
+        Raises:
+            Problem: With the status 421, 403 or 401.
+        """
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            raise Problem(
+                421,
+                f"This server is not called {quoted(host[:200])}.",
+                "Use its address, or start it with --allow-host NAME.",
+            )
+        origin = headers.get("origin")
+        if origin is not None and method not in _READING and not self._may_write(origin, host):
+            raise Problem(
+                403,
+                f"Pages of {quoted(origin[:200])} may not send images to this server.",
+                "Start it with --cors-origin ORIGIN to allow that.",
+            )
+        preflight = method == "OPTIONS" and origin in self.origins
+        if self.token and path not in HEALTH and not preflight and not self.knows(_token(headers)):
+            raise Problem(401, "The request bears no valid token.", "Send the header: Authorization: Bearer TOKEN")
+
+    def knows(self, token: str) -> bool:
+        """Whether a token is the right one, in a time that does not tell how much of it is."""
+        return secrets.compare_digest(token.encode("utf-8", "replace"), self.token.encode())
+
+    def _is_ours(self, host: str) -> bool:
+        name = _host_name(host)
+        return name == "localhost" or name in self.hosts or _is_address(name)
+
+    def _may_write(self, origin: str, host: str) -> bool:
+        # Behind a proxy that speaks TLS the scheme differs; the host may not.
+        return origin in self.origins or (origin != "null" and urlsplit(origin).netloc.lower() == host.lower())
+
+
+def is_local(host: str) -> bool:
+    """Whether a server that listens there is reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without its port; empty for what is none."""
+    if host.startswith("["):
+        name, bracket, port = host[1:].partition("]")
+        return name if bracket and (not port or (port[0] == ":" and port[1:].isdigit())) else ""
+    name, colon, port = host.partition(":")
+    return name.lower() if not colon or port.isdigit() else ""
+
+
+def _is_address(name: str) -> bool:
+    """Rebinding needs a name: whoever asks for an address means it."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _token(headers: Mapping[str, str]) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return cookie.value if cookie else ""
+
+
+def allowed_names(names: Iterable[str], host: str) -> frozenset[str]:
+    """The names of a server that listens on a host, which may be one itself."""
+    return frozenset(name.lower() for name in (*names, host) if name)

@@ -1,0 +1,260 @@
+"""The pool of worker processes: a bounded queue, a deadline for each image, and a new worker for one that is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from headstart.core.errors import ImageError, ModelError
+from headstart.serving import messages, worker
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
+
+    from headstart.prediction.answers import Result
+    from headstart.serving.models import Served
+
+_START_SECONDS = 60  # to import and load, on a busy machine
+_PULSE_SECONDS = 0.25  # how soon a worker that dies in between is noticed
+_PAUSE_SECONDS = 1.0  # before a worker that cannot be started is tried again
+
+
+class BusyError(Exception):
+    """There is no room in the queue, or an image has waited too long in it."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One message for any worker that has the model.
+
+    Attributes:
+        model: The model.
+        message: What to do with it.
+        until: When it is too late to begin, as of `time.monotonic`.
+        done: What becomes of it.
+    """
+
+    model: Served
+    message: messages.Image | messages.Verify
+    until: float
+    done: Future[Result | None] = field(default_factory=Future)
+
+
+class Pool:
+    """Worker processes, each with a thread here that gives it one job at a time. Any thread may use it.
+
+    Args:
+        workers: How many.
+        waiting: Jobs that wait at most.
+        seconds: That a job may wait, and that it may then take.
+        keys: The keys of the models that are served now.
+    """
+
+    def __init__(self, workers: int, waiting: int, seconds: float, keys: Callable[[], frozenset[str]]) -> None:
+        self.size = workers
+        self.restarts = 0
+        self._most_waiting = waiting
+        self._seconds = seconds
+        self._keys = keys
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._keepers = [_Keeper(self, number) for number in range(workers)]
+        self._closing = False
+        for keeper in self._keepers:
+            keeper.start()
+
+    @property
+    def alive(self) -> int:
+        """Workers that can take a job now."""
+        return sum(keeper.ready for keeper in self._keepers)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no worker has taken yet."""
+        return self._waiting
+
+    @property
+    def room(self) -> int:
+        """Jobs that would be taken now."""
+        return self._most_waiting - self._waiting
+
+    @property
+    def full(self) -> bool:
+        """Whether no job would be taken."""
+        return self.room <= 0
+
+    def submit(self, model: Served, tasks: Sequence[messages.Image | messages.Verify]) -> list[Future[Result | None]]:
+        """Have jobs done, all or none.
+
+        Raises:
+            BusyError: The queue has no room for them.
+        """
+        until = time.monotonic() + self._seconds
+        jobs = [Job(model, task, until) for task in tasks]
+        with self._lock:
+            if self._waiting + len(jobs) > self._most_waiting or self._closing:
+                raise BusyError
+            self._waiting += len(jobs)
+        for job in jobs:
+            self._queue.put(job)
+        return [job.done for job in jobs]
+
+    def close(self) -> None:
+        """End the workers, with what they do."""
+        self._closing = True
+        for _ in self._keepers:
+            self._queue.put(None)
+        for keeper in self._keepers:
+            keeper.end()
+        for keeper in self._keepers:
+            keeper.join(5)
+
+    def _next(self) -> Job | None:
+        """The next job, or None at the end.
+
+        Raises:
+            queue.Empty: There is none for now.
+        """
+        job = self._queue.get(timeout=_PULSE_SECONDS)
+        if job is not None:
+            with self._lock:
+                self._waiting -= 1
+        return job
+
+
+class _Keeper(threading.Thread):
+    """The thread of one worker: starts it, gives it jobs, replaces it."""
+
+    def __init__(self, pool: Pool, number: int) -> None:
+        super().__init__(name=f"headstart-worker-{number}", daemon=True)
+        self.ready = False
+        self._pool = pool
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+        self._loaded: set[str] = set()
+
+    def run(self) -> None:
+        while not self._pool._closing:
+            if self._process is None and not self._start():
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            try:
+                job = self._pool._next()
+            except queue.Empty:
+                if self._process is not None and not self._process.is_alive():
+                    self._lose()
+                continue
+            if job is None:
+                break
+            self._do(job)
+        self.end()
+
+    def end(self) -> None:
+        """End the worker at once."""
+        self.ready = False
+        process, pipe = self._process, self._pipe
+        if process is not None:
+            process.kill()
+            process.join(5)
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+    def _start(self) -> bool:
+        context = multiprocessing.get_context("spawn")  # fork would copy our threads' locks in any state
+        ours, theirs = context.Pipe()
+        process = context.Process(target=worker.main, args=(theirs,), name=self.name, daemon=True)
+        try:
+            process.start()
+        except OSError:  # no memory, no processes
+            ours.close()
+            return False
+        finally:
+            theirs.close()
+        self._process, self._pipe, self._loaded = process, ours, set()
+        self.ready = self._greets(ours)
+        if not self.ready:
+            self._lose()
+        return self.ready
+
+    @staticmethod
+    def _greets(pipe: Connection) -> bool:
+        try:
+            return pipe.poll(_START_SECONDS) and pipe.recv_bytes() == messages.DONE
+        except (EOFError, OSError):
+            return False
+
+    def _lose(self) -> int | None:
+        """Give the worker up; its exit code."""
+        process = self._process
+        self.end()
+        self._process = self._pipe = None
+        self._pool.restarts += 1
+        return process.exitcode if process is not None else None
+
+    def _do(self, job: Job) -> None:
+        if not job.done.set_running_or_notify_cancel():
+            return  # whoever asked has gone
+        try:
+            if time.monotonic() > job.until:
+                raise BusyError
+            if not self._is_there():
+                raise BusyError
+            self._load(job.model)
+            result = self._ask(job.message)
+        except (ImageError, ModelError, BusyError) as error:
+            _settle(job.done, error)
+        except Exception as error:  # noqa: BLE001  the thread must live, and whoever asked must hear of it
+            _settle(job.done, error)
+        else:
+            _settle(job.done, result)
+
+    def _is_there(self) -> bool:
+        """Whether there is a worker, a new one where it died in between: that was not the fault of this job."""
+        if self._process is not None and self._process.is_alive():
+            return True
+        self._lose()
+        return self._start()
+
+    def _load(self, model: Served) -> None:
+        if model.key not in self._loaded:
+            keep = self._pool._keys()
+            self._ask(messages.Load(model.key, model.classifier.content, model.max_megapixels, keep))
+            self._loaded = (self._loaded & keep) | {model.key}
+
+    def _ask(self, message: messages.Load | messages.Image | messages.Verify) -> Result | None:
+        """Have the worker do something, and replace it where it dies or hangs.
+
+        Raises:
+            ImageError: The image cannot be read, or the worker was lost over it.
+            ModelError: The model is refused.
+        """
+        try:
+            if self._pipe is None:
+                raise EOFError
+            self._pipe.send(message)
+            if not self._pipe.poll(self._pool._seconds):
+                self._lose()
+                raise ImageError(f"takes more than {self._pool._seconds:g} seconds to read")
+            return messages.read(self._pipe.recv_bytes())
+        except (EOFError, OSError) as error:
+            code = self._lose()
+            raise ImageError(f"the process that read it ended (exit code {code})") from error
+
+
+def _settle(done: Future[Result | None], value: Result | BaseException | None) -> None:
+    with contextlib.suppress(InvalidStateError):
+        if isinstance(value, BaseException):
+            value.__traceback__ = None
+            done.set_exception(value)
+        else:
+            done.set_result(value)

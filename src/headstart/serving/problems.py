@@ -1,0 +1,68 @@
+"""Errors as problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import Response
+
+from headstart.core.errors import HeadstartError
+from headstart.core.text import json_text, portable
+
+PROBLEM_TYPE = "application/problem+json"
+RETRY_SECONDS = 1
+
+
+class Problem(Exception):  # noqa: N818  the word of RFC 9457
+    """A request that cannot be answered.
+
+    Args:
+        status: The HTTP status.
+        detail: What was found and what was expected.
+        hint: What to do.
+        more: Further members of the document, as JSON values.
+    """
+
+    def __init__(self, status: int, detail: str, hint: str = "", **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.hint = hint
+        self.more = more
+
+    @classmethod
+    def of(cls, error: HeadstartError, status: int = 422) -> Problem:
+        """The problem that an error of ours is to a client."""
+        return cls(status, error.message, error.hint)
+
+    def document(self) -> dict[str, Any]:
+        """The document, as JSON values."""
+        document: dict[str, Any] = {
+            "type": "about:blank",  # by RFC 9457: nothing more to say than the status
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": portable(self.detail),
+        }
+        return document | ({"hint": portable(self.hint)} if self.hint else {}) | self.more
+
+    def response(self) -> Response:
+        """The answer to the client."""
+        headers = {}
+        if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = str(RETRY_SECONDS)
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        return json_response(self.document(), self.status, PROBLEM_TYPE, headers)
+
+
+def json_response(
+    document: Any, status: int = 200, media_type: str = "application/json", headers: dict[str, str] | None = None
+) -> Response:
+    """JSON that every reader accepts: no NaN, valid UTF-8."""
+    return Response(json_text(document, indent=None), status, headers, media_type)
+
+
+def busy(why: str = "All workers are busy and the queue is full.") -> Problem:
+    """The server has more work than it can take."""
+    return Problem(503, why, "Try again a little later.")

@@ -1,0 +1,148 @@
+"""REST: the public record of a prediction over HTTP."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Query, Request
+from starlette.responses import Response
+
+from headstart.core.errors import ImageError, OptionError
+from headstart.core.text import portable
+from headstart.prediction.model_card import sections
+from headstart.prediction.record import Wanted, record_of
+from headstart.serving import bodies, documents, messages
+from headstart.serving.desk import Desk
+from headstart.serving.metrics import CONTENT_TYPE_LATEST
+from headstart.serving.models import Served
+from headstart.serving.problems import Problem, json_response
+
+Name = Annotated[str, Path(description="The model, as GET /v1/models lists it.")]
+Top = Annotated[int, Query(ge=1, le=1000, description="How many classes to name.")]
+Coverage = Annotated[
+    float | None,
+    Query(gt=0, lt=1, description="Give sets of classes that hold the true one with this probability, such as 0.9."),
+]
+AllowEmpty = Annotated[bool, Query(description="Such a set may be empty.")]
+Abstain = Annotated[bool, Query(description="Name no class where there is reason to doubt.")]
+
+
+class Rest:
+    """The routes.
+
+    Args:
+        desk: What they share.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def add_to(self, app: FastAPI) -> None:
+        """Add the routes to an application."""
+        add, problems = app.add_api_route, documents.problems
+        add("/healthz", self.health, response_model=documents.Health, responses=problems(), tags=["State"])
+        add("/readyz", self.ready, response_model=documents.Health, responses=problems(503), tags=["State"])
+        add("/metrics", self.metrics, response_class=Response, responses=_METRICS | problems(), tags=["State"])
+        add("/v1/models", self.models, response_model=documents.ModelList, responses=problems(), tags=["Models"])
+        add(
+            "/v1/models/{name}", self.card, response_model=documents.Card, responses=problems(404, 422), tags=["Models"]
+        )
+        add(
+            "/v1/models/{name}/predict",
+            self.predict,
+            methods=["POST"],
+            response_model=documents.Predictions,
+            responses=problems(400, 403, 404, 408, 413, 415, 422, 503),
+            openapi_extra=documents.UPLOAD,
+            tags=["Models"],
+        )
+
+    async def health(self) -> Response:
+        """Whether the server answers at all."""
+        return json_response({"status": "ok"})
+
+    async def ready(self) -> Response:
+        """Whether an image would be classified now: a model is loaded and a worker is up."""
+        if not self._desk.ready:
+            raise Problem(503, "No model is loaded, or no worker is up.", "Try again a little later.")
+        return json_response({"status": "ready"})
+
+    async def metrics(self) -> Response:
+        """Counts, for Prometheus."""
+        return Response(self._desk.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def models(self) -> Response:
+        """The models that are served."""
+        entries = [
+            {"name": one.name, "sha256": one.key, "classes": len(one.classifier.classes), "since": _time(one)}
+            for one in self._desk.models.all()
+        ]
+        return json_response({"models": entries})
+
+    async def card(self, name: Name) -> Response:
+        """What is known of a model: classes, accuracy with its interval, how it was made."""
+        served = self._desk.model(name)
+        metadata = served.classifier.metadata
+        return json_response({
+            "name": served.name,
+            "sha256": served.key,
+            "since": _time(served),
+            "classes": [portable(label) for label in metadata.classes],
+            "max_megapixels": served.max_megapixels or metadata.recipe["max_megapixels"],
+            "familiarity": metadata.familiarity is not None,
+            "sets": metadata.conformal is not None,
+            "card": [section.as_dict() for section in sections(served.classifier)],
+        })  # fmt: skip
+
+    async def predict(
+        self,
+        name: Name,
+        request: Request,
+        top: Top = 5,
+        coverage: Coverage = None,
+        allow_empty: AllowEmpty = False,
+        abstain: Abstain = False,
+    ) -> Response:
+        """The class of each image: a form with the field `files`, once or more often, or the bytes of one image.
+
+        Where some of the files cannot be read, their records have `error` in place of a class; where none can, that is
+        an error (422), whose document has the records too.
+        """
+        desk = self._desk
+        served = desk.model(name)
+        wanted = _wanted(served, top, coverage, allow_empty=allow_empty, abstain=abstain)
+        desk.refuse_when_full()
+        async with bodies.body(request, desk.limits, desk.budget) as content:
+            files = bodies.files(content, request.headers.get("content-type", ""), desk.limits)
+            del content
+            results = await desk.run(served, [messages.Image(served.key, file.content) for file in files])
+        records: list[dict[str, Any]] = []
+        for file, result in zip(files, results, strict=True):
+            if not isinstance(result, ImageError):
+                said = served.classifier.prediction(result, wanted.top, wanted.most, allow_empty=wanted.allow_empty)
+            records.append(record_of(file.name, result if isinstance(result, ImageError) else said, wanted))
+        skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
+        if len(skipped) == len(records):
+            first = skipped[0]
+            detail = (
+                "The image cannot be read" if len(records) == 1 else f"None of the {len(records)} images can be read"
+            )
+            raise Problem(422, f"{detail}: {first['reason']}.", predictions=records, skipped=skipped)
+        return json_response({"model": served.name, "predictions": records, "skipped": skipped})
+
+
+_METRICS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+
+def _wanted(served: Served, top: int, coverage: float | None, *, allow_empty: bool, abstain: bool) -> Wanted:
+    if allow_empty and coverage is None:
+        raise Problem(422, "Empty sets are allowed, but no sets are asked for.", "Give coverage too, such as 0.9.")
+    try:
+        return Wanted.of(served.classifier, top, coverage=coverage, allow_empty=allow_empty, abstain=abstain)
+    except OptionError as error:
+        raise Problem.of(error) from error
+
+
+def _time(served: Served) -> str:
+    return datetime.fromtimestamp(served.since, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,172 @@
+"""The server: a socket, the pool of workers and uvicorn, until a signal asks it to end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from headstart.core.errors import OptionError, StorageError
+from headstart.core.options import default_workers
+from headstart.core.text import quoted
+from headstart.serving.application import application
+from headstart.serving.desk import Desk
+from headstart.serving.limits import Limits
+from headstart.serving.messages import Verify
+from headstart.serving.metrics import Metrics
+from headstart.serving.models import Models, Served
+from headstart.serving.policy import Policy
+from headstart.serving.pool import Pool
+from headstart.serving.protocol import with_deadline
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_KEEP_ALIVE_SECONDS = 15
+_BACKLOG = 2048
+_START_SECONDS = 120
+_OPEN_FILES = 65_536
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # those that the system has
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a server listens, and with how many workers.
+
+    Attributes:
+        host: Address or name.
+        port: 0 for any that is free.
+        workers: Worker processes.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = field(default_factory=default_workers)
+
+
+def run_server(
+    models: Sequence[Served], place: Place, limits: Limits, policy: Policy, started: Callable[[str], None]
+) -> None:
+    """Serve models until a signal asks to end; what has begun is answered.
+
+    Args:
+        models: What to serve.
+        place: Where.
+        limits: What a request may take.
+        policy: Who may ask.
+        started: Told the address as soon as images are taken.
+
+    Raises:
+        OptionError: There is no such address, or another program listens there.
+        ModelError: A model cannot be run here, or gives other results than where it was trained.
+        StorageError: No worker process can be started.
+    """
+    with contextlib.closing(_listen(place)) as listener:
+        table = Models(models)
+        pool = Pool(place.workers, limits.waiting, limits.seconds, table.keys)
+        try:
+            warm_up(pool, table.all())
+            app = application(Desk(table, pool, limits, Metrics()), policy)
+            _open_many_files()
+            address, port = place.host, listener.getsockname()[1]
+            url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+            _Server(_config(app, limits), lambda: started(url)).run([listener])
+        finally:
+            pool.close()
+
+
+def warm_up(pool: Pool, models: Sequence[Served]) -> None:
+    """Have the workers load models, and prove that they compute here what they computed where they were trained.
+
+    Raises:
+        ModelError: One does not, or cannot be run.
+        StorageError: No worker can be started.
+    """
+    end = time.monotonic() + _START_SECONDS
+    while pool.alive < pool.size:
+        if time.monotonic() > end:
+            raise StorageError("The worker processes cannot be started.", "Try fewer --workers.")
+        time.sleep(0.02)
+    for model in models:
+        for done in pool.submit(
+            model, [Verify(model.key)] * min(pool.size, pool.room)
+        ):  # more often than not, one each
+            done.result()
+
+
+def _listen(place: Place) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise OptionError(
+            f"The server cannot listen at {quoted(place.host)}, port {place.port}: {error.strerror or error}.",
+            "Choose another --host or --port; --port 0 takes one that is free.",
+        ) from error
+    listener.set_inheritable(False)
+    return listener
+
+
+def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+    for name in ("uvicorn", "python_multipart"):  # a line for each garbled request would fill the disk
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return uvicorn.Config(
+        app, http=with_deadline(limits.request_seconds), ws="none", lifespan="off", log_config=None, access_log=False,
+        server_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS, backlog=_BACKLOG,
+        timeout_graceful_shutdown=limits.request_seconds,
+    )  # fmt: skip
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which ends by itself at a signal rather than by the signal, and says when it has begun."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._told = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._told()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+        before = {number: signal.signal(number, self._asked) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit  # the second time
+        self.should_exit = True
+
+
+def _open_many_files() -> None:
+    """As many connections as the system allows: the usual limit of 1,024 is for programs that use `select`."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

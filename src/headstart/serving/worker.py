@@ -1,0 +1,78 @@
+"""A worker process: decodes images and runs models on them, one at a time.
+
+A process, not a thread: a decoder that crashes or stalls over a hostile file takes nothing else with it, and the event
+loop never waits for Python's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from multiprocessing import connection, parent_process
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headstart.core.errors import ImageError, ModelError
+from headstart.prediction.classifier import Classifier
+from headstart.serving import messages
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+
+def main(pipe: Connection) -> None:
+    """Answer messages until the server goes.
+
+    Args:
+        pipe: To the server.
+    """
+    # Ctrl-C and systemd tell all processes; the server drains first, and then closes the pipe.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_server, name="headstart-parent", daemon=True).start()
+    models: dict[str, Classifier] = {}
+    try:
+        pipe.send_bytes(messages.DONE)
+        while True:
+            pipe.send_bytes(_answer(pipe.recv(), models))
+    except (EOFError, OSError):
+        return
+
+
+def _answer(message: messages.Load | messages.Image | messages.Verify, models: dict[str, Classifier]) -> bytes:
+    try:
+        if isinstance(message, messages.Load):
+            for key in models.keys() - message.keep:
+                del models[key]
+            models[message.key] = Classifier(message.content, max_megapixels=message.max_megapixels)
+            return messages.DONE
+        model = models[message.key]
+        if isinstance(message, messages.Verify):
+            _verify(model)
+            return messages.DONE
+        if message.shape is None:
+            return messages.of_result(model.run_file(message.content))
+        return messages.of_result(model.run_pixels(np.frombuffer(message.content, np.uint8).reshape(message.shape)))
+    except (ImageError, ModelError) as error:
+        return messages.of_error(error)
+    except MemoryError:
+        return messages.of_error(ImageError("takes more memory than there is"))
+
+
+def _verify(model: Classifier) -> None:
+    found = model.verify()
+    if found.images and not found.passed:
+        raise ModelError(
+            "The model gives other results here than where it was trained: the largest difference in a probability "
+            f"is {found.probability_difference:.2g}.",
+            "See `headstart verify`.",
+        )
+
+
+def _end_with_server() -> None:
+    """End this process when the server has ended in any way, whatever the main thread is doing."""
+    if (parent := parent_process()) is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
