@@ -80,8 +80,8 @@ def headstart(x: np.ndarray, labels: np.ndarray) -> tuple[Predict, float]:
 
     classes = int(labels.max()) + 1
     head = linear.fit(x, labels, np.arange(len(x)) // classes % FOLDS, classes=classes, workers=cores())
-    assert head.c is not None
-    return head.probabilities, head.c
+    assert head.head.c is not None
+    return head.probabilities, head.head.c
 
 
 def scikit_learn(x: np.ndarray, labels: np.ndarray) -> tuple[Predict, float]:

@@ -16,8 +16,8 @@ from headstart.checks import outoffold
 from headstart.checks.subject import Subject
 from headstart.data.table import ImageTable, Row
 from headstart.features.dataset import Dataset
-from headstart.heads.common import to_probabilities
 from headstart.partition.duplicates import near_duplicates
+from headstart.targets.classes.temperature import to_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,6 +22,7 @@ from headstart.core.errors import ImageError, OptionError, SourceError
 from headstart.core.graph import IR_VERSION, OPSET, Graph
 from headstart.core.options import Runtime
 from headstart.data.decode import decode
+from headstart.heads.calibrated import Calibrated
 from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
 from headstart.modelfile.schema import Backbone, Metadata
@@ -34,6 +35,7 @@ from headstart.prediction.explanation import Explainer, log_odds
 from headstart.preprocess.frame import frame
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
+from headstart.targets.classes.temperature import Temperature
 from helpers import draw, headstart_cli
 
 FITS = ("crop", "squash", "pad")
@@ -204,13 +206,13 @@ def red_or_blue(fit: Any, kind: str = "linear") -> Classifier:
     model = graph.model({graph.node("Flatten", [pool], "embedding", axis=1): ("N", 3)}).SerializeToString()
     embedder = Embedder("colours", record, 3, "0" * 64, model, "", "")
     weights, none = np.array([[-60, 60], [0, 0], [60, -60]], np.float32), np.zeros(2, np.float32)
-    head: Any = LinearHead(weights, none, temperature=1.5)
+    head: Any = LinearHead(weights, none)
     if kind == "mlp":
-        head = MlpHead(weights, none, np.eye(2, dtype=np.float32), none, temperature=1.5)
+        head = MlpHead(weights, none, np.eye(2, dtype=np.float32), none)
     recipe = headstart.Recipe(precision="float32", fit=fit).as_dict()
     backbone = Backbone("colours", "0" * 64, "", 3, "")
-    metadata = Metadata(("blue", "red"), record, recipe, backbone, head.temperature, {}, None)
-    return Classifier(write_model(embedder, head, metadata))
+    metadata = Metadata(("blue", "red"), record, recipe, backbone, 1.5, {}, None)
+    return Classifier(write_model(embedder, Calibrated(head, Temperature(1.5)), metadata))
 
 
 def distance_in_cells(

@@ -22,6 +22,7 @@ from headstart.core.errors import ModelError  # noqa: E402
 from headstart.core.graph import Graph  # noqa: E402
 from headstart.core.operators import OPERATORS, complaint  # noqa: E402
 from headstart.features.pixels import PixelSession  # noqa: E402
+from headstart.heads.calibrated import Calibrated  # noqa: E402
 from headstart.heads.linear import LinearHead  # noqa: E402
 from headstart.heads.references import References  # noqa: E402
 from headstart.modelfile import guard  # noqa: E402
@@ -33,6 +34,7 @@ from headstart.preprocess.nodes import add_preprocess  # noqa: E402
 from headstart.preprocess.spec import Preprocess  # noqa: E402
 from headstart.settings.recipe import Recipe  # noqa: E402
 from headstart.strategies.proof import refuse_difference  # noqa: E402
+from headstart.targets.classes.temperature import Temperature  # noqa: E402
 from headstart.training.export import difference as embedding_difference  # noqa: E402
 from headstart.training.tracing import add_module  # noqa: E402
 from helpers import draw  # noqa: E402
@@ -85,13 +87,11 @@ def network_nodes(embedder: Embedder) -> list[onnx.NodeProto]:
 def model_file(embedder: Embedder) -> bytes:
     """A whole model file with a head of random weights."""
     rng = np.random.default_rng(0)
-    head = LinearHead(
-        rng.normal(size=(embedder.width, 2)).astype(np.float32) / 100, np.zeros(2, np.float32), 1.0, 1.0, 0.0
-    )
+    head = LinearHead(rng.normal(size=(embedder.width, 2)).astype(np.float32) / 100, np.zeros(2, np.float32))
     record = Backbone("test", embedding_size=embedder.width)
     return write_model(
         embedder,
-        head,
+        Calibrated(head, Temperature(1.0)),
         Metadata(
             ("a", "b"), embedder.preprocess, {"max_megapixels": 64, "precision": "float32"}, record, 1.0, {}, None
         ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +14,8 @@ from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import SourceError
 from headstart.core.graph import IR_VERSION, OPSET, Graph
 from headstart.core.tables import resolve
-from headstart.heads import linear, softmax, temperature
-from headstart.heads.common import to_probabilities
+from headstart.heads import linear, softmax
+from headstart.heads.calibrated import Calibrated
 from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
 from headstart.modelfile.schema import Backbone, Metadata
@@ -24,6 +23,7 @@ from headstart.modelfile.writer import write_model
 from headstart.prediction.classifier import Classifier
 from headstart.settings.heads import HEADS
 from headstart.settings.recipe import Recipe
+from headstart.targets.classes.temperature import Temperature, fit_temperature, smoothed_log_loss, to_probabilities
 from helpers import draw
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def blobs(n: int, width: int, classes: int, seed: int = 0, spread: float = 1.0) 
     return (points * lengths @ rotation + 3).astype(np.float32), labels
 
 
-def fit(x: np.ndarray, labels: np.ndarray, **options: object) -> LinearHead:
+def fit(x: np.ndarray, labels: np.ndarray, **options: object) -> Calibrated[LinearHead]:
     folds = np.arange(len(labels)) // int(labels.max() + 1) % 4
     return linear.fit(x, labels, folds, classes=int(labels.max()) + 1, **options)  # type: ignore[arg-type]
 
 
-def random_head(name: str, width: int, classes: int) -> Head:
+def random_head(name: str, width: int, classes: int) -> Calibrated[Head]:
     """A head of random weights, as a training could have left it."""
     rng = np.random.default_rng(3)
 
@@ -53,11 +53,11 @@ def random_head(name: str, width: int, classes: int) -> Head:
         return (rng.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
 
     if name == "linear":
-        return LinearHead(normal(width, classes), normal(classes), 1.7)
-    return MlpHead(normal(width, 16), normal(16), normal(16, classes), normal(classes), 1.7)
+        return Calibrated(LinearHead(normal(width, classes), normal(classes)), Temperature(1.7))
+    return Calibrated(MlpHead(normal(width, 16), normal(16), normal(16, classes), normal(classes)), Temperature(1.7))
 
 
-def as_session(head: Head, width: int, classes: int) -> onnxruntime.InferenceSession:
+def as_session(head: Calibrated[Head], width: int, classes: int) -> onnxruntime.InferenceSession:
     """The head's nodes alone."""
     graph = Graph()
     name = head.add_nodes(graph, "embedding")
@@ -77,7 +77,7 @@ KNOWN = [name for name, spec in HEADS.items() if spec.record]
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_head_is_what_the_table_says(name: str) -> None:
-    assert type(random_head(name, 8, 3)) is resolve(HEADS[name].record)
+    assert type(random_head(name, 8, 3).head) is resolve(HEADS[name].record)
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -108,7 +108,7 @@ def test_order_of_images_does_not_matter(name: str) -> None:
 def test_temperature_keeps_the_ranking(name: str) -> None:
     x, _ = blobs(90, 24, 5)
     head = random_head(name, 24, 5)
-    cold, hot = (dataclasses.replace(head, temperature=value).probabilities(x) for value in (0.5, 4.0))  # type: ignore[type-var]
+    cold, hot = (Calibrated(head.head, Temperature(value)).probabilities(x) for value in (0.5, 4.0))
     assert (np.argsort(cold) == np.argsort(hot)).all()
     assert (cold.max(1) > hot.max(1)).all()
 
@@ -163,7 +163,7 @@ def test_balanced_weights_help_the_rare_class() -> None:
     keep = (labels == 0) | (np.arange(2000) % 40 == 1)
     plain, balanced = (fit(x[keep], labels[keep], class_weight=one) for one in ("none", "balanced"))
     rare = x[labels == 1]
-    assert (balanced.scores(rare).argmax(1) == 1).mean() > (plain.scores(rare).argmax(1) == 1).mean() + 0.2
+    assert (balanced.head.scores(rare).argmax(1) == 1).mean() > (plain.head.scores(rare).argmax(1) == 1).mean() + 0.2
 
 
 def test_row_order_does_not_matter() -> None:
@@ -172,7 +172,7 @@ def test_row_order_does_not_matter() -> None:
     order = np.random.default_rng(1).permutation(120)
     first = linear.fit(x, labels, folds, classes=3)
     second = linear.fit(x[order], labels[order], folds[order], classes=3)
-    assert second.c == first.c
+    assert second.head.c == first.head.c
     assert second.probabilities(x) == pytest.approx(first.probabilities(x), abs=2e-3)
 
 
@@ -188,7 +188,7 @@ def test_renaming_labels_commutes() -> None:
 def test_same_seed_same_bytes_for_any_number_of_threads() -> None:
     x, labels = blobs(120, 30, 3)
     heads = [fit(x, labels, workers=workers) for workers in (1, 1, 3)]
-    assert len({head.weights.tobytes() + head.bias.tobytes() for head in heads}) == 1
+    assert len({one.head.weights.tobytes() + one.head.bias.tobytes() for one in heads}) == 1
     assert len({head.temperature for head in heads}) == 1
 
 
@@ -223,7 +223,7 @@ def test_a_class_that_a_fold_lacks_is_no_obstacle() -> None:
     labels = np.append(labels[:-3], [2, 2, 2])
     folds = np.where(labels == 2, 0, np.arange(61) % 4)  # the whole class is out when fold 0 is
     head = linear.fit(x, labels, folds, classes=3)
-    assert np.isfinite(head.weights).all()
+    assert np.isfinite(head.head.weights).all()
     assert head.probabilities(x).sum(1) == pytest.approx(1)
 
 
@@ -234,18 +234,18 @@ def test_temperature_is_recovered(true: float) -> None:
     scores = rng.normal(size=(20_000, 4)) * 3
     probabilities = to_probabilities(scores / true)
     labels = (rng.random((20_000, 1)) > probabilities.cumsum(1)).sum(1).clip(0, 3)
-    assert temperature.fit_temperature(scores, labels) == pytest.approx(true, rel=0.05)
+    assert fit_temperature(scores, labels) == pytest.approx(true, rel=0.05)
 
 
 def test_smoothed_log_loss_by_hand() -> None:
-    assert temperature.smoothed_log_loss(np.zeros((3, 3)), np.arange(3)) == pytest.approx(np.log(3))
+    assert smoothed_log_loss(np.zeros((3, 3)), np.arange(3)) == pytest.approx(np.log(3))
     scores, labels = np.log([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1]]), np.array([0, 1])
     # Two images: the label counts 3/4, each other class 1/8.
     by_hand = [-(0.75 * np.log(0.7) + 0.125 * np.log(0.2) + 0.125 * np.log(0.1)),
                -(0.75 * np.log(0.6) + 0.125 * np.log(0.3) + 0.125 * np.log(0.1))]  # fmt: skip
-    assert temperature.smoothed_log_loss(scores, labels) == pytest.approx(np.mean(by_hand))
+    assert smoothed_log_loss(scores, labels) == pytest.approx(np.mean(by_hand))
     weights = np.array([3, 1], np.float32)
-    assert temperature.smoothed_log_loss(scores, labels, weights) == pytest.approx((3 * by_hand[0] + by_hand[1]) / 4)
+    assert smoothed_log_loss(scores, labels, weights) == pytest.approx((3 * by_hand[0] + by_hand[1]) / 4)
 
 
 @pytest.mark.parametrize("n", [12, 20, 50])

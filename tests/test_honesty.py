@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 import headstart
 from headstart.backbones.embedder import load_embedder
 from headstart.evaluation import evaluate
+from headstart.heads.calibrated import Calibrated
 from headstart.heads.linear import LinearHead
 from headstart.modelfile.schema import Backbone, Metadata
 from headstart.modelfile.writer import write_model
 from headstart.partition.draw import deal_folds
 from headstart.prediction.classifier import Classifier
 from headstart.settings.recipe import Recipe
+from headstart.targets.classes.temperature import Temperature
 from helpers import draw, headstart_cli, strata, write_images
 
 
@@ -82,7 +84,7 @@ def test_thousands_of_classes_fit_into_a_model_file() -> None:
     probabilities = rng.dirichlet(np.ones(3000), 4000)
     recipe = Recipe()
     embedder = load_embedder(recipe, None)
-    head = LinearHead(np.zeros((1280, 3000), np.float32), np.zeros(3000, np.float32), 1.0, 1.0, 1.0)
+    head = Calibrated(LinearHead(np.zeros((1280, 3000), np.float32), np.zeros(3000, np.float32)), Temperature(1.0))
     metadata = Metadata(
         classes=classes, preprocess=embedder.preprocess, recipe=dataclasses.asdict(recipe),
         backbone=Backbone("lite0"), temperature=1.0, counts={},

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from headstart.heads.minimum import lowest
+from headstart.core.minimum import lowest
 
 VALLEYS: dict[str, Callable[[float], float]] = {
     "parabola": lambda x: (x - 0.3) ** 2,

@@ -13,7 +13,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from headstart.heads import linear, penalty, softmax
-from headstart.heads.temperature import fit_temperature, smoothed_log_loss
+from headstart.targets.classes.temperature import fit_temperature, smoothed_log_loss
 
 # Images, width, classes, spread of the noise: easy, overlapping, 5 images a class.
 MADE = {"easy": (300, 160, 5, 2.0), "overlapping": (400, 160, 4, 8.0), "few": (100, 320, 20, 3.0)}
@@ -37,7 +37,7 @@ def described(name: str, workers: int) -> dict[str, float]:
     head = linear.fit(x, labels, folds, classes=int(labels.max()) + 1, workers=workers)
     p = head.probabilities(others)
     return {
-        "c": float(head.c or 0), "whitening": head.whitening, "right": int((p.argmax(1) == truth).sum()),
+        "c": float(head.head.c or 0), "whitening": head.head.whitening, "right": int((p.argmax(1) == truth).sum()),
         "log_loss": float(-np.log(p[np.arange(len(truth)), truth]).mean()),
     }  # fmt: skip
 
@@ -79,8 +79,8 @@ def test_no_strength_of_scikit_learn_is_much_better_than_the_chosen_one(name: st
             model = LogisticRegression(C=10.0**power, max_iter=20_000, tol=1e-6).fit(centred[~out], labels[~out])
             scores[out] = model.decision_function(centred[out])
         losses.append(smoothed_log_loss(scores / fit_temperature(scores, labels), labels))
-    assert head.log_loss is not None
-    assert head.log_loss < min(losses) * 1.03
+    assert head.head.log_loss is not None
+    assert head.head.log_loss < min(losses) * 1.03
 
 
 def test_a_penalty_that_pays_by_hand() -> None:
@@ -114,7 +114,7 @@ def test_whitened_head_predicts_what_was_cross_validated() -> None:
     )
     head = linear.fit(x, labels, folds, classes=4)
     assert again.probabilities(others) == pytest.approx(head.probabilities(others), abs=2e-3)
-    assert again.whitening == head.whitening == found.whitening
+    assert again.head.whitening == head.head.whitening == found.whitening
 
 
 @pytest.mark.slow

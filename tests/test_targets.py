@@ -61,7 +61,9 @@ def data_of(table: ImageTable) -> Dataset:
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> str:
     """One file and one row."""
-    monkeypatch.setitem(targets.TARGETS, "tags", targets.TargetSpec(record="test_targets:Tags"))
+    monkeypatch.setitem(
+        targets.TARGETS, "tags", dataclasses.replace(targets.TARGETS["classes"], record="test_targets:Tags")
+    )
     return "tags"
 
 

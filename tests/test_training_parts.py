@@ -159,16 +159,18 @@ def test_every_image_is_seen_once_an_epoch(count: int, size: int, world: int, se
 
 
 def test_the_head_begins_as_the_probe_with_its_temperature() -> None:
+    from headstart.heads.calibrated import Calibrated
     from headstart.heads.linear import LinearHead
+    from headstart.targets.classes.temperature import Temperature
 
     rng = np.random.default_rng(0)
-    probe = LinearHead(rng.normal(size=(WIDTH, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32), 0.7)
+    probe = LinearHead(rng.normal(size=(WIDTH, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32))
     head = make_head(recipe(), WIDTH, 3)
-    start_from_probe(head, probe)
+    start_from_probe(head, probe, 0.7)
     features = rng.normal(size=(5, WIDTH)).astype(np.float32)
     with torch.no_grad():
         mine = torch.softmax(head(torch.from_numpy(features)), 1).numpy()
-    np.testing.assert_allclose(mine, probe.probabilities(features), atol=1e-6)
+    np.testing.assert_allclose(mine, Calibrated(probe, Temperature(0.7)).probabilities(features), atol=1e-6)
 
 
 def test_the_steepest_fall_before_the_lowest_loss_is_found() -> None:

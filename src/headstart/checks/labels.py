@@ -24,8 +24,7 @@ from headstart.checks.findings import CheckReport, Finding
 from headstart.checks.proposals import Proposal
 from headstart.checks.subject import UNLABELLED, Subject
 from headstart.core.text import quoted
-from headstart.heads.common import to_probabilities
-from headstart.heads.temperature import fit_temperature
+from headstart.targets.classes.temperature import fit_temperature, to_probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

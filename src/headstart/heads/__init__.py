@@ -1,4 +1,4 @@
-"""What maps embeddings to class scores. A new head is a file, and a row of `headstart.settings.heads`."""
+"""What maps embeddings to scores. A new head is a file, and a row of `headstart.settings.heads`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,14 @@ class Head(Protocol):
     """What all heads have in common."""
 
     @property
-    def temperature(self) -> float:
-        """Scores are divided by it before the softmax."""
-        ...
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that a person should read."""
         ...
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class scores (N, C) of embeddings (N, D), before temperature and softmax."""
-        ...
-
-    def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Calibrated probabilities (N, C) of embeddings (N, D); each row sums to 1."""
+        """Scores (N, C) of embeddings (N, D), of which the calibration of the task makes probabilities."""
         ...
 
     def add_nodes(self, graph: Graph, embedding: str) -> str:
-        """Add the head to a graph; the name of the probabilities, float32 (N, C)."""
+        """Add the head to a graph; the name of the scores, float32 (N, C)."""
         ...

@@ -17,15 +17,17 @@ import numpy as np
 from headstart.core.errors import SourceError
 from headstart.core.threads import one_blas_thread
 from headstart.heads import softmax
-from headstart.heads.common import add_probabilities, to_probabilities
+from headstart.heads.calibrated import Calibrated
 from headstart.heads.penalty import ATTEMPTS, choose, whitening_factors
 from headstart.settings.recipe import ClassWeight, Recipe
+from headstart.targets.classes.temperature import Temperature, to_probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.core.graph import Graph
     from headstart.core.options import Runtime
+    from headstart.targets import Targets
 
 
 class OutOfFold(NamedTuple):
@@ -53,7 +55,6 @@ class LinearHead:
     Attributes:
         weights: float32 (D, C).
         bias: float32 (C,).
-        temperature: Scores are divided by it before the softmax.
         c: The chosen C of scikit-learn's LogisticRegression, for features of variance 1; None where `fit` did
             not find the weights.
         log_loss: Its cross-validated log loss, after the temperature; see `smoothed_losses`. None likewise.
@@ -63,26 +64,20 @@ class LinearHead:
 
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
-    temperature: float
     c: float | None = None
     log_loss: float | None = None
     notes: tuple[str, ...] = ()
     whitening: float = 0.0
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class scores (N, C) of embeddings (N, D), before temperature and softmax."""
+        """Scores (N, C) of embeddings (N, D)."""
         result: NDArray[np.float32] = features @ self.weights + self.bias
         return result
 
-    def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Calibrated probabilities (N, C); each row sums to 1."""
-        return to_probabilities(self.scores(features) / self.temperature)
-
     def add_nodes(self, graph: Graph, embedding: str) -> str:
-        """Add the head to a graph; the name of the probabilities, float32 (N, C)."""
+        """Add the head to a graph; the name of the scores, float32 (N, C)."""
         weights = graph.constant("head.weights", self.weights)
-        scores = graph.node("Gemm", [embedding, weights, graph.constant("head.bias", self.bias)], "head.scores")
-        return add_probabilities(graph, scores, self.temperature)
+        return graph.node("Gemm", [embedding, weights, graph.constant("head.bias", self.bias)], "head.scores")
 
 
 def steps(folds: NDArray[np.int64]) -> int:
@@ -99,7 +94,7 @@ def fit(
     class_weight: ClassWeight = "none",
     workers: int = 1,
     advance: Callable[[int], None] = lambda steps: None,
-) -> LinearHead:
+) -> Calibrated[LinearHead]:
     """Fit a head.
 
     Args:
@@ -126,23 +121,24 @@ def fit(
             start=chosen.start,
         )  # fmt: skip
     advance(1)
-    head = _head(found, axes * factors, centre, scale, chosen.temperature, chosen.c)
-    return replace(head, log_loss=chosen.loss, whitening=chosen.whitening)
+    head = replace(
+        _head(found, axes * factors, centre, scale, chosen.c), log_loss=chosen.loss, whitening=chosen.whitening
+    )
+    return Calibrated(head, Temperature(chosen.temperature))
 
 
 def fit_recipe(
     features: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    targets: Targets,
     folds: NDArray[np.int64],
-    classes: int,
     recipe: Recipe,
     runtime: Runtime,
-) -> LinearHead:
+) -> Calibrated[LinearHead]:
     """Fit a head as a recipe says, and show how far it is; the other arguments are those of `fit`."""
     with runtime.progress.stage("Fitting", steps(folds)) as advance:
         return fit(
-            features, labels, folds, classes=classes, class_weight=recipe.class_weight, workers=runtime.workers,
-            advance=advance,
+            features, targets.labels, folds, classes=len(targets.names), class_weight=recipe.class_weight,
+            workers=runtime.workers, advance=advance,
         )  # fmt: skip
 
 
@@ -155,14 +151,15 @@ def fit_as_chosen(
     temperature: float,
     whitening: float = 0.0,
     class_weight: ClassWeight = "none",
-) -> LinearHead:
+) -> Calibrated[LinearHead]:
     """Fit a head whose C, whitening and temperature are known, from `cross_validate` say; otherwise as `fit`."""
     check(features, labels, classes)
     with one_blas_thread():
         z, axes, centre, scale = _along_axes(features)
         weights, factors = _weights(labels, class_weight), whitening_factors(z, whitening)
         found = softmax.solve(z * factors, labels, classes=classes, c=c, sample_weight=weights)
-    return replace(_head(found, axes * factors, centre, scale, temperature, c), whitening=whitening)
+    head = replace(_head(found, axes * factors, centre, scale, c), whitening=whitening)
+    return Calibrated(head, Temperature(temperature))
 
 
 def cross_validate(
@@ -226,7 +223,6 @@ def _head(
     axes: NDArray[np.float32],
     centre: NDArray[np.float64],
     scale: float,
-    temperature: float,
     c: float,
 ) -> LinearHead:
     """The head of a solution along the principal axes, for embeddings as they come."""
@@ -234,7 +230,6 @@ def _head(
     return LinearHead(
         weights.astype(np.float32),
         (found.bias - centre @ weights).astype(np.float32),
-        temperature,
         c,
         None,
         () if found.converged else (f"The head's fit was stopped after {softmax.MAX_ITERATIONS} iterations.",),

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.heads.common import add_probabilities, to_probabilities
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -24,7 +22,6 @@ class MlpHead:
         bias: float32 (H,).
         weights_out: float32 (H, C), from the hidden layer.
         bias_out: float32 (C,).
-        temperature: Scores are divided by it before the softmax.
         notes: Sentences that a person should read.
     """
 
@@ -32,24 +29,19 @@ class MlpHead:
     bias: NDArray[np.float32]
     weights_out: NDArray[np.float32]
     bias_out: NDArray[np.float32]
-    temperature: float
     notes: tuple[str, ...] = ()
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class scores (N, C) of embeddings (N, D), before temperature and softmax."""
+        """Scores (N, C) of embeddings (N, D)."""
         hidden = np.maximum(features @ self.weights + self.bias, 0)  # (N, H)
         result: NDArray[np.float32] = hidden @ self.weights_out + self.bias_out
         return result
 
-    def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Calibrated probabilities (N, C); each row sums to 1."""
-        return to_probabilities(self.scores(features) / self.temperature)
-
     def add_nodes(self, graph: Graph, embedding: str) -> str:
-        """Add the head to a graph; the name of the probabilities, float32 (N, C)."""
+        """Add the head to a graph; the name of the scores, float32 (N, C)."""
         weights, bias = graph.constant("head.weights", self.weights), graph.constant("head.bias", self.bias)
         hidden = graph.node("Gemm", [embedding, weights, bias], "head.hidden")
         active = graph.node("Relu", [hidden], "head.active")
         weights = graph.constant("head.weights_out", self.weights_out)
         bias = graph.constant("head.bias_out", self.bias_out)
-        return add_probabilities(graph, graph.node("Gemm", [active, weights, bias], "head.scores"), self.temperature)
+        return graph.node("Gemm", [active, weights, bias], "head.scores")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from headstart.heads import softmax
-from headstart.heads.temperature import fit_temperature, smoothed_losses
+from headstart.targets.classes.temperature import fit_temperature, smoothed_losses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.core.graph import Graph
 from headstart.heads import Head
+from headstart.heads.calibrated import Calibrated
 from headstart.heads.references import References
 from headstart.modelfile import feature_map, golden, guard
 from headstart.modelfile.schema import SCHEMA, Metadata
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from headstart.backbones.embedder import Embedder
 
 
-def write_model(embedder: Embedder, head: Head, metadata: Metadata, references: References | None = None) -> bytes:
+def write_model(
+    embedder: Embedder, head: Calibrated[Head], metadata: Metadata, references: References | None = None
+) -> bytes:
     """The model file: ``image`` uint8 (N, H, W, 3) to ``probabilities`` (N, C) and ``embedding`` (N, D), float32.
 
     With references, the output ``distance`` (N, 1) is that of the embedding to the nearest of them. Where the network
@@ -71,7 +74,7 @@ def _with_metadata(model: ModelProto, metadata: Metadata) -> bytes:
     return content
 
 
-def _assemble(embedder: Embedder, head: Head, classes: int, references: References | None) -> ModelProto:
+def _assemble(embedder: Embedder, head: Calibrated[Head], classes: int, references: References | None) -> ModelProto:
     import onnx
     from onnx import helper
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from headstart.heads.common import to_probabilities
 from headstart.modelfile.linear_head import find
+from headstart.targets.classes.temperature import to_probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,9 +13,10 @@ class HeadSpec:
 
     Attributes:
         record: Its class, a `headstart.heads.Head`; empty where the user brings it.
-        fit: What fits it on embeddings: ``(features, labels, folds, classes, recipe, runtime) -> Head``.
+        fit: What fits it on embeddings: ``(features, targets, folds, recipe, runtime) -> Calibrated``; empty where the
+            task says that (`headstart.targets.TargetSpec.linear`), as for a closed solution, which depends on the loss.
         module: Its PyTorch module with random weights: ``(recipe, width, classes) -> nn.Module``.
-        trained: What makes the record of a trained module: ``(module, width, temperature) -> Head``.
+        trained: What makes the record of a trained module: ``(module, width) -> Head``.
         linear: Whether its scores are linear in the embedding: then a fit has a closed solution, which a network can
             start from, and its class activation map is exact. None: it depends on what the user brings.
         probe: How a probe with it differs from the usual defaults of a training; None where a probe trains nothing by
@@ -41,7 +42,6 @@ OWN = "own"  # the name of a backbone or head that is the user's
 HEADS = {
     "linear": HeadSpec(
         record="headstart.heads.linear:LinearHead",
-        fit="headstart.heads.linear:fit_recipe",
         module="headstart.training.network:linear_module",
         trained="headstart.training.network:linear_record",
         linear=True,

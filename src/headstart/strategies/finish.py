@@ -12,6 +12,7 @@ from headstart.backbones.embedder import Embedder
 from headstart.evaluation import Evaluation, evaluate
 from headstart.features.dataset import Dataset
 from headstart.heads import Head
+from headstart.heads.calibrated import Calibrated
 from headstart.modelfile.schema import FINGERPRINT_BYTES, Backbone, Metadata
 from headstart.modelfile.writer import write_model
 from headstart.partition.held_out import HeldOut
@@ -70,7 +71,7 @@ def measure_without_leaks(
 
 def model_file(
     embedder: Embedder,
-    head: Head,
+    head: Calibrated[Head],
     recipe: Recipe,
     data: Dataset,
     partition: Partition,

@@ -14,7 +14,8 @@ from headstart.core.tables import resolve
 from headstart.core.text import quoted
 from headstart.data.table import ImageTable
 from headstart.features.dataset import Dataset
-from headstart.heads import Head, linear
+from headstart.heads import Head
+from headstart.heads.calibrated import Calibrated
 from headstart.heads.linear import LinearHead
 from headstart.partition.divide import divide
 from headstart.partition.folds import predict_by_folds
@@ -71,15 +72,21 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         seconds=watch.seconds,
         details=Details(
             embedding=Embedding(len(data) - data.cached, data.cached, engine.name if engine else "onnxruntime cpu"),
-            head=HeadFit(head.temperature, head.c, head.whitening, head.log_loss)
-            if isinstance(head, LinearHead)
-            else HeadFit(head.temperature),
+            head=_details(head),
             familiarity=trust.familiarity,
             prediction_sets=trust.prediction_sets,
             choices=origin.evidence,
         ),
-        notes=(*origin.reasons, *data.table.notes, *data.notes, *partition.notes, *head.notes, *trust.notes),
+        notes=(*origin.reasons, *data.table.notes, *data.notes, *partition.notes, *head.head.notes, *trust.notes),
     )
+
+
+def _details(calibrated: Calibrated[Head]) -> HeadFit:
+    """How a head was fitted."""
+    head, temperature = calibrated.head, calibrated.temperature
+    if isinstance(head, LinearHead):
+        return HeadFit(temperature, head.c, head.whitening, head.log_loss)
+    return HeadFit(temperature)
 
 
 def fit_head(
@@ -87,15 +94,15 @@ def fit_head(
     partition: Partition,
     recipe: Recipe,
     runtime: Runtime,
-) -> Head:
+) -> Calibrated[Head]:
     """Fit the recipe's head on the rows that are learnt from, whose folds choose its C."""
     spec = recipe.head_spec
     if spec.extra:
         require(spec.extra, spec.extra, f"The head {quoted(recipe.head)}")
-    rows = partition.learnt()
-    fit: Callable[..., Head] = resolve(spec.fit)
-    arrays = data.matrix[rows], partition.targets.labels[rows], partition.folds[rows]
-    return fit(*arrays, len(data.targets.names), recipe, runtime)
+    if not spec.fit:
+        return fit_linear(data, partition, recipe, runtime)
+    fit: Callable[..., Calibrated[Head]] = resolve(spec.fit)
+    return fit(*_learnt(data, partition), recipe, runtime)
 
 
 def fit_linear(
@@ -103,17 +110,22 @@ def fit_linear(
     partition: Partition,
     recipe: Recipe,
     runtime: Runtime,
-) -> LinearHead:
+) -> Calibrated[LinearHead]:
     """Fit a linear head on the rows that are learnt from, whose folds choose its C."""
+    fit: Callable[..., Calibrated[LinearHead]] = resolve(targets.TARGETS[data.table.task].linear)
+    return fit(*_learnt(data, partition), recipe, runtime)
+
+
+def _learnt(data: Dataset, partition: Partition) -> tuple[NDArray[np.float32], targets.Targets, NDArray[np.int64]]:
+    """Embeddings, labels and folds of the rows that are learnt from."""
     rows = partition.learnt()
-    arrays = data.matrix[rows], partition.targets.labels[rows], partition.folds[rows]
-    return linear.fit_recipe(*arrays, len(data.targets.names), recipe, runtime)
+    return data.matrix[rows], partition.targets.take(rows), partition.folds[rows]
 
 
 def _predict_held_out(
     data: Dataset,
     partition: Partition,
-    head: Head,
+    head: Calibrated[Head],
     recipe: Recipe,
     runtime: Runtime,
 ) -> tuple[HeldOut, NDArray[np.float64]]:

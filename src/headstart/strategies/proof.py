@@ -20,6 +20,7 @@ from headstart.data.decode import decode
 from headstart.features.dataset import Dataset
 from headstart.features.pixels import PixelSession
 from headstart.heads import Head
+from headstart.heads.calibrated import Calibrated
 from headstart.modelfile.golden import TOLERANCES
 from headstart.modelfile.session import Session
 from headstart.prediction.classifier import Classifier
@@ -94,7 +95,7 @@ def refuse_difference(largest: float) -> None:
         )
 
 
-def prove_evaluated(model: bytes, head: Head, data: Dataset, precision: str) -> None:
+def prove_evaluated(model: bytes, head: Calibrated[Head], data: Dataset, precision: str) -> None:
     """Compare the finished model file with what was evaluated.
 
     Args:

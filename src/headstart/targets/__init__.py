@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from headstart.core.graph import Graph
+
 
 class Targets(Protocol):
     """The labels of some images; a value, which does not change.
@@ -63,19 +65,57 @@ class Targets(Protocol):
         ...
 
 
+class Calibration(Protocol):
+    """From the scores of a head to probabilities."""
+
+    def __init__(self, temperature: float) -> None: ...
+
+    @property
+    def temperature(self) -> float:
+        """What the scores are divided by: above 1 where the head is too sure of itself."""
+        ...
+
+    @classmethod
+    def fit(cls, scores: NDArray[Any], labels: NDArray[Any], weights: NDArray[np.float32] | None = None) -> Self:
+        """The one of the smallest log loss.
+
+        Args:
+            scores: Of images that the head did not learn from, (N, C).
+            labels: The labels of these images, as `Targets` gives them, (N, ...).
+            weights: Weight of each image, (N,); None for 1.
+        """
+        ...
+
+    def probabilities(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+        """Calibrated probabilities of scores (N, C) along the last axis, in 0..1."""
+        ...
+
+    def add_nodes(self, graph: Graph, scores: str) -> str:
+        """Add the calibration to a graph; the name of its output ``probabilities``, float32 (N, C)."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetSpec:
     """What the others know of a task.
 
     Attributes:
         record: The class of its `Targets`.
+        calibration: The class of its `Calibration`.
+        linear: What fits a linear head: ``(features, targets, folds, recipe, runtime) -> Calibrated[LinearHead]``.
     """
 
     record: str
+    calibration: str
+    linear: str
 
 
 TARGETS = {
-    "classes": TargetSpec(record="headstart.targets.classes:Classes"),
+    "classes": TargetSpec(
+        record="headstart.targets.classes:Classes",
+        calibration="headstart.targets.classes.temperature:Temperature",
+        linear="headstart.heads.linear:fit_recipe",
+    ),
 }
 
 
@@ -87,3 +127,9 @@ def read(table: ImageTable) -> Targets:
     """
     record: type[Targets] = resolve(TARGETS[table.task].record)
     return record.read(table)
+
+
+def calibration_of(task: str) -> type[Calibration]:
+    """What makes probabilities of scores in a task."""
+    calibration: type[Calibration] = resolve(TARGETS[task].calibration)
+    return calibration

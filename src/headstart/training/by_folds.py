@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.core.options import Runtime
-from headstart.heads.common import to_probabilities
-from headstart.heads.temperature import fit_temperature
 from headstart.partition.folds import predict_by_folds
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition
 from headstart.partition.selection import select
 from headstart.settings.recipe import Recipe
+from headstart.targets import calibration_of
 from headstart.training.job import Job, begun, probe_if_kept, train
 from headstart.training.network import start_from_probe
 from headstart.training.scores import scores
@@ -36,6 +35,7 @@ def measure_by_folds(job: Job, recipe: Recipe, runtime: Runtime) -> tuple[HeldOu
         The predictions, and the temperature of each, (M,).
     """
     data, images = job.data, job.images
+    make = calibration_of(data.table.task)
 
     def learn(divided: Partition, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
         inside = select(divided, data, recipe)
@@ -45,11 +45,12 @@ def measure_by_folds(job: Job, recipe: Recipe, runtime: Runtime) -> tuple[HeldOu
         network = begun(one, recipe, runtime)
         trained = train(one, network, recipe, runtime)
         if probe := probe_if_kept(trained, data, divided, recipe, runtime):
-            start_from_probe(network.head, probe)
-            return to_probabilities(scores(network, images, measured, recipe, runtime)), probe.temperature
+            start_from_probe(network.head, probe.head, probe.temperature)
+            of_fold = scores(network, images, measured, recipe, runtime)
+            return make(temperature=1.0).probabilities(of_fold), probe.temperature
         rows = np.concatenate([choose, measured])
         of_choice, of_fold = np.split(scores(network, images, rows, recipe, runtime), [len(choose)])
-        temperature = fit_temperature(of_choice, inside.targets.labels[choose])
-        return to_probabilities(of_fold / temperature), temperature
+        calibration = make.fit(of_choice, inside.targets.labels[choose])
+        return calibration.probabilities(of_fold), calibration.temperature
 
     return predict_by_folds(job.partition, data, recipe, runtime, learn)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from headstart.heads.common import add_probabilities, to_probabilities
 from headstart.training.tracing import add_head
 
 if TYPE_CHECKING:
@@ -23,28 +22,22 @@ class CustomHead:
     """A trained head of any make; see `headstart.heads.Head`.
 
     Attributes:
-        module: Embeddings (N, D) to class scores (N, C), on the CPU, in evaluation mode.
+        module: Embeddings (N, D) to scores (N, C), on the CPU, in evaluation mode.
         width: D.
-        temperature: Scores are divided by it before the softmax.
         notes: Sentences that a person should read.
     """
 
     module: nn.Module
     width: int
-    temperature: float
     notes: tuple[str, ...] = ()
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class scores (N, C) of embeddings (N, D), or (C,) of one (D,)."""
+        """Scores (N, C) of embeddings (N, D), or (C,) of one (D,)."""
         rows = features.reshape(-1, self.width)
         with torch.no_grad():
             result: NDArray[np.float32] = self.module(torch.from_numpy(rows)).numpy()
         return result.reshape(*features.shape[:-1], -1)
 
-    def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Calibrated probabilities (N, C); each row sums to 1."""
-        return to_probabilities(self.scores(features) / self.temperature)
-
     def add_nodes(self, graph: Graph, embedding: str) -> str:
-        """Add the head to a graph; the name of the probabilities, float32 (N, C)."""
-        return add_probabilities(graph, add_head(graph, embedding, self.module, self.width), self.temperature)
+        """Add the head to a graph; the name of the scores, float32 (N, C)."""
+        return add_head(graph, embedding, self.module, self.width)

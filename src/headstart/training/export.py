@@ -26,6 +26,8 @@ from headstart.training.tracing import add_module, evaluating
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headstart.targets import Calibration
+
 
 def export(
     backbone: nn.Module, loaded: Loaded, preprocess: Preprocess, pictures: Iterable[NDArray[np.uint8]]
@@ -95,8 +97,7 @@ def weights_file(network: Network, loaded: Loaded, preprocess: Preprocess, class
     return save(tensors, metadata={KEY: json.dumps(record)})
 
 
-def probabilities(network: Network, pixels: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+def probabilities(network: Network, pixels: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float64]:
     """What the network itself says of normalised pixels (N, 3, S, S), (N, C)."""
     with torch.no_grad():
-        scores = network(torch.from_numpy(pixels)) / temperature
-        return torch.softmax(scores.double(), 1).numpy()
+        return calibration.probabilities(network(torch.from_numpy(pixels)).numpy())

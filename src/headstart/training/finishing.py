@@ -12,8 +12,8 @@ from headstart.core.options import Runtime
 from headstart.core.text import counted
 from headstart.features.extract import extract
 from headstart.features.pixels import PixelSession
+from headstart.heads.calibrated import Calibrated
 from headstart.heads.linear import LinearHead
-from headstart.heads.temperature import fit_temperature
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition, Role
 from headstart.runs.details import Details
@@ -23,6 +23,7 @@ from headstart.settings.recipe import Recipe
 from headstart.strategies import finish
 from headstart.strategies.proof import EMBEDDING, pictures, prove_evaluated, prove_trained
 from headstart.strategies.trust import build as build_trust
+from headstart.targets import calibration_of
 from headstart.training.export import export, probabilities
 from headstart.training.job import Job
 from headstart.training.network import Network, head_record, start_from_probe
@@ -44,7 +45,7 @@ class Ended:
 
     network: Network
     divided: Partition
-    probe: LinearHead | None
+    probe: Calibrated[LinearHead] | None
     by_folds: tuple[HeldOut, NDArray[np.float64]] | None
 
 
@@ -65,13 +66,13 @@ def finish_training(
         replace(data.table, skipped=()), embedder, replace(runtime, cache=None, strict=True),
         max_megapixels=recipe.max_megapixels,
     )  # fmt: skip
-    record = partial(head_record, network.head, kind=recipe.head, width=loaded.embedding_size)
-    inside = record(temperature=1.0).scores(measured.matrix[choose])
-    head = record(temperature=fit_temperature(inside, partition.targets.labels[choose]))
+    record = head_record(network.head, recipe.head, loaded.embedding_size)
+    inside = record.scores(measured.matrix[choose])
+    head = Calibrated(record, calibration_of(data.table.task).fit(inside, partition.targets.labels[choose]))
     choosing = HeldOut(choose, head.probabilities(measured.matrix[choose]))
     if probe:
-        start_from_probe(network.head, replace(probe, temperature=1.0))
-        head = record(temperature=probe.temperature)
+        start_from_probe(network.head, probe.head, temperature=1.0)
+        head = Calibrated(head_record(network.head, recipe.head, loaded.embedding_size), probe.calibration)
     held = partition.held_out()
     held_out, temperatures = ended.by_folds or (
         HeldOut(held, head.probabilities(measured.matrix[held])),
@@ -82,7 +83,7 @@ def finish_training(
     trust = build_trust(measured, partition, held_out)
     model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust, origin.reasons)
     prove_evaluated(model, head, measured, recipe.precision)
-    calibrated = partial(probabilities, network, temperature=head.temperature)
+    calibrated = partial(probabilities, network, calibration=head.calibration)
     prove_trained(model, calibrated, PixelSession(job.preprocess), data.table, recipe)
     return Fitted(
         data=replace(data, features=measured.matrix), model=model, evaluation=evaluation, held_out=held_out,
@@ -91,7 +92,7 @@ def finish_training(
         details=Details(familiarity=trust.familiarity, prediction_sets=trust.prediction_sets),
         counts=partition.count(), seconds={}, choosing=choosing,
         notes=(*data.table.notes, *data.notes, *partition.notes,
-               *head.notes, *_sensitive(difference), *trust.notes),
+               *head.head.notes, *_sensitive(difference), *trust.notes),
     )  # fmt: skip
 
 

@@ -12,8 +12,9 @@ from torch import nn
 from headstart.core.options import Runtime
 from headstart.core.progress import Progress
 from headstart.heads import Head
-from headstart.heads.temperature import fit_temperature
+from headstart.heads.calibrated import Calibrated
 from headstart.settings.recipe import Recipe
+from headstart.targets import Targets, calibration_of
 from headstart.training.loop import fit as train
 from headstart.training.network import Network, head_record, make_head
 from headstart.training.task import Task
@@ -34,22 +35,21 @@ class _BarsOnly:
 
 def fit(
     features: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    targets: Targets,
     folds: NDArray[np.int64],
-    classes: int,
     recipe: Recipe,
     runtime: Runtime,
-) -> Head:
+) -> Calibrated[Head]:
     """Train a head; the images of the first fold choose the best epoch and the temperature.
 
     Args:
         features: Embeddings, float32 (N, D).
-        labels: Class index of each, int64 (N,).
+        targets: Their labels.
         folds: Fold of each, int64 (N,).
-        classes: Number C of classes.
         recipe: Head, epochs, rate and so on.
         runtime: Device and progress.
     """
+    labels, classes = targets.labels, len(targets.names)
     network = Network(nn.Identity(), make_head(recipe, features.shape[1], classes))
     choose = np.flatnonzero(folds == folds.min())
     train(Task(
@@ -58,4 +58,5 @@ def fit(
     ), replace(runtime, folder=None, progress=_BarsOnly(runtime.progress)))  # fmt: skip
     with torch.no_grad():
         scores = network(torch.from_numpy(features[choose])).numpy()
-    return head_record(network.head, fit_temperature(scores, labels[choose]), recipe.head, features.shape[1])
+    head = head_record(network.head, recipe.head, features.shape[1])
+    return Calibrated(head, calibration_of(targets.task).fit(scores, labels[choose]))

@@ -7,6 +7,7 @@ from functools import partial
 
 from headstart.core.options import Runtime
 from headstart.features.dataset import Dataset
+from headstart.heads.calibrated import Calibrated
 from headstart.heads.linear import LinearHead
 from headstart.partition.roles import Partition
 from headstart.preprocess.spec import Preprocess
@@ -58,7 +59,8 @@ def begun(job: Job, recipe: Recipe, runtime: Runtime) -> Network:
         start_from_run(head, recipe.backbone, data.targets.names, recipe.head)
     elif data.features is not None:
         # The images that choose the epoch must not have been learnt from by the head that it begins with either.
-        start_from_probe(head, fit_linear(data, job.partition, recipe, runtime))
+        probe = fit_linear(data, job.partition, recipe, runtime)
+        start_from_probe(head, probe.head, probe.temperature)
     return Network(loaded.module, head)
 
 
@@ -71,7 +73,7 @@ def train(job: Job, network: Network, recipe: Recipe, runtime: Runtime) -> Train
 
 def probe_if_kept(
     trained: Trained | None, data: Dataset, divided: Partition, recipe: Recipe, runtime: Runtime
-) -> LinearHead | None:
+) -> Calibrated[LinearHead] | None:
     """The probe's head, fitted on all train images, where no epoch was better than the start; None elsewhere.
 
     Args:

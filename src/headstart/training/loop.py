@@ -18,8 +18,8 @@ from torch.nn import functional
 from headstart.core.errors import OptionError, TrainingError
 from headstart.core.options import Runtime
 from headstart.core.progress import Advance
-from headstart.heads.temperature import fit_temperature
 from headstart.settings.recipe import Recipe
+from headstart.targets.classes.temperature import fit_temperature
 from headstart.training import rates
 from headstart.training.batch_norm import count_batch
 from headstart.training.checkpoint import Position

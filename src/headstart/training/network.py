@@ -60,38 +60,37 @@ def mlp_module(recipe: Recipe, width: int, classes: int) -> nn.Module:
     )
 
 
-def start_from_probe(head: nn.Module, probe: LinearHead) -> None:
-    """Put the probe's solution, with its temperature, in a linear head."""
+def start_from_probe(head: nn.Module, probe: LinearHead, temperature: float) -> None:
+    """Put the probe's solution in a linear head, with its scores divided by a temperature."""
     if not isinstance(head, nn.Linear):
         raise TypeError("only a linear head can begin as the probe's solution")
     with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(probe.weights.T / np.float32(probe.temperature)))
-        head.bias.copy_(torch.from_numpy(probe.bias / np.float32(probe.temperature)))
+        head.weight.copy_(torch.from_numpy(probe.weights.T / np.float32(temperature)))
+        head.bias.copy_(torch.from_numpy(probe.bias / np.float32(temperature)))
 
 
-def head_record(head: nn.Module, temperature: float, kind: str, width: int) -> Head:
+def head_record(head: nn.Module, kind: str, width: int) -> Head:
     """A trained head as what the model file is written from.
 
     Args:
         head: The head.
-        temperature: What its scores are divided by.
         kind: Its name in `HEADS`.
         width: Size D of the embedding.
     """
-    record: Head = resolve(HEADS[kind].trained)(head, width, temperature)
+    record: Head = resolve(HEADS[kind].trained)(head, width)
     return record
 
 
-def linear_record(head: nn.Module, width: int, temperature: float) -> LinearHead:
+def linear_record(head: nn.Module, width: int) -> LinearHead:
     """The record of `linear_module`, trained."""
     ((weights, bias),) = _layers(head)
-    return LinearHead(weights=weights, bias=bias, temperature=temperature)
+    return LinearHead(weights=weights, bias=bias)
 
 
-def mlp_record(head: nn.Module, width: int, temperature: float) -> MlpHead:
+def mlp_record(head: nn.Module, width: int) -> MlpHead:
     """The record of `mlp_module`, trained."""
     (weights, bias), (weights_out, bias_out) = _layers(head)
-    return MlpHead(weights=weights, bias=bias, weights_out=weights_out, bias_out=bias_out, temperature=temperature)
+    return MlpHead(weights=weights, bias=bias, weights_out=weights_out, bias_out=bias_out)
 
 
 def _layers(head: nn.Module) -> list[tuple[NDArray[Any], NDArray[Any]]]:

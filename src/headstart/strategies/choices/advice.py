@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart.backbones import lite0
-from headstart.heads.common import to_probabilities
 from headstart.partition.roles import Role
 from headstart.settings.recipe import Recipe
+from headstart.targets.classes.temperature import to_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

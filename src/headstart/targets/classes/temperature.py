@@ -1,19 +1,55 @@
-"""The loss by which heads are chosen, and the temperature that calibrates them."""
+"""From scores to probabilities of which one is true: the softmax, after the temperature that calibrates it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from headstart.heads.minimum import lowest
+from headstart.core.minimum import lowest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from headstart.core.graph import Graph
+
 LARGEST = 20.0
 # Of the logarithm of a temperature. What is left changes a log loss in its tenth digit, since it is level there.
 _PRECISION = 1e-5
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A calibration by one number; see `headstart.targets.Calibration`.
+
+    Attributes:
+        temperature: Scores are divided by it before the softmax.
+    """
+
+    temperature: float
+
+    @classmethod
+    def fit(cls, scores: NDArray[Any], labels: NDArray[np.int64], weights: NDArray[np.float32] | None = None) -> Self:
+        """The one of the smallest log loss; see `fit_temperature`."""
+        return cls(fit_temperature(scores, labels, weights))
+
+    def probabilities(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+        """Calibrated probabilities of scores (N, C); each row sums to 1."""
+        return to_probabilities(scores / self.temperature)
+
+    def add_nodes(self, graph: Graph, scores: str) -> str:
+        """Add temperature and softmax to a graph; the name of the probabilities, float32 (N, C)."""
+        divisor = graph.constant("head.temperature", np.float32(self.temperature))
+        return graph.node("Softmax", [graph.node("Div", [scores, divisor], "head.calibrated")], "probabilities", axis=1)
+
+
+def to_probabilities(scores: NDArray[Any]) -> NDArray[np.float64]:
+    """The softmax of scores (N, C) along the last axis, in float64."""
+    shifted = scores.astype(np.float64) - scores.max(-1, keepdims=True)
+    powers = np.exp(shifted)
+    result: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
+    return result
 
 
 def smoothed_losses(scores: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
