@@ -45,11 +45,14 @@ class Shards:
     executor: ProcessPoolExecutor
     processes: set[int] = field(default_factory=set)
 
-    def run(self, work: Any, items: Iterable[Any]) -> Generator[Any]:
+    def run(self, work: Any, items: Iterable[Any], done: Callable[[Any], None] | None = None) -> Generator[Any]:
         left = iter(items)
         while shard := tuple(islice(left, SHARD)):
             process, results = self.executor.submit(do, pickle.dumps(work), shard).result()
             self.processes.add(process)
+            for result in results:
+                if done and not isinstance(result, ImageError):
+                    done(result)
             yield from results
 
 

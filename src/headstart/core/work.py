@@ -9,7 +9,7 @@ it gives is kept, in the feature cache say, by the process that asked for it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,12 +40,20 @@ class Work(Protocol[S_contra, T_co]):
 class Pool(Protocol):
     """Runs units of work."""
 
-    def run(self, work: Work[S, T], items: Iterable[S]) -> Generator[T | ImageError]:
+    def run(
+        self, work: Work[S, T], items: Iterable[S], done: Callable[[T], None] | None = None
+    ) -> Generator[T | ImageError]:
         """Do the work on each item, and give the results in the order of the items.
 
         An `ImageError` is a result; any other error ends the run, and so does closing the generator: what has not
         begun by then never runs. Items are taken few ahead of the results, so that memory is flat however many there
         are, and what is done is given before the next item is waited for.
+
+        Args:
+            work: What is done.
+            items: What it is done to; taken in the thread that iterates.
+            done: Called in this process, by any thread, with each result as soon as it is there: also with those that
+                are not given any more, since the run was interrupted meanwhile.
         """
         ...
 
@@ -60,15 +68,20 @@ class Threads:
 
     workers: int
 
-    def run(self, work: Work[S, T], items: Iterable[S]) -> Generator[T | ImageError]:
+    def run(
+        self, work: Work[S, T], items: Iterable[S], done: Callable[[T], None] | None = None
+    ) -> Generator[T | ImageError]:
         """Do the work on each item; see `Pool.run`."""
 
         def guarded(item: S) -> T | ImageError:
             try:
-                return work(item)
+                result = work(item)
             except ImageError as error:
                 _let_go(error)
                 return error
+            if done is not None:
+                done(result)
+            return result
 
         with _executor(self.workers) as executor:
             waiting: deque[Future[T | ImageError]] = deque()

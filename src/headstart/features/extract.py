@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -65,14 +66,13 @@ def extract(
     with FeatureCache(runtime.cache, digest_record(record), embedder.width, measured) as cache:
         network = engine or LazySession(embedder.model)
         look = Look(table.storage, cache, max_megapixels, spec.enough_px, spec.white_level, network)
-        images = Pass(table, look, runtime, "Embedding")
+        images = Pass(table, look, runtime, "Embedding", partial(keep, cache))
         for row, seen in images:
             if not np.isfinite(seen.embedding).all():
                 raise SourceError(
                     f"The embedding of {quoted(row.path)} holds values that are not finite.",
                     "Nothing was saved. Look at this image, or leave it out.",
                 )
-            keep(cache, seen)
             matrix[len(digests)] = seen.embedding
             digests.append(seen.digest.hex())
             traits.append(seen.traits)

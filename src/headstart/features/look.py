@@ -97,10 +97,10 @@ class Look:
 
 
 def keep(cache: FeatureCache, seen: Seen) -> None:
-    """Keep what was not kept already; traits are sound even where an embedding is not finite."""
+    """Keep what was not kept already, and is sound: an embedding that is not finite is not."""
     if seen.thumbnail is not None:
         cache.put_traits(seen.digest, seen.traits, seen.thumbnail)
-    if seen.embedding.size and not seen.cached:
+    if seen.embedding.size and not seen.cached and np.isfinite(seen.embedding).all():
         cache.put(seen.digest, seen.embedding)
 
 

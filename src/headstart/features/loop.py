@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Generic, TypeVar
 
@@ -16,12 +16,15 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def each(work: Work[S, T], items: Sequence[S], runtime: Runtime, stage: str) -> Iterator[tuple[int, T | ImageError]]:
+def each(
+    work: Work[S, T], items: Sequence[S], runtime: Runtime, stage: str, done: Callable[[T], None] | None = None
+) -> Iterator[tuple[int, T | ImageError]]:
     """Do a unit of work on each item in the runtime's pool, and give the results in order, each with its number.
 
-    An `ImageError` is a result; any other error, and an interruption, ends the pool at once.
+    An `ImageError` is a result; any other error, and an interruption, ends the pool at once. What has begun is
+    finished all the same, and `done` is called with it: see `headstart.core.work.Pool`.
     """
-    results = runtime.pool.run(work, items)
+    results = runtime.pool.run(work, items, done)
     with runtime.progress.stage(stage, len(items)) as advance, closing(results):
         for index, result in enumerate(results):
             yield index, result
@@ -38,6 +41,7 @@ class Pass(Generic[T]):
         work: What is done to each.
         runtime: Pool, progress, strictness.
         stage: What progress calls it.
+        done: See `each`.
 
     Example:
         >>> images = Pass(table, work, Runtime(), "Reading")  # doctest: +SKIP
@@ -45,10 +49,18 @@ class Pass(Generic[T]):
         >>> kept = images.table()
     """
 
-    def __init__(self, table: ImageTable, work: Work[Row, T], runtime: Runtime, stage: str) -> None:
+    def __init__(
+        self,
+        table: ImageTable,
+        work: Work[Row, T],
+        runtime: Runtime,
+        stage: str,
+        done: Callable[[T], None] | None = None,
+    ) -> None:
         self._given = table
         self._runtime = runtime
-        self._results = each(work, table.rows, runtime, stage)
+        results = each(work, table.rows, runtime, stage, done)
+        self._results = results  # in two steps, or mypy takes an error for a result of the work
         self._keep: list[int] = []
         self._skipped: list[Skipped] = []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from headstart.core.options import Runtime
 from headstart.data.table import ImageTable
 from headstart.features.cache import FeatureCache
@@ -29,9 +31,8 @@ def scan(table: ImageTable, runtime: Runtime, preprocess: Preprocess, *, max_meg
     digests, traits = [], []
     with FeatureCache(runtime.cache, "", 0, traits_key(preprocess.enough_px, preprocess.white_level)) as cache:
         look = Look(table.storage, cache, max_megapixels, preprocess.enough_px, preprocess.white_level)
-        images = Pass(table, look, runtime, "Reading")
+        images = Pass(table, look, runtime, "Reading", partial(keep, cache))
         for _, seen in images:
-            keep(cache, seen)
             digests.append(seen.digest.hex())
             traits.append(seen.traits)
     return Dataset(images.table(), tuple(digests), tuple(traits))

@@ -102,12 +102,15 @@ def find_neighbours(
     trained = digest_record({"embedder": metadata.backbone.embedder, "max_megapixels": limit})
     own = digest_record({"model": digest_bytes(classifier.content), "decode": decoder.VERSION, "max_megapixels": limit})
     with FeatureCache(runtime.cache, trained, width) as kept, FeatureCache(runtime.cache, own, width) as computed:
+
+        def keep(learnt: _Learnt | None) -> None:
+            if learnt is not None and learnt.new:
+                computed.put(bytes.fromhex(learnt.neighbour.digest), learnt.embedding)
+
         recall = _Recall(classifier, table.storage, kept, computed)
-        for _, learnt in each(recall, table.rows, runtime, "Comparing"):
+        for _, learnt in each(recall, table.rows, runtime, "Comparing", keep):
             if learnt is None or isinstance(learnt, ImageError):
                 continue
-            if learnt.new:
-                computed.put(bytes.fromhex(learnt.neighbour.digest), learnt.embedding)
             found += 1
             block.append(learnt)
             if len(block) == _BLOCK:
