@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from headstart import __version__
 from headstart.serving.documents import ProblemDocument
 from headstart.serving.gate import Gate
+from headstart.serving.kserve import KServe
 from headstart.serving.manual import Manual
 from headstart.serving.problems import Problem
 from headstart.serving.rest import Rest
@@ -39,6 +40,7 @@ def application(desk: Desk, policy: Policy) -> ASGIApp:
         redirect_slashes=False,
     )  # fmt: skip
     Rest(desk).add_to(app)
+    KServe(desk).add_to(app)
     Manual(app).add_to(app)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_error)

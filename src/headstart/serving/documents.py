@@ -86,6 +86,7 @@ class ProblemDocument(Document):
     title: str
     status: int
     detail: str
+    error: str
     hint: str | None = None
 
 
@@ -135,3 +136,4 @@ UPLOAD = {
         },
     }
 }
+JSON_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}

@@ -34,6 +34,16 @@ class Served:
     max_megapixels: int | None
     since: float
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its classes, as every file format can hold them."""
+        return tuple(portable(label) for label in self.classifier.classes)
+
+    @property
+    def most_megapixels(self) -> int:
+        """Images of more are refused."""
+        return self.max_megapixels or int(self.classifier.metadata.recipe["max_megapixels"])
+
 
 class Models:
     """The models that are served, by name. Any thread may use it: the whole table is replaced at once."""

@@ -19,7 +19,12 @@ from headstart.serving.problems import Problem
 
 COOKIE = "headstart-token"
 MIN_TOKEN = 16
-HEALTH = ("/healthz", "/readyz")  # for probes, which know no token and say nothing of the models
+HEALTH = (
+    "/healthz",
+    "/readyz",
+    "/v2/health/live",
+    "/v2/health/ready",
+)  # for probes, which know no token and say nothing of the models
 _READING = ("GET", "HEAD", "OPTIONS")
 
 

@@ -43,6 +43,9 @@ class Problem(Exception):  # noqa: N818  the word of RFC 9457
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": portable(self.detail),
+            "error": portable(
+                f"{self.detail} {self.hint}".rstrip()
+            ),  # which clients of the Open Inference Protocol read
         }
         return document | ({"hint": portable(self.hint)} if self.hint else {}) | self.more
 

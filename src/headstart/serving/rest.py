@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -9,7 +10,6 @@ from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import Response
 
 from headstart.core.errors import ImageError, OptionError
-from headstart.core.text import portable
 from headstart.prediction.model_card import sections
 from headstart.prediction.record import Wanted, record_of
 from headstart.serving import bodies, documents, messages
@@ -88,8 +88,8 @@ class Rest:
             "name": served.name,
             "sha256": served.key,
             "since": _time(served),
-            "classes": [portable(label) for label in metadata.classes],
-            "max_megapixels": served.max_megapixels or metadata.recipe["max_megapixels"],
+            "classes": list(served.labels),
+            "max_megapixels": served.most_megapixels,
             "familiarity": metadata.familiarity is not None,
             "sets": metadata.conformal is not None,
             "card": [section.as_dict() for section in sections(served.classifier)],
@@ -114,7 +114,9 @@ class Rest:
         wanted = _wanted(served, top, coverage, allow_empty=allow_empty, abstain=abstain)
         desk.refuse_when_full()
         async with bodies.body(request, desk.limits, desk.budget) as content:
-            files = bodies.files(content, request.headers.get("content-type", ""), desk.limits)
+            kind = request.headers.get("content-type", "")
+            # Parsing is quick, but the event loop must answer meanwhile.
+            files = await asyncio.to_thread(bodies.files, content, kind, desk.limits)
             del content
             results = await desk.run(served, [messages.Image(served.key, file.content) for file in files])
         records: list[dict[str, Any]] = []
