@@ -223,10 +223,9 @@ def embedding() -> Callable[[Path], Any]:
 
 def enough_px() -> int:
     """How much of an image the default backbone asks for."""
-    from headstart.backbones.embedder import preprocess_of
-    from headstart.settings.recipe import Recipe
+    from headstart.backbones import catalog, packaged
 
-    return preprocess_of(Recipe()).enough_px
+    return packaged.preprocess_of(catalog.find("lite0")).enough_px
 
 
 def stages(data: Path) -> dict[str, float]:

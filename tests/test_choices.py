@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import ttest_1samp
 
 import headstart as hs
-from headstart.backbones import catalog, lite0
+from headstart.backbones import catalog, lite
 from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import ModelError, OptionError
 from headstart.data.traits import Traits
@@ -285,12 +285,11 @@ def test_on_photos_the_crop_stays(photos: Path, warm: Path) -> None:
 # The backbone
 
 
-def random_weights(name: str, seed: int = 3) -> catalog.Row:
+def random_weights(name: str, seed: int = 3) -> catalog.BackboneSpec:
     """Put a network with random weights where torchvision keeps its own."""
     torch = pytest.importorskip("torch")
     models = pytest.importorskip("torchvision.models")
-    row = catalog.row_of(name)
-    assert row is not None
+    row = catalog.find(name)
     path = catalog.target(row)
     path.parent.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
@@ -535,7 +534,7 @@ def test_lite0_still_tells_imagenets_classes(photos: Path, warm: Path) -> None:
     table = hs.read(photos)
     rows = [i for i, row in enumerate(table.rows) if row.split == "val"][::4]
     found = embed(bases.take(table, np.array(rows)), Recipe(precision="float32"), runtime(warm)).data
-    weights, bias = lite0.read_classifier()
+    weights, bias = lite.read_classifier(catalog.find("lite0"))
     assert (weights.shape, bias.shape) == ((1280, 1000), (1000,))
     best = (found.matrix @ weights + bias).argmax(1)
     expected = np.array([{"ants": 310, "bees": 309}[str(row.label)] for row in found.table.rows])
@@ -572,7 +571,7 @@ def test_every_case_has_words() -> None:
     assert advice.rule_of_thumb([1000, 1000])["size"] == "large"
     assert advice.rule_of_thumb([1500, 400])["size"] == "small"
     rng = np.random.default_rng(0)
-    weights, _ = lite0.read_classifier()
+    weights, _ = lite.read_classifier(catalog.find("lite0"))
     sure = 20 * weights[:, rng.integers(0, 1000, 10)].T  # far along the directions of single classes
     for images in ([10, 10], [2000, 2000]):
         told = {advice.rule_of_thumb(images, one)["advice"] for one in (None, sure, np.zeros_like(sure))}

@@ -21,6 +21,7 @@ import pytest
 
 from headstart.backbones import catalog
 from headstart.core.errors import ModelError, OfflineError
+from headstart.settings.backbones import BackboneSpec
 from helpers import headstart_process, write_images
 
 torch = pytest.importorskip("torch")
@@ -50,10 +51,8 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def row(name: str) -> catalog.Row:
-    found = catalog.row_of(name)
-    assert found is not None
-    return found
+def row(name: str) -> BackboneSpec:
+    return catalog.find(name)
 
 
 @dataclass
@@ -157,7 +156,7 @@ def test_damaged_or_wrong_files_in_torchvisions_cache() -> None:
         path.unlink()
 
 
-def published(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, digits: str = "") -> catalog.Row:
+def published(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, digits: str = "") -> BackboneSpec:
     """Let torchvision's weights of one network be those of the server."""
     torch.save(whole().state_dict(), tmp_path / "w.pth")
     content = (tmp_path / "w.pth").read_bytes()
@@ -170,16 +169,16 @@ def published(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *
         f"torchvision:{NAME},1,224,512,BSD-3-Clause,{server.url}{file}\n"
     )
     monkeypatch.setattr(catalog, "LISTING", listing)
-    catalog.known.cache_clear()
-    catalog._by_name.cache_clear()
+    catalog._listed.cache_clear()
+    catalog._listed_by_name.cache_clear()
     return row(NAME)
 
 
 @pytest.fixture
 def listing() -> Iterator[None]:
     yield
-    catalog.known.cache_clear()
-    catalog._by_name.cache_clear()
+    catalog._listed.cache_clear()
+    catalog._listed_by_name.cache_clear()
 
 
 @pytest.mark.usefixtures("listing")
@@ -247,7 +246,7 @@ LOAD = f"""
     from headstart.backbones import catalog
     from headstart.training import sources
     from headstart.core.errors import HeadstartError
-    row = catalog.row_of("timm:{TIMM_NAME}")
+    row = catalog.find("timm:{TIMM_NAME}")
     told = []
     for name in sys.argv[1:] or ["timm:test_resnet", "timm:test_resnet", "timm:test_vit"]:
         clock = time.perf_counter()

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from headstart.backbones import catalog, embedder, kept
-from headstart.backbones.embedder import load_embedder, preprocess_of
+from headstart.backbones import catalog, exported, kept, packaged
+from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import ExtraError, HeadstartError, ModelError, OfflineError, OptionError
 from headstart.core.graph import Graph
 from headstart.modelfile.session import Session
@@ -150,7 +150,7 @@ def test_the_listing_is_whole() -> None:
 
 
 def test_our_own_rows_agree_with_the_networks() -> None:
-    for row in catalog.OWN:
+    for row in catalog.BACKBONES.values():
         loaded = sources.architecture(row.name)
         parameters = sum(value.numel() for value in loaded.module.parameters())
         assert (loaded.embedding_size, loaded.preprocess.size_px, parameters) == (
@@ -194,10 +194,6 @@ def test_other_preprocessing_is_refused() -> None:
         sources.architecture("timm:vit_base_patch16_sapiens2.fb")
 
 
-def test_preprocess_of_a_recipe_has_its_fit() -> None:
-    assert preprocess_of(Recipe(backbone="resnet18", fit="pad")).fit == "pad"
-
-
 # Random weights
 
 
@@ -228,7 +224,7 @@ def test_libraries_are_silent(capfd: pytest.CaptureFixture[str], caplog: pytest.
 def test_lite0_in_pytorch_agrees_with_our_own_graph() -> None:
     loaded = sources.load("lite0")
     ours = load_embedder(Recipe(precision="float32"), None)
-    assert loaded.preprocess == ours.preprocess == preprocess_of(Recipe())
+    assert loaded.preprocess == ours.preprocess == packaged.preprocess_of(catalog.find("lite0"))
     from headstart.training.export import difference
 
     pictures = [np.asarray(draw(label, 1, (320, 240))) for label in ("disc", "noise")]
@@ -485,7 +481,7 @@ def test_an_exported_embedder_is_kept_and_needs_no_network_again(
     assert difference(first, loaded.module, [np.asarray(draw("disc", 1))]) < 1e-5
 
     with monkeypatch.context() as patch:
-        patch.setattr(embedder, "_LOAD", "nowhere:nothing")
+        patch.setattr(exported, "_LOAD", "nowhere:nothing")
         assert load_embedder(recipe, cache) == first
         moved = path.rename(tmp_path / "moved.safetensors")
         assert load_embedder(Recipe(backbone=f"file:{moved}"), cache).digest == first.digest
@@ -518,7 +514,7 @@ def test_what_computes_something_else_is_not_kept(cache: Path, monkeypatch: pyte
 
 def test_random_features_follow_the_seed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = load_embedder(Recipe(backbone="squeezenet1_1", pretrained=False, seed=1), cache)
-    monkeypatch.setattr(embedder, "_LOAD", "nowhere:nothing")
+    monkeypatch.setattr(exported, "_LOAD", "nowhere:nothing")
     assert load_embedder(Recipe(backbone="squeezenet1_1", pretrained=False, seed=1), cache) == one
     with pytest.raises(ModuleNotFoundError):
         load_embedder(Recipe(backbone="squeezenet1_1", pretrained=False, seed=2), cache)

@@ -1,7 +1,8 @@
-"""The tables of backbones. Listing them imports nothing heavy.
+"""All backbones that can be named. Listing them imports nothing heavy.
 
-Two are our own; the others are those of timm and torchvision, as `scripts/list_backbones.py` has written them to
-`listing.csv`. Where their weights are is asked of the folders that the libraries keep them in.
+Our own are rows of `headstart.settings.backbones`; the others are those of timm and torchvision, as
+`scripts/list_backbones.py` has written them to `listing.csv`. Where their weights are is asked of the folders that the
+libraries keep them in.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import functools
 import importlib.util
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlparse
 
 from headstart.core.errors import OptionError
 from headstart.core.text import listed, quoted
+from headstart.settings.backbones import BACKBONES, FILE, BackboneSpec, backbone_spec_of
 
 LISTING = Path(__file__).with_name("listing.csv")
 LIBRARIES = ("timm", "torchvision")
@@ -26,87 +28,6 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository, in ti
 MAX_NEAREST = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """What is known of a backbone that Headstart builds without PyTorch.
-
-    Attributes:
-        module: Where it is built, as ``module:function(graph, pixels, precision) -> name of the embedding``.
-        size_px: Side of its square input.
-        crop_fraction: See `headstart.preprocess.spec.Preprocess`.
-        mean: Mean of each channel that the weights were trained with.
-        std: Standard deviation likewise.
-        embedding_size: Width D of its embedding.
-        parameters: Number of its weights, without the classification layer.
-        licence: Licence of the weights, SPDX.
-        digest: SHA-256 of the weights file.
-        version: Raised whenever the graph that is built from the same weights changes.
-    """
-
-    module: str
-    size_px: int
-    crop_fraction: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    embedding_size: int
-    parameters: int
-    licence: str
-    digest: str
-    version: int
-
-
-BACKBONES = {
-    "lite0": Entry(
-        module="headstart.backbones.lite0:build",
-        size_px=224,
-        crop_fraction=0.875,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        embedding_size=1280,
-        parameters=3_371_008,
-        licence="Apache-2.0",
-        digest="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        version=3,
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What a listing tells of a backbone.
-
-    Attributes:
-        name: Its canonical name: ``lite0``, ``timm:resnet18.a1_in1k``, ``torchvision:resnet18``.
-        parameters: Number of its weights, without the classification layer.
-        size_px: Side of its square input.
-        embedding_size: Width D of its embedding.
-        licence: Of the weights; ``unknown`` where their record has none.
-        weights: Where they come from: a URL, ``hf:OWNER/REPOSITORY`` or ``hf:OWNER/REPOSITORY/FILE``, ``package`` for
-            those that come with Headstart; empty where there are none.
-    """
-
-    name: str
-    parameters: int
-    size_px: int
-    embedding_size: int
-    licence: str
-    weights: str
-
-    @property
-    def short(self) -> str:
-        """The name as people write it: torchvision's need no prefix."""
-        return self.name.removeprefix("torchvision:")
-
-
-SIMPLE = "simple-resnet18"
-OWN = (
-    *(
-        Row(name=name, parameters=entry.parameters, size_px=entry.size_px, embedding_size=entry.embedding_size,
-            licence=entry.licence, weights="package")
-        for name, entry in BACKBONES.items()
-    ),
-    Row(name=SIMPLE, parameters=4_905_792, size_px=224, embedding_size=512, licence="Apache-2.0", weights=""),
-)  # fmt: skip
 # What a list for people begins with: small and middling ones that are much used, by year.
 WELL_KNOWN = (
     "lite0", "simple-resnet18", "torchvision:resnet18", "torchvision:resnet50", "torchvision:mobilenet_v3_large",
@@ -117,40 +38,48 @@ WELL_KNOWN = (
 )  # fmt: skip
 
 
-def find(name: str) -> Entry:
-    """The entry of a backbone that Headstart builds without PyTorch.
+def find(name: str) -> BackboneSpec:
+    """The row of a backbone, by its name as `canonical` understands it.
 
     Raises:
         OptionError: There is no backbone of this name.
     """
-    if name not in BACKBONES:
-        raise unknown(name)
-    return BACKBONES[name]
+    if name in BACKBONES:  # without reading the listing
+        return BACKBONES[name]
+    name = canonical(name)
+    return _by_name().get(name) or backbone_spec_of(name)
+
+
+def known() -> tuple[BackboneSpec, ...]:
+    """All backbones that can be named: ours, torchvision's, timm's; the default of each network of timm comes first."""
+    return (*BACKBONES.values(), *_listed())
 
 
 @functools.cache
-def known() -> tuple[Row, ...]:
-    """All backbones that can be named: ours, torchvision's, timm's; the default of each network of timm comes first."""
+def _listed() -> tuple[BackboneSpec, ...]:
     with LISTING.open(encoding="utf-8", newline="") as file:
-        rows = [
-            Row(
-                name=row["name"], parameters=int(row["parameters"]), size_px=int(row["size_px"]),
+        return tuple(
+            replace(
+                backbone_spec_of(row["name"]), parameters=int(row["parameters"]), size_px=int(row["size_px"]),
                 embedding_size=int(row["embedding_size"]), licence=row["licence"], weights=row["weights"],
             )
             for row in csv.DictReader(file)
-        ]  # fmt: skip
-    return (*OWN, *rows)
+        )  # fmt: skip
 
 
 @functools.cache
-def _by_name() -> dict[str, Row]:
-    rows = {row.name: row for row in known()}
-    for row in known():
-        rows.setdefault(row.name.partition(".")[0] if row.name.startswith("timm:") else row.name, row)
+def _listed_by_name() -> dict[str, BackboneSpec]:
+    rows = {row.name: row for row in _listed()}
+    for row in _listed():  # timm's without a tag, too
+        rows.setdefault(row.name.partition(".")[0], row)
     return rows
 
 
-def matching(pattern: str) -> list[Row]:
+def _by_name() -> dict[str, BackboneSpec]:
+    return BACKBONES | _listed_by_name()
+
+
+def matching(pattern: str) -> list[BackboneSpec]:
     """The rows whose name has a text in it, or matches a pattern with ``*``, ``?`` and ``[...]``.
 
     Raises:
@@ -169,11 +98,6 @@ def matching(pattern: str) -> list[Row]:
 def names(library: str) -> list[str]:
     """The names of one library's backbones, with those that leave the tag out."""
     return [name for name in _by_name() if name.startswith(f"{library}:")]
-
-
-def row_of(name: str) -> Row | None:
-    """The row of a name, as `canonical` understands it; None where it is in no listing."""
-    return _by_name().get(canonical(name))
 
 
 def canonical(name: str) -> str:
@@ -222,34 +146,38 @@ def _plain(name: str) -> str:
     return name.rpartition(":")[2].lower().replace("-", "").replace("_", "")
 
 
-def is_local(row: Row) -> bool:
+def is_local(row: BackboneSpec) -> bool:
     """Whether the weights are on this computer, so that no network is needed."""
-    return row.weights == "package" or local_file(row) is not None
+    if row.packaged is not None:
+        return importlib.util.find_spec(row.packaged.file.partition("/")[0]) is not None
+    return local_file(row) is not None
 
 
-def local_file(row: Row) -> Path | None:
+def local_file(row: BackboneSpec) -> Path | None:
     """The weights file where its library keeps it; None where it is not there, or is a part of a package."""
     if row.weights.startswith("hf:"):
         files = [folder / file for folder in _snapshot(row) for file in hub_files(row)]
-    elif "://" in row.weights:
+    elif row.address:
         files = [target(row)]
+    elif row.weights == FILE:
+        files = [Path(row.name.removeprefix("file:"))]
     else:
         files = []
     return next((file for file in files if file.is_file()), None)
 
 
-def repository(row: Row) -> str:
+def repository(row: BackboneSpec) -> str:
     """``OWNER/REPOSITORY`` of weights on a Hugging Face hub."""
     return "/".join(row.weights.removeprefix("hf:").split("/")[:2])
 
 
-def hub_files(row: Row) -> tuple[str, ...]:
+def hub_files(row: BackboneSpec) -> tuple[str, ...]:
     """The files that the weights may be in, the first one first."""
     file = "/".join(row.weights.removeprefix("hf:").split("/")[2:])
     return (file,) if file else HUB_FILES
 
 
-def target(row: Row) -> Path:
+def target(row: BackboneSpec) -> Path:
     """Where a weights file, or the snapshots of a repository, belong."""
     if row.weights.startswith("hf:"):
         return hub_cache() / f"models--{repository(row).replace('/', '--')}"
@@ -275,7 +203,7 @@ def _user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
 
 
-def _snapshot(row: Row) -> list[Path]:
+def _snapshot(row: BackboneSpec) -> list[Path]:
     """The folder of the version that the hub calls main, where it is there."""
     folder = target(row)
     try:

@@ -3,63 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstart.core.digest import digest_bytes
+from headstart.backbones.embedder import Embedder
+from headstart.core.digest import digest_bytes, digest_record
 from headstart.core.errors import ModelError, OptionError
 from headstart.core.graph import Graph
 from headstart.core.text import quoted
+from headstart.data import decode
 from headstart.modelfile import guard
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
-from headstart.settings.recipe import Fit
+from headstart.settings.backbones import BackboneSpec
+from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from onnx import ModelProto
 
 EMBEDDING = "embedding"
 
 
-@dataclass(frozen=True)
-class Part:
-    """The backbone of a model file with the preprocessing that it is used with.
-
-    Attributes:
-        preprocess: What happens to the pixels first.
-        width: Size D of the embedding.
-        digest: SHA-256 of the model file.
-        model: ``image`` uint8 (N, H, W, 3) to ``embedding`` float32 (N, D).
-        weights: Digest of the weights that its training began with.
-        licence: Of those.
-    """
-
-    preprocess: Preprocess
-    width: int
-    digest: str
-    model: bytes
-    weights: str
-    licence: str
-
-
-def is_model_file(backbone: str) -> bool:
-    """Whether the name of a backbone is that of a model file."""
-    return backbone.startswith("file:") and backbone.endswith(".onnx")
-
-
-def backbone_of(backbone: str, fit: Fit) -> Part:
-    """Cut the backbone out of a model file.
-
-    Args:
-        backbone: ``file:PATH``.
-        fit: How images are brought to its square, which may differ from the file's own.
+def load(spec: BackboneSpec, recipe: Recipe, folder: Path | None, pictures: Iterable[NDArray[np.uint8]]) -> Embedder:
+    """Cut the backbone out of a model file, behind its own preprocessing with the recipe's fit.
 
     Raises:
         ModelError: The file is missing, or refused.
         OptionError: Its backbone computes in int8.
     """
-    path = Path(backbone.removeprefix("file:"))
+    path = Path(spec.name.removeprefix("file:"))
     name = quoted(str(path))
     try:
         content = path.read_bytes()
@@ -71,12 +46,14 @@ def backbone_of(backbone: str, fit: Fit) -> Part:
             f"The backbone in {name} computes in {facts.recipe.get('precision')}.",
             "Use --backbone lite0, or train that model with --precision float32.",
         )
-    spec = dataclasses.replace(facts.preprocess, fit=fit)
-    model = _cut(content, facts.preprocess, spec)
-    return Part(
-        preprocess=spec,
+    model = _cut(content, facts.preprocess, dataclasses.replace(facts.preprocess, fit=recipe.fit))
+    preprocess = facts.preprocess.used_with(recipe.fit, recipe.white_level)
+    record = {"backbone": digest_bytes(content), "preprocess": preprocess.as_dict(), "decode": decode.VERSION}
+    return Embedder(
+        backbone=spec.name,
+        preprocess=preprocess,
         width=model.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
-        digest=digest_bytes(content),
+        digest=digest_record(record),
         model=model.SerializeToString(deterministic=True),
         weights=facts.backbone.weights,
         licence=facts.backbone.licence,

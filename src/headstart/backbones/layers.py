@@ -8,7 +8,7 @@ So one embedder serves every data set, and cached embeddings stay valid from one
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from headstart.core.graph import Graph
 
-BATCH_NORM_EPSILON = 1e-3  # TensorFlow's, which lite0's weights were trained with
+BATCH_NORM_EPSILON = 1e-3  # TensorFlow's, which the weights of EfficientNet-Lite were trained with
 RELU6_MAX = 6.0
 # Values further from the mean are clipped; 5 and 6 gave the smallest error of the embedding, 3 and 8 larger ones.
 RANGE_STD = 5.0
@@ -36,12 +36,14 @@ class Tensor:
         name: Its name in the graph.
         mean: Expected mean of each channel, (C,).
         variance: Expected variance of each channel, (C,).
+        size_px: Its height and width.
         scale: Step between two int8 levels; unused in float32.
     """
 
     name: str
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
+    size_px: int
     scale: float = 0.0
 
 
@@ -57,9 +59,9 @@ class Layers:
         self.graph = graph
         self.weights = weights
 
-    def input(self, pixels: str) -> Tensor:
+    def input(self, pixels: str, size_px: int) -> Tensor:
         """The network's input, normalised to -1..1."""
-        return self._limited(Tensor(pixels, np.zeros(3), np.full(3, 0.25)), -1.0, 1.0)
+        return self._limited(Tensor(pixels, np.zeros(3), np.full(3, 0.25), size_px), -1.0, 1.0)
 
     def convolution(
         self,
@@ -74,7 +76,8 @@ class Layers:
     ) -> Tensor:
         """A convolution with TensorFlow's SAME padding, its batch norm, and ReLU6."""
         kernels, bias = fold(self.weights, name, norm)
-        total = max(kernel - stride, 0)  # SAME padding of an even size; the odd pixel goes to the end
+        size_px = -(-x.size_px // stride)
+        total = max((size_px - 1) * stride + kernel - x.size_px, 0)  # SAME padding; the odd pixel goes to the end
         before, after = total // 2, total - total // 2
         y = self.graph.node(
             "Conv",
@@ -87,14 +90,14 @@ class Layers:
         )
         mean, std = (self.weights[f"{norm}.{part}"].astype(np.float64) for part in ("bias", "weight"))
         if not activation:
-            return self._ranged(Tensor(y, mean, std**2))
-        clipped = Tensor(self._relu6(y), mean_of_relu6(mean, np.abs(std)), std**2)
+            return self._ranged(Tensor(y, mean, std**2, size_px))
+        clipped = Tensor(self._relu6(y), mean_of_relu6(mean, np.abs(std)), std**2, size_px)
         return self._limited(clipped, 0.0, RELU6_MAX)
 
     def add(self, x: Tensor, shortcut: Tensor, name: str) -> Tensor:
         """The sum at the end of a residual block."""
         total = self.graph.node("Add", [x.name, shortcut.name], name)
-        return self._ranged(Tensor(total, x.mean + shortcut.mean, x.variance + shortcut.variance))
+        return self._ranged(Tensor(total, x.mean + shortcut.mean, x.variance + shortcut.variance, x.size_px))
 
     def average(self, x: Tensor) -> str:
         """The mean over all positions, float32 (N, C)."""
@@ -134,7 +137,7 @@ class Int8Layers(Layers):
         zero = self.graph.constant(f"{x.name}.zero", np.uint8(round(-low / float(step))))
         levels = self.graph.node("QuantizeLinear", [x.name, scale, zero], f"{x.name}.levels")
         name = self.graph.node("DequantizeLinear", [levels, scale, zero], f"{x.name}.values")
-        return Tensor(name, x.mean, x.variance, float(step))
+        return replace(x, name=name, scale=float(step))
 
     def _parameters(
         self, x: Tensor, name: str, kernels: NDArray[np.float32], bias: NDArray[np.float32], depthwise: bool

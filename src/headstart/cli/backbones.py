@@ -12,8 +12,8 @@ from headstart.core.tables import resolve
 from headstart.core.text import counted, listed, nearest, quoted
 
 if TYPE_CHECKING:
-    from headstart.backbones.catalog import Row
     from headstart.cli.output import Output
+    from headstart.settings.backbones import BackboneSpec
     from headstart.training.freezing import Stage
 
 SHOW = "show"
@@ -95,7 +95,7 @@ def _list(output: Output, pattern: str, *, here: bool) -> None:
     output.document({"backbones": records, "known": len(rows)})
 
 
-def _table(output: Output, rows: list[Row], local: set[str]) -> None:
+def _table(output: Output, rows: list[BackboneSpec], local: set[str]) -> None:
     if output.quiet:
         return
     lines = [
@@ -166,16 +166,12 @@ def _show(output: Output, name: str, unfreeze: str, weights: str, *, pretrained:
 def _origin(name: str) -> str:
     """Where the weights of a backbone are, or would come from."""
     from headstart.backbones import catalog
+    from headstart.settings.backbones import FILE, PACKAGE
 
-    row = catalog.row_of(name)
-    if row is None:
-        return name if name.startswith("file:") else "unknown"
-    if not row.weights:
-        return "none"
-    file = catalog.local_file(row)
-    if file is not None:
-        return str(file)
-    return "here, in a package" if row.weights == "package" else f"not here; downloaded on first use from {row.weights}"
+    row = catalog.find(name)
+    if row.address:
+        return str(catalog.local_file(row) or f"not here; downloaded on first use from {row.weights}")
+    return {FILE: row.name, PACKAGE: "here, in a package"}.get(row.weights, row.weights or "none")
 
 
 def _stage(layer: str, stages: list[Stage]) -> str:

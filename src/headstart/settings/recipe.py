@@ -12,7 +12,8 @@ from typing import Any, Literal
 from headstart.core.arguments import must_be
 from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
-from headstart.settings.heads import HEADS, OWN, HeadSpec, head_spec_of
+from headstart.settings.backbones import BackboneSpec, backbone_spec_of
+from headstart.settings.heads import HEADS, HeadSpec, head_spec_of
 from headstart.settings.rules import check_together
 from headstart.settings.setting import (
     MEASURING,
@@ -262,8 +263,8 @@ class Recipe:
             object.__setattr__(self, "pretrained", spec.pretrained)
         # Which arithmetic a backbone has is known when it is chosen.
         if self.precision is None and self.backbone != "auto":
-            small = spec.probes and self.backbone == "lite0" and self.pretrained and not self.weights
-            object.__setattr__(self, "precision", "int8" if small else "float32")
+            frozen = spec.probes and self.pretrained and not self.weights
+            object.__setattr__(self, "precision", self.backbone_spec.precisions[0] if frozen else "float32")
 
     def _defaults(self) -> dict[str, Any]:
         """The settings of a training and what they begin as; empty where nothing is trained by gradients."""
@@ -279,7 +280,7 @@ class Recipe:
             defaults |= spec.partly
         if self.mixup or self.cutmix:  # then there is nothing that could be kept
             defaults["views"] = 0
-        if self.backbone == OWN and defaults["flip"] == "auto":  # its embeddings are not there to ask
+        if self.backbone_spec.brought and defaults["flip"] == "auto":  # its embeddings are not there to ask
             defaults["flip"] = True
         if "auto" in (self.backbone, self.fit) and defaults["flip"]:  # who lets the images choose, lets them choose
             defaults["flip"] = "auto"
@@ -294,6 +295,11 @@ class Recipe:
     def head_spec(self) -> HeadSpec:
         """What is known of the head."""
         return head_spec_of(self.head)
+
+    @property
+    def backbone_spec(self) -> BackboneSpec:
+        """What the name of the backbone tells of it."""
+        return backbone_spec_of(self.backbone)
 
     @property
     def is_open(self) -> bool:

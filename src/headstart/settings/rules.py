@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from headstart.core.errors import OptionError
 from headstart.core.tables import resolve
 from headstart.core.text import quoted
+from headstart.settings.backbones import with_precision
 from headstart.settings.strategies import either, names
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ def check_together(recipe: Recipe) -> None:
             f"{'a weights file was given' if recipe.weights else 'random weights were asked for'}.",
             "Name the backbone, lite0 say.",
         )
-    if recipe.precision == "int8" and (not recipe.spec.probes or recipe.backbone != "lite0" or recipe.weights):
+    known = recipe.backbone_spec.precisions
+    if recipe.precision == "int8" and ("int8" not in known or not recipe.spec.probes or recipe.weights):
         raise OptionError(
             f"There is no int8 form of {quoted(recipe.backbone)} for the strategy {quoted(recipe.strategy)}.",
-            "Only the probe on lite0 with its own weights has one: leave precision out.",
+            f"Only the probe on {either(with_precision('int8'))} with its own weights has one: leave precision out.",
         )
     if recipe.budget and not recipe.spec.takes_budget:
         raise OptionError(

@@ -29,7 +29,7 @@ def find_engine(recipe: Recipe, embedder: Embedder, runtime: Runtime) -> Engine 
         return None
     if runtime.device == "mps":
         raise DeviceError("Embedding runs on the CPU or on CUDA, not on an Apple GPU.", "Choose --device cpu or auto.")
-    if recipe.precision == "int8" or recipe.backbone.endswith(".onnx"):
+    if recipe.precision == "int8" or not recipe.backbone_spec.gpu:
         if asked:
             raise DeviceError(
                 f"The device {quoted(runtime.device)} was asked for, but {quoted(recipe.backbone)} in "

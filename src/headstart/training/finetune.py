@@ -29,7 +29,6 @@ from headstart.runs import resumption
 from headstart.runs.details import Training
 from headstart.runs.origin import GIVEN, Origin
 from headstart.runs.result import Fitted
-from headstart.settings.heads import OWN
 from headstart.settings.recipe import Recipe
 from headstart.strategies import finish
 from headstart.strategies.custom import Own, refuse_missing
@@ -150,7 +149,7 @@ def _read(
     """Look at every image once; and embed it, where the head begins as the probe's solution."""
     if recipe.start != "probe":
         return scan(table, runtime, preprocess, max_megapixels=recipe.max_megapixels)
-    if recipe.backbone != OWN:
+    if not recipe.backbone_spec.brought:
         return embed(table, recipe, runtime).data
     embedder, _ = export(loaded.module, loaded, preprocess, pictures(table, recipe))
     return extract(table, embedder, runtime, max_megapixels=recipe.max_megapixels)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.backbones import lite0
+from headstart.backbones import catalog, lite
 from headstart.partition.roles import Role
 from headstart.settings.recipe import Recipe
 from headstart.targets.classes.temperature import to_probabilities
@@ -109,7 +109,7 @@ def imagenet_confidence(embeddings: NDArray[np.float32]) -> float:
     Args:
         embeddings: lite0's, float32 (N, 1280).
     """
-    weights, bias = lite0.read_classifier()
+    weights, bias = lite.read_classifier(catalog.find("lite0"))
     total = 0.0
     for begin in range(0, len(embeddings), _ROWS_AT_ONCE):
         probabilities = to_probabilities(embeddings[begin : begin + _ROWS_AT_ONCE] @ weights + bias)

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from headstart.backbones import catalog
-from headstart.backbones.catalog import Row
 from headstart.core.errors import HeadstartError, ModelError
 from headstart.core.options import Runtime
 from headstart.core.text import counted, printable
 from headstart.evaluation.paired_tests import LEVEL
 from headstart.evaluation.transferability import logme
+from headstart.settings.backbones import BackboneSpec
 from headstart.settings.recipe import Recipe
 from headstart.strategies.choices.basis import Basis, caveat, embed_basis, named, part, sample
 from headstart.strategies.choices.evidence import Choice, Outcome, choose, numbers, p_words, try_out
@@ -29,7 +29,7 @@ LOGME_IMAGES = 500
 MAX_TOLD = 10
 
 
-def local() -> list[Row]:
+def local() -> list[BackboneSpec]:
     """The backbones whose weights are on this computer: the default first, the others by their size."""
     rows = [row for row in catalog.known() if catalog.is_local(row)]
     return sorted(rows, key=lambda row: (row.name != DEFAULT, row.parameters, row.name))
@@ -54,7 +54,7 @@ def choose_backbone(
     Raises:
         ModelError: None of them can be had.
     """
-    rows = local() if candidates is None else [_row(name) for name in candidates]
+    rows = local() if candidates is None else [catalog.find(name) for name in candidates]
     skipped: list[tuple[str, str]] = []
     notes: list[str] = []
     if len(rows) > shortlist:
@@ -93,15 +93,14 @@ def with_backbone(recipe: Recipe, name: str, runtime: Runtime) -> Recipe:
     return replace(recipe, **values)
 
 
-def _row(name: str) -> Row:
-    """The row of a name; of one that is in no listing, ``file:PATH`` say, what little is known."""
-    known = catalog.row_of(name)
-    return known or Row(name=name, parameters=0, size_px=0, embedding_size=0, licence="unknown", weights=name)
-
-
 def _shortlist(
-    rows: Sequence[Row], length: int, basis: Basis, recipe: Recipe, runtime: Runtime, skipped: list[tuple[str, str]]
-) -> tuple[list[Row], str]:
+    rows: Sequence[BackboneSpec],
+    length: int,
+    basis: Basis,
+    recipe: Recipe,
+    runtime: Runtime,
+    skipped: list[tuple[str, str]],
+) -> tuple[list[BackboneSpec], str]:
     """The first and those with the most evidence, in the order of `rows`; and a sentence on it."""
     small = part(basis, sample(basis.labels, basis.digests, LOGME_IMAGES))
     scores: dict[str, float] = {}

@@ -18,7 +18,6 @@ from headstart.data.table import ImageTable
 from headstart.data.traits import Traits
 from headstart.partition.divide import divide
 from headstart.partition.draw import deal_folds
-from headstart.settings.heads import OWN
 from headstart.settings.recipe import Recipe
 from headstart.strategies.embed import Embedded, embed
 
@@ -78,7 +77,7 @@ def evidence_recipe(recipe: Recipe) -> Recipe:
     """
     shared = ("folds", "measure_by", "holdout", "seed", "max_megapixels", "white_level", "class_weight")
     values: dict[str, Any] = {name: getattr(recipe, name) for name in shared}
-    if recipe.pretrained and recipe.backbone != OWN:
+    if recipe.pretrained and not recipe.backbone_spec.brought:
         values |= {name: getattr(recipe, name) for name in ("backbone", "weights", "precision")}
         if not recipe.spec.probes:  # what trains a network begins with its float32 embeddings
             values["precision"] = "float32"

@@ -13,20 +13,12 @@ from headstart.core.extras import require
 from headstart.core.tables import resolve
 from headstart.core.text import quoted
 from headstart.preprocess.spec import Preprocess
+from headstart.settings.backbones import FILE, BackboneSpec
 from headstart.training.sources import hub
 from headstart.training.sources.network import Network, quiet
 
 if TYPE_CHECKING:
     import torch
-
-# Builders of networks without classification layer: ``build(name, *, pretrained) -> Network``.
-SOURCES = {
-    "lite0": "headstart.training.sources.lite0:build",
-    "simple-resnet18": "headstart.training.sources.simple:build",
-    "torchvision": "headstart.training.sources.torchvision:build",
-    "timm": "headstart.training.sources.timm:build",
-    "file": "headstart.training.sources.file:build",
-}
 
 
 @dataclass(frozen=True)
@@ -76,22 +68,21 @@ def load(
         ExtraError: The extra `torch` is not installed.
     """
     torch = _torch(name)
-    name = catalog.canonical(name)
-    row = catalog.row_of(name)
+    row = catalog.find(name)
     fetch = pretrained and not weights
-    if fetch and require_local and row is not None and row.weights and not catalog.is_local(row):
-        raise hub.missing(name, row, "nothing may be fetched now")
+    if fetch and require_local and row.address and not catalog.is_local(row):
+        raise hub.missing(row, "nothing may be fetched now")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        with hub.fetching(name, row) if fetch else contextlib.nullcontext():
-            network = _build(name, pretrained=fetch)
+        with hub.fetching(row) if fetch else contextlib.nullcontext():
+            network = build(row, pretrained=fetch)
     if weights:
         from headstart.training.sources.checkpoint import load_into
 
         with quiet():
             load_into(network, Path(weights))
     module = network.module.float().eval()
-    return _loaded(name, network, state_digest(module) if pretrained else "")
+    return _loaded(row, network, state_digest(module) if pretrained else "")
 
 
 def architecture(name: str, *, weights: str = "") -> Loaded:
@@ -108,19 +99,19 @@ def architecture(name: str, *, weights: str = "") -> Loaded:
         ModelError: The weights do not fit the network.
     """
     torch = _torch(name)
-    name = catalog.canonical(name)
+    row = catalog.find(name)
     try:
         with torch.device("meta"):
-            network = _build(name, pretrained=False)
+            network = build(row, pretrained=False)
     except RuntimeError:  # it reads numbers back while it is built
         with torch.random.fork_rng(devices=[]):
-            network = _build(name, pretrained=False)
+            network = build(row, pretrained=False)
     if weights:
         from headstart.training.sources.checkpoint import fit, read_checkpoint
 
         with quiet():
             fit(network, read_checkpoint(Path(weights)).tensors, weights)
-    return _loaded(name, network, "")
+    return _loaded(row, network, "")
 
 
 def state_digest(module: torch.nn.Module) -> str:
@@ -131,9 +122,9 @@ def state_digest(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _loaded(name: str, network: Network, digest: str) -> Loaded:
+def _loaded(row: BackboneSpec, network: Network, digest: str) -> Loaded:
     return Loaded(
-        name=name if name.startswith("file:") else network.name,
+        name=row.name if row.weights == FILE else network.name,
         architecture=network.name,
         module=network.module.eval(),
         preprocess=network.preprocess,
@@ -143,10 +134,10 @@ def _loaded(name: str, network: Network, digest: str) -> Loaded:
     )
 
 
-def _build(name: str, *, pretrained: bool) -> Network:
-    source, _, rest = name.partition(":")
+def build(row: BackboneSpec, *, pretrained: bool) -> Network:
+    """The network of a row, as its source builds it."""
     with quiet():
-        network: Network = resolve(SOURCES[source])(rest or name, pretrained=pretrained)
+        network: Network = resolve(row.network)(row.name.partition(":")[2] or row.name, pretrained=pretrained)
         return network
 
 

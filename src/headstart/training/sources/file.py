@@ -42,10 +42,10 @@ def build(name: str, *, pretrained: bool) -> Network:
             f"Name the architecture: --backbone timm:NAME --weights {name}",
         )
     record = _record(checkpoint.texts[KEY], name)
-    # Not at the top: this file is one row of the table there.
-    from headstart.training.sources import _build
+    # Not at the top: it is called from there.
+    from headstart.training.sources import build as build_row
 
-    network = _build(catalog.canonical(record["backbone"]), pretrained=False)
+    network = build_row(catalog.find(record["backbone"]), pretrained=False)
     network = replace(network, preprocess=Preprocess.from_dict(record["preprocess"]), licence=record["licence"])
     if network.embedding_size != record["embedding_size"]:
         raise _damaged(name)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from headstart.backbones import catalog
 from headstart.core.errors import HeadstartError, ModelError, OfflineError
 from headstart.core.text import printable, quoted
+from headstart.settings.backbones import BackboneSpec
 
 # Packages whose errors are those of a network. Their versions have them under different names.
 _NETWORK = {"huggingface_hub", "httpx", "httpx2", "httpcore", "requests", "urllib3", "urllib"}
@@ -23,7 +24,7 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 
 
 @contextlib.contextmanager
-def fetching(name: str, row: catalog.Row | None) -> Iterator[None]:
+def fetching(row: BackboneSpec) -> Iterator[None]:
     """Turn errors of the libraries into ours, without progress bars.
 
     Raises:
@@ -32,30 +33,30 @@ def fetching(name: str, row: catalog.Row | None) -> Iterator[None]:
     """
     try:
         with _no_bars():
-            reach(name, row)
+            reach(row)
             yield
     except HeadstartError:
         raise
     except pickle.UnpicklingError as error:
         from headstart.training.sources.checkpoint import refusal
 
-        raise refusal(error, f"The weights of {quoted(name)} in the library's cache") from error
+        raise refusal(error, f"The weights of {quoted(row.name)} in the library's cache") from error
     except Exception as error:
         if not _of_network(error):
             raise ModelError(
-                f"The weights of {quoted(name)} cannot be loaded: {_reason(error)}.",
+                f"The weights of {quoted(row.name)} cannot be loaded: {_reason(error)}.",
                 f"If the file in the library's cache is damaged, delete it: {_place(row)}.",
             ) from error
-        raise missing(name, row, _reason(error)) from error
+        raise missing(row, _reason(error)) from error
 
 
-def reach(name: str, row: catalog.Row | None) -> None:
+def reach(row: BackboneSpec) -> None:
     """Say at once that a server cannot be reached; the libraries try for a minute, or wait for ever.
 
     Raises:
         OfflineError: It cannot be reached.
     """
-    if row is None or not row.weights or catalog.is_local(row):
+    if not row.address or catalog.is_local(row):
         return
     url = _endpoint() if row.weights.startswith("hf:") else row.weights
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310  of the listing, or the user's own endpoint
@@ -66,13 +67,13 @@ def reach(name: str, row: catalog.Row | None) -> None:
     except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(getattr(error, "reason", error), ssl.SSLError):  # the library may have other certificates
             return
-        raise missing(name, row, f"{url} cannot be reached ({_reason(error)})") from error
+        raise missing(row, f"{url} cannot be reached ({_reason(error)})") from error
 
 
-def missing(name: str, row: catalog.Row | None, reason: str) -> OfflineError:
+def missing(row: BackboneSpec, reason: str) -> OfflineError:
     """The error for weights that are not here."""
-    message = f"The weights of {quoted(name)} are not on this computer, and could not be fetched: {reason}."
-    if row is None:
+    message = f"The weights of {quoted(row.name)} are not on this computer, and could not be fetched: {reason}."
+    if not row.address:
         return OfflineError(message, "Connect to the network, or name a file with --weights PATH.")
     if row.weights.startswith("hf:"):
         repository, file = catalog.repository(row), catalog.hub_files(row)[0]
@@ -90,8 +91,8 @@ def _endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT).rstrip("/")
 
 
-def _place(row: catalog.Row | None) -> str:
-    return str(catalog.target(row)) if row is not None and row.weights else "see the library's documentation"
+def _place(row: BackboneSpec) -> str:
+    return str(catalog.target(row)) if row.address else "see the library's documentation"
 
 
 def _of_network(error: BaseException) -> bool:

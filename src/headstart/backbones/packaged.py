@@ -1,0 +1,108 @@
+"""Backbones whose weights come in a package: their embedder is built without PyTorch."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.backbones import exported, kept
+from headstart.backbones.embedder import Embedder
+from headstart.backbones.torchfile import read_tensors
+from headstart.core.digest import digest_bytes, digest_record
+from headstart.core.errors import ModelError
+from headstart.core.graph import IR_VERSION, OPSET, Graph
+from headstart.core.tables import resolve
+from headstart.data import decode
+from headstart.preprocess.nodes import add_preprocess
+from headstart.preprocess.spec import Preprocess
+from headstart.settings.backbones import BackboneSpec, Packaged
+from headstart.settings.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+
+
+def load(spec: BackboneSpec, recipe: Recipe, folder: Path | None, pictures: Iterable[NDArray[np.uint8]]) -> Embedder:
+    """The embedder with the weights of the package; with others it is a network like those of PyTorch.
+
+    Raises:
+        ModelError: The weights are missing or damaged.
+    """
+    if not recipe.pretrained or recipe.weights:
+        return exported.load(spec, recipe, folder, pictures)
+    package = packaged(spec)
+    preprocess = preprocess_of(spec).used_with(recipe.fit, recipe.white_level)
+    record = {
+        "backbone": spec.name, "weights": package.digest, "version": package.version, "precision": recipe.precision,
+        "preprocess": preprocess.as_dict(), "opset": OPSET, "ir": IR_VERSION, "decode": decode.VERSION,
+    }  # fmt: skip
+    digest = digest_record(record)
+    model = kept.find(folder, digest)
+    if model is None:
+        model = graph_of(spec, recipe).SerializeToString(deterministic=True)
+        kept.keep(folder, digest, model)
+    return Embedder(spec.name, preprocess, spec.embedding_size, digest, model, package.digest, spec.licence)
+
+
+def graph_of(spec: BackboneSpec, recipe: Recipe) -> ModelProto:
+    """The graph from uint8 pixels to the embedding."""
+    graph = Graph()
+    pixels = add_preprocess(graph, preprocess_of(spec).used_with(recipe.fit, recipe.white_level))
+    name = resolve(packaged(spec).build)(graph, pixels, spec, recipe.precision)
+    return graph.model({name: ("N", spec.embedding_size)})
+
+
+def preprocess_of(spec: BackboneSpec) -> Preprocess:
+    """The preprocessing that the weights were trained with."""
+    package = packaged(spec)
+    return Preprocess(
+        size_px=spec.size_px, fit="crop", crop_fraction=package.crop_fraction, mean=package.mean, std=package.std
+    )
+
+
+def read_weights(spec: BackboneSpec, path: Path | None = None) -> dict[str, NDArray[Any]]:
+    """The tensors of the weights package by name, after its digest was checked.
+
+    Raises:
+        ModelError: The package is not installed, or its file is not the one that was released.
+    """
+    path = path or weights_path(spec)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"The weights of {spec.name} cannot be read: {error}.", _reinstall(spec)) from error
+    if digest_bytes(data) != packaged(spec).digest:
+        raise ModelError(
+            f"The weights of {spec.name} in '{path}' are not the released ones (SHA-256 differs).", _reinstall(spec)
+        )
+    return read_tensors(data)
+
+
+def weights_path(spec: BackboneSpec) -> Path:
+    """Where the package has put its weights.
+
+    Raises:
+        ModelError: It is not installed.
+    """
+    package, _, file = packaged(spec).file.partition("/")
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise ModelError(f"The package with the weights of {spec.name} is not installed.", _reinstall(spec))
+    return Path(found.origin).parent / file
+
+
+def packaged(spec: BackboneSpec) -> Packaged:
+    """What the row of a backbone says of its package."""
+    if spec.packaged is None:
+        raise TypeError(f"the row of {spec.name} names no package")
+    return spec.packaged
+
+
+def _reinstall(spec: BackboneSpec) -> str:
+    if spec.extra:
+        return f"Install it: pip install 'headstart[{spec.extra}]'"
+    return f"Install it again: pip install --force-reinstall {packaged(spec).requirement}"
