@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import headstart as hs
+from headstart import targets
 from headstart.preprocess.spec import Preprocess
 from headstart.training.images import Images
 from headstart.training.network import Network, make_head
@@ -65,11 +66,10 @@ def recipe(**settings: Any) -> hs.Recipe:
 def task(folder: Path, settings: hs.Recipe) -> Task:
     """Every fourth image chooses the best epoch; the others are learnt from."""
     table = hs.read(folder)
-    labels = np.array([table.classes.index(row.label or "") for row in table.rows])
     rows = np.arange(len(table))
     return Task(
         network=Network(tiny(), make_head(settings, WIDTH, len(table.classes))),
-        images=Images(table, settings, PREPROCESS), labels=labels, classes=len(table.classes),
+        images=Images(table, settings, PREPROCESS), targets=targets.read(table),
         train=rows[rows % 4 > 0], validation=rows[rows % 4 == 0], recipe=settings,
     )  # fmt: skip
 

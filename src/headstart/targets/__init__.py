@@ -103,11 +103,13 @@ class TargetSpec:
         record: The class of its `Targets`.
         calibration: The class of its `Calibration`.
         linear: What fits a linear head: ``(features, targets, folds, recipe, runtime) -> Calibrated[LinearHead]``.
+        loss: The class of the loss that a network is trained by, a `headstart.training.losses.Loss`.
     """
 
     record: str
     calibration: str
     linear: str
+    loss: str
 
 
 TARGETS = {
@@ -115,6 +117,7 @@ TARGETS = {
         record="headstart.targets.classes:Classes",
         calibration="headstart.targets.classes.temperature:Temperature",
         linear="headstart.heads.linear:fit_recipe",
+        loss="headstart.training.losses:CrossEntropy",
     ),
 }
 

@@ -49,14 +49,13 @@ def fit(
         recipe: Head, epochs, rate and so on.
         runtime: Device and progress.
     """
-    labels, classes = targets.labels, len(targets.names)
-    network = Network(nn.Identity(), make_head(recipe, features.shape[1], classes))
+    network = Network(nn.Identity(), make_head(recipe, features.shape[1], len(targets.names)))
     choose = np.flatnonzero(folds == folds.min())
     train(Task(
-        network=network, images=features, labels=labels, classes=classes, train=np.flatnonzero(folds != folds.min()),
+        network=network, images=features, targets=targets, train=np.flatnonzero(folds != folds.min()),
         validation=choose, recipe=recipe,
     ), replace(runtime, folder=None, progress=_BarsOnly(runtime.progress)))  # fmt: skip
     with torch.no_grad():
         scores = network(torch.from_numpy(features[choose])).numpy()
     head = head_record(network.head, recipe.head, features.shape[1])
-    return Calibrated(head, calibration_of(targets.task).fit(scores, labels[choose]))
+    return Calibrated(head, calibration_of(targets.task).fit(scores, targets.labels[choose]))

@@ -45,7 +45,7 @@ class Job:
         """What the loop is given."""
         return Task(
             network=network, images=self.images,
-            labels=self.partition.targets.labels, classes=len(self.data.targets.names),
+            targets=self.partition.targets,
             train=self.partition.learnt(), validation=self.partition.chooses(), recipe=recipe,
         )  # fmt: skip
 

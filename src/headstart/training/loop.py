@@ -6,20 +6,19 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
-from torch.nn import functional
 
 from headstart.core.errors import OptionError, TrainingError
 from headstart.core.options import Runtime
 from headstart.core.progress import Advance
 from headstart.settings.recipe import Recipe
-from headstart.targets.classes.temperature import fit_temperature
+from headstart.targets import calibration_of
 from headstart.training import rates
 from headstart.training.batch_norm import count_batch
 from headstart.training.checkpoint import Position
@@ -141,7 +140,7 @@ def train_epoch(session: Session, epoch: int, advance: Advance) -> tuple[float, 
             if session.average is not None:
                 session.average.update_parameters(session.module)
         count = len(own[number][0]) if own[number][1] else 0
-        hits = int((scores.argmax(1) == batch.labels).sum()) if count else 0
+        hits = session.loss.right(scores, batch.labels) if count else 0
         losses, right, seen = losses + value, right + hits, seen + count
         advance(len(parts[number]), _words(epoch, epochs, losses / max(seen, 1), right / max(seen, 1)))
     losses, right = session.summed(losses, right)
@@ -165,32 +164,31 @@ def validate(session: Session, advance: Advance) -> dict[str, float]:
         if len(own := share(part, accelerate.process_index, accelerate.num_processes))
     ]  # fmt: skip
     losses, right = 0.0, 0
-    found: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
+    found: list[tuple[NDArray[np.float32], NDArray[Any]]] = []
     calibrated = session.recipe.best_by == "calibrated"
     with torch.no_grad():
         for batch in session.feed(parts, PLAIN):
             with accelerate.autocast():
                 scores = model(*batch.values).float()
-            losses += float(functional.cross_entropy(scores, batch.labels, reduction="sum"))
-            right += int((scores.argmax(1) == batch.labels).sum())
+            losses += float(session.loss.validated(scores, batch.labels))
+            right += session.loss.right(scores, batch.labels)
             if calibrated:
                 found.append((scores.cpu().numpy(), batch.labels.cpu().numpy()))
             advance(len(batch.labels) * accelerate.num_processes)
     losses, right = session.summed(losses, right)
     numbers = {"validation_loss": losses / len(rows), "validation_accuracy": right / len(rows)}
     if calibrated:
-        session.losses = _calibrated(gather_object(found))
+        session.losses = _calibrated(session, gather_object(found))
         numbers["validation_calibrated"] = float(session.losses.mean())
     return numbers
 
 
-def _calibrated(batches_: list[tuple[NDArray[np.float32], NDArray[np.int64]]]) -> NDArray[np.float64]:
+def _calibrated(session: Session, batches_: list[tuple[NDArray[np.float32], NDArray[Any]]]) -> NDArray[np.float64]:
     """The loss of each image in nats, (V,), after the temperature that makes their mean least."""
     scores, labels = (np.concatenate(values) for values in zip(*batches_, strict=True))
-    calibrated = torch.from_numpy(scores.astype(np.float64) / fit_temperature(scores, labels))
-    losses: NDArray[np.float64] = functional.cross_entropy(
-        calibrated, torch.from_numpy(labels), reduction="none"
-    ).numpy()
+    temperature = calibration_of(session.task.targets.task).fit(scores, labels).temperature
+    calibrated = torch.from_numpy(scores.astype(np.float64) / temperature)
+    losses: NDArray[np.float64] = session.loss.each(calibrated, torch.from_numpy(labels)).numpy()
     return losses
 
 
@@ -199,11 +197,7 @@ def _loss(session: Session, batch: Batch, epoch: int, number: int) -> tuple[torc
     values, targets = session.mixing(batch, epoch, number)
     with session.accelerate.autocast():
         scores = session.model(*values)
-    loss = functional.cross_entropy(
-        scores.float(), targets, weight=session.class_weights, reduction="sum",
-        label_smoothing=session.recipe.label_smoothing,
-    )  # fmt: skip
-    return scores, loss
+    return scores, session.loss.learnt(scores.float(), targets)
 
 
 def _find_rate(session: Session) -> float:
@@ -213,9 +207,7 @@ def _find_rate(session: Session) -> float:
 
     def loss(batch: Batch, module: nn.Module) -> torch.Tensor:
         with session.accelerate.autocast():
-            return functional.cross_entropy(
-                module(*batch.values).float(), batch.labels, label_smoothing=recipe.label_smoothing
-            )
+            return session.loss.tried(module(*batch.values).float(), batch.labels)
 
     train_mode(session.network, session.stages, batch_norm=recipe.batch_norm)
     rows = task.train[order(len(task.train), recipe.seed, 0)]

@@ -13,13 +13,16 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from headstart.core.options import Runtime
+from headstart.core.tables import resolve
 from headstart.settings.recipe import Recipe
+from headstart.targets import TARGETS
 from headstart.training import checkpoint, rates
 from headstart.training.batch_norm import synced
 from headstart.training.checkpoint import Position, Weights
 from headstart.training.cut import cut
 from headstart.training.freezing import Stage, stages, trained
 from headstart.training.images import ArrayFeed, Feed, Images, PixelFeed
+from headstart.training.losses import Loss
 from headstart.training.mixing import Mixing
 from headstart.training.network import prepare
 from headstart.training.task import Task
@@ -42,6 +45,7 @@ class Session:
         model: The same as accelerate wraps it, for the forward passes of training.
         feed: Gives the batches.
         optimizer: Over what is trained.
+        loss: What it is trained by.
         average: The running average of the weights, where there is one.
         position: Where the training stands.
         best: The best weights of `module` so far, on the CPU.
@@ -75,9 +79,9 @@ class Session:
             self.feed = ArrayFeed(task.images, task.labels, accelerate.device)
         if accelerate.num_processes > 1:
             synced(self.module, accelerate.device)
-        weights = _class_weights(task)
-        self.class_weights = weights.to(accelerate.device)
-        self._row_weights = weights[torch.from_numpy(task.labels)]
+        loss: type[Loss] = resolve(TARGETS[task.targets.task].loss)
+        self.loss = loss(task.labels[task.train], task.classes, self.recipe, accelerate.device)
+        self._row_weights = self.loss.weights(task.labels)
         self.mixing = Mixing(self.recipe, task.classes)
         self.steps_per_epoch = math.ceil(math.ceil(len(task.train) / self.recipe.batch_size) / self.recipe.accumulate)
 
@@ -171,7 +175,7 @@ class Session:
             parameter.grad = None
 
     def weight(self, rows: NDArray[np.int64]) -> float:
-        """The sum of the class weights of these rows."""
+        """The sum of the weights of these rows in the loss."""
         return float(self._row_weights[torch.from_numpy(rows)].sum())
 
     def summed(self, losses: float, right: int) -> tuple[float, int]:
@@ -194,14 +198,6 @@ class _Rest(nn.Module):
     def forward(self, *values: torch.Tensor) -> torch.Tensor:
         scores: torch.Tensor = self.head(self.trained_part(*values))
         return scores
-
-
-def _class_weights(task: Task) -> torch.Tensor:
-    """The weight of each class, (C,); with ``balanced`` every class has the same total, as in scikit-learn."""
-    if task.recipe.class_weight == "none":
-        return torch.ones(task.classes)
-    counts = np.bincount(task.labels[task.train], minlength=task.classes)
-    return torch.from_numpy(len(task.train) / (task.classes * counts)).float()
 
 
 def _average(module: nn.Module, recipe: Recipe) -> AveragedModel | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.settings.recipe import Recipe
+from headstart.targets import Targets
 from headstart.training.images import Images
 from headstart.training.network import Network
 
@@ -22,8 +23,7 @@ class Task:
     Attributes:
         network: The network, as it begins; it is trained in place.
         images: The images; or, where the head alone is trained, their embeddings, float32 (N, D).
-        labels: Class index of each row, int64 (N,).
-        classes: Number C of classes.
+        targets: The labels of all rows.
         train: Rows to learn from.
         validation: Rows that choose the best epoch.
         recipe: All choices.
@@ -31,11 +31,20 @@ class Task:
 
     network: Network
     images: Images | NDArray[np.float32]
-    labels: NDArray[np.int64]
-    classes: int
+    targets: Targets
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     recipe: Recipe
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """The label of each row, (N, ...); for the task `classes` its class index, int64 (N,)."""
+        return self.targets.labels
+
+    @property
+    def classes(self) -> int:
+        """Number C of classes."""
+        return len(self.targets.names)
 
 
 @dataclass(frozen=True)
