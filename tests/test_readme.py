@@ -38,7 +38,9 @@ PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.m
 # Of each class: enough for the whole batch that fine-tuning takes, of what is neither held out nor chooses the epoch.
 PHOTOS = 28
 # What these speak of is there before: `photos`, `new`, and a run of them.
-RUN_PAGES = [f"docs/{name}.md" for name in ("checking", "choosing", "comparing", "deploy", "explaining", "report")]
+RUN_PAGES = [
+    f"docs/{name}.md" for name in ("checking", "choosing", "comparing", "deploy", "every-day", "explaining", "report")
+]
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,8 @@ def test_a_width_of_nothing_is_none(width: str, model: Path, folder: Path) -> No
 @pytest.mark.parametrize("arguments", [
     ["train", "{source}"], ["train", "{source}", "--out", "run"], ["compare", "{source}"],
     ["compare", "{source}", "--out", "run"], ["check", "{source}", "--html", "check.html"], ["check", "."],
-    ["predict", "{model}", "."], ["predict", "{model}", "a.png"], ["explain", "{model}", "{source}"],
+    ["predict", "{model}", "."], ["predict", "{model}", "a.png"],
+    ["predict", "{model}", "{source}", "--out", "p.csv"], ["explain", "{model}", "{source}"],
     ["evaluate", "{model}", "."], ["report", "{run}", "--out", "page.html"], ["demo"], ["verify", "model.onnx"],
 ], ids=" ".join)  # fmt: skip
 @pytest.mark.skipif(os.name == "nt", reason="a working folder cannot be deleted there")
@@ -105,6 +106,7 @@ COMMANDS: dict[str, list[str]] = {
     "compare": ["compare", "{source}", "--strategies", "probe", "--backbones", "lite0,file:x", "--out", "{place}"],
     "explain": ["explain", "{model}", "{source}", "--out", "{place}"],
     "explain --html": ["explain", "{model}", "{source}", "--out", "{folder}/out", "--html", "{place}/page.html"],
+    "predict --out": ["predict", "{model}", "{source}", "--out", "{place}/predictions.csv"],
     "report": ["report", "{run}", "--out", "{place}/page.html"],
     "check --html": ["check", "{source}", "--html", "{place}/page.html"],
     "check --fix-list": ["check", "{source}", "--fix-list", "{place}/fix.csv"],

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headstart.cli import options
 from headstart.cli.messages import DONE, SOME_SKIPPED
-from headstart.cli.streams import as_json
-from headstart.core.text import csv_cell, portable, printable
+from headstart.core.text import portable
 from headstart.prediction.record import Wanted, record_of
 
 if TYPE_CHECKING:
     from headstart.cli.output import Output
-    from headstart.core.errors import ImageError
-    from headstart.modelfile.prediction_sets import Measured
-    from headstart.prediction.answers import Prediction
+    from headstart.core.options import Runtime
+    from headstart.data.table import ImageTable
     from headstart.prediction.classifier import Classifier
-
-    Predicted = Iterator[tuple[str, Prediction | ImageError]]
+    from headstart.prediction.resultfiles.growing import PredictionFile
 
 
 class Format(StrEnum):
-    """How predictions are printed."""
+    """How predictions are printed, or written to a file."""
 
     table = "table"
     csv = "csv"
     jsonl = "jsonl"
+    parquet = "parquet"
 
 
 def predict(
@@ -64,7 +60,19 @@ def predict(
             "exactly one.",
         ),
     ] = False,
-    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+    format: Annotated[
+        Format | None, typer.Option(help="How to print or write. Default: a table, or what the name of --out says.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Write to this file as predictions come: .csv, .jsonl or .parquet."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with --out: only images that it does not hold are predicted.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
     max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     strict: options.Strict = False,
@@ -73,152 +81,107 @@ def predict(
 ) -> int:
     """Say which class each image belongs to, how probable that is, and whether it is like the training images."""
     from headstart import api
+    from headstart.cli import predicted
     from headstart.cli.output import Output
-    from headstart.core.errors import OptionError
     from headstart.data.inputs import expand
     from headstart.features.loop import refuse_skipped
     from headstart.prediction.batch import predict_table
 
-    if json and format is not Format.table:
-        raise OptionError(f"--json and --format {format} exclude each other.", "Choose one of them.")
-    if allow_empty and coverage is None:
-        raise OptionError(
-            "--allow-empty needs prediction sets, and none are asked for.", "Give --coverage too, such as 0.9."
-        )
+    _refuse(format, out, json=json, resume=resume, overwrite=overwrite, sets=coverage is not None, empty=allow_empty)
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model, max_megapixels=max_megapixels)
     wanted = Wanted.of(classifier, top, coverage=coverage, allow_empty=allow_empty, abstain=abstain)
     table = expand(paths)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=False)
     refuse_skipped(table, runtime)
-    notes = [*table.notes, *_notes(classifier, wanted)]
+    notes = [*table.notes, *predicted.notes(classifier, wanted)]
     output.notes(notes)
+    sets = {} if coverage is None else {"sets": predicted.sets(classifier, coverage, allow_empty=allow_empty)}
+    if out is not None:
+        file = _file(out, format, classifier, wanted)
+        file.prepare(resume=resume, overwrite=overwrite)
+        unread = _write(file, classifier, table, runtime, output, {"notes": notes, **sets})
+        return SOME_SKIPPED if unread else DONE
     predictions = predict_table(classifier, table, wanted, runtime)
     if json:
         records = [record_of(path, result, wanted) for path, result in predictions]
         skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
-        sets = {} if coverage is None else {"sets": _sets(classifier, coverage, allow_empty=allow_empty)}
         output.document({"predictions": records, "skipped": skipped, "notes": notes, **sets})
         unread = len(skipped)
-    elif format is Format.table:
-        unread = _table(list(predictions), wanted, classifier, output)
+    elif format in {None, Format.table}:
+        unread = predicted.table(list(predictions), wanted, classifier, output)
     else:
-        unread = _stream(predictions, wanted, format)
+        unread = predicted.printed(predictions, wanted, str(format))
     return SOME_SKIPPED if unread else DONE
 
 
-def _notes(classifier: Classifier, wanted: Wanted) -> list[str]:
-    """What a person should know about abstaining and prediction sets."""
-    from headstart.modelfile.prediction_sets import CAVEAT
+def _refuse(
+    format: Format | None, out: Path | None, *, json: bool, resume: bool, overwrite: bool, sets: bool, empty: bool
+) -> None:
+    """Say which options do not go together."""
+    from headstart.core.errors import OptionError
 
-    notes = []
-    if wanted.abstain and classifier.metadata.familiarity is None:
-        notes.append("This model cannot detect images unlike its training images: it gives every image a class.")
-    if wanted.coverage is not None:
-        notes.append(CAVEAT)
-        if wanted.most == math.inf and classifier.metadata.conformal:
-            images = classifier.metadata.conformal.images
-            notes.append(
-                f"{images:,} held-out images are too few for a coverage of {wanted.coverage:g}: "
-                "every set contains all classes."
-            )
-        elif not wanted.allow_empty:
-            notes.append(_measured(classifier.measured_coverage(wanted.coverage), wanted.coverage))
-    return notes
-
-
-def _measured(found: Measured, coverage: float) -> str:
-    """The measured coverage of sets that are never empty, beside the nominal one."""
-    from headstart.core.text import counted
-
-    low, high = (f"{100 * end:.1f}" for end in found.interval)
-    share, within = f"{100 * found.coverage:.1f} %", f"95 % interval {low} to {high} %"
-    if found.at_least:  # as it was written by a Headstart that did not store the mistakes
-        share, within = f"at least {share}", f"95 % interval from {low} % on"
-    return (
-        f"For a coverage of {100 * coverage:g} %, such sets contain the true class of {share} of "
-        f"{counted(found.images, 'held-out image')} ({within}). No set is empty: the most probable class is always in "
-        "it."
-    )
-
-
-def _sets(classifier: Classifier, coverage: float, *, allow_empty: bool) -> dict[str, Any]:
-    """The coverage that was asked for, and the one that was measured; null of sets that may be empty."""
-    found = None if allow_empty else classifier.measured_coverage(coverage)
-    measured = found and {
-        "coverage": round(found.coverage, 6),
-        "interval": [round(end, 6) for end in found.interval],
-        "images": found.images,
-        "split": portable(found.split),
-        "at_least": found.at_least,
-    }
-    return {"coverage": coverage, "allow_empty": allow_empty, "measured": measured}
-
-
-def _table(
-    predictions: list[tuple[str, Prediction | ImageError]], wanted: Wanted, classifier: Classifier, output: Output
-) -> int:
-    """Print the table; the number of images that could not be read."""
-    from headstart.core.text import counted
-
-    results = [result for _, result in predictions if not isinstance(result, Exception)]
-    unfamiliar = sum(result.familiar is False for result in results)
-    header = ["Image", "Class", "Probability"]
-    header += ["Familiar"] if unfamiliar else []
-    header += [] if wanted.coverage is None else [f"{100 * wanted.coverage:g} % set"]
-    rows = []
-    for path, result in predictions:
-        if isinstance(result, Exception):
-            rows.append([path, *[""] * (len(header) - 1), f"not read: {result}"])
-            continue
-        named = wanted.reason(result) is None
-        cells = [path, result.label if named else "", f"{100 * result.probability:.1f} %" if named else ""]
-        cells += ["yes" if result.familiar else "NO"] if unfamiliar else []
-        cells += [] if result.labels is None else [", ".join(result.labels) or "none"]
-        first = 1 if named else 0
-        rows.append([*cells, ", ".join(f"{label} {100 * value:.1f} %" for label, value in result.top[first:])])
-    output.table([*header, "Next most likely"], rows, right=(2,))
-    if unfamiliar and (familiarity := classifier.metadata.familiarity):
-        rate = familiarity.false_alarm_rate
-        output.note(
-            f"{counted(unfamiliar, 'image is', 'images are')} unlike the training images (Familiar: NO); do not "
-            f"rely on the class of such images. About {100 * rate:.2g} % of images like the training images are "
-            "marked so too (false alarms)."
+    if json and format not in {None, Format.table} and out is None:
+        raise OptionError(f"--json and --format {format} exclude each other.", "Choose one of them.")
+    if empty and not sets:
+        raise OptionError(
+            "--allow-empty needs prediction sets, and none are asked for.", "Give --coverage too, such as 0.9."
         )
-    return len(predictions) - len(results)
+    if out is None and (resume or overwrite):
+        raise OptionError(
+            f"{'--resume' if resume else '--overwrite'} is about the file of predictions, and none is named.",
+            "Name it with --out.",
+        )
+    if resume and overwrite:
+        raise OptionError("--resume goes on with the file, --overwrite replaces it.", "Choose one of them.")
+    if out is None and format is Format.parquet:
+        raise OptionError("Parquet is no text to print.", "Name a file with --out.")
+    if out is not None and format is Format.table:
+        raise OptionError("A table is for people, not for a file.", "Choose --format csv, jsonl or parquet.")
 
 
-def _stream(predictions: Predicted, wanted: Wanted, format: Format) -> int:
-    """Print a line an image as it comes; the number that could not be read."""
-    import csv
+def _file(out: Path, format: Format | None, classifier: Classifier, wanted: Wanted) -> PredictionFile:
+    """The file of predictions, in the form that was asked for, or that its name says."""
+    from headstart.core.errors import OptionError
+    from headstart.core.text import listed, quoted
+    from headstart.prediction.resultfiles import FORMS
+    from headstart.prediction.resultfiles.growing import PredictionFile
+    from headstart.prediction.resultfiles.made import Made
 
-    from headstart.core import marks
-
-    unread = 0
-    # A file keeps every name as it is spelled; a terminal must not run what is hidden in one.
-    shown = printable if sys.stdout.isatty() else str
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    names = list(marks.PREDICTED_HEADER)
-    names += [] if wanted.coverage is None else ["labels"]
-    names += ["abstained"] if wanted.abstain else []
-    if format is Format.csv:
-        writer.writerow(names)
-    for path, result in predictions:
-        record = record_of(path, result, wanted)
-        unread += "error" in record
-        if format is Format.csv:
-            writer.writerow([shown(_cell(name, record.get(name), path)) for name in names])
-        else:
-            print(as_json(record, indent=None))
-    return unread
+    named = next((name for name, spec in FORMS.items() if out.suffix.lower() == spec.suffix), None)
+    form = named if format is None else str(format)
+    if form is None:
+        raise OptionError(
+            f"{quoted(out.name)} does not say in which form to write; expected a name that ends in "
+            f"{listed(spec.suffix for spec in FORMS.values())}.",
+            "Choose such a name, or the form with --format.",
+        )
+    return PredictionFile(out, Made.by(classifier, form, wanted), wanted)
 
 
-def _cell(name: str, value: Any, path: str) -> str:
-    """A value of a record as the cell of a CSV file: a list as JSON, a truth as yes or no, nothing as nothing."""
-    if name == "path":
-        return csv_cell(path)
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return as_json(value, indent=None) if isinstance(value, list) else csv_cell(str(value))
+def _write(
+    file: PredictionFile,
+    classifier: Classifier,
+    table: ImageTable,
+    runtime: Runtime,
+    output: Output,
+    beside: dict[str, Any],
+) -> int:
+    """Let the file of predictions grow, and tell what is in it; how many images in it could not be read."""
+    from headstart.cli.signals import set_hint
+    from headstart.core.text import counted, quoted
+    from headstart.prediction.batch import predict_table
+
+    set_hint("What was predicted is in the file. Run the same command with --resume to go on.", record=str(file.path))
+    with file:
+        for _ in file.adding(predict_table(classifier, file.left(table), file.wanted, runtime)):
+            pass
+    images = file.before.total() + file.added
+    new = f" ({file.added:,} new)" if file.before else ""
+    unread = f"; {file.unread:,} could not be read" if file.unread else ""
+    output.say(f"{quoted(str(file.path))}: {counted(images, 'image')}{new}{unread}.")
+    output.document({
+        "out": portable(str(file.path)), "format": file.format, "images": images, "added": file.added,
+        "unread": file.unread, **beside,
+    })  # fmt: skip
+    return file.unread

@@ -57,6 +57,34 @@ def durable_write_all(contents: Mapping[Path, bytes | str]) -> None:
         raise storage_error(error, path) from error
 
 
+@contextlib.contextmanager
+def durable_file(path: Path) -> Iterator[Path]:
+    """The same for a file that is too large for memory, or is written by another library.
+
+    Yields:
+        A path in the same folder to write to; what is there when the block ends takes the place of `path`.
+
+    Raises:
+        StorageError: As for `durable_write`.
+    """
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise storage_error(error, path) from error
+
+
 def leftovers(folder: Path) -> list[Path]:
     """The temporary files in a folder: those of `durable_write`, in a process that runs or was killed.
 

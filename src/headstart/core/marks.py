@@ -73,5 +73,6 @@ def is_ours(name: str, content: bytes) -> bool:
             record = json.loads(first)
         except (ValueError, RecursionError):
             return False
-        return isinstance(record, dict) and {"path", "probability", "familiar", "top"} <= record.keys()
+        keys = record.keys() if isinstance(record, dict) else frozenset[str]()
+        return {"path", "probability", "familiar", "top"} <= keys or keys == {"path", "error"}
     return False

@@ -49,7 +49,7 @@ class Classifier:
         self.metadata: Metadata = guard.check(content, name)
         if max_megapixels is not None:
             Recipe(max_megapixels=max_megapixels)  # refuses what is no such limit
-        self._max_megapixels: int = max_megapixels or self.metadata.recipe["max_megapixels"]
+        self.max_megapixels: int = max_megapixels or self.metadata.recipe["max_megapixels"]
         self._session = LazySession(content)
 
     @classmethod
@@ -294,4 +294,4 @@ class Classifier:
             ImageError: It cannot be read.
             InputError: The value is of no kind that `predict` takes.
         """
-        return kinds.pixels(image, self.metadata.preprocess, self._max_megapixels)
+        return kinds.pixels(image, self.metadata.preprocess, self.max_megapixels)
