@@ -47,6 +47,23 @@ def write_images(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
     return folder
 
 
+def amended(model: bytes, **changes: Any) -> bytes:
+    """A model file with other metadata, by the names of the attributes, that is as good as one of ours."""
+    import dataclasses
+
+    import onnx
+
+    from headstart.modelfile import guard
+    from headstart.modelfile.writer import ModelFile
+
+    proto = onnx.load_from_string(model)
+    del proto.metadata_props[:]
+    metadata = dataclasses.replace(guard.check(model), **changes)
+    content = ModelFile(proto.SerializeToString(deterministic=True), metadata).content
+    guard.check(content)
+    return content
+
+
 def strata(labels: np.ndarray) -> list[tuple[int, ...]]:
     """What splits and folds balance, where each image is of one class."""
     return [(label,) for label in labels.tolist()]

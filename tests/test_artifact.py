@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -25,7 +26,7 @@ from headstart.modelfile import golden, guard, schema
 from headstart.modelfile.schema import Metadata
 from headstart.modelfile.session import Session
 from headstart.modelfile.shapes import value_shapes
-from headstart.modelfile.writer import amend
+from headstart.modelfile.writer import ModelFile
 from headstart.prediction.classifier import Classifier
 from headstart.preprocess.nodes import add_preprocess
 from headstart.settings.recipe import Recipe
@@ -215,33 +216,24 @@ def test_feature_map_lies_as_the_picture_does(run: Run) -> None:
     assert column >= 4
 
 
-# --- amended -------------------------------------------------------------------------------------------------------
+# --- reasons --------------------------------------------------------------------------------------------------------
 
 
-def test_amended_metadata_keeps_the_graph(run: Run) -> None:
-    content = amend(run.fitted.model, reasons=("The probe won.", "So did \ud800 lite0."))
-    classifier = Classifier(content)
+def test_reasons_enter_before_it_is_written(run: Run) -> None:
+    file = run.fitted.model_file.because(("The probe won.", "So did \ud800 lite0."))
+    classifier = Classifier(file.content)
     assert classifier.metadata.reasons == ("The probe won.", "So did \\xed\\xa0\\x80 lite0.")
-    assert Classifier(amend(content, reasons=())).metadata.to_json() == run.classifier.metadata.to_json()
-    before, after = onnx.load_from_string(run.fitted.model), onnx.load_from_string(content)
+    before, after = onnx.load_from_string(run.fitted.model), onnx.load_from_string(file.content)
     assert before.graph == after.graph
-    assert amend(content, reasons=()) == run.fitted.model
+    assert file.because(()).content == run.fitted.model
+    assert file != file.because(()) == run.fitted.model_file
     assert run.classifier.metadata.reasons == ()
+    assert run.classifier.metadata.to_json() == run.fitted.model_file.metadata.to_json()
 
 
-def test_amended_model_of_schema_1_is_of_today() -> None:
-    classifier = Classifier(amend(STORED.read_bytes(), reasons=("Old.",)))
-    assert (classifier.metadata.schema, classifier.metadata.version) == (schema.SCHEMA, "0.1.0")
-    assert classifier.verify().passed
-
-
-def test_amended_with_what_is_refused(run: Run) -> None:
+def test_too_many_reasons_are_refused(run: Run) -> None:
     with pytest.raises(ModelError, match="reasons"):
-        amend(run.fitted.model, reasons=tuple("x" for _ in range(schema.MAX_REASONS + 1)))
-    with pytest.raises(ModelError, match="classes"):
-        amend(run.fitted.model, classes=("a", "b"))
-    with pytest.raises(TypeError):
-        amend(run.fitted.model, reason="x")
+        Classifier(run.fitted.model_file.because(("x",) * (schema.MAX_REASONS + 1)).content)
 
 
 # --- verify --------------------------------------------------------------------------------------------------------
@@ -332,8 +324,9 @@ def test_training_does_not_hand_out_a_model_that_differs(
     """What was evaluated and what was written are compared before anything is saved."""
     write = finish.write_model
 
-    def wrong(*arguments: Any) -> bytes:
-        return poisoned(write(*arguments), "head.weights", -1)
+    def wrong(*arguments: Any) -> ModelFile:
+        file = write(*arguments)
+        return dataclasses.replace(file, graph=poisoned(file.graph, "head.weights", -1))
 
     monkeypatch.setattr(finish, "write_model", wrong)
     with pytest.raises(HeadstartError, match="not saved"):

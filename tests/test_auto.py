@@ -108,7 +108,7 @@ def ground_of(images: int, groups: tuple[int, ...] | None = None) -> Any:
     learnt, none = np.full(images, Role.TRAIN, np.int8), np.zeros(images, bool)
     drawn = Partition(learnt, rows, Role.VAL, none, none, targets, np.array(groups or rows))
     data = SimpleNamespace(table=SimpleNamespace(rows=[SimpleNamespace(split=None)] * images))
-    return auto._Ground(data, drawn.chosen_by(rows))  # type: ignore[arg-type]
+    return auto._Validation(data, drawn.chosen_by(rows))  # type: ignore[arg-type]
 
 
 def rung_of(name: str, right: np.ndarray, seconds: float = 1.0) -> Any:

@@ -30,9 +30,8 @@ from headstart.modelfile.prediction_sets import (
     members,
     parse,
 )
-from headstart.modelfile.writer import amend
 from headstart.prediction.classifier import Classifier
-from helpers import draw, headstart_cli
+from helpers import amended, draw, headstart_cli
 
 STORED = Path(__file__).parent / "golden" / "model-1.onnx"
 STORED_2 = STORED.with_name("model-2.onnx")
@@ -268,7 +267,7 @@ def classifier(model: Path) -> Classifier:
 def unsure(model: Path) -> Classifier:
     """The model with the scores of one that is right in 70 of 99 cases."""
     values = [round(0.001 * i, 3) for i in range(70)] + [0.999] * 29
-    return Classifier(amend(model.read_bytes(), conformal=Conformal(99, tuple(values))))
+    return Classifier(amended(model.read_bytes(), conformal=Conformal(99, tuple(values))))
 
 
 def test_model_holds_the_scores_of_held_out_images(model: Path, classifier: Classifier) -> None:
@@ -487,7 +486,7 @@ def test_class_names_in_sets_are_escaped(model: Path, tmp_path: Path) -> None:
     names = {"classes": ("=1+1", 'a"\x1b[31m,', "b]")}
     classifier = Classifier(model.read_bytes())
     scores_of_all = Conformal(10, (1.0,) * 10)
-    (tmp_path / "x.onnx").write_bytes(amend(classifier.content, conformal=scores_of_all, **names))
+    (tmp_path / "x.onnx").write_bytes(amended(classifier.content, conformal=scores_of_all, **names))
     draw("disc", 3).save(tmp_path / "a.png")
     arguments = ["predict", "x.onnx", "a.png", "--coverage", "0.5", "--format"]
     lines = headstart_cli(*arguments, "csv", cwd=tmp_path).out

@@ -212,7 +212,7 @@ def red_or_blue(fit: Any, kind: str = "linear") -> Classifier:
     recipe = headstart.Recipe(precision="float32", fit=fit).as_dict()
     backbone = Backbone("colours", "0" * 64, "", 3, "")
     metadata = Metadata(("blue", "red"), record, recipe, backbone, 1.5, {}, None)
-    return Classifier(write_model(embedder, Calibrated(head, Temperature(1.5)), metadata))
+    return Classifier(write_model(embedder, Calibrated(head, Temperature(1.5)), metadata).content)
 
 
 def distance_in_cells(

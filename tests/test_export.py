@@ -95,7 +95,7 @@ def model_file(embedder: Embedder) -> bytes:
         Metadata(
             ("a", "b"), embedder.preprocess, {"max_megapixels": 64, "precision": "float32"}, record, 1.0, {}, None
         ),
-    )
+    ).content
 
 
 def agrees(network: Any, size_px: int) -> Embedder:

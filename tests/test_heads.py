@@ -122,7 +122,7 @@ def test_model_file_with_every_head(name: str) -> None:
         classes=("a", "b", "c"), preprocess=embedder.preprocess, recipe=recipe.as_dict(), backbone=Backbone("lite0"),
         temperature=head.temperature, counts={}, evaluation=None,
     )  # fmt: skip
-    classifier = Classifier(write_model(embedder, head, metadata))
+    classifier = Classifier(write_model(embedder, head, metadata).content)
     assert classifier.verify().passed
     for label in ("disc", "noise"):
         result = classifier.run_pixels(np.asarray(draw(label, 5)))

@@ -90,7 +90,7 @@ def test_thousands_of_classes_fit_into_a_model_file() -> None:
         backbone=Backbone("lite0"), temperature=1.0, counts={},
         evaluation=evaluate(probabilities, labels, classes, split="val").as_dict(),
     )  # fmt: skip
-    assert Classifier(write_model(embedder, head, metadata)).classes == classes
+    assert Classifier(write_model(embedder, head, metadata).content).classes == classes
 
 
 def test_a_users_own_files_are_not_replaced(tmp_path: Path) -> None:

@@ -315,7 +315,7 @@ def test_a_page_of_very_many_images_stays_small(
     run: Any, images: int, classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted = synthetic(images, classes)
-    fitted.model = run.fitted.model
+    fitted.model_file, fitted.model = run.fitted.model_file, run.fitted.model
     record = run.as_dict() | {
         "classes": list(fitted.data.targets.names),
         "evaluation": fitted.evaluation.as_dict(),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
+from headstart.core.equality import ByValue
 from headstart.core.graph import Graph
 from headstart.heads import Head
 from headstart.heads.calibrated import Calibrated
 from headstart.heads.references import References
-from headstart.modelfile import feature_map, golden, guard
-from headstart.modelfile.schema import SCHEMA, Metadata
+from headstart.modelfile import feature_map, golden
+from headstart.modelfile.schema import Metadata
 from headstart.modelfile.session import Session
 from headstart.modelfile.shapes import value_shapes
 from headstart.modelfile.wire import KEY
@@ -22,9 +25,37 @@ if TYPE_CHECKING:
     from headstart.backbones.embedder import Embedder
 
 
+@dataclass(frozen=True, eq=False)
+class ModelFile(ByValue):
+    """A model file before it is written: what it computes, and what it says of itself.
+
+    Attributes:
+        graph: The ONNX model without metadata.
+        metadata: All that it says of itself.
+    """
+
+    graph: bytes = field(repr=False)
+    metadata: Metadata
+
+    @cached_property
+    def content(self) -> bytes:
+        """The bytes of ``model.onnx``."""
+        import onnx
+
+        model = onnx.load_from_string(self.graph)
+        entry = model.metadata_props.add()
+        entry.key, entry.value = KEY, self.metadata.to_json()
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
+
+    def because(self, reasons: tuple[str, ...]) -> ModelFile:
+        """The same with the sentences that say why its recipe is what it is."""
+        return ModelFile(self.graph, dataclasses.replace(self.metadata, reasons=reasons))
+
+
 def write_model(
     embedder: Embedder, head: Calibrated[Head], metadata: Metadata, references: References | None = None
-) -> bytes:
+) -> ModelFile:
     """The model file: ``image`` uint8 (N, H, W, 3) to ``probabilities`` (N, C) and ``embedding`` (N, D), float32.
 
     With references, the output ``distance`` (N, 1) is that of the embedding to the nearest of them. Where the network
@@ -37,41 +68,10 @@ def write_model(
         references: Embeddings to compare with.
     """
     model = _assemble(embedder, head, len(metadata.classes), references)
-    session = Session(model.SerializeToString())
+    graph = model.SerializeToString(deterministic=True)
     tolerance = golden.TOLERANCES[metadata.recipe["precision"]]
-    metadata = dataclasses.replace(metadata, golden=golden.make(session), tolerance=tolerance)
-    return _with_metadata(model, metadata)
-
-
-def amend(model: bytes, **changes: Any) -> bytes:
-    """The same model file with other metadata.
-
-    Args:
-        model: A model file.
-        **changes: New values by the names of `Metadata`'s attributes, such as ``reasons``.
-
-    Returns:
-        The model file, which `guard.check` accepts; its graph is that of `model`.
-
-    Raises:
-        ModelError: The file, or a new value, is refused.
-        TypeError: There is no such attribute.
-    """
-    import onnx
-
-    metadata = dataclasses.replace(guard.check(model), **{"schema": SCHEMA} | changes)
-    proto = onnx.load_from_string(model)
-    del proto.metadata_props[:]
-    content = _with_metadata(proto, metadata)
-    guard.check(content)
-    return content
-
-
-def _with_metadata(model: ModelProto, metadata: Metadata) -> bytes:
-    entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, metadata.to_json()
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
+    metadata = dataclasses.replace(metadata, golden=golden.make(Session(graph)), tolerance=tolerance)
+    return ModelFile(graph, metadata)
 
 
 def _assemble(embedder: Embedder, head: Calibrated[Head], classes: int, references: References | None) -> ModelProto:

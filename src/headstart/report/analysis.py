@@ -17,8 +17,6 @@ from headstart.core.threads import one_blas_thread
 from headstart.evaluation.calibration import reliability
 from headstart.evaluation.conformal import COVERAGE, limit, measured
 from headstart.modelfile.prediction_sets import Conformal
-from headstart.modelfile.schema import Metadata
-from headstart.modelfile.wire import metadata_text
 from headstart.partition.roles import Partition, Role
 from headstart.report.evidence import like_their_own, nearest
 from headstart.report.growth import forecast
@@ -64,7 +62,7 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
     evidence = nearest(fitted.data.matrix, asked, fitted.partition, count=EVIDENCE)
     pictures = _Pictures(fitted, dict(zip(rows.tolist(), probabilities, strict=True)), labels)
     curve = forecast(fitted, recipe, labels)
-    metadata = Metadata.from_json(metadata_text(fitted.model, "The model"))
+    metadata = fitted.model_file.metadata
     return {
         "schema": SCHEMA,
         "version": __version__,
@@ -87,7 +85,7 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
             "temperature": metadata.temperature,
             "familiarity": _small(metadata.familiarity.as_dict() if metadata.familiarity else None),
             "conformal": _conformal(metadata.conformal),
-            "reasons": list(metadata.reasons),
+            "reasons": [portable(reason) for reason in metadata.reasons],
         },
         "reliability": [dataclasses.asdict(one) for one in reliability(probabilities, labels[rows])],
         "mistakes": pictures.with_evidence(chosen.mistakes, evidence),

@@ -17,7 +17,6 @@ from headstart.runs.result import Fitted
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from headstart.modelfile.schema import Metadata
 
 PAIRS = 6  # whose images are shown
 IMAGES = 12  # of a pair, that one of them alone gets right
@@ -48,7 +47,7 @@ def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dict
         both = sorted(one.keys() & two.keys())
         sides: list[dict[str, Any]] = []
         table, place = fitted[name].data.table, {row.path: i for i, row in enumerate(fitted[name].data.table.rows)}
-        metadata = metadata_of(fitted[name])
+        metadata = fitted[name].model_file.metadata
         limit, white = metadata.recipe["max_megapixels"], metadata.preprocess.white_level
         with Thumbnails(table, fitted[name].data.digests, cache, limit, white_level=white) as thumbnails:
             for winner, loser, mine, theirs in ((name, other, one, two), (other, name, two, one)):
@@ -84,11 +83,3 @@ def _guesses(fitted: Fitted) -> dict[str, tuple[str, float, bool]]:
 
 def _best(probabilities: NDArray[np.float64]) -> int:
     return int(probabilities.argmax())
-
-
-def metadata_of(fitted: Fitted) -> Metadata:
-    """What the model file of a training says of itself."""
-    from headstart.modelfile.schema import Metadata
-    from headstart.modelfile.wire import metadata_text
-
-    return Metadata.from_json(metadata_text(fitted.model, "The model"))

@@ -11,7 +11,7 @@ import numpy as np
 from headstart.core.markup import Markup, between, joined, paragraph, percent, pictures, table
 from headstart.core.text import counted
 from headstart.features.thumbnails import Thumbnails
-from headstart.report.comparison_page import disagreements, metadata_of
+from headstart.report.comparison_page import disagreements
 from headstart.report.selection import select
 from headstart.runs.result import Fitted
 
@@ -33,7 +33,7 @@ def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
     measured, probabilities = fitted.measured()
     mistakes = select(measured, probabilities, labels).mistakes[:MISTAKES]
     of = dict(zip(measured.tolist(), probabilities, strict=True))
-    metadata = metadata_of(fitted)
+    metadata = fitted.model_file.metadata
     limit, white = metadata.recipe["max_megapixels"], metadata.preprocess.white_level
     with Thumbnails(fitted.data.table, fitted.data.digests, cache, limit, white_level=white) as thumbnails:
         jpegs = thumbnails.all_small(mistakes)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headstart.checks import Finding
     from headstart.evaluation import Evaluation
     from headstart.features.dataset import Dataset
+    from headstart.modelfile.writer import ModelFile
     from headstart.partition.held_out import HeldOut
     from headstart.partition.roles import Partition
     from headstart.runs.details import Details
@@ -28,7 +29,7 @@ class Fitted(ByValue):
     Attributes:
         data: The images that were used, with their embeddings by the network that is in the model file; its classes
             are in the order of the probabilities.
-        model: The model file.
+        model_file: The model file.
         evaluation: Numbers on the held-out images.
         without_leaks: The same without those of which there is another in train: a copy, a near duplicate, or one of
             the same group; None where there is none.
@@ -47,7 +48,7 @@ class Fitted(ByValue):
     """
 
     data: Dataset
-    model: bytes = field(repr=False)
+    model_file: ModelFile = field(repr=False)
     evaluation: Evaluation
     held_out: HeldOut = field(repr=False)
     partition: Partition = field(repr=False)
@@ -61,6 +62,11 @@ class Fitted(ByValue):
     findings: tuple[Finding, ...] = field(default=(), repr=False)
     choosing: HeldOut | None = field(default=None, repr=False)
     recipe: Recipe | None = None
+
+    @property
+    def model(self) -> bytes:
+        """The bytes of ``model.onnx``."""
+        return self.model_file.content
 
     def measured(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The rows that the evaluation is about, and their probabilities, (M,) and (M, C)."""

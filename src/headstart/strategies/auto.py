@@ -29,7 +29,6 @@ from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.evaluation.paired_tests import LEVEL
 from headstart.evaluation.verdict import Candidate, judge
 from headstart.features.dataset import Dataset
-from headstart.modelfile.writer import amend
 from headstart.partition.divide import divide
 from headstart.partition.roles import Partition, Role
 from headstart.partition.selection import select
@@ -91,26 +90,26 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         reasons.append("The strategy is the probe: fine-tuning needs PyTorch, pip install 'headstart[torch]'.")
         return _chosen(rung, origin, reasons, [])
     try:
-        ground = _Ground.of(first, of_finetune(recipe))
+        val = _Validation.of(first, of_finetune(recipe))
     except SourceError as error:
         reasons.append(f"The strategy is the probe: there is nothing to choose another with. {error.message}")
         return _chosen(rung, origin, reasons, [])
-    rungs = [dataclasses.replace(rung, probabilities=ground.of_probe(below, runtime))]
+    rungs = [dataclasses.replace(rung, probabilities=val.of_probe(below, runtime))]
     deadline = begun + recipe.budget if recipe.budget else float("inf")
     climbed = None
-    if not (why := _cannot_pay(rungs[0], ground) or _no_time(first, deadline)):
-        climbed, why = _climb("fine-tuning", of_finetune(recipe), table, ground, runtime, begun)
+    if not (why := _cannot_pay(rungs[0], val) or _no_time(first, deadline)):
+        climbed, why = _climb("fine-tuning", of_finetune(recipe), table, val, runtime, begun)
     if climbed is None:
         reasons.append(why)
     else:
         rungs.append(climbed)
-    place, sentence = _choose(rungs, ground)
+    place, sentence = _choose(rungs, val)
     if len(rungs) > 1:
         reasons.append(sentence)
     kept = rungs[place]
     kept_words = f"{kept.name}, trained in {_time(kept.seconds)}"
     reasons.insert(0, f"The strategy was chosen step by step (auto); it is {kept_words}.")
-    return _chosen(kept, origin, reasons, [ground.tried(rung) for rung in rungs])
+    return _chosen(kept, origin, reasons, [val.tried(rung) for rung in rungs])
 
 
 def of_probe(recipe: Recipe) -> Recipe:
@@ -141,7 +140,7 @@ def _refuse(recipe: Recipe) -> None:
 
 
 @dataclass(frozen=True)
-class _Ground:
+class _Validation:
     """The images that choose between rungs: of the train part, or the val part where there is a test part.
 
     Attributes:
@@ -153,7 +152,7 @@ class _Ground:
     partition: Partition
 
     @classmethod
-    def of(cls, first: Fitted, recipe: Recipe) -> _Ground:
+    def of(cls, first: Fitted, recipe: Recipe) -> _Validation:
         """The same images as those that choose the epoch of the fine-tuning.
 
         Raises:
@@ -200,18 +199,18 @@ class _Ground:
         )  # fmt: skip
 
 
-def _cannot_pay(best: _Rung, ground: _Ground) -> str:
+def _cannot_pay(best: _Rung, val: _Validation) -> str:
     """Why no other could be shown to be better than this one, whatever it did; empty where one could."""
-    right = ground.right(best.probabilities)
+    right = val.right(best.probabilities)
     wrong, n = int((~right).sum()), len(right)
     # The best possible outcome: all mistakes are corrected, none are made. Groups are swapped whole, as in the test.
-    gains = np.bincount(np.unique(ground.groups, return_inverse=True)[1], ~right).astype(np.int64)
+    gains = np.bincount(np.unique(val.groups, return_inverse=True)[1], ~right).astype(np.int64)
     p_value = paired_tests.swap_test(gains)
     if p_value < LEVEL:
         return ""
     low, high = wilson(n - wrong, n)
     return (
-        f"It stopped at {best.name}, which classifies {n - wrong:,} of the {ground.words} correctly "
+        f"It stopped at {best.name}, which classifies {n - wrong:,} of the {val.words} correctly "
         f"({100 * low:.0f} to {100 * high:.0f} %): even a network without a single mistake could not be shown to be "
         f"better (p = {p_value:.2g} at best)."
     )
@@ -230,7 +229,7 @@ def _no_time(first: Fitted, deadline: float) -> str:
 
 
 def _climb(
-    name: str, recipe: Recipe, table: ImageTable, ground: _Ground, runtime: Runtime, begun: float
+    name: str, recipe: Recipe, table: ImageTable, val: _Validation, runtime: Runtime, begun: float
 ) -> tuple[_Rung | None, str]:
     """Train one rung; or why it was not, or came to nothing."""
     start = time.perf_counter()
@@ -244,7 +243,7 @@ def _climb(
         raise
     except HeadstartError as error:
         return None, f"{name.capitalize()} failed, and what is below it counts: {error.message}"
-    if fitted.choosing is None or not np.array_equal(fitted.choosing.rows, ground.partition.chooses()):
+    if fitted.choosing is None or not np.array_equal(fitted.choosing.rows, val.partition.chooses()):
         raise HeadstartError(
             "The strategies chose by different images, so that they cannot be compared.",
             "If files changed meanwhile, run it again; otherwise please report this.",
@@ -253,26 +252,26 @@ def _climb(
     return _Rung(name, recipe, fitted, seconds, fitted.choosing.probabilities, choices.reasons), ""
 
 
-def _choose(rungs: list[_Rung], ground: _Ground) -> tuple[int, str]:
+def _choose(rungs: list[_Rung], val: _Validation) -> tuple[int, str]:
     """The place of the cheapest of those that cannot be told apart, and the sentence that says so.
 
     Few images choose, and where both are mostly right a handful of mistakes cannot show what all probabilities together
     do: what is no less accurate counts as better too where its log loss is shown to be lower.
     """
-    right = np.array([ground.right(rung.probabilities) for rung in rungs])
-    losses = np.array([negative_log_likelihood(rung.probabilities, ground.labels) for rung in rungs])
-    pairs = comparison.compare(right, losses, groups=ground.groups)
+    right = np.array([val.right(rung.probabilities) for rung in rungs])
+    losses = np.array([negative_log_likelihood(rung.probabilities, val.labels) for rung in rungs])
+    pairs = comparison.compare(right, losses, groups=val.groups)
     candidates = [
         Candidate(rung.name, float(one.mean()), (place,), f"{_time(rung.seconds)}")
         for place, (rung, one) in enumerate(zip(rungs, right, strict=True))
     ]
-    verdict = judge(candidates, pairs, ground.words, more="more such image")
+    verdict = judge(candidates, pairs, val.words, more="more such image")
     shares = ", ".join(f"{rung.name} {100 * one.mean():.1f} %" for rung, one in zip(rungs, right, strict=True))
     if len(rungs) == 2 and not pairs[0].resolved and (right[1].sum() >= right[0].sum()):
-        p_value = paired_tests.sign_flip_test(losses[0] - losses[1], np.array(ground.groups))
+        p_value = paired_tests.sign_flip_test(losses[0] - losses[1], np.array(val.groups))
         if p_value < LEVEL and losses[1].mean() < losses[0].mean():
             return 1, (
-                f"Use {rungs[1].name}: on {ground.words} its log loss is {losses[1].mean():.3f}, that of "
+                f"Use {rungs[1].name}: on {val.words} its log loss is {losses[1].mean():.3f}, that of "
                 f"{rungs[0].name} {losses[0].mean():.3f} (p = {p_value:.2g}), "
                 f"and its accuracy is no lower. Accuracies: {shares}."
             )
@@ -285,15 +284,11 @@ def _time(seconds: float) -> str:
 
 
 def _chosen(rung: _Rung, origin: Origin, reasons: list[str], tried: list[Tried]) -> Fitted:
-    """The result, with how it was chosen.
-
-    The model file was written, proved and measured before there was anything to choose between, so that these
-    sentences are added to it; whatever else it says stays.
-    """
+    """The result, with how it was chosen; its model file says so too."""
     fitted, told = rung.fitted, (*origin.reasons, *reasons)
     return dataclasses.replace(
         fitted,
-        model=amend(fitted.model, reasons=(*told, *rung.reasons)) if told else fitted.model,
+        model_file=fitted.model_file.because((*told, *rung.reasons)),
         notes=(*told, *fitted.notes),
         recipe=rung.recipe,
         details=dataclasses.replace(fitted.details, auto=Ladder(tuple(reasons), tuple(tried)), choices=origin.evidence),

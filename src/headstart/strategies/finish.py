@@ -14,7 +14,7 @@ from headstart.features.dataset import Dataset
 from headstart.heads import Head
 from headstart.heads.calibrated import Calibrated
 from headstart.modelfile.schema import FINGERPRINT_BYTES, Backbone, Metadata
-from headstart.modelfile.writer import write_model
+from headstart.modelfile.writer import ModelFile, write_model
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition, Role
 from headstart.settings.recipe import Recipe
@@ -78,7 +78,7 @@ def model_file(
     evaluation: Evaluation,
     trust: Trust,
     reasons: tuple[str, ...],
-) -> bytes:
+) -> ModelFile:
     """The model file.
 
     Args:

@@ -58,11 +58,11 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     trust = build_trust(data, partition, held_out)
     watch.lap("trust")
     model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust, origin.reasons)
-    prove_evaluated(model, head, data, "float32" if recipe.precision == "float32" and not engine else "int8")
+    prove_evaluated(model.content, head, data, "float32" if recipe.precision == "float32" and not engine else "int8")
     watch.lap("write")
     return Fitted(
         data=data,
-        model=model,
+        model_file=model,
         evaluation=evaluation,
         without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, classes),
         held_out=held_out,

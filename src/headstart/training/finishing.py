@@ -82,11 +82,11 @@ def finish_training(
     watch.lap("evaluate")
     trust = build_trust(measured, partition, held_out)
     model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust, origin.reasons)
-    prove_evaluated(model, head, measured, recipe.precision)
+    prove_evaluated(model.content, head, measured, recipe.precision)
     calibrated = partial(probabilities, network, calibration=head.calibration)
-    prove_trained(model, calibrated, PixelSession(job.preprocess), data.table, recipe)
+    prove_trained(model.content, calibrated, PixelSession(job.preprocess), data.table, recipe)
     return Fitted(
-        data=replace(data, features=measured.matrix), model=model, evaluation=evaluation, held_out=held_out,
+        data=replace(data, features=measured.matrix), model_file=model, evaluation=evaluation, held_out=held_out,
         without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.targets.names),
         partition=partition,
         details=Details(familiarity=trust.familiarity, prediction_sets=trust.prediction_sets),
