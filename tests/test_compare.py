@@ -15,9 +15,10 @@ from scipy.stats import binomtest
 
 import headstart as hs
 from headstart import recipes as kept
-from headstart.api.comparing import folders_of
+from headstart.api.compared import folders_of
 from headstart.core.errors import ExtraError, HeadstartError, OptionError, SourceError, StorageError
 from headstart.core.progress import Silent
+from headstart.strategies import candidates
 from headstart.strategies import compare as comparing
 from helpers import draw, headstart_cli, write_images
 
@@ -57,7 +58,7 @@ def names_of(recipes: dict[str, Path], *names: str) -> list[str]:
 
 
 def test_all_three_by_default_with_the_same_way_to_measure() -> None:
-    plans = comparing.plan(None, None, None, {})
+    plans = candidates.plan(None, None, None, {})
     assert [one.name for one in plans] == ["probe", "finetune", "scratch"]
     recipes = [one.recipe for one in plans]
     assert all(recipe for recipe in recipes)
@@ -66,29 +67,29 @@ def test_all_three_by_default_with_the_same_way_to_measure() -> None:
 
 
 def test_backbones_alone_are_compared_by_the_probe() -> None:
-    plans = comparing.plan(None, ["lite0", "resnet18"], None, {"seed": 3})
+    plans = candidates.plan(None, ["lite0", "resnet18"], None, {"seed": 3})
     assert [one.name for one in plans] == ["probe lite0", "probe resnet18"]
     assert [one.recipe and (one.recipe.backbone, one.recipe.seed) for one in plans] == [("lite0", 3), ("resnet18", 3)]
 
 
 def test_recipes_alone_and_beside_strategies() -> None:
-    alone = comparing.plan(None, None, ["tutorial-finetune", "tutorial-feature-extraction"], {})
+    alone = candidates.plan(None, None, ["tutorial-finetune", "tutorial-feature-extraction"], {})
     assert [one.name for one in alone] == ["tutorial-finetune", "tutorial-feature-extraction"]
-    both = comparing.plan(["probe"], None, ["tutorial-finetune"], {"epochs": 2})
+    both = candidates.plan(["probe"], None, ["tutorial-finetune"], {"epochs": 2})
     assert [one.name for one in both] == ["probe", "tutorial-finetune"]
     assert [one.recipe and one.recipe.epochs for one in both] == [None, 2]  # a probe has no epochs
 
 
 def test_a_recipe_cannot_choose_its_epoch_by_what_it_is_judged_by() -> None:
     assert hs.Recipe.from_dict(kept.load("tutorial-finetune")).validation == 0
-    (_, one) = comparing.plan(["probe"], None, ["tutorial-finetune"], {})
+    (_, one) = candidates.plan(["probe"], None, ["tutorial-finetune"], {})
     assert one.recipe is not None
-    assert one.recipe.validation == comparing.VALIDATION
+    assert one.recipe.validation == candidates.VALIDATION
     assert "choose its epoch" in one.notes[0]
 
 
 def test_what_is_held_out_is_the_same_whatever_a_recipe_says(variants: dict[str, Path]) -> None:
-    plans = comparing.plan(["probe"], None, names_of(variants, "exact"), {"folds": 4, "measure_by": "folds"})
+    plans = candidates.plan(["probe"], None, names_of(variants, "exact"), {"folds": 4, "measure_by": "folds"})
     assert len({(one.recipe.seed, one.recipe.holdout, one.recipe.folds, one.recipe.measure_by)
                 for one in plans if one.recipe}) == 1  # fmt: skip
 
@@ -106,7 +107,7 @@ def test_what_is_held_out_is_the_same_whatever_a_recipe_says(variants: dict[str,
 )
 def test_what_cannot_be_compared(strategies: list[str], recipes: list[str] | None, words: str) -> None:
     with pytest.raises(OptionError, match=words):
-        comparing.plan(strategies, None, recipes, {})
+        candidates.plan(strategies, None, recipes, {})
 
 
 def test_folders_are_apart_and_portable() -> None:

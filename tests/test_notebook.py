@@ -153,7 +153,7 @@ def test_pictures_that_are_gone(hostile: hs.Run, tmp_path: Path, monkeypatch: py
 
 
 def test_comparisons(hostile: hs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from headstart.strategies import compare as module
+    from headstart.strategies import candidates as module
 
     recipes = ({"precision": "int8", "seed": 0}, {"precision": "float32", "seed": 0})
     plans = tuple(module.Plan(f"{HOSTILE}{number}", hs.Recipe(**one)) for number, one in enumerate(recipes))

@@ -19,7 +19,7 @@ from headstart.settings import recipe as recipes
 from headstart.settings.heads import HEADS, HeadSpec
 from headstart.settings.recipe import SETTINGS, TRAINING, Recipe
 from headstart.settings.strategies import STRATEGIES, StrategySpec, names
-from headstart.strategies import compare
+from headstart.strategies import candidates
 
 SOURCE = Path(headstart.__file__).parent
 ROWS = {"settings/strategies.py", "settings/heads.py"}
@@ -126,7 +126,7 @@ def test_a_new_strategy_is_a_file_and_a_row(own_strategy: StrategySpec) -> None:
     with pytest.raises(OptionError, match="takes what it takes"):
         Recipe(strategy="nearest", budget=3)
     with pytest.raises(OptionError, match="nearest compares the others itself"):
-        compare.plan(["probe", "nearest"], None, None, {})
+        candidates.plan(["probe", "nearest"], None, None, {})
     assert Recipe.from_toml(recipe.to_toml()) == recipe
 
 
@@ -136,7 +136,7 @@ def test_a_new_head_is_a_file_and_a_row(monkeypatch: pytest.MonkeyPatch) -> None
     assert Recipe(strategy="finetune", head="cosine").start == "random"
     with pytest.raises(OptionError, match="cannot start as the solution of a probe"):
         Recipe(strategy="finetune", head="cosine", start="probe")
-    (one, _) = compare.plan(["probe", "finetune"], None, None, {"epochs": 3})
+    (one, _) = candidates.plan(["probe", "finetune"], None, None, {"epochs": 3})
     assert one.recipe is not None
     assert one.recipe.epochs is None
 

@@ -8,7 +8,8 @@ from headstart.core.tables import resolve
 
 if TYPE_CHECKING:
     from headstart.api.checking import check, check_page
-    from headstart.api.comparing import Comparison, compare
+    from headstart.api.compared import Comparison
+    from headstart.api.comparing import compare
     from headstart.api.evaluating import evaluate
     from headstart.api.explaining import explain
     from headstart.api.exporting import Exported, export
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 # Name -> its file.
 _FILES = {
-    "Comparison": "comparing",
+    "Comparison": "compared",
     "Exported": "exporting",
     "Run": "run",
     "check": "checking",

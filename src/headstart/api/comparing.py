@@ -4,155 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headstart import targets
+from headstart.api.compared import Comparison, folders_of, refuse_comparison
 from headstart.api.reading import table_of
-from headstart.api.reporting import comparison_page
 from headstart.api.run import Run
 from headstart.api.training import train
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_names, must_be_path
 from headstart.core.errors import ExtraError, HeadstartError, StorageError
-from headstart.core.files import durable_write, make_folder, refuse_unwritable
-from headstart.core.options import Runtime, default_cache
-from headstart.core.text import json_text, portable, printable, quoted
+from headstart.core.files import refuse_unwritable
+from headstart.core.options import Runtime
+from headstart.core.text import printable
 from headstart.data.readers import Source
-from headstart.data.table import ImageTable, Skipped
-from headstart.evaluation.comparison import Pair
+from headstart.data.table import ImageTable
 from headstart.evaluation.verdict import Verdict
 from headstart.runs import resumption
-from headstart.runs.folder import REPORT_FILE
+from headstart.strategies import candidates
 from headstart.strategies import compare as comparing
+from headstart.strategies.candidates import Plan
 from headstart.strategies.choices import advice
-from headstart.strategies.compare import Plan, Row
-
-COMPARISON_FILE = "comparison.json"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What was compared, and what it comes to.
-
-    Attributes:
-        rows: All that were asked for, those that failed too.
-        runs: Those that did not, by name.
-        pairs: Each pair of them, by their places in `runs`.
-        verdict: What to use, and why.
-        images: What they were measured on, in words.
-        rule_of_thumb: What people would try before they measure; see `headstart.strategies.choices.advice`.
-        notes: Sentences that a person should read.
-        saved: The folder that the runs were saved in already; None where they were not.
-    """
-
-    rows: tuple[Row, ...]
-    runs: Mapping[str, Run]
-    pairs: tuple[Pair, ...]
-    verdict: Verdict
-    images: str
-    rule_of_thumb: dict[str, Any]
-    notes: tuple[str, ...]
-    saved: Path | None = None
-
-    def __repr__(self) -> str:
-        return f"Comparison({', '.join(map(printable, self.runs))}: {printable(self.verdict.sentence)})"
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the verdict, the table, and the images that decide between them."""
-        from headstart.report.notebook import comparison_html
-
-        sentences = [self.verdict.sentence, f"Measured on {self.images}", *self.notes]
-        return comparison_html(
-            self.as_dict(), {name: run.fitted for name, run in self.runs.items()}, sentences, default_cache()
-        )
-
-    @property
-    def best(self) -> Run:
-        """The run that the verdict names."""
-        return self.runs[self.chosen]
-
-    @property
-    def chosen(self) -> str:
-        """Its name."""
-        return list(self.runs)[self.verdict.chosen]
-
-    @property
-    def skipped(self) -> tuple[Skipped, ...]:
-        """Files that were found and not used, with reasons."""
-        return self.best.skipped
-
-    def as_dict(self) -> dict[str, Any]:
-        """The comparison as JSON values: the content of ``comparison.json``."""
-        names = [portable(name) for name in self.runs]
-        return {
-            "rows": [row.as_dict() for row in self.rows],
-            "pairs": [
-                {
-                    "a": names[pair.first], "b": names[pair.second], "n": pair.n, "test": pair.test,
-                    "only_a": pair.only_first, "only_b": pair.only_second, "p_value": pair.p_value,
-                    "p_corrected": pair.p_corrected, "resolved": pair.resolved, "difference": pair.difference,
-                    "difference_interval": list(pair.difference_interval), "more_images": pair.more_images,
-                    "log_loss_difference": pair.log_loss_difference,
-                    "log_loss_difference_interval": list(pair.log_loss_difference_interval),
-                }
-                for pair in self.pairs
-            ],
-            "verdict": portable(self.verdict.sentence),
-            "chosen": portable(self.chosen),
-            "images": self.images,
-            "rule_of_thumb": self.rule_of_thumb,
-            "notes": [portable(note) for note in self.notes],
-            "skipped": [skip.as_dict() for skip in self.skipped],
-        }  # fmt: skip
-
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False, runtime: Runtime | None = None) -> Path:
-        """Write ``comparison.json``, ``report.html``, and each run in a folder of its own.
-
-        Runs that `compare` has saved there already are left as they are.
-
-        Args:
-            folder: Where to; it is created.
-            overwrite: Replace what is there.
-            runtime: Its cache is asked for the pictures of the report.
-
-        Raises:
-            StorageError: There is a comparison already, or it cannot be written.
-        """
-        must_be_path("folder", folder)
-        must_be_flags(overwrite=overwrite)
-        must_be("runtime", runtime, Runtime | None, A_RUNTIME)
-        path = Path(folder)
-        if not overwrite:
-            refuse_comparison(path)
-        folders = folders_of(list(self.runs))
-        if path != self.saved:
-            for name, run in self.runs.items():
-                run.save(path / folders[name], overwrite=overwrite, runtime=runtime)
-        make_folder(path)
-        record = self.as_dict()
-        page, problem = self._page(record, runtime or Runtime())
-        if page:
-            durable_write(path / REPORT_FILE, page)
-        else:
-            record["notes"].append(problem)
-        for row, name in zip(record["rows"], (row.name for row in self.rows), strict=True):
-            row["run"] = folders.get(name)
-        durable_write(path / COMPARISON_FILE, json_text(record) + "\n")  # last: it says that all is there
-        return path
-
-    def _page(self, record: Mapping[str, Any], runtime: Runtime) -> tuple[str, str]:
-        """The page, or why there is none: what was trained is not lost by what is written of it."""
-        shown = {**record, "rows": [row for row in record["rows"] if not row["error"]]}
-        try:
-            return comparison_page(shown, self.runs, runtime=runtime), ""
-        except Exception as error:  # noqa: BLE001  whatever it is
-            problem = f"The report could not be made ({type(error).__name__}: {printable(str(error))[:300]})."
-            runtime.progress.line(f"Note: {problem}")
-            return "", problem
+from headstart.strategies.compare import Row
 
 
 def compare(
@@ -204,7 +79,7 @@ def compare(
     must_be_flags(overwrite=overwrite)
     if folder is not None:
         must_be_path("folder", folder)
-    plans = comparing.plan(strategies, backbones, recipes, settings or {})
+    plans = candidates.plan(strategies, backbones, recipes, settings or {})
     runtime = runtime or Runtime()
     path = None if folder is None else Path(folder)
     if path is not None:
@@ -243,33 +118,6 @@ def compare(
     if path is not None:
         comparison.save(path, overwrite=True, runtime=runtime)
     return comparison
-
-
-def refuse_comparison(folder: Path) -> None:
-    """Keep a folder from being overwritten by accident.
-
-    Raises:
-        StorageError: It holds something, or it is no folder.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise StorageError(f"{quoted(str(folder))} is a file; a comparison needs a folder.", "Choose another --out.")
-    if folder.is_dir() and any(folder.iterdir()):
-        held = "a comparison" if (folder / COMPARISON_FILE).exists() else "something"
-        raise StorageError(
-            f"{quoted(str(folder))} already holds {held}.",
-            "Choose another folder (--out), or replace it (--overwrite, overwrite=True).",
-        )
-
-
-def folders_of(names: Sequence[str]) -> dict[str, str]:
-    """A folder for each run: ``probe torchvision:resnet18`` is in ``probe-torchvision-resnet18``."""
-    folders: dict[str, str] = {}
-    for name in names:
-        folder = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
-        while folder.lower() in {one.lower() for one in folders.values()}:
-            folder += "-2"
-        folders[name] = folder
-    return folders
 
 
 def _train(one: Plan, table: ImageTable, folder: Path | None, runtime: Runtime, *, overwrite: bool) -> Run:

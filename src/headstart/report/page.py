@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
 import math
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.core import marks
+from headstart.core.digest import csp_hash
 from headstart.core.text import counted, printable
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _environment() -> Environment:
     environment.globals.update(
         style=Markup(_asset("page.css")),  # noqa: S704  files of this package
         script=Markup(script),  # noqa: S704
-        script_digest="sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+        script_digest=csp_hash(script),
         generator=Markup(marks.GENERATOR),  # noqa: S704
         counted=counted,
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart import __version__
+from headstart.core.digest import csp_hash
 from headstart.core.files import durable_write_all, make_folder
 from headstart.core.markup import escaped
 from headstart.core.text import counted, portable
@@ -79,12 +80,13 @@ def write_site(classifier: Classifier, name: str, path: Path) -> list[Path]:
 
 def _page(classifier: Classifier, name: str, blobs: dict[str, bytes], private: str, policy: str) -> str:
     style, script = _asset("page.css").decode(), _asset("page.js").decode()
+    scripts, styles = f"'{csp_hash(script)}' 'wasm-unsafe-eval'", f"'{csp_hash(style)}'"
     count = counted(len(classifier.classes), "class", "classes")
     return _fill(
         _asset("page.html").decode(),
         {
             "policy": (
-                f"default-src 'none'; script-src '{_digest(script)}' 'wasm-unsafe-eval'; style-src '{_digest(style)}'; "
+                f"default-src 'none'; script-src {scripts}; style-src {styles}; "
                 f"img-src blob: data:; {policy}; base-uri 'none'; form-action 'none'"
             ),
             "title": escaped(name),
@@ -147,10 +149,6 @@ def _head(classifier: Classifier) -> dict[str, Any] | None:
 def _shown(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:12])
     return shown if len(names) <= 12 else f"{shown} and {len(names) - 12:,} more"
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _fill(template: str, values: dict[str, str]) -> str:
