@@ -107,6 +107,7 @@ COMMANDS: dict[str, list[str]] = {
     "explain": ["explain", "{model}", "{source}", "--out", "{place}"],
     "explain --html": ["explain", "{model}", "{source}", "--out", "{folder}/out", "--html", "{place}/page.html"],
     "predict --out": ["predict", "{model}", "{source}", "--out", "{place}/predictions.csv"],
+    "predict --sort-into": ["predict", "{model}", "{source}", "--sort-into", "{place}"],
     "report": ["report", "{run}", "--out", "{place}/page.html"],
     "check --html": ["check", "{source}", "--html", "{place}/page.html"],
     "check --fix-list": ["check", "{source}", "--fix-list", "{place}/fix.csv"],

@@ -51,6 +51,10 @@ COMMANDS = {
         function="headstart.cli.predict:predict",
         help="Say which class each image belongs to, how probable that is, and whether it is like the training images.",
     ),
+    "unsort": CommandSpec(
+        function="headstart.cli.unsort:unsort",
+        help="Put back the images that predict --sort-into has moved, and delete its copies and links.",
+    ),
     "explain": CommandSpec(
         function="headstart.cli.explain:explain",
         help="Show where on each image the model finds the evidence for a class: a picture each, and a page with all.",

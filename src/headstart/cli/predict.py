@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from headstart.cli import options
 from headstart.cli.messages import DONE, SOME_SKIPPED
-from headstart.core.text import portable
 from headstart.prediction.record import Wanted, record_of
 
-if TYPE_CHECKING:
-    from headstart.cli.output import Output
-    from headstart.core.options import Runtime
-    from headstart.data.table import ImageTable
-    from headstart.prediction.classifier import Classifier
-    from headstart.prediction.resultfiles.growing import PredictionFile
+
+class By(StrEnum):
+    """How images get into class folders."""
+
+    copy = "copy"
+    link = "link"
+    move = "move"
 
 
 class Format(StrEnum):
@@ -73,6 +74,13 @@ def predict(
         bool, typer.Option("--resume", help="Go on with --out: only images that it does not hold are predicted.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Put the images into a folder for each class; headstart unsort DIR undoes that."
+        ),
+    ] = None,
+    sort_by: Annotated[By, typer.Option(help="How the images get there.")] = By.copy,
     max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     strict: options.Strict = False,
@@ -81,11 +89,12 @@ def predict(
 ) -> int:
     """Say which class each image belongs to, how probable that is, and whether it is like the training images."""
     from headstart import api
-    from headstart.cli import predicted
+    from headstart.cli import predicted, written
     from headstart.cli.output import Output
     from headstart.data.inputs import expand
     from headstart.features.loop import refuse_skipped
     from headstart.prediction.batch import predict_table
+    from headstart.prediction.sorting.sorter import Sorter
 
     _refuse(format, out, json=json, resume=resume, overwrite=overwrite, sets=coverage is not None, empty=allow_empty)
     output = Output(as_json=json, quiet=quiet)
@@ -96,23 +105,38 @@ def predict(
     refuse_skipped(table, runtime)
     notes = [*table.notes, *predicted.notes(classifier, wanted)]
     output.notes(notes)
+    document: dict[str, Any] = {}
     sets = {} if coverage is None else {"sets": predicted.sets(classifier, coverage, allow_empty=allow_empty)}
-    if out is not None:
-        file = _file(out, format, classifier, wanted)
+    file = None if out is None else written.file_of(out, format, classifier, wanted)
+    sorter = None if sort_into is None else Sorter(sort_into, sort_by.value, classifier.classes, wanted)
+    if file is not None:
         file.prepare(resume=resume, overwrite=overwrite)
-        unread = _write(file, classifier, table, runtime, output, {"notes": notes, **sets})
-        return SOME_SKIPPED if unread else DONE
-    predictions = predict_table(classifier, table, wanted, runtime)
-    if json:
-        records = [record_of(path, result, wanted) for path, result in predictions]
-        skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
-        output.document({"predictions": records, "skipped": skipped, "notes": notes, **sets})
-        unread = len(skipped)
-    elif format in {None, Format.table}:
-        unread = predicted.table(list(predictions), wanted, classifier, output)
-    else:
-        unread = predicted.printed(predictions, wanted, str(format))
-    return SOME_SKIPPED if unread else DONE
+    if sorter is not None:
+        sorter.prepare(table)
+    with contextlib.ExitStack() as stack:
+        if file is not None:
+            table = stack.enter_context(file).left(table)
+        predictions = predict_table(classifier, table, wanted, runtime)
+        if sorter is not None:
+            predictions = stack.enter_context(sorter).sorting(predictions)
+        if file is not None:
+            for _ in file.adding(predictions):
+                pass
+            unread = file.unread
+        elif json:
+            records = [record_of(path, result, wanted) for path, result in predictions]
+            skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
+            unread, document = len(skipped), {"predictions": records, "skipped": skipped}
+        elif format in {Format.csv, Format.jsonl}:
+            unread = predicted.printed(predictions, wanted, str(format))
+        elif sorter is not None:
+            unread = sum(isinstance(result, Exception) for _, result in predictions)
+        else:
+            unread = predicted.table(list(predictions), wanted, classifier, output)
+    document |= {**written.told_of_file(file, output), **written.told_of_sorting(sorter, output)}
+    output.document({**document, "notes": notes, **sets})
+    left = sorter is not None and sorter.left
+    return SOME_SKIPPED if unread or left else DONE
 
 
 def _refuse(
@@ -138,50 +162,3 @@ def _refuse(
         raise OptionError("Parquet is no text to print.", "Name a file with --out.")
     if out is not None and format is Format.table:
         raise OptionError("A table is for people, not for a file.", "Choose --format csv, jsonl or parquet.")
-
-
-def _file(out: Path, format: Format | None, classifier: Classifier, wanted: Wanted) -> PredictionFile:
-    """The file of predictions, in the form that was asked for, or that its name says."""
-    from headstart.core.errors import OptionError
-    from headstart.core.text import listed, quoted
-    from headstart.prediction.resultfiles import FORMS
-    from headstart.prediction.resultfiles.growing import PredictionFile
-    from headstart.prediction.resultfiles.made import Made
-
-    named = next((name for name, spec in FORMS.items() if out.suffix.lower() == spec.suffix), None)
-    form = named if format is None else str(format)
-    if form is None:
-        raise OptionError(
-            f"{quoted(out.name)} does not say in which form to write; expected a name that ends in "
-            f"{listed(spec.suffix for spec in FORMS.values())}.",
-            "Choose such a name, or the form with --format.",
-        )
-    return PredictionFile(out, Made.by(classifier, form, wanted), wanted)
-
-
-def _write(
-    file: PredictionFile,
-    classifier: Classifier,
-    table: ImageTable,
-    runtime: Runtime,
-    output: Output,
-    beside: dict[str, Any],
-) -> int:
-    """Let the file of predictions grow, and tell what is in it; how many images in it could not be read."""
-    from headstart.cli.signals import set_hint
-    from headstart.core.text import counted, quoted
-    from headstart.prediction.batch import predict_table
-
-    set_hint("What was predicted is in the file. Run the same command with --resume to go on.", record=str(file.path))
-    with file:
-        for _ in file.adding(predict_table(classifier, file.left(table), file.wanted, runtime)):
-            pass
-    images = file.before.total() + file.added
-    new = f" ({file.added:,} new)" if file.before else ""
-    unread = f"; {file.unread:,} could not be read" if file.unread else ""
-    output.say(f"{quoted(str(file.path))}: {counted(images, 'image')}{new}{unread}.")
-    output.document({
-        "out": portable(str(file.path)), "format": file.format, "images": images, "added": file.added,
-        "unread": file.unread, **beside,
-    })  # fmt: skip
-    return file.unread

@@ -1,0 +1,1 @@
+"""Images in class folders, as a model sorts them; and back."""

@@ -1,0 +1,56 @@
+"""The undo file: what was put where, a line each, written before it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from headstart.core.errors import StorageError
+from headstart.core.text import quoted
+from headstart.prediction.sorting.placing import WAYS, By
+
+UNDO_FILE = ".headstart-undo.jsonl"  # hidden, so that no list of images is seen in it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One file that is put somewhere.
+
+    Attributes:
+        by: How.
+        source: Where it was, absolute.
+        target: Where it is put, relative to the folder.
+        digest: SHA-256 of it, hexadecimal.
+    """
+
+    by: By
+    source: str
+    target: str
+    digest: str
+
+    def line(self) -> str:
+        """The line of the undo file. Bytes that are not UTF-8 stay what they are, as JSON spells half characters."""
+        return json.dumps(asdict(self))
+
+
+def steps_in(folder: Path, lines: Iterator[str]) -> Iterator[Step]:
+    """The steps of an undo file.
+
+    Raises:
+        StorageError: A line is none.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            step = Step(**json.loads(line))
+            sound = step.by in WAYS and all(isinstance(one, str) for one in (step.source, step.target, step.digest))
+        except (ValueError, TypeError, RecursionError):
+            sound = False
+        # A target elsewhere is none that was written: nothing outside of the folder is ever deleted.
+        if not sound or Path(step.target).is_absolute() or ".." in Path(step.target).parts:
+            raise StorageError(
+                f"Line {number} of {quoted(str(folder / UNDO_FILE))} is none that sorting has written.",
+                "Nothing was changed. Mend the file, or put the images back by hand.",
+            )
+        yield step

@@ -1,0 +1,107 @@
+"""How one file gets to another place: never over what is there, and never lost on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from headstart.core.digest import digest_bytes
+from headstart.core.errors import ImageError, StorageError
+from headstart.core.text import quoted
+from headstart.data.storage import read_file
+
+By = Literal["copy", "link", "move"]
+WAYS: tuple[By, ...] = ("copy", "link", "move")
+_NO_LINKS = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+_MAX_TWINS = 10_000
+
+
+def free_names(folder: Path, name: str, tried: int) -> Iterator[Path]:
+    """Places for a file of this name: its own, then with a number; without those that were tried before."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122  of names that Path would change
+    for number in range(tried + 1, tried + _MAX_TWINS):
+        yield folder / (name if number == 1 else f"{stem} ({number}){suffix}")
+
+
+def place(source: Path, target: Path, by: By) -> None:
+    """Copy, link or move a file.
+
+    Raises:
+        FileExistsError: Something is at the target.
+        OSError: It cannot be done; the file is where it was.
+    """
+    if by == "link":
+        # A symbolic link works across disks, and takes no space; it is absolute, so that the folder may be moved.
+        target.symlink_to(os.path.abspath(source))  # noqa: PTH100  lexical: links are the user's own
+    elif by == "move":
+        _move(source, target)
+    else:
+        _copy(source, target)
+
+
+def is_placed(source: Path, target: Path, by: By) -> bool:
+    """Whether a target is what `place` makes of a source."""
+    if by == "link":
+        with contextlib.suppress(OSError):
+            return os.readlink(target) == os.path.abspath(source)  # noqa: PTH100, PTH115
+        return False
+    return not target.is_symlink() and content_digest(target) == content_digest(source) is not None
+
+
+def content_digest(path: Path) -> str | None:
+    """SHA-256 of a file, hexadecimal; None where it cannot be read."""
+    try:
+        return digest_bytes(read_file(os.fspath(path)))
+    except ImageError:
+        return None
+
+
+def _move(source: Path, target: Path) -> None:
+    """The file has its new name before it loses the old one."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _copy(source, target)  # another disk, or a file system without links
+    source.unlink()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """The copy gets its name when it is whole and on the disk."""
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.tmp")
+    try:
+        shutil.copy2(source, temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, target)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # Without links nothing replaces nothing in one step: the name is taken first.
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def refuse_inside(path: str, folder: Path) -> None:
+    """Say that an image already lies in the folder that is sorted into.
+
+    Raises:
+        StorageError: It does.
+    """
+    real = os.path.realpath(path)
+    root = os.path.realpath(folder)
+    if real.startswith(root.rstrip(os.sep) + os.sep):
+        raise StorageError(
+            f"{quoted(path)} lies in {quoted(str(folder))}, into which images are to be sorted.",
+            "Sort into a folder that holds none of them.",
+        )

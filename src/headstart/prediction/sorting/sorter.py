@@ -1,0 +1,133 @@
+"""Images that go into class folders as they are predicted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.core.appending import GrowingFile
+from headstart.core.errors import OptionError, StorageError
+from headstart.core.files import leftovers, make_folder, refuse_unwritable, storage_error
+from headstart.core.foldernames import folder_names
+from headstart.core.text import quoted
+from headstart.data.inputs import STANDARD_INPUT
+from headstart.data.table import ImageTable, Skipped
+from headstart.prediction.record import Wanted
+from headstart.prediction.sorting.journal import UNDO_FILE, Step, steps_in
+from headstart.prediction.sorting.placing import By, content_digest, free_names, is_placed, place, refuse_inside
+
+if TYPE_CHECKING:
+    from headstart.core.errors import ImageError
+    from headstart.prediction.answers import Prediction
+
+# No class has a folder whose name begins so.
+UNFAMILIAR, AMBIGUOUS = "_unfamiliar", "_ambiguous"
+
+
+class Sorter:
+    """Puts images into class folders; use it as a context manager, within which the folder is locked.
+
+    Args:
+        folder: Where the class folders are.
+        by: How a file gets there.
+        classes: Of the model.
+        wanted: What is asked of each prediction: where no class is to be named, none is sorted into.
+
+    Attributes:
+        sorted: How many images went into each folder, by its name; those that were there from an earlier run count.
+        left: Images that were left where they are, with reasons.
+    """
+
+    def __init__(self, folder: Path, by: By, classes: tuple[str, ...], wanted: Wanted) -> None:
+        self.folder, self.by, self._wanted = folder, by, wanted
+        self._folders = folder_names(classes)
+        self._earlier: dict[str, str] = {}
+        self._numbers = Counter[Path]()
+        self._stack = contextlib.ExitStack()
+        self.sorted = Counter[str]()
+        self.left: list[Skipped] = []
+
+    def prepare(self, table: ImageTable) -> None:
+        """Refuse what cannot be sorted, before the work; nothing is changed.
+
+        Raises:
+            StorageError: The folder cannot be written, or an image lies in it.
+            OptionError: An image is no file.
+        """
+        refuse_unwritable(self.folder)
+        for row in table.rows:
+            if row.path == STANDARD_INPUT:
+                raise OptionError("The image on standard input is no file to sort.", "Give its path.")
+            refuse_inside(row.path, self.folder)
+
+    def __enter__(self) -> Sorter:
+        make_folder(self.folder)
+        with contextlib.ExitStack() as stack:
+            self._undo = stack.enter_context(GrowingFile(self.folder / UNDO_FILE))
+            for step in steps_in(self.folder, self._undo.lines()):
+                self._earlier[step.source] = step.target
+            for name in {*self._folders.values(), UNFAMILIAR, AMBIGUOUS}:
+                with contextlib.suppress(OSError):  # of a process that was killed
+                    for temporary in leftovers(self.folder / name):
+                        temporary.unlink(missing_ok=True)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def sorting(
+        self, predictions: Iterator[tuple[str, Prediction | ImageError]]
+    ) -> Iterator[tuple[str, Prediction | ImageError]]:
+        """Sort each image as its prediction comes, and hand that on.
+
+        Raises:
+            StorageError: A file cannot be put where it belongs; it is where it was.
+        """
+        for path, result in predictions:
+            if isinstance(result, Exception):
+                self.left.append(Skipped(path, str(result)))
+            elif self.by == "move" and os.path.islink(path):  # noqa: PTH114
+                self.left.append(Skipped(path, "a link, which is not moved"))
+            else:
+                self._sort(Path(path), self._folder_of(result))
+            yield path, result
+
+    def _folder_of(self, prediction: Prediction) -> str:
+        if prediction.familiar is False:
+            return UNFAMILIAR
+        return AMBIGUOUS if self._wanted.reason(prediction) else self._folders[prediction.label]
+
+    def _sort(self, source: Path, name: str) -> None:
+        absolute = os.path.abspath(source)  # noqa: PTH100  lexical: links are the user's own
+        earlier = self._earlier.get(absolute)
+        if earlier is not None and is_placed(source, self.folder / earlier, self.by):
+            self.sorted[earlier.split("/")[0]] += 1
+            return
+        if (digest := content_digest(source)) is None:
+            self.left.append(Skipped(str(source), "gone since it was predicted"))
+            return
+        make_folder(self.folder / name)
+        wanted = self.folder / name / source.name
+        for target in free_names(wanted.parent, wanted.name, self._numbers[wanted]):
+            self._numbers[wanted] += 1
+            if os.path.lexists(target):
+                continue
+            relative = target.relative_to(self.folder).as_posix()
+            self._undo.append(Step(by=self.by, source=absolute, target=relative, digest=digest).line())
+            try:
+                place(source, target, self.by)
+            except FileExistsError:  # another program was faster
+                continue
+            except OSError as error:
+                raise storage_error(error, target) from error
+            self.sorted[name] += 1
+            return
+        raise StorageError(
+            f"{quoted(str(wanted.parent))} holds too many files of the name {quoted(wanted.name)}.",
+            "Sort into another folder.",
+        )
