@@ -22,8 +22,13 @@ from headstart.strategies import candidates
 from headstart.strategies import compare as comparing
 from helpers import draw, headstart_cli, write_images
 
-RUNTIME = hs.Runtime(cache=None, device="cpu")
 TINY = {"backbone": "timm:test_resnet", "pretrained": False}
+
+
+@pytest.fixture(scope="module")
+def runtime(warm: Path) -> hs.Runtime:
+    """Images are embedded once for all tests."""
+    return hs.Runtime(cache=warm, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +125,12 @@ def test_folders_are_apart_and_portable() -> None:
 
 
 @pytest.fixture(scope="module")
-def compared(hard: Path, variants: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+def compared(
+    hard: Path, variants: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, runtime: hs.Runtime
+) -> tuple[Any, Path]:
     folder = tmp_path_factory.mktemp("comparison") / "out"
     comparison = hs.compare(
-        hard, recipes=names_of(variants, "small", "exact", "absent", "impossible"), folder=folder, runtime=RUNTIME
+        hard, recipes=names_of(variants, "small", "exact", "absent", "impossible"), folder=folder, runtime=runtime
     )
     return comparison, folder
 
@@ -197,11 +204,11 @@ def test_the_page_shows_the_verdict_and_both_sides(compared: tuple[Any, Path]) -
 
 
 def test_a_comparison_is_not_replaced_by_accident(
-    compared: tuple[Any, Path], hard: Path, variants: dict[str, Path], tmp_path: Path
+    compared: tuple[Any, Path], hard: Path, variants: dict[str, Path], tmp_path: Path, runtime: hs.Runtime
 ) -> None:
     comparison, folder = compared
     with pytest.raises(StorageError, match="already holds a comparison"):
-        hs.compare(hard, recipes=names_of(variants, "small", "exact"), folder=folder, runtime=RUNTIME)
+        hs.compare(hard, recipes=names_of(variants, "small", "exact"), folder=folder, runtime=runtime)
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(StorageError, match="already holds something"):
         comparison.save(tmp_path)
@@ -219,47 +226,51 @@ class Interrupted(Silent):
             raise KeyboardInterrupt
 
 
-def test_an_interruption_keeps_what_is_finished(hard: Path, variants: dict[str, Path], tmp_path: Path) -> None:
+def test_an_interruption_keeps_what_is_finished(
+    hard: Path, variants: dict[str, Path], tmp_path: Path, runtime: hs.Runtime
+) -> None:
     folder = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         hs.compare(
             hard, recipes=names_of(variants, "small", "exact"), folder=folder,
-            runtime=hs.Runtime(cache=None, progress=Interrupted()),
+            runtime=hs.Runtime(cache=runtime.cache, progress=Interrupted()),
         )  # fmt: skip
     assert hs.load(folder / "small" / "model.onnx").verify().passed
     assert not (folder / "comparison.json").exists()
     again = hs.compare(
-        hard, recipes=names_of(variants, "small", "exact"), folder=folder, overwrite=True, runtime=RUNTIME
+        hard, recipes=names_of(variants, "small", "exact"), folder=folder, overwrite=True, runtime=runtime
     )
     assert list(again.runs) == ["small", "exact"]
 
 
-def test_all_failed(hard: Path, variants: dict[str, Path]) -> None:
+def test_all_failed(hard: Path, variants: dict[str, Path], runtime: hs.Runtime) -> None:
     with pytest.raises(OptionError, match="resnet0"):
-        hs.compare(hard, recipes=names_of(variants, "absent", "impossible"), runtime=RUNTIME)
+        hs.compare(hard, recipes=names_of(variants, "absent", "impossible"), runtime=runtime)
 
 
-def test_one_alone_is_compared_with_nothing(hard: Path, variants: dict[str, Path]) -> None:
-    comparison = hs.compare(hard, recipes=names_of(variants, "small", "absent"), runtime=RUNTIME)
+def test_one_alone_is_compared_with_nothing(hard: Path, variants: dict[str, Path], runtime: hs.Runtime) -> None:
+    comparison = hs.compare(hard, recipes=names_of(variants, "small", "absent"), runtime=runtime)
     assert comparison.verdict.sentence == "Only small could be trained: there is nothing to compare."
     assert comparison.pairs == ()
     assert comparison.best.evaluation.n == comparison.rows[0].as_dict()["n"]
 
 
-def test_without_pytorch_the_probe_is_run_and_one_note_says_so(hard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pytorch_the_probe_is_run_and_one_note_says_so(
+    hard: Path, monkeypatch: pytest.MonkeyPatch, runtime: hs.Runtime
+) -> None:
     for module in ("torch", "timm", "accelerate"):
         monkeypatch.setitem(sys.modules, module, None)
-    comparison = hs.compare(hard, runtime=RUNTIME)
+    comparison = hs.compare(hard, runtime=runtime)
     assert list(comparison.runs) == ["probe"]
     assert [type(row.problem) for row in comparison.rows] == [type(None), ExtraError, ExtraError]
     told = [note for note in comparison.notes if "headstart[torch]" in note]
     assert told == ["finetune and scratch could not be trained. Install it: pip install 'headstart[torch]'"]
 
 
-def test_images_that_cannot_be_learnt_from(tmp_path: Path) -> None:
+def test_images_that_cannot_be_learnt_from(tmp_path: Path, runtime: hs.Runtime) -> None:
     write_images(tmp_path, {"disc": 3})
     with pytest.raises(SourceError, match="at least two classes"):
-        hs.compare(tmp_path, runtime=RUNTIME)
+        hs.compare(tmp_path, runtime=runtime)
 
 
 def test_other_images_are_never_compared(compared: tuple[Any, Path]) -> None:
@@ -283,10 +294,10 @@ def test_other_images_are_never_compared(compared: tuple[Any, Path]) -> None:
         comparing.judge_rows(rows)
 
 
-def test_by_folds_every_image_counts(hard: Path, variants: dict[str, Path]) -> None:
+def test_by_folds_every_image_counts(hard: Path, variants: dict[str, Path], runtime: hs.Runtime) -> None:
     comparison = hs.compare(
         hard, recipes=names_of(variants, "small", "exact"), settings={"folds": 3, "measure_by": "folds"},
-        runtime=RUNTIME,
+        runtime=runtime,
     )  # fmt: skip
     (pair,) = comparison.pairs
     assert pair.n == 110
@@ -294,14 +305,14 @@ def test_by_folds_every_image_counts(hard: Path, variants: dict[str, Path]) -> N
     assert comparison.images == "110 images in 3-fold cross-validation"
 
 
-def test_groups_are_swapped_whole(tmp_path: Path, hard: Path, variants: dict[str, Path]) -> None:
+def test_groups_are_swapped_whole(tmp_path: Path, hard: Path, variants: dict[str, Path], runtime: hs.Runtime) -> None:
     lines = ["path,label,group"]
     for number, path in enumerate(sorted(hard.rglob("*.png"))):
         lines.append(f"{path.relative_to(hard)},{path.parent.name},{path.parent.name}-{number // 3}")
     manifest = tmp_path / "images.csv"
     manifest.write_text("\n".join(lines) + "\n", "utf-8")
     table = hs.read(manifest, columns=hs.Columns(root=hard))
-    comparison = hs.compare(table, recipes=names_of(variants, "small", "exact"), runtime=RUNTIME)
+    comparison = hs.compare(table, recipes=names_of(variants, "small", "exact"), runtime=runtime)
     assert comparison.pairs[0].test == "exact swaps of whole groups"
 
 
@@ -344,7 +355,7 @@ def test_command_line_for_people(hard: Path, variants: dict[str, Path], tmp_path
 
 
 @pytest.mark.slow
-def test_all_strategies_on_the_same_images(hard: Path, tmp_path: Path) -> None:
+def test_all_strategies_on_the_same_images(hard: Path, tmp_path: Path, runtime: hs.Runtime) -> None:
     texts = {
         "still": {"strategy": "probe"},
         "tuned": {"strategy": "finetune", "start": "random"},
@@ -357,7 +368,7 @@ def test_all_strategies_on_the_same_images(hard: Path, tmp_path: Path) -> None:
             "".join(f"{key} = {json.dumps(value)}\n" for key, value in recipe.items()), "utf-8"
         )
     comparison = hs.compare(
-        hard, recipes=[str(tmp_path / f"{name}.toml") for name in texts], folder=tmp_path / "out", runtime=RUNTIME
+        hard, recipes=[str(tmp_path / f"{name}.toml") for name in texts], folder=tmp_path / "out", runtime=runtime
     )
     assert list(comparison.runs) == list(texts)
     held = [predictions(tmp_path / "out" / name) for name in texts]
@@ -368,15 +379,26 @@ def test_all_strategies_on_the_same_images(hard: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "tuned" / "checkpoints").exists()
 
 
+@pytest.fixture
+def some_photos(photos: Path, tmp_path: Path) -> Path:
+    """A third of the photos, in train and val."""
+    for path in sorted(photos.rglob("*.jpg"))[::3]:
+        copy = tmp_path / "photos" / path.relative_to(photos)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    return tmp_path / "photos"
+
+
 @pytest.mark.slow
-def test_strategies_by_name_on_photos(photos: Path, tmp_path: Path) -> None:
+def test_strategies_by_name_on_photos(some_photos: Path, tmp_path: Path) -> None:
     """lite0 by name, with the flips that the images allow."""
     done = headstart_cli(
-        "compare", photos, "--strategies", "probe,finetune", "--epochs", "1", "--out", tmp_path / "out", "--json",
+        "compare", some_photos, "--strategies", "probe,finetune", "--epochs", "1", "--out", tmp_path / "out", "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
     rows = {row["name"]: row for row in done.json["rows"]}
     assert min(row["accuracy"] for row in rows.values()) > 0.88
     assert rows["probe"]["model_bytes"] < rows["finetune"]["model_bytes"]
     assert done.json["chosen"] == "probe"
-    assert "153 held-out images cannot separate" in done.json["verdict"]
+    assert f"{rows['probe']['n']} held-out images cannot separate" in done.json["verdict"]
+    assert rows["probe"]["n"] == len(list((some_photos / "val").rglob("*.jpg")))
