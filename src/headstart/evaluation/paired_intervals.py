@@ -13,6 +13,8 @@ from headstart.evaluation.paired_tests import LEVEL
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_DRAWN_AT_ONCE = 100_000  # numbers of clusters; each takes a few dozen bytes
+
 
 def score_interval(only_first: float, only_second: float, n: float) -> Interval:
     """95 % interval of the difference of two accuracies on the same images (Tango 1998).
@@ -64,9 +66,13 @@ def resampled_means(values: NDArray[np.float64], clusters: NDArray[np.int64], se
     """Means of values (M, N) over the same draws of whole clusters, (M, B)."""
     images = np.bincount(clusters)
     sums = np.array([np.bincount(clusters, one) for one in values])  # (M, K)
-    rng = np.random.default_rng(seed)
-    draws = (rng.integers(0, len(images), len(images)) for _ in range(RESAMPLES))
-    return np.array([sums[:, rows].sum(1) / images[rows].sum() for rows in draws]).T
+    rng, count = np.random.default_rng(seed), len(images)
+    together = max(1, _DRAWN_AT_ONCE // count)
+    means = []
+    for first in range(0, RESAMPLES, together):
+        rows = rng.integers(0, count, (min(together, RESAMPLES - first), count))
+        means.append(sums[:, rows].sum(2) / images[rows].sum(1))
+    return np.concatenate(means, axis=1)
 
 
 def middle(means: NDArray[np.float64], clusters: int) -> tuple[float, Interval]:
