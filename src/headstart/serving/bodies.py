@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -15,7 +16,10 @@ from headstart.core.text import counted, portable, quoted
 from headstart.serving.limits import PART_HEADERS_BYTES, Limits
 from headstart.serving.problems import Problem, busy
 
+P = ParamSpec("P")
+T = TypeVar("T")
 FIELD = "files"
+_LARGE_BYTES = 1_000_000  # of these a form is parsed in 10 ms at most
 _UNNAMED = "image"  # what a file without a name is called
 _FORM = "multipart/form-data"
 _NOT_IMAGES = ("application/json", "text/")  # curl calls any bytes a form of another kind, so that this is none
@@ -91,6 +95,13 @@ async def body(request: Request, limits: Limits, budget: Budget) -> AsyncIterato
         yield content
     finally:
         budget.give_back(taken)
+
+
+async def parsed(parse: Callable[Concatenate[bytes, P], T], content: bytes, *more: P.args, **named: P.kwargs) -> T:
+    """What a function makes of a body; in another thread where it is so large that the event loop would wait."""
+    if len(content) < _LARGE_BYTES:
+        return parse(content, *more, **named)
+    return await asyncio.to_thread(parse, content, *more, **named)
 
 
 def files(content: bytes, content_type: str, limits: Limits) -> list[File]:

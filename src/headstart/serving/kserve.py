@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from enum import Enum
 from typing import Any
 
@@ -106,7 +105,7 @@ class KServe:
         desk.refuse_when_full()
         length = request.headers.get(tensors.LENGTH_HEADER)
         async with bodies.body(request, desk.limits, desk.budget) as content:
-            asked = await asyncio.to_thread(tensors.read, content, length, _outputs(served), desk.limits.files)
+            asked = await bodies.parsed(tensors.read, content, length, _outputs(served), desk.limits.files)
             del content
             _check_size(asked.shape, served)
             images = [messages.Image(served.key, one, asked.shape) for one in asked.images]

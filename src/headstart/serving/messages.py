@@ -74,6 +74,7 @@ def of_error(error: ImageError | ModelError) -> bytes:
 
 
 DONE = _DONE
+TAKEN = b"T"  # sent before the work: what ends the worker from here on may be the message's fault
 
 
 def read(answer: bytes) -> Result | None:

@@ -31,6 +31,10 @@ class BusyError(Exception):
     """There is no room in the queue, or an image has waited too long in it."""
 
 
+class _GoneError(Exception):
+    """A worker was lost before it had a message, which another one may have."""
+
+
 @dataclass(eq=False)
 class Job:
     """One message for any worker that has the model.
@@ -207,16 +211,22 @@ class _Keeper(threading.Thread):
         try:
             if time.monotonic() > job.until:
                 raise BusyError
-            if not self._is_there():
-                raise BusyError
-            self._load(job.model)
-            result = self._ask(job.message)
+            result = self._result(job)
         except (ImageError, ModelError, BusyError) as error:
             _settle(job.done, error)
         except Exception as error:  # noqa: BLE001  the thread must live, and whoever asked must hear of it
             _settle(job.done, error)
         else:
             _settle(job.done, result)
+
+    def _result(self, job: Job) -> Result | None:
+        for _ in range(2):
+            if not self._is_there():
+                break
+            with contextlib.suppress(_GoneError):
+                self._load(job.model)
+                return self._ask(job.message)
+        raise BusyError
 
     def _is_there(self) -> bool:
         """Whether there is a worker, a new one where it died in between: that was not the fault of this job."""
@@ -237,18 +247,25 @@ class _Keeper(threading.Thread):
         Raises:
             ImageError: The image cannot be read, or the worker was lost over it.
             ModelError: The model is refused.
+            _GoneError: The worker was lost before it had the message.
         """
+        pipe, end, taken = self._pipe, time.monotonic() + self._pool._seconds, False
+        if pipe is None:
+            raise _GoneError
         try:
-            if self._pipe is None:
-                raise EOFError
-            self._pipe.send(message)
-            if not self._pipe.poll(self._pool._seconds):
-                self._lose()
-                raise ImageError(f"takes more than {self._pool._seconds:g} seconds to read")
-            return messages.read(self._pipe.recv_bytes())
+            pipe.send(message)
+            while pipe.poll(max(0, end - time.monotonic())):
+                answer = pipe.recv_bytes()
+                if answer != messages.TAKEN:
+                    return messages.read(answer)
+                taken = True
         except (EOFError, OSError) as error:
             code = self._lose()
+            if not taken:
+                raise _GoneError from error
             raise ImageError(f"the process that read it ended (exit code {code})") from error
+        self._lose()
+        raise ImageError(f"takes more than {self._pool._seconds:g} seconds to read")
 
 
 def _settle(done: Future[Result | None], value: Result | BaseException | None) -> None:

@@ -57,6 +57,9 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, or has headers beyond all measure."""
+        if self.cycle is not None and not self.cycle.response_complete:  # it was the body that is not HTTP
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         problem = Problem(400, msg).response()
         headers = [
             (b"content-type", PROBLEM_TYPE.encode()),

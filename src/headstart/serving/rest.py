@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -115,8 +114,7 @@ class Rest:
         desk.refuse_when_full()
         async with bodies.body(request, desk.limits, desk.budget) as content:
             kind = request.headers.get("content-type", "")
-            # Parsing is quick, but the event loop must answer meanwhile.
-            files = await asyncio.to_thread(bodies.files, content, kind, desk.limits)
+            files = await bodies.parsed(bodies.files, content, kind, desk.limits)
             del content
             results = await desk.run(served, [messages.Image(served.key, file.content) for file in files])
         records: list[dict[str, Any]] = []

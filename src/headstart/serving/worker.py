@@ -36,7 +36,9 @@ def main(pipe: Connection) -> None:
     try:
         pipe.send_bytes(messages.DONE)
         while True:
-            pipe.send_bytes(_answer(pipe.recv(), models))
+            message = pipe.recv()
+            pipe.send_bytes(messages.TAKEN)
+            pipe.send_bytes(_answer(message, models))
     except (EOFError, OSError):
         return
 
