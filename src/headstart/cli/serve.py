@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -23,8 +25,13 @@ ProcessWorkers = Annotated[
 
 def serve(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Model files or run folders; NAME=PATH gives a name.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="MODEL...", help="Model files or run folders; NAME=PATH gives a name."),
+    ] = None,
+    watch: Annotated[
+        Path | None,
+        typer.Option(metavar="RUNS", help="Serve the runs in a folder too, new ones and replaced ones as they come."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.", rich_help_panel=ACCESS)] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     token: Annotated[
@@ -63,11 +70,13 @@ def serve(
     for package in _EXTRA:
         require(package, "serve", "Serving")
     from headstart.serving.limits import Limits
-    from headstart.serving.models import load_all
+    from headstart.serving.models import Models, load_all
     from headstart.serving.policy import Policy, allowed_names, is_local
-    from headstart.serving.server import Place, run_server
+    from headstart.serving.server import Place, Watched, run_server
 
     output = Output(as_json=json, quiet=quiet)
+    if not models and watch is None:
+        raise OptionError("No model is named.", "Name one: headstart serve MODEL; or a folder of runs: --watch RUNS.")
     token = token or os.environ.get(TOKEN_VARIABLE, "")
     if not is_local(host) and not token and not insecure:
         raise OptionError(
@@ -76,16 +85,19 @@ def serve(
         )
     limits = Limits(megabytes=max_mb, files=max_files, seconds=max_seconds, waiting=queue)
     policy = Policy(token=token, hosts=allowed_names(allow_host or (), host), origins=frozenset(cors_origin or ()))
-    served = load_all(models, max_megapixels)
+    served = load_all(models or (), max_megapixels)
     place = Place(host=host, port=port, **({} if workers is None else {"workers": workers}))
-    names = [one.name for one in served]
+    watched = Watched(folder=watch, max_megapixels=max_megapixels, note=output.note)
 
-    def started(url: str) -> None:
-        output.say(f"Serving {listed(names)} at {url} with {counted(place.workers, 'worker')}. Ctrl-C ends it.")
-        output.say(f"Try:   curl -F files=@PHOTO {url}/v1/models/{names[0]}/predict")
-        output.document({"url": url, "models": names, "workers": place.workers, "process": os.getpid()})
+    def started(url: str, table: Models) -> None:
         signals.hand_over()
+        names = [one.name for one in table.all()]
+        what = listed(names) or "no model yet"
+        output.say(f"Serving {what} at {url} with {counted(place.workers, 'worker')}. Ctrl-C ends it.")
+        if names:
+            output.say(f"Try:   curl -F files=@PHOTO {url}/v1/models/{quote(names[0])}/predict")
+        output.document({"url": url, "models": names, "workers": place.workers, "process": os.getpid()})
 
-    run_server(served, place, limits, policy, started)
+    run_server(served, place, limits, policy, watched, started)
     output.say("Stopped: what had begun was answered.")
     return DONE

@@ -9,6 +9,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ from headstart.serving.models import Models, Served
 from headstart.serving.policy import Policy
 from headstart.serving.pool import Pool
 from headstart.serving.protocol import with_deadline
+from headstart.serving.watching import Watcher
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -52,8 +55,28 @@ class Place:
     workers: int = field(default_factory=default_workers)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """A folder whose models are served.
+
+    Attributes:
+        folder: The folder of run folders; None watches none.
+        max_megapixels: Images of more are refused; None for the limit that each model was trained with.
+        note: Told what has happened in it.
+    """
+
+    folder: Path | None = None
+    max_megapixels: int | None = None
+    note: Callable[[str], None] = lambda _: None
+
+
 def run_server(
-    models: Sequence[Served], place: Place, limits: Limits, policy: Policy, started: Callable[[str], None]
+    models: Sequence[Served],
+    place: Place,
+    limits: Limits,
+    policy: Policy,
+    watched: Watched,
+    started: Callable[[str, Models], None],
 ) -> None:
     """Serve models until a signal asks to end; what has begun is answered.
 
@@ -62,25 +85,31 @@ def run_server(
         place: Where.
         limits: What a request may take.
         policy: Who may ask.
-        started: Told the address as soon as images are taken.
+        watched: Where more models come from.
+        started: Told the address and the models as soon as images are taken.
 
     Raises:
         OptionError: There is no such address, or another program listens there.
         ModelError: A model cannot be run here, or gives other results than where it was trained.
+        SourceError: There is no such folder to watch.
         StorageError: No worker process can be started.
     """
-    with contextlib.closing(_listen(place)) as listener:
+    with contextlib.closing(_listen(place)) as listener, contextlib.ExitStack() as ends:
         table = Models(models)
         pool = Pool(place.workers, limits.waiting, limits.seconds, table.keys)
-        try:
-            warm_up(pool, table.all())
-            app = application(Desk(table, pool, limits, Metrics()), policy)
-            _open_many_files()
-            address, port = place.host, listener.getsockname()[1]
-            url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
-            _Server(_config(app, limits), lambda: started(url)).run([listener])
-        finally:
-            pool.close()
+        ends.callback(pool.close)
+        warm_up(pool, table.all())
+        if watched.folder is not None:
+            prove = partial(warm_up, pool)
+            watcher = Watcher(watched.folder, table, lambda model: prove([model]), watched.max_megapixels, watched.note)
+            ends.callback(watcher.end)
+            watcher.look()
+            watcher.start()
+        app = application(Desk(table, pool, limits, Metrics()), policy)
+        _open_many_files()
+        address, port = place.host, listener.getsockname()[1]
+        url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+        _Server(_config(app, limits), lambda: started(url, table)).run([listener])
 
 
 def warm_up(pool: Pool, models: Sequence[Served]) -> None:

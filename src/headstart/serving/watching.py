@@ -1,0 +1,98 @@
+"""A folder of runs that is watched: a new model file is proved, and then takes the place of the old one at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from headstart.core.errors import HeadstartError, SourceError
+from headstart.core.text import quoted
+from headstart.runs.folder import MODEL_FILE
+from headstart.serving.models import Models, Served, load, name_of
+from headstart.serving.pool import BusyError
+
+_SECONDS = 1.0  # between two looks
+
+Stamp = tuple[int, int, int]
+
+
+class Watcher(threading.Thread):
+    """Looks at the model files in the folders of a folder, and serves those that are new or have changed.
+
+    What cannot be used is noted, and what was served before stays; so does a model whose file is gone. A file that is
+    half-written is refused as damaged, and looked at again when it has changed.
+
+    Args:
+        folder: The folder of run folders.
+        models: What is served.
+        prove: Called with a model before it is served; raises where it may not be.
+        max_megapixels: Images of more are refused; None for the limit that each model was trained with.
+        note: Told what has happened.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        models: Models,
+        prove: Callable[[Served], None],
+        max_megapixels: int | None,
+        note: Callable[[str], None],
+    ) -> None:
+        super().__init__(name="headstart-watch", daemon=True)
+        if not folder.is_dir():
+            raise SourceError(f"There is no folder {quoted(str(folder))} to watch.", "Name the folder of the runs.")
+        self._folder = folder
+        self._models = models
+        self._prove = prove
+        self._max_megapixels = max_megapixels
+        self._note = note
+        self._seen: dict[Path, Stamp] = {}
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        """Look until it is ended."""
+        while not self._end.wait(_SECONDS):
+            self.look()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._end.set()
+        if self.is_alive():
+            self.join(5)
+
+    def look(self) -> None:
+        """Look once."""
+        for path in sorted(self._folder.glob(f"*/{MODEL_FILE}")):
+            stamp = _stamp(path)
+            if stamp is None or self._seen.get(path) == stamp or self._end.is_set():
+                continue
+            try:
+                self._take(path)
+                self._seen[path] = stamp
+            except BusyError:
+                pass  # there is no room for its proof now: at the next look
+            except HeadstartError as error:
+                self._seen[path] = stamp
+                self._note(f"{quoted(str(path))} is not served: {error}")
+
+    def _take(self, path: Path) -> None:
+        name = name_of(path)
+        before = self._models.find(name)
+        if before is not None and before.path.resolve() != path.resolve():
+            raise SourceError(f"{quoted(name)} is already the name of {quoted(str(before.path))}.")
+        model = load(path, name, self._max_megapixels)
+        if before is not None and before.key == model.key:
+            return
+        self._prove(model)
+        self._models.take(model)
+        self._note(f"{quoted(name)} is {'served' if before is None else 'replaced by a new file'}.")
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """What changes with a file; a replaced one has another number even where time and size are the same."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
