@@ -24,11 +24,11 @@ from headstart.strategies import auto
 from headstart.targets.classes import Classes
 from helpers import headstart_cli, write_images
 
-RUNTIME = hs.Runtime(cache=None, device="cpu")
 # A network of random weights, which has to learn before it tells much.
 SETTINGS: dict[str, Any] = {
     "strategy": "auto", "backbone": "timm:test_resnet", "pretrained": False, "start": "random", "lr": 0.003,
     "batch_norm": "train", "batch_size": 16, "crop_scale": 1.0, "unfreeze": "all", "epochs": 7, "validation": 0.4,
+    "train_px": 96,
 }  # fmt: skip
 
 
@@ -47,11 +47,17 @@ def write_stripes(folder: Path, images: int, height: float, seed: int = 0, px: i
 
 
 @pytest.fixture(scope="module")
+def runtime(warm: Path) -> hs.Runtime:
+    """Images are embedded once for all tests."""
+    return hs.Runtime(cache=warm, device="cpu")
+
+
+@pytest.fixture(scope="module")
 def faint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a train and a val folder."""
     folder = tmp_path_factory.mktemp("faint")
     write_stripes(folder / "train", 160, 14)
-    write_stripes(folder / "val", 40, 14, seed=1)
+    write_stripes(folder / "val", 20, 14, seed=1)
     return folder
 
 
@@ -85,14 +91,16 @@ def test_rungs_are_the_plain_strategies_with_what_the_user_chose() -> None:
     [({"measure_by": "folds"}, "repeat in each fold"), ({"validation": 0.0}, "that it is measured on")],
     ids=str,
 )
-def test_nothing_is_chosen_by_what_is_measured(easy: Path, settings: dict[str, Any], words: str) -> None:
+def test_nothing_is_chosen_by_what_is_measured(
+    easy: Path, settings: dict[str, Any], words: str, runtime: hs.Runtime
+) -> None:
     with pytest.raises(OptionError, match=words):
-        hs.train(easy, hs.Recipe(strategy="auto", **settings), runtime=RUNTIME)
+        hs.train(easy, hs.Recipe(strategy="auto", **settings), runtime=runtime)
 
 
-def test_own_parts_need_a_strategy(easy: Path) -> None:
+def test_own_parts_need_a_strategy(easy: Path, runtime: hs.Runtime) -> None:
     with pytest.raises(OptionError, match="The strategy auto trains no custom network"):
-        hs.train(easy, hs.Recipe(strategy="auto"), own=hs.Own(loop=lambda task, runtime: None), runtime=RUNTIME)
+        hs.train(easy, hs.Recipe(strategy="auto"), own=hs.Own(loop=lambda task, runtime: None), runtime=runtime)
 
 
 # Whether a further step can pay, and what is chosen
@@ -185,9 +193,9 @@ def test_with_no_time_left_nothing_is_begun() -> None:
 # From end to end
 
 
-def test_where_the_probe_is_good_it_is_all(easy: Path, tmp_path: Path) -> None:
-    run = hs.train(easy, hs.Recipe(strategy="auto", budget=600, epochs=3), runtime=RUNTIME)
-    plain = hs.train(easy, runtime=RUNTIME)
+def test_where_the_probe_is_good_it_is_all(easy: Path, tmp_path: Path, runtime: hs.Runtime) -> None:
+    run = hs.train(easy, hs.Recipe(strategy="auto", budget=600, epochs=3), runtime=runtime)
+    plain = hs.train(easy, runtime=runtime)
     assert run.recipe == plain.recipe
     assert run.evaluation == plain.evaluation
     assert [one["name"] for one in run.fitted.details.as_dict()["auto"]["tried"]] == ["the probe"]
@@ -203,16 +211,18 @@ def test_where_the_probe_is_good_it_is_all(easy: Path, tmp_path: Path) -> None:
     assert hs.Recipe.from_toml((folder / "recipe.toml").read_text("utf-8")) == plain.recipe
 
 
-def test_few_images_are_measured_by_cross_validation_and_choose_nothing(shapes: Path) -> None:
-    run = hs.train(shapes, strategy="auto", runtime=RUNTIME)
+def test_few_images_are_measured_by_cross_validation_and_choose_nothing(shapes: Path, runtime: hs.Runtime) -> None:
+    run = hs.train(shapes, strategy="auto", runtime=runtime)
     assert run.evaluation.split == "cross-validation"
     assert "none can be spared" in run.classifier.metadata.reasons[0]
 
 
-def test_without_pytorch_it_is_the_probe_and_says_why(easy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pytorch_it_is_the_probe_and_says_why(
+    easy: Path, monkeypatch: pytest.MonkeyPatch, runtime: hs.Runtime
+) -> None:
     for module in ("torch", "timm", "accelerate"):
         monkeypatch.setitem(sys.modules, module, None)
-    run = hs.train(easy, strategy="auto", runtime=RUNTIME)
+    run = hs.train(easy, strategy="auto", runtime=runtime)
     assert run.recipe.strategy == "probe"
     assert run.classifier.metadata.reasons == (
         "The strategy is the probe: fine-tuning needs PyTorch, pip install 'headstart[torch]'.",
@@ -237,9 +247,11 @@ def test_command_line(easy: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_where_training_pays_it_is_chosen_and_the_held_out_images_have_no_say(faint: Path, tmp_path: Path) -> None:
+def test_where_training_pays_it_is_chosen_and_the_held_out_images_have_no_say(
+    faint: Path, tmp_path: Path, runtime: hs.Runtime
+) -> None:
     """The network wins on images of the train part; other held-out images change the numbers and nothing else."""
-    run = hs.train(faint, hs.Recipe(**SETTINGS), runtime=RUNTIME)
+    run = hs.train(faint, hs.Recipe(**SETTINGS), runtime=runtime)
     assert run.recipe.strategy == "finetune"
     found = run.fitted.details.as_dict()["auto"]
     probe, tuned = found["tried"]
@@ -255,7 +267,7 @@ def test_where_training_pays_it_is_chosen_and_the_held_out_images_have_no_say(fa
     turned = Path(shutil.copytree(faint, tmp_path / "turned"))
     for path in (turned / "val").rglob("*.png"):
         Image.open(path).rotate(90).save(path)
-    other = hs.train(turned, hs.Recipe(**SETTINGS), runtime=RUNTIME)
+    other = hs.train(turned, hs.Recipe(**SETTINGS), runtime=runtime)
     assert other.recipe == run.recipe
     strip = [{key: value for key, value in one.items() if key != "seconds"} for one in found["tried"]]
     again = [
@@ -266,8 +278,8 @@ def test_where_training_pays_it_is_chosen_and_the_held_out_images_have_no_say(fa
 
 
 @pytest.mark.slow
-def test_what_would_take_too_long_is_not_begun(faint: Path) -> None:
-    run = hs.train(faint, hs.Recipe(**SETTINGS | {"epochs": 5000, "budget": 300}), runtime=RUNTIME)
+def test_what_would_take_too_long_is_not_begun(faint: Path, runtime: hs.Runtime) -> None:
+    run = hs.train(faint, hs.Recipe(**SETTINGS | {"epochs": 5000, "budget": 300}), runtime=runtime)
     assert run.recipe.strategy == "probe"
     assert run.seconds["total"] < 300
     told = next(one for one in run.classifier.metadata.reasons if "would take about" in one)
@@ -276,8 +288,8 @@ def test_what_would_take_too_long_is_not_begun(faint: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_fails_on_the_way_leaves_the_probe(faint: Path) -> None:
-    run = hs.train(faint, hs.Recipe(**SETTINGS | {"batch_size": 1000}), runtime=RUNTIME)
+def test_what_fails_on_the_way_leaves_the_probe(faint: Path, runtime: hs.Runtime) -> None:
+    run = hs.train(faint, hs.Recipe(**SETTINGS | {"batch_size": 1000}), runtime=runtime)
     assert run.recipe.strategy == "probe"
     assert any("failed, and what is below it counts: batch_size = 1000 is larger" in one
                for one in run.classifier.metadata.reasons)  # fmt: skip
