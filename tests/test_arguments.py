@@ -41,6 +41,19 @@ VERBS: dict[str, tuple[list[str], dict[Any, tuple[list[Any], str]]]] = {
         "allow_missing": (["yes", 1, None], "allow_missing"),
         "runtime": ([2], RUNTIME),
     }),
+    "embed": (["source"], {
+        0: ([None, 5, []], "expected a path or a DataFrame"),
+        "classifier": (["model.onnx", 5], "Load the model file first"),
+        "recipe": (["lite0", {}], RECIPE),
+        "runtime": ([4], RUNTIME),
+    }),
+    "search": (["classifier", "image", "source"], {
+        0: (["model.onnx", None], "Load the model file first"),
+        1: ([None, 5, b"image"], "image is"),
+        2: ([None, 5, []], "expected a path or a DataFrame"),
+        "count": (["3", 0, 1.5, True], "count"),
+        "runtime": ([4], RUNTIME),
+    }),
     "check": (["source"], {
         0: ([None, 5, []], "expected a path or a DataFrame"),
         "decisions": ([5, {}], "decisions"),

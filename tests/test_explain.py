@@ -27,7 +27,7 @@ from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
 from headstart.modelfile.schema import Backbone, Metadata
 from headstart.modelfile.writer import write_model
-from headstart.prediction import neighbours, overlay
+from headstart.prediction import nearest, neighbours, overlay
 from headstart.prediction.activation_map import Head, activation_map
 from headstart.prediction.answers import Result
 from headstart.prediction.classifier import Classifier
@@ -371,7 +371,7 @@ def test_neighbours_are_the_nearest_of_those_that_were_learnt_from(
     learnt = classifier.embed([files[i] for i in known])
     cosines = (asked @ learnt.T) / np.outer(np.linalg.norm(asked, axis=1), np.linalg.norm(learnt, axis=1))
     for block in (1024, 5, 1):
-        monkeypatch.setattr(neighbours, "_BLOCK", block)
+        monkeypatch.setattr(nearest, "_BLOCK", block)
         found, count = neighbours.find_neighbours(classifier, table, asked, 4, Runtime(cache=cache))
         assert count == len(known)
         for row, near in zip(cosines, found, strict=True):

@@ -162,6 +162,16 @@ def _neighbours(source: Path, model: Path, runtime: Runtime) -> Any:
     return find_neighbours(classifier, headstart.read(source), asked, 3, runtime)
 
 
+def _embedded(source: Path, model: Path, runtime: Runtime) -> Any:
+    found = headstart.embed(headstart.read(source), classifier=headstart.load(model), runtime=runtime)
+    return found.table, found.digests, found.features.tobytes()
+
+
+def _searched(source: Path, model: Path, runtime: Runtime) -> Any:
+    image = source / "disc" / "001.png"
+    return headstart.search(headstart.load(model), image, headstart.read(source), runtime=runtime)
+
+
 def _flips(source: Path, model: Path, runtime: Runtime) -> Any:
     return harmless(headstart.read(source), Recipe(), runtime, ["hflip"])
 
@@ -170,7 +180,9 @@ def table(source: Path) -> Any:
     return expand([str(source)])
 
 
-@pytest.mark.parametrize("verb", [_evaluated, _scanned, _predicted, _explained, _drawn, _neighbours, _flips])
+@pytest.mark.parametrize(
+    "verb", [_evaluated, _scanned, _predicted, _explained, _drawn, _neighbours, _embedded, _searched, _flips]
+)
 def test_every_pass_over_images_runs_elsewhere(
     verb: Callable[[Path, Path, Runtime], Any], source: Path, model: Path, shards: Shards, tmp_path: Path
 ) -> None:

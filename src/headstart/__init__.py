@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headstart.api import (
         Comparison,
+        Match,
         Run,
         check,
         compare,
         draw_report,
+        embed,
         evaluate,
         explain,
         export,
         load,
         read,
         resume,
+        search,
         train,
     )
     from headstart.checks import CheckReport
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from headstart.data.readers import Columns
     from headstart.data.table import ImageTable
     from headstart.evaluation import Evaluation
+    from headstart.features.embeddings import Embeddings
     from headstart.prediction.answers import Prediction
     from headstart.prediction.classifier import Classifier
     from headstart.prediction.explanation import Explanation, Neighbour
@@ -61,6 +65,7 @@ _PUBLIC = {
     "Columns": "headstart.data.readers",
     "Comparison": "headstart.api",
     "DeviceError": "headstart.core.errors",
+    "Embeddings": "headstart.features.embeddings",
     "Evaluation": "headstart.evaluation",
     "Explanation": "headstart.prediction.explanation",
     "ExtraError": "headstart.core.errors",
@@ -68,6 +73,7 @@ _PUBLIC = {
     "ImageError": "headstart.core.errors",
     "ImageTable": "headstart.data.table",
     "InputError": "headstart.core.errors",
+    "Match": "headstart.api",
     "ModelError": "headstart.core.errors",
     "Neighbour": "headstart.prediction.explanation",
     "OfflineError": "headstart.core.errors",
@@ -84,12 +90,14 @@ _PUBLIC = {
     "check": "headstart.api",
     "compare": "headstart.api",
     "draw_report": "headstart.api",
+    "embed": "headstart.api",
     "evaluate": "headstart.api",
     "explain": "headstart.api",
     "export": "headstart.api",
     "load": "headstart.api",
     "read": "headstart.api",
     "resume": "headstart.api",
+    "search": "headstart.api",
     "train": "headstart.api",
 }
 
@@ -99,6 +107,7 @@ __all__ = [
     "Columns",
     "Comparison",
     "DeviceError",
+    "Embeddings",
     "Evaluation",
     "Explanation",
     "ExtraError",
@@ -106,6 +115,7 @@ __all__ = [
     "ImageError",
     "ImageTable",
     "InputError",
+    "Match",
     "ModelError",
     "Neighbour",
     "OfflineError",
@@ -123,12 +133,14 @@ __all__ = [
     "check",
     "compare",
     "draw_report",
+    "embed",
     "evaluate",
     "explain",
     "export",
     "load",
     "read",
     "resume",
+    "search",
     "train",
 ]
 

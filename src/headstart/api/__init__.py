@@ -10,48 +10,56 @@ if TYPE_CHECKING:
     from headstart.api.checking import check, check_page
     from headstart.api.compared import Comparison
     from headstart.api.comparing import compare
+    from headstart.api.embedding import embed
     from headstart.api.evaluating import evaluate
     from headstart.api.explaining import explain
     from headstart.api.exporting import Exported, export
     from headstart.api.reading import load, read
     from headstart.api.reporting import comparison_page, draw_report
     from headstart.api.run import Run
+    from headstart.api.searching import Match, search
     from headstart.api.training import resume, train
 
 # Name -> its file.
 _FILES = {
     "Comparison": "compared",
     "Exported": "exporting",
+    "Match": "searching",
     "Run": "run",
     "check": "checking",
     "check_page": "checking",
     "compare": "comparing",
     "comparison_page": "reporting",
     "draw_report": "reporting",
+    "embed": "embedding",
     "evaluate": "evaluating",
     "explain": "explaining",
     "export": "exporting",
     "load": "reading",
     "read": "reading",
     "resume": "training",
+    "search": "searching",
     "train": "training",
 }
 
 __all__ = [
     "Comparison",
     "Exported",
+    "Match",
     "Run",
     "check",
     "check_page",
     "compare",
     "comparison_page",
     "draw_report",
+    "embed",
     "evaluate",
     "explain",
     "export",
     "load",
     "read",
     "resume",
+    "search",
     "train",
 ]
 

@@ -59,6 +59,14 @@ COMMANDS = {
         function="headstart.cli.explain:explain",
         help="Show where on each image the model finds the evidence for a class: a picture each, and a page with all.",
     ),
+    "embed": CommandSpec(
+        function="headstart.cli.embed:embed",
+        help="Write the embeddings of images, for clustering and search: .npz or .parquet.",
+    ),
+    "search": CommandSpec(
+        function="headstart.cli.search:search",
+        help="Find the images that are most like one, by the network of a model.",
+    ),
     "evaluate": CommandSpec(
         function="headstart.cli.evaluate:evaluate",
         help="Run a model file on labelled images and report its accuracy with intervals.",

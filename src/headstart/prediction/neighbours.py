@@ -6,24 +6,21 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from headstart.core.digest import digest_bytes, digest_record
+from headstart.core.digest import digest_record
 from headstart.core.errors import ImageError
 from headstart.core.options import Runtime
-from headstart.core.vectors import unit_rows
-from headstart.data import decode as decoder
 from headstart.data.storage import Storage
 from headstart.data.table import ImageTable, Row
 from headstart.features.cache import FeatureCache
 from headstart.features.loop import each
 from headstart.prediction.classifier import Classifier
+from headstart.prediction.embeddings import cache_key
 from headstart.prediction.explanation import Neighbour
+from headstart.prediction.nearest import Nearest
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
-
-_BLOCK = 1024  # training images compared at once
 
 
 class _Learnt(NamedTuple):
@@ -83,25 +80,15 @@ def find_neighbours(
     Returns:
         For each image, the most similar first; and how many training images there were in the table.
     """
-    asked = unit_rows(embeddings)
-    best: list[list[Neighbour]] = [[] for _ in asked]
-    block: list[_Learnt] = []
-    found = 0
-
-    def compare() -> None:
-        cosines = asked @ unit_rows(np.stack([one.embedding for one in block])).T  # (Q, B)
-        for place, row in enumerate(cosines):
-            nearest = np.argsort(-row, kind="stable")[:count]
-            candidates = [replace(block[i].neighbour, similarity=float(row[i])) for i in nearest]
-            best[place] = sorted((*best[place], *candidates), key=lambda one: -one.similarity)[:count]
-        block.clear()
-
+    nearest = Nearest[Neighbour](embeddings, count)
     metadata = classifier.metadata
     width, limit = embeddings.shape[1], metadata.recipe["max_megapixels"]
     # What the training kept is read only: nobody has proved that this model file computes what it says that it does.
     trained = digest_record({"embedder": metadata.backbone.embedder, "max_megapixels": limit})
-    own = digest_record({"model": digest_bytes(classifier.content), "decode": decoder.VERSION, "max_megapixels": limit})
-    with FeatureCache(runtime.cache, trained, width) as kept, FeatureCache(runtime.cache, own, width) as computed:
+    with (
+        FeatureCache(runtime.cache, trained, width) as kept,
+        FeatureCache(runtime.cache, cache_key(classifier), width) as computed,
+    ):
 
         def keep(learnt: _Learnt | None) -> None:
             if learnt is not None and learnt.new:
@@ -111,10 +98,6 @@ def find_neighbours(
         for _, learnt in each(recall, table.rows, runtime, "Comparing", keep):
             if learnt is None or isinstance(learnt, ImageError):
                 continue
-            found += 1
-            block.append(learnt)
-            if len(block) == _BLOCK:
-                compare()
-        if block:
-            compare()
-    return [tuple(one) for one in best], found
+            nearest.add(learnt.embedding, learnt.neighbour)
+    found = [tuple(replace(one, similarity=cosine) for cosine, one in best) for best in nearest.found()]
+    return found, nearest.added

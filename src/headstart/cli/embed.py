@@ -1,0 +1,72 @@
+"""`headstart embed`: the embeddings of images, in a file for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headstart.cli import options, panels
+from headstart.cli.messages import DONE, SOME_SKIPPED
+
+
+@panels.takes(options.COLUMNS, options.PROCESS)
+def embed(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Labelled images, as for train.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write: .npz or .parquet.")],
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="SOURCE is images without classes, as for predict.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Embed with the network of this model.onnx.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Network: lite0 (the default), torchvision:NAME, timm:NAME, file:PATH.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="Of the network: int8 (the default) or float32.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
+    max_megapixels: options.MaxMegapixels = None,
+    white_level: options.WhiteLevel = None,
+    **given: Any,
+) -> int:
+    """Write the embeddings of images with their paths, labels, splits, groups and digests."""
+    from headstart import api
+    from headstart.cli.output import Output
+    from headstart.core.errors import OptionError
+    from headstart.core.text import counted, portable, quoted
+    from headstart.data.inputs import expand
+    from headstart.features.embeddings import refuse_unfit
+    from headstart.settings.recipe import Recipe
+
+    output = Output(as_json=given["json"], quiet=given["quiet"])
+    columns = options.columns(given)
+    refuse_unfit(out, overwrite=overwrite)
+    chosen = {"backbone": backbone, "precision": precision, "white_level": white_level}
+    named = {name: value for name, value in chosen.items() if value is not None}
+    if model is not None and named:
+        raise OptionError(
+            f"--model brings its own network; --{next(iter(named)).replace('_', '-')} is about another one.",
+            "Give one of them.",
+        )
+    if max_megapixels is not None:
+        named["max_megapixels"] = max_megapixels
+    runtime = options.runtime(output, workers=given["workers"], strict=given["strict"], cached=not given["no_cache"])
+    classifier = None if model is None else api.load(model, max_megapixels=max_megapixels)
+    found = api.embed(
+        expand([source]) if unlabelled else api.read(source, columns=columns),
+        classifier=classifier,
+        recipe=None if classifier else Recipe.from_dict(named),
+        runtime=runtime,
+    )
+    found.save(out, overwrite=overwrite)
+    images, width = found.features.shape
+    output.say(f"{quoted(str(out))}: {counted(images, 'embedding')} of {width:,} numbers, by {found.network}.")
+    notes = [*found.table.notes, *found.notes]
+    output.notes(notes)
+    output.skipped(found.table.skipped)
+    output.document({
+        "out": portable(str(out)), "images": images, "width": width, "network": found.network,
+        "embedder": found.embedder, "skipped": [skip.as_dict() for skip in found.table.skipped], "notes": notes,
+    })  # fmt: skip
+    return SOME_SKIPPED if found.table.unusable else DONE
