@@ -252,7 +252,7 @@ def test_wide_images_whose_ends_tell_the_class(side: bool, tmp_path: Path, cache
             Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(tmp_path / str(label) / f"{number}.png")
     found = choices.decide(hs.read(tmp_path), Recipe(fit="auto"), runtime(cache))
     assert found.evidence is not None
-    assert [one["name"] for one in found.evidence["fit"]["candidates"]] == ["crop", "squash", "pad"]
+    assert [one.name for one in found.evidence.fit.candidates] == ["crop", "squash", "pad"]
     assert (found.recipe.fit == "crop") is not side
 
 
@@ -337,10 +337,11 @@ def test_backbones_are_ranked_and_the_better_one_wins(textures: Path, cache: Pat
     found = choices.decide(hs.read(textures), Recipe(backbone="auto"), where)
     assert found.recipe == Recipe()  # lite0, in int8, as if nothing had been asked
     assert found.evidence is not None
-    lite, random = found.evidence["backbone"]["candidates"]
-    assert (lite["name"], random["name"]) == ("lite0", "squeezenet1_1")
-    assert lite["accuracy"] > random["accuracy"] + 0.1
-    assert random["parameters"] == row.parameters
+    assert found.evidence.backbone is not None
+    lite, random = found.evidence.backbone.candidates
+    assert (lite.name, random.name) == ("lite0", "squeezenet1_1")
+    assert lite.accuracy > random.accuracy + 0.1
+    assert random.parameters == row.parameters
     assert "no other whose weights are on this computer is significantly better" in found.reasons[0]
     # Were the random one the default, it would be replaced: the order of preference decides among equals alone.
     choice = choose_backbone(laid(textures, where), Recipe(), where, ["squeezenet1_1", "lite0"])
@@ -447,45 +448,41 @@ def test_the_transforms_are_those_of_pillow() -> None:
 @pytest.mark.slow
 def test_on_digits_each_of_them_is_harmful(digits: Path, warm: Path) -> None:
     found = transforms.harmless(hs.read(digits), Recipe(), runtime(warm))
-    assert found["images"] == 200
-    assert {one["verdict"] for one in found["transforms"].values()} == {"harmful"}
-    assert found["accuracy"] > 0.93
-    assert all(found["transforms"][name]["accuracy"] < 0.7 for name in ("vflip", "rot90", "rot180"))
-    assert found["transforms"]["hflip"]["log_loss"] > 1.5 * found["log_loss"]
-    assert "harmful: mirroring left and right" in found["reason"]
-    assert "harmless" not in found["reason"]
+    assert found.images == 200
+    assert {one.verdict for one in found.transforms.values()} == {"harmful"}
+    assert found.accuracy > 0.93
+    assert all(found.transforms[name].accuracy < 0.7 for name in ("vflip", "rot90", "rot180"))
+    assert found.transforms["hflip"].log_loss > 1.5 * found.log_loss
+    assert "harmful: mirroring left and right" in found.reason
+    assert "harmless" not in found.reason
 
 
 @pytest.mark.slow
 def test_on_photos_of_insects_mirroring_is_harmless(photos: Path, warm: Path) -> None:
     for seed in (0, 1):
         found = transforms.harmless(hs.read(photos), Recipe(seed=seed), runtime(warm))
-        one = found["transforms"]["hflip"]
-        assert one["verdict"] == "harmless"
-        assert -0.03 < one["accuracy_lost"] < 0.03
-        assert one["interval"][0] <= one["accuracy_lost"] <= one["interval"][1] <= transforms.HARMLESS_LOSS
-        assert all(found["transforms"][name]["p_value"] > 0.01 for name in found["transforms"])
+        one = found.transforms["hflip"]
+        assert one.verdict == "harmless"
+        assert -0.03 < one.accuracy_lost < 0.03
+        assert one.interval[0] <= one.accuracy_lost <= one.interval[1] <= transforms.HARMLESS_LOSS
+        assert all(found.transforms[name].p_value > 0.01 for name in found.transforms)
 
 
 def test_few_images_tell_nothing(tmp_path: Path, cache: Path) -> None:
     folder = write_images(tmp_path / "few", {"disc": 6, "stripes": 6})
     found = transforms.harmless(hs.read(folder), Recipe(), runtime(cache))
-    assert {one["verdict"] for one in found["transforms"].values()} == {"unresolved"}
-    assert "12 train images are too few" in found["reason"]
+    assert {one.verdict for one in found.transforms.values()} == {"unresolved"}
+    assert "12 train images are too few" in found.reason
     with pytest.raises(OptionError, match="no transform 'hflop'") as caught:
         transforms.harmless(hs.read(folder), Recipe(), runtime(cache), ["hflop"])
     assert "'hflip'" in caught.value.hint
 
 
 def test_verdicts() -> None:
-    def verdict(**values: Any) -> str:
-        usual = {"p_value": 1.0, "interval": [-0.02, 0.02], "log_loss_added_at_most": 0.02}
-        return transforms._verdict(usual | values)
-
-    assert verdict() == "harmless"
-    assert verdict(p_value=0.01) == "harmful"
-    assert verdict(interval=[-0.02, 0.07]) == "unresolved"
-    assert verdict(log_loss_added_at_most=0.2) == "unresolved"
+    assert transforms._verdict(1.0, 0.02, 0.02) == "harmless"
+    assert transforms._verdict(0.01, 0.02, 0.02) == "harmful"
+    assert transforms._verdict(1.0, 0.07, 0.02) == "unresolved"
+    assert transforms._verdict(1.0, 0.02, 0.2) == "unresolved"
     clusters = np.arange(40)
     assert transforms.worse(np.zeros(40, int), np.zeros(40), clusters) == 1
     lost = np.zeros(40, int)
@@ -547,10 +544,10 @@ def test_photos_are_like_imagenet(precision: Any, photos: Path, warm: Path) -> N
     some = bases.take(table, np.arange(0, len(table), 8))
     features = embed(some, Recipe(precision=precision), runtime(warm)).data.matrix
     found = advice.rule_of_thumb([124, 121], features)
-    assert (found["size"], found["similarity"], found["images_per_class"]) == ("small", "similar", 122.5)
-    assert 0.6 < found["imagenet_confidence"] < 0.8
-    assert "rule of thumb" in found["advice"]
-    assert "probe" in found["advice"]
+    assert (found.size, found.similarity, found.images_per_class) == ("small", "similar", 122.5)
+    assert 0.6 < found.imagenet_confidence < 0.8
+    assert "rule of thumb" in found.advice
+    assert "probe" in found.advice
 
 
 @pytest.mark.parametrize("precision", ["int8", "float32"])
@@ -560,32 +557,32 @@ def test_drawings_digits_and_noise_are_not(precision: Any, shapes: Path, digits:
         some = bases.take(table, np.linspace(0, len(table) - 1, 36).astype(int))
         features = embed(some, Recipe(precision=precision), runtime(warm)).data.matrix
         found = advice.rule_of_thumb([12, 12, 12], features)
-        assert found["similarity"] == "different"
-        assert found["imagenet_confidence"] < advice.SIMILAR_CONFIDENCE / 1.5
+        assert found.similarity == "different"
+        assert found.imagenet_confidence < advice.SIMILAR_CONFIDENCE / 1.5
 
 
 def test_every_case_has_words() -> None:
-    assert advice.rule_of_thumb([5, 5])["similarity"] == "unknown"
-    assert advice.rule_of_thumb([5, 5])["imagenet_confidence"] is None
-    assert advice.rule_of_thumb([5, 5], np.empty((0, 1280), np.float32))["similarity"] == "unknown"
-    assert advice.rule_of_thumb([1000, 1000])["size"] == "large"
-    assert advice.rule_of_thumb([1500, 400])["size"] == "small"
+    assert advice.rule_of_thumb([5, 5]).similarity == "unknown"
+    assert advice.rule_of_thumb([5, 5]).imagenet_confidence is None
+    assert advice.rule_of_thumb([5, 5], np.empty((0, 1280), np.float32)).similarity == "unknown"
+    assert advice.rule_of_thumb([1000, 1000]).size == "large"
+    assert advice.rule_of_thumb([1500, 400]).size == "small"
     rng = np.random.default_rng(0)
     weights, _ = lite.read_classifier(catalog.find("lite0"))
     sure = 20 * weights[:, rng.integers(0, 1000, 10)].T  # far along the directions of single classes
     for images in ([10, 10], [2000, 2000]):
-        told = {advice.rule_of_thumb(images, one)["advice"] for one in (None, sure, np.zeros_like(sure))}
+        told = {advice.rule_of_thumb(images, one).advice for one in (None, sure, np.zeros_like(sure))}
         assert len(told) == 3
         assert all("rule of thumb" in one for one in told)
-    assert advice.rule_of_thumb([10], sure)["similarity"] == "similar"
-    assert advice.rule_of_thumb([10], np.zeros_like(sure))["similarity"] == "different"
+    assert advice.rule_of_thumb([10], sure).similarity == "similar"
+    assert advice.rule_of_thumb([10], np.zeros_like(sure)).similarity == "different"
 
 
 def test_the_advice_on_a_run(shapes: Path, cache: Path) -> None:
     run = hs.train(shapes, runtime=runtime(cache))
     found = advice.of_run(run.fitted, run.recipe)
-    assert (found["size"], found["similarity"]) == ("small", "different")
-    assert found["images_per_class"] == 12
-    assert advice.of_run(run.fitted, replace(run.recipe, backbone="resnet18", precision="float32"))["similarity"] == (
-        "unknown"
+    assert (found.size, found.similarity) == ("small", "different")
+    assert found.images_per_class == 12
+    assert (
+        advice.of_run(run.fitted, replace(run.recipe, backbone="resnet18", precision="float32")).similarity == "unknown"
     )

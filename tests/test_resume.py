@@ -23,6 +23,7 @@ import forked
 import stopping
 from forked import ONE_THREAD
 from headstart.runs import resumption
+from headstart.runs.chosen import Changed, Chosen, Evidence, Flips, Scored
 from headstart.runs.origin import Origin
 from helpers import ENDS_WITHIN, Result, headstart_cli, write_images
 
@@ -172,7 +173,19 @@ def test_an_interrupted_training_keeps_why_its_recipe_is_what_it_is(tmp_path: Pa
     import headstart
 
     table = headstart.read(write_images(tmp_path / "photos", {"disc": 1, "noise": 1}))
-    origin = Origin(reasons=("Fit crop.",), evidence={"fit": {"chosen": "crop"}}, plan=("3 epochs fit.",), began=1.0)
+    scores = {"accuracy": 0.9, "log_loss": 0.25}
+    lite0 = Scored(name="lite0", parameters=3, licence="MIT", **scores)
+    crop, pad = Scored(name="crop", **scores), Scored(name="pad", p_value=0.5, **scores)
+    changed = Changed(verdict="harmful", accuracy=0.5, interval=(0.3, 0.5), p_value=0.01)
+    evidence = Evidence(
+        backbone=Chosen("lite0", (lite0,), (("resnet18", "no weights"),), ("Backbone lite0.",)),
+        fit=Chosen("crop", (crop, pad), (), ("Fit crop.",)),
+        flip=Flips(
+            images=20, accuracy=0.9, log_loss=None, reason="No flips.",
+            transforms={"hflip": changed, "vflip": Changed(verdict="unresolved")},
+        ),
+    )  # fmt: skip
+    origin = Origin(reasons=("Fit crop.",), evidence=evidence, plan=("3 epochs fit.",), began=1.0)
     for one in (origin, Origin(plan=("3 epochs fit.",)), Origin()):
         resumption.write(tmp_path, table, ["0" * 64] * 2, headstart.Recipe(), "", one)
         assert resumption.read(tmp_path).origin == dataclasses.replace(one, began=None)  # another clock goes on

@@ -20,6 +20,7 @@ from headstart.data.table import Skipped
 from headstart.evaluation.comparison import Pair
 from headstart.evaluation.verdict import Verdict
 from headstart.runs.folder import REPORT_FILE
+from headstart.strategies.choices.advice import RuleOfThumb
 from headstart.strategies.compare import Row
 
 COMPARISON_FILE = "comparison.json"
@@ -45,7 +46,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     verdict: Verdict
     images: str
-    rule_of_thumb: dict[str, Any]
+    rule_of_thumb: RuleOfThumb
     notes: tuple[str, ...]
     saved: Path | None = None
 
@@ -95,7 +96,7 @@ class Comparison:
             "verdict": portable(self.verdict.sentence),
             "chosen": portable(self.chosen),
             "images": self.images,
-            "rule_of_thumb": self.rule_of_thumb,
+            "rule_of_thumb": self.rule_of_thumb.as_dict(),
             "notes": [portable(note) for note in self.notes],
             "skipped": [skip.as_dict() for skip in self.skipped],
         }  # fmt: skip

@@ -113,7 +113,7 @@ def _show(output: Output, comparison: Comparison, told: Sequence[str]) -> None:
     output.say()
     _show_pairs(output, comparison)
     output.say(f"\n{comparison.verdict.sentence}")
-    output.say(f"Rule of thumb: {comparison.rule_of_thumb['advice']}")
+    output.say(f"Rule of thumb: {comparison.rule_of_thumb.advice}")
     output.notes(note for note in comparison.notes if note not in told)
     output.skipped(comparison.skipped)
 

@@ -222,12 +222,12 @@ def _of_evaluation(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     return {**evaluation, "classes": classes, "confusion": confusion, "reliability": None}  # that is beside it
 
 
-def _advice(fitted: Fitted, recipe: Recipe) -> dict[str, Any] | None:
+def _advice(fitted: Fitted, recipe: Recipe) -> dict[str, object] | None:
     """The rule of thumb for these images; None where what it needs is not here."""
     from headstart.strategies.choices import advice
 
     try:
-        return advice.of_run(fitted, recipe)
+        return advice.of_run(fitted, recipe).as_dict()
     except HeadstartError:  # lite0's weights are missing or damaged
         return None
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from headstart.evaluation.conformal import Reported
 from headstart.modelfile.familiarity import Familiarity
+from headstart.runs.chosen import Evidence
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Details:
         familiarity: What the model file says of unfamiliar images.
         prediction_sets: What was measured of prediction sets.
         auto: How the strategy was chosen.
-        choices: The numbers behind what a recipe left open, as JSON values.
+        choices: The numbers behind what a recipe left open.
     """
 
     embedding: Embedding | None = None
@@ -128,7 +129,7 @@ class Details:
     familiarity: Familiarity | None = None
     prediction_sets: Reported | None = None
     auto: Ladder | None = None
-    choices: dict[str, Any] | None = None
+    choices: Evidence | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The details as JSON values."""
@@ -141,7 +142,7 @@ class Details:
             "familiarity": self.familiarity.as_dict() if self.familiarity else None,
             "prediction_sets": self.prediction_sets.as_dict() if self.prediction_sets else None,
             **({"auto": _json(self.auto)} if self.auto else {}),
-            **({} if self.choices is None else {"choices": self.choices}),
+            **({} if self.choices is None else {"choices": self.choices.as_dict()}),
         }
 
 

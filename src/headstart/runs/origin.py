@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.runs.chosen import Evidence
+
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
@@ -13,19 +15,19 @@ class Origin:
 
     Attributes:
         reasons: Sentences that say why the recipe is what it is; the model file has them.
-        evidence: The numbers behind them, as JSON values; None where the recipe left nothing open.
+        evidence: The numbers behind them; None where the recipe left nothing open.
         plan: Notes on how far a network is trained.
         began: When the work began that a budget counts from, as `time.perf_counter` tells; None for when it is asked.
     """
 
     reasons: tuple[str, ...] = ()
-    evidence: dict[str, Any] | None = None
+    evidence: Evidence | None = None
     plan: tuple[str, ...] = ()
     began: float | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """What an interrupted training keeps, as JSON values."""
-        chosen = {} if self.evidence is None else {"reasons": list(self.reasons), "evidence": self.evidence}
+        chosen = {} if self.evidence is None else {"reasons": list(self.reasons), "evidence": self.evidence.as_dict()}
         return {**chosen, "plan": list(self.plan)}
 
     @classmethod
@@ -33,7 +35,7 @@ class Origin:
         """That of an interrupted training."""
         return cls(
             reasons=tuple(record.get("reasons", ())),
-            evidence=record.get("evidence"),
+            evidence=Evidence.from_dict(record["evidence"]) if "evidence" in record else None,
             plan=tuple(record.get("plan", ())),
         )
 

@@ -7,11 +7,11 @@ any of them, which gives the same run again, and sentences that say why.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from headstart import targets
 from headstart.core.options import Runtime
 from headstart.data.table import ImageTable
+from headstart.runs.chosen import Evidence
 from headstart.settings.recipe import Recipe
 from headstart.strategies.choices import advice, transforms
 from headstart.strategies.choices.backbone import DEFAULT, choose_backbone, with_backbone
@@ -31,12 +31,12 @@ class Choices:
     Attributes:
         recipe: The recipe.
         reasons: Sentences that say why.
-        evidence: The numbers behind them, as JSON values: ``backbone``, ``fit``, ``flip``, as far as they were open.
+        evidence: The numbers behind them; None where nothing was open.
     """
 
     recipe: Recipe
     reasons: tuple[str, ...] = ()
-    evidence: dict[str, Any] | None = None
+    evidence: Evidence | None = None
 
 
 def decide(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices:
@@ -55,7 +55,7 @@ def decide(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices:
         return Choices(recipe)
     targets.read(table)
     reasons: list[str] = []
-    evidence: dict[str, Any] = {}
+    evidence = Evidence()
     known = with_backbone(recipe, DEFAULT, runtime) if recipe.backbone == AUTO else recipe
     probe = evidence_recipe(known)
     embedded = embed(table, probe, runtime)
@@ -63,12 +63,12 @@ def decide(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices:
     if recipe.backbone == AUTO:
         choice = choose_backbone(basis, evidence_recipe(recipe), runtime)
         reasons += choice.reasons
-        evidence["backbone"] = choice.as_dict()
+        evidence = replace(evidence, backbone=choice.told())
         known = with_backbone(recipe, choice.chosen, runtime)
     if known.fit == AUTO:
         choice = choose_fit(basis, evidence_recipe(known), runtime)
         reasons += choice.reasons
-        evidence["fit"] = choice.as_dict()
+        evidence = replace(evidence, fit=choice.told())
         known = replace(known, fit=choice.chosen)  # type: ignore[arg-type]  # one of `FITS`
     if known.flip == AUTO:
         if evidence_recipe(known) != probe:
@@ -76,8 +76,8 @@ def decide(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices:
             embedded = embed(table, probe, runtime)
             basis = find_basis(embedded, known)
         found = transforms.judge(basis, embedded, probe, runtime, ("hflip",))
-        harmful = found["transforms"]["hflip"]["verdict"] == "harmful"
-        reasons.append(f"{'No flips' if harmful else 'Flips'} in training. {found['reason']}")
-        evidence["flip"] = found
+        harmful = found.transforms["hflip"].verdict == "harmful"
+        reasons.append(f"{'No flips' if harmful else 'Flips'} in training. {found.reason}")
+        evidence = replace(evidence, flip=found)
         known = replace(known, flip=not harmful)
     return Choices(known, tuple(reasons), evidence)

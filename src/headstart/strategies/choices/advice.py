@@ -8,7 +8,8 @@ won by far on such sets (letters in many fonts: 98.5 against 68 %; stripes of tw
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -45,25 +46,44 @@ _ADVICE = {
 }  # fmt: skip
 
 
-def rule_of_thumb(images: Sequence[int], embeddings: NDArray[np.float32] | None = None) -> dict[str, Any]:
-    """What the rule says, as JSON values.
+@dataclass(frozen=True)
+class RuleOfThumb:
+    """What the rule says.
+
+    Attributes:
+        size: Of the set.
+        similarity: To ImageNet.
+        images_per_class: Mean number of train images.
+        imagenet_confidence: See `imagenet_confidence`; None where it is unknown.
+        advice: A sentence, which names itself a rule of thumb.
+    """
+
+    size: Literal["small", "large"]
+    similarity: Literal["similar", "different", "unknown"]
+    images_per_class: float
+    imagenet_confidence: float | None
+    advice: str
+
+    def as_dict(self) -> dict[str, object]:
+        """The same as JSON values."""
+        return asdict(self)
+
+
+def rule_of_thumb(images: Sequence[int], embeddings: NDArray[np.float32] | None = None) -> RuleOfThumb:
+    """What the rule says.
 
     Args:
         images: Number of train images of each class, (C,), at least one class.
         embeddings: lite0's embeddings of them, float32 (N, 1280), int8 or float32 arithmetic; None where they are not
             at hand, so that the similarity stays unknown.
 
-    Returns:
-        ``size``: small or large; ``similarity``: similar, different or unknown; ``images_per_class``: their mean;
-        ``imagenet_confidence``: see `imagenet_confidence`, or None; ``advice``: a sentence, which names itself a rule
-        of thumb.
-
     Raises:
         ModelError: The weights of lite0 are missing or damaged.
     """
     per_class = sum(images) / len(images)
-    size = "large" if per_class >= LARGE_IMAGES_PER_CLASS else "small"
+    size: Literal["small", "large"] = "large" if per_class >= LARGE_IMAGES_PER_CLASS else "small"
     confidence = imagenet_confidence(embeddings) if embeddings is not None and len(embeddings) else None
+    similarity: Literal["similar", "different", "unknown"]
     if confidence is None:
         similarity, seen = "unknown", "unknown similarity to ImageNet (which is measured with lite0's embeddings)"
     else:
@@ -72,17 +92,17 @@ def rule_of_thumb(images: Sequence[int], embeddings: NDArray[np.float32] | None 
             f"{'like' if similarity == 'similar' else 'unlike'} ImageNet (lite0 predicts its own 1,000 classes for "
             f"them with a mean confidence of {confidence:.2f}; from {SIMILAR_CONFIDENCE:g} on they count as similar)"
         )
-    return {
-        "size": size,
-        "similarity": similarity,
-        "images_per_class": round(per_class, 1),
-        "imagenet_confidence": None if confidence is None else round(confidence, 4),
-        "advice": f"A {size} set ({per_class:,.0f} images per class) {'of' if confidence is None else 'that looks'} "
+    return RuleOfThumb(
+        size=size,
+        similarity=similarity,
+        images_per_class=round(per_class, 1),
+        imagenet_confidence=None if confidence is None else round(confidence, 4),
+        advice=f"A {size} set ({per_class:,.0f} images per class) {'of' if confidence is None else 'that looks'} "
         f"{seen}: {_ADVICE[size, similarity]}. This is {RULE}.",
-    }
+    )
 
 
-def of_run(fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
+def of_run(fitted: Fitted, recipe: Recipe) -> RuleOfThumb:
     """What the rule says of the images that a run has learnt from; only a probe on lite0 has what tells the likeness.
 
     Args:

@@ -69,8 +69,8 @@ def choose_backbone(
         except HeadstartError as error:
             skipped.append((row.short, printable(f"{error.message} {error.hint}".strip())))
             continue
-        facts = {"parameters": row.parameters, "licence": row.licence}
-        outcomes.append(try_out(row.short, basis, data, candidate, runtime, facts))
+        outcome = try_out(row.short, basis, data, candidate, runtime)
+        outcomes.append(replace(outcome, parameters=row.parameters, licence=row.licence))
     if not outcomes:
         raise ModelError(f"No backbone could be tried; the first is {skipped[0][0]}: {skipped[0][1]}")
     place, p_values = choose(outcomes)
@@ -138,7 +138,7 @@ def _reason(outcomes: Sequence[Outcome], place: int, p_values: Sequence[float], 
         others = zip(outcomes[place + 1 :], p_values[place:], strict=True)
         equal = [one.name for one, p in others if p < LEVEL]
         why += f", and the smallest of those it cannot be separated from ({', '.join(equal)})" if equal else ""
-        why += f"; the licence of its weights: {printable(str(chosen.facts['licence']))}"
+        why += f"; the licence of its weights: {printable(str(chosen.licence))}"
     return f"Backbone {printable(chosen.name)}: {why} ({basis.words}: {printable(ranking)}).{caveat(basis)}"
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.evaluation.paired_tests import LEVEL, mcnemar, swap_test
 from headstart.features.dataset import Dataset
 from headstart.heads import linear
+from headstart.runs.chosen import Chosen, Scored
 from headstart.settings.recipe import Recipe
 from headstart.strategies.choices.basis import Basis, named
 
@@ -33,14 +33,16 @@ class Outcome:
         right: Whether each image was predicted right, bool (M,).
         losses: Negative log likelihood of each, float64 (M,), in nats.
         groups: Group number of each, (M,).
-        facts: What else there is to tell of it, as JSON values.
+        parameters: Of a backbone; else None.
+        licence: Of its weights; likewise.
     """
 
     name: str
     right: NDArray[np.bool_]
     losses: NDArray[np.float64]
     groups: NDArray[np.int64]
-    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    parameters: int | None = None
+    licence: str | None = None
 
     @property
     def accuracy(self) -> float:
@@ -72,19 +74,19 @@ class Choice:
     skipped: tuple[tuple[str, str], ...]
     reasons: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """The choice as JSON values."""
-        rows = [
-            {"name": one.name, "accuracy": one.accuracy, "log_loss": one.log_loss, "p_value": p, **one.facts}
+    def told(self) -> Chosen:
+        """The choice without the images that it rests on."""
+        candidates = tuple(
+            Scored(
+                name=one.name, accuracy=one.accuracy, log_loss=one.log_loss, p_value=p, parameters=one.parameters,
+                licence=one.licence,
+            )
             for one, p in zip(self.outcomes, (None, *self.p_values), strict=False)
-        ]
-        skipped = [{"name": name, "reason": reason} for name, reason in self.skipped]
-        return {"chosen": self.chosen, "candidates": rows, "skipped": skipped, "reasons": list(self.reasons)}
+        )  # fmt: skip
+        return Chosen(self.chosen, candidates, self.skipped, self.reasons)
 
 
-def try_out(
-    name: str, basis: Basis, data: Dataset, recipe: Recipe, runtime: Runtime, facts: dict[str, Any] | None = None
-) -> Outcome:
+def try_out(name: str, basis: Basis, data: Dataset, recipe: Recipe, runtime: Runtime) -> Outcome:
     """Cross-validate a probe on the embeddings of a candidate; the folds are the same for all."""
     with named(runtime, name).progress.stage("Fitting", linear.steps(basis.folds)) as advance:
         found = linear.cross_validate(
@@ -97,7 +99,6 @@ def try_out(
         found.probabilities.argmax(1) == labels,
         negative_log_likelihood(found.probabilities, labels),
         np.array(basis.groups, np.int64)[found.rows],
-        facts or {},
     )
 
 

@@ -6,9 +6,9 @@ it got right before, a network that trains on such pictures is told wrongly: on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from headstart.features.loop import each
 from headstart.heads import linear
 from headstart.modelfile.session import LazySession
 from headstart.preprocess.spec import Preprocess
+from headstart.runs.chosen import Changed, Flips, Verdict
 from headstart.settings.recipe import Recipe
 from headstart.strategies.choices.basis import Basis, evidence_recipe, find_basis, sample
 from headstart.strategies.choices.evidence import paired_test, standard_error
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Pixels = NDArray[np.uint8]
+    # Whether each image is correct, and its loss; (N,) each.
+    Predicted = tuple[NDArray[np.bool_], NDArray[np.float64]]
 
 MAX_IMAGES = 200
 # The largest loss of accuracy, with 95 % confidence, that still counts as none.
@@ -51,9 +54,7 @@ TRANSFORMS: dict[str, tuple[str, Callable[[Pixels], Pixels]]] = {
 }
 
 
-def harmless(
-    table: ImageTable, recipe: Recipe, runtime: Runtime, names: Sequence[str] = tuple(TRANSFORMS)
-) -> dict[str, Any]:
+def harmless(table: ImageTable, recipe: Recipe, runtime: Runtime, names: Sequence[str] = tuple(TRANSFORMS)) -> Flips:
     """Judge flips and turns on the train images of a recipe; see `judge`.
 
     Args:
@@ -73,7 +74,7 @@ def harmless(
 
 def judge(
     basis: Basis, embedded: Embedded, recipe: Recipe, runtime: Runtime, names: Sequence[str] = tuple(TRANSFORMS)
-) -> dict[str, Any]:
+) -> Flips:
     """Predict a stratified sample of at most `MAX_IMAGES` train images, as they are and changed, by out-of-fold heads.
 
     Args:
@@ -84,12 +85,9 @@ def judge(
         names: Of `TRANSFORMS`.
 
     Returns:
-        ``images``: how many; ``accuracy`` and ``log_loss`` on them as they are; ``reason``: a sentence; and
-        ``transforms``: for each name a ``verdict`` (harmless, harmful, unresolved), ``accuracy``, ``accuracy_lost``
-        with its ``interval`` of 95 %, ``log_loss``, ``log_loss_added_at_most`` (upper end of a 95 % interval) and
-        ``p_value``, corrected for the number of transforms (Holm). Harmful is what costs accuracy or log loss beyond
-        noise; harmless what with confidence costs less than `HARMLESS_LOSS` of the one and `HARMLESS_NATS` of the
-        other.
+        Harmful is what costs accuracy or log loss beyond noise; harmless what with confidence costs less than
+        `HARMLESS_LOSS` of the one and `HARMLESS_NATS` of the other. P-values are corrected for the number of
+        transforms (Holm).
 
     Raises:
         OptionError: There is no such transform.
@@ -110,33 +108,17 @@ def judge(
     predict = _out_of_fold(basis, matrix, recipe, runtime)
     clusters = np.unique(np.array(basis.groups)[rows], return_inverse=True)[1]
     right, losses = _scored(predict(rows, matrix[rows]), basis.labels[rows])
-    found: dict[str, dict[str, Any]] = {}
-    for name, embeddings in zip(names, changed, strict=True):
-        right_still, higher_losses = _scored(predict(rows, embeddings[seen]), basis.labels[rows])
-        lost, added = right.astype(np.int64) - right_still, higher_losses - losses
-        effect = design_effect(lost, clusters)  # images of one group count for fewer
-        found[name] = {
-            "verdict": "",
-            "accuracy": float(right_still.mean()),
-            "accuracy_lost": float(lost.mean()),
-            "interval": [
-                float(end)
-                for end in score_interval((lost > 0).sum() / effect, (lost < 0).sum() / effect, len(lost) / effect)
-            ],
-            "log_loss": float(higher_losses.mean()),
-            "log_loss_added_at_most": float(added.mean()) + NORMAL_95 * standard_error(added, clusters),
-            "p_value": worse(lost, added, clusters),
-        }
-    for one, p_value in zip(found.values(), holm([one["p_value"] for one in found.values()]), strict=True):
-        one["p_value"] = p_value
-        one["verdict"] = _verdict(one)
-    return {
-        "images": len(rows),
-        "accuracy": float(right.mean()),
-        "log_loss": float(losses.mean()),
-        "transforms": found,
-        "reason": _reason(found, float(right.mean()), len(rows)),
+    before = right, losses
+    after = [_scored(predict(rows, embeddings[seen]), basis.labels[rows]) for embeddings in changed]
+    p_values = holm([worse(*_worsened(before, one), clusters) for one in after])
+    judged = {
+        name: _judged(before, one, clusters, p_value) for name, one, p_value in zip(names, after, p_values, strict=True)
     }
+    accuracy = float(right.mean())
+    return Flips(
+        images=len(rows), accuracy=accuracy, log_loss=float(losses.mean()), transforms=judged,
+        reason=_reason(judged, accuracy, len(rows)),
+    )  # fmt: skip
 
 
 def _some(basis: Basis) -> NDArray[np.int64]:
@@ -166,25 +148,39 @@ def worse(lost: NDArray[np.int64], added: NDArray[np.float64], clusters: NDArray
     return min(1.0, 2 * min(by_accuracy, by_loss))
 
 
-def _scored(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def _scored(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Predicted:
     return probabilities.argmax(1) == labels, negative_log_likelihood(probabilities, labels)
 
 
-def _verdict(one: dict[str, Any]) -> str:
-    if one["p_value"] < LEVEL:
+def _worsened(before: Predicted, after: Predicted) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Where an image is no longer correct, 1, or is now, -1; and by how much its loss is higher; (N,) each."""
+    return before[0].astype(np.int64) - after[0], after[1] - before[1]
+
+
+def _judged(before: Predicted, after: Predicted, clusters: NDArray[np.int64], p_value: float) -> Changed:
+    lost, added = _worsened(before, after)
+    effect = design_effect(lost, clusters)  # images of one group count for fewer
+    low, high = score_interval((lost > 0).sum() / effect, (lost < 0).sum() / effect, len(lost) / effect)
+    at_most = float(added.mean()) + NORMAL_95 * standard_error(added, clusters)
+    return Changed(
+        verdict=_verdict(p_value, float(high), at_most),
+        accuracy=float(after[0].mean()), accuracy_lost=float(lost.mean()), interval=(float(low), float(high)),
+        log_loss=float(after[1].mean()), log_loss_added_at_most=at_most, p_value=p_value,
+    )  # fmt: skip
+
+
+def _verdict(p_value: float, lost_at_most: float, added_at_most: float) -> Verdict:
+    if p_value < LEVEL:
         return "harmful"
-    small = one["interval"][1] <= HARMLESS_LOSS and one["log_loss_added_at_most"] <= HARMLESS_NATS
-    return "harmless" if small else "unresolved"
+    return "harmless" if lost_at_most <= HARMLESS_LOSS and added_at_most <= HARMLESS_NATS else "unresolved"
 
 
-def _reason(found: dict[str, dict[str, Any]], accuracy: float, images: int) -> str:
+def _reason(found: Mapping[str, Changed], accuracy: float, images: int) -> str:
     words = []
     for verdict in ("harmless", "harmful", "unresolved"):
         told = [
-            f"{TRANSFORMS[name][0]} ({100 * one['accuracy']:.1f} %)"
-            for name, one in found.items() if one["verdict"] == verdict
+            f"{TRANSFORMS[name][0]} ({100 * (one.accuracy or 0):.1f} %)"
+            for name, one in found.items() if one.verdict == verdict
         ]  # fmt: skip
         if told:
             words.append(f"{verdict}: {', '.join(told)}")
@@ -193,18 +189,13 @@ def _reason(found: dict[str, dict[str, Any]], accuracy: float, images: int) -> s
     )
 
 
-def _nothing(images: int, names: Sequence[str]) -> dict[str, Any]:
+def _nothing(images: int, names: Sequence[str]) -> Flips:
     """Too few images to ask."""
-    unknown: dict[str, Any] = dict.fromkeys(
-        ("accuracy", "accuracy_lost", "interval", "log_loss", "log_loss_added_at_most", "p_value")
-    )
-    return {
-        "images": images,
-        "accuracy": None,
-        "log_loss": None,
-        "transforms": {name: {"verdict": "unresolved", **unknown} for name in names},
-        "reason": f"Flips and turns: {images} train images are too few to say which are harmless.",
-    }
+    return Flips(
+        images=images, accuracy=None, log_loss=None,
+        transforms={name: Changed(verdict="unresolved") for name in names},
+        reason=f"Flips and turns: {images} train images are too few to say which are harmless.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
