@@ -88,6 +88,25 @@ def compare(
             refuse_comparison(path)
     table = table_of(images)
     targets.read(table)
+    rows, runs = _train_all(plans, table, path, runtime, overwrite=overwrite)
+    if not runs:
+        raise next(row.problem for row in rows if row.problem)
+    rows = comparing.timed(rows)
+    judged = comparing.judge_rows([row for row in rows if row.fitted])
+    known = next((run for run in runs.values() if advice.embeds_as_lite0(run.recipe)), next(iter(runs.values())))
+    comparison = Comparison(
+        tuple(rows), runs, judged.pairs, _verdict(judged.verdict, rows), judged.images,
+        advice.of_run(known.fitted, known.recipe), _notes(plans, rows, runs), path,
+    )  # fmt: skip
+    if path is not None:
+        comparison.save(path, overwrite=True, runtime=runtime)
+    return comparison
+
+
+def _train_all(
+    plans: Sequence[Plan], table: ImageTable, path: Path | None, runtime: Runtime, *, overwrite: bool
+) -> tuple[list[Row], dict[str, Run]]:
+    """What became of each; those that did not fail are saved as soon as they are finished."""
     folders = folders_of([one.name for one in plans])
     rows: list[Row] = []
     runs: dict[str, Run] = {}
@@ -106,18 +125,7 @@ def compare(
         rows.append(Row(one.name, run.recipe, run.fitted, time.perf_counter() - begun))
         if path is not None:
             run.save(path / folders[one.name], overwrite=overwrite, runtime=runtime)
-    if not runs:
-        raise next(row.problem for row in rows if row.problem)
-    rows = comparing.timed(rows)
-    judged = comparing.judge_rows([row for row in rows if row.fitted])
-    known = next((run for run in runs.values() if advice.embeds_as_lite0(run.recipe)), next(iter(runs.values())))
-    comparison = Comparison(
-        tuple(rows), runs, judged.pairs, _verdict(judged.verdict, rows), judged.images,
-        advice.of_run(known.fitted, known.recipe), _notes(plans, rows, runs), path,
-    )  # fmt: skip
-    if path is not None:
-        comparison.save(path, overwrite=True, runtime=runtime)
-    return comparison
+    return rows, runs
 
 
 def _train(one: Plan, table: ImageTable, folder: Path | None, runtime: Runtime, *, overwrite: bool) -> Run:

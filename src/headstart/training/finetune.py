@@ -100,14 +100,8 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
             watch.lap("folds")
         ended = Ended(network, divided, probe, by_folds)
         finished = finish_training(job, ended, recipe, runtime, origin, watch)
-    files: dict[str, bytes | str] = {
-        "weights.safetensors": weights_file(network, loaded, preprocess, data.targets.names, recipe.head)
-    }
-    if trained and trained.history:
-        files["history.csv"] = history_csv(trained.history)
-        files["curves.png"] = curves_png(trained.history, trained.best_epoch)
-    if trained and trained.range_test:
-        files["lr.png"] = range_png(trained.range_test, trained.lr)
+    weights = weights_file(network, loaded, preprocess, data.targets.names, recipe.head)
+    files = {"weights.safetensors": weights, **(_drawn(trained) if trained else {})}
     watch.lap("write")
     return replace(
         finished,
@@ -124,6 +118,17 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         recipe=recipe,
         folder=runtime.folder,
     )
+
+
+def _drawn(trained: Trained) -> dict[str, bytes | str]:
+    """The course of the training, for the run folder."""
+    files: dict[str, bytes | str] = {}
+    if trained.history:
+        files["history.csv"] = history_csv(trained.history)
+        files["curves.png"] = curves_png(trained.history, trained.best_epoch)
+    if trained.range_test:
+        files["lr.png"] = range_png(trained.range_test, trained.lr)
+    return files
 
 
 def _training(trained: Trained) -> Training:
