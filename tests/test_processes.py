@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
-import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import nn
 
-from headstart.training.batch_norm import synced
-from helpers import Result, write_images
+import forked
+from headstart.cli.main import main
+from headstart.training import loop
+from headstart.training.batch_norm import count_batch, synced
+from helpers import Result, headstart_cli, write_images
 
 SMALL = (
     "--recipe",
@@ -34,32 +40,31 @@ RECIPE = 'strategy = "finetune"\nstart = "random"\n'
 
 # --- batch norms ----------------------------------------------------------------------------------------------------
 
-# Each process takes its share of the batches; what it computes goes to a file.
-SHARE = """
-    import sys, torch, torch.distributed as dist
-    from headstart.training.batch_norm import count_batch, synced
-    rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    told, results = torch.load(f"{folder}/told.pt", weights_only=False), {}
+WORLD = 3
+
+
+def share(rank: int, folder: Path) -> None:
+    """One of several processes: it takes its share of the batches; what it computes goes to a file."""
+    warnings.simplefilter("error")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
+    told, results = torch.load(folder / "told.pt", weights_only=False), {}
     for name, module in told["modules"].items():
         synced(module, torch.device("cpu"))
         results[name] = [], module.state_dict()
         for pixels in told["batches"]:
-            own = pixels[rank::world]
+            own = pixels[rank::WORLD]
             counts = len(own) > 0
             x = (own if counts else pixels[:1]).clone().requires_grad_()
             count_batch(counts)
             module.zero_grad()
             y = module(x)
-            (y ** 3).sum().mul(1.0 if counts else 0.0).backward()
+            (y**3).sum().mul(1.0 if counts else 0.0).backward()
             grads = [p.grad.clone() for p in module.parameters()]
             for grad in grads:
                 dist.all_reduce(grad)
             results[name][0].append((y.detach(), x.grad, grads))
-    torch.save(results, f"{folder}/{rank}.pt")
+    torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
-"""
-WORLD = 3
 
 
 def batch_norms() -> dict[str, nn.Module]:
@@ -86,16 +91,11 @@ def test_batch_norms_see_the_whole_batch(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     batches = [torch.randn(count, 3, 8, 8, generator=generator) * 2 + 1 for count in (6, 5, 2)]
     torch.save({"modules": batch_norms(), "batches": batches}, tmp_path / "told.pt")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", textwrap.dedent(SHARE), str(rank), str(WORLD), str(tmp_path)],
-            stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(WORLD)
-    ]  # fmt: skip
-    for process in processes:
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 0, said
+    said = [tmp_path / f"{rank}.err" for rank in range(WORLD)]
+    processes = [forked.start(share, rank, tmp_path, err=said[rank]) for rank in range(WORLD)]
+    for process, path in zip(processes, said, strict=True):
+        process.join(60)
+        assert process.exitcode == 0, path.read_text()
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(WORLD)]
     for name, module in batch_norms().items():
         for number, pixels in enumerate(batches):
@@ -139,15 +139,50 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("odd"), {"disc": 14, "stripes": 12, "noise": 13})
 
 
-def train(
-    folder: Path, *arguments: str | Path, processes: int = 1, script: Sequence[str] = ("-m", "headstart")
-) -> Result:
-    """Run the program in one process, or in several."""
-    (folder / "own.toml").write_text(RECIPE)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+def program(folder: Path, arguments: list[str], leaves: bool = False) -> None:
+    """The program in a folder; or one that leaves without a word after its first epoch."""
+    os.chdir(folder)
+    if leaves:
+        plain = loop.Session.finish_epoch
+
+        def finish(self: loop.Session, numbers: Any) -> None:
+            plain(self, numbers)
+            if numbers["epoch"] == 1:
+                os._exit(9)
+
+        loop.Session.finish_epoch = finish
+    main(arguments)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def train(folder: Path, *arguments: str | Path, leaves: bool = False) -> Result:
+    """Run the program in two processes; the exit code is the larger, and they must not both speak."""
+    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    streams = [{kind: folder / f"{rank}.{kind}" for kind in ("out", "err")} for rank in range(2)]
+    processes = [
+        forked.start(
+            program, folder, ["train", *map(str, arguments)], leaves, **streams[rank], **world,
+            RANK=str(rank), LOCAL_RANK=str(rank),
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        process.join(120)
+    out, err = ("".join(one[kind].read_text() for one in streams) for kind in ("out", "err"))
+    return Result(max(process.exitcode for process in processes), out, err)
+
+
+def train_by_torchrun(folder: Path, *arguments: str | Path) -> Result:
+    """As a person starts it."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
-        [sys.executable, *(launcher if processes > 1 else []), *script, "train", *map(str, arguments)], cwd=folder,
-        capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
+        [sys.executable, *launcher, "-m", "headstart", "train", *map(str, arguments)], cwd=folder,
+        capture_output=True, text=True, timeout=120, env=os.environ | forked.ONE_THREAD, check=False,
     )  # fmt: skip
     return Result(done.returncode, done.stdout, done.stderr)
 
@@ -168,18 +203,21 @@ def same(one: Path, other: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "settings",
+    ("train_in_two", "settings"),
     [
-        ["--unfreeze", "all", "--views", "0", "--epochs", "2", "--batch-size", "8"],
-        ["--unfreeze", "last", "--views", "2", "--epochs", "2", "--batch-size", "4", "--accumulate", "2"],
+        (train_by_torchrun, ["--unfreeze", "all", "--views", "0", "--epochs", "2", "--batch-size", "8"]),
+        (train, ["--unfreeze", "last", "--views", "2", "--epochs", "2", "--batch-size", "4", "--accumulate", "2"]),
     ],
     ids=["all-loop", "last-views-accumulated"],
 )
-def test_two_processes_train_as_one(odd: Path, tmp_path: Path, settings: list[str]) -> None:
+def test_two_processes_train_as_one(
+    odd: Path, tmp_path: Path, train_in_two: Callable[..., Result], settings: list[str]
+) -> None:
     # SGD: AdamW divides by the size of the gradient, so that a rounding of a tiny one becomes a whole step.
     common = [odd, *SMALL, *settings, "--optimizer", "sgd", "--lr", "0.02", "--batch-norm", "train"]
-    one = train(tmp_path, *common, "--out", "one", "--json")
-    two = train(tmp_path, *common, "--out", "two", "--json", processes=2)
+    (tmp_path / "own.toml").write_text(RECIPE)
+    one = headstart_cli("train", *common, "--out", "one", "--quiet", cwd=tmp_path, **forked.ONE_THREAD)
+    two = train_in_two(tmp_path, *common, "--out", "two", "--json")
     assert one.code == 0, one.err
     assert two.code == 0, two.err
     same(tmp_path / "one", tmp_path / "two")
@@ -189,34 +227,20 @@ def test_two_processes_train_as_one(odd: Path, tmp_path: Path, settings: list[st
     assert not (tmp_path / "two" / "checkpoints").exists()
 
 
-STOP_AFTER_FIRST = """
-    import os
-    from headstart.training import loop
-    plain = loop.Session.finish_epoch
-    def stopping(self, numbers):
-        plain(self, numbers)
-        if numbers["epoch"] == 1:
-            os._exit(9)
-    loop.Session.finish_epoch = stopping
-    from headstart.cli.main import main
-    main()
-"""
-
-
 @pytest.mark.slow
 def test_two_processes_go_on(odd: Path, tmp_path: Path) -> None:
     """To the bit; and one process alone is refused."""
     common = [odd, *SMALL, "--epochs", "2", "--batch-size", "8", "--head", "mlp", "--tracker", "none", "--quiet"]
-    (tmp_path / "stopping.py").write_text(textwrap.dedent(STOP_AFTER_FIRST))
-    assert train(tmp_path, *common, "--out", "whole", processes=2).code == 0
-    stopped = train(tmp_path, *common, "--out", "run", processes=2, script=["stopping.py"])
-    assert stopped.code != 0, stopped.err
+    (tmp_path / "own.toml").write_text(RECIPE)
+    assert train(tmp_path, *common, "--out", "whole").code == 0
+    stopped = train(tmp_path, *common, "--out", "run", leaves=True)
+    assert stopped.code == 9, stopped.err
     assert [path.name for path in (tmp_path / "run").glob("checkpoints/epoch-*")] == ["epoch-000001"]
-    alone = train(tmp_path, "--resume", "run")
+    alone = headstart_cli("train", "--resume", "run", cwd=tmp_path)
     assert alone.code == 2
     assert "it is of 2 processes, not 1" in alone.err
     assert "with as many as before" in alone.err
-    resumed = train(tmp_path, "--resume", "run", "--quiet", processes=2)
+    resumed = train(tmp_path, "--resume", "run", "--quiet")
     assert resumed.code == 0, resumed.err
     for name in ("weights.safetensors", "model.onnx"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
