@@ -24,7 +24,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 COMMAND_NAMES = (
     "train", "predict", "evaluate", "demo", "cache", "backbones", "recipes", "check", "compare", "report", "explain",
-    "export", "unsort", "embed", "search",
+    "export", "unsort", "embed", "search", "watch",
 )  # fmt: skip
 
 

@@ -51,6 +51,10 @@ COMMANDS = {
         function="headstart.cli.predict:predict",
         help="Say which class each image belongs to, how probable that is, and whether it is like the training images.",
     ),
+    "watch": CommandSpec(
+        function="headstart.cli.watch:watch",
+        help="Print a JSON line for each file that arrives in a folder, until Ctrl-C or SIGTERM.",
+    ),
     "unsort": CommandSpec(
         function="headstart.cli.unsort:unsort",
         help="Put back the images that predict --sort-into has moved, and delete its copies and links.",

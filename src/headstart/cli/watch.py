@@ -1,0 +1,60 @@
+"""`headstart watch`: a line for each file that arrives in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headstart.cli import options
+from headstart.cli.messages import DONE
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder; those below it are watched too.")],
+    model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="The model.onnx of a run.")],
+    existing: Annotated[
+        bool, typer.Option("--existing", help="Predict the files that are there already, too.")
+    ] = False,
+    settle: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long a file stays as it is until it counts as whole.")
+    ] = 0.5,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Give prediction sets that contain the true class this often, such as 0.9."),
+    ] = None,
+    abstain: Annotated[
+        bool, typer.Option("--abstain", help="Give no class to images unlike the training images.")
+    ] = False,
+    max_megapixels: options.MaxMegapixels = None,
+    workers: options.Workers = None,
+    quiet: options.Quiet = False,
+) -> int:
+    """Print a JSON line for each file that arrives in a folder, until Ctrl-C or SIGTERM."""
+    from headstart import api
+    from headstart.api.watching import watch as watching
+    from headstart.cli.output import Output
+    from headstart.cli.signals import Stopped
+    from headstart.cli.streams import as_json
+    from headstart.core.text import counted, quoted
+    from headstart.prediction.record import Wanted, record_of
+
+    output = Output(quiet=quiet)
+    classifier = api.load(model, max_megapixels=max_megapixels)
+    wanted = Wanted.of(classifier, top, coverage=coverage, abstain=abstain)
+    runtime = options.runtime(output, workers=workers, strict=False, cached=False)
+    classifier.verify()  # the session is ready before the first file comes
+    told = 0
+    results = watching(classifier, folder, wanted, runtime, settle_seconds=settle, existing=existing)
+    try:
+        for found in results:
+            if found is None:
+                output.note(f"Watching {quoted(str(folder))}. Ctrl-C ends it.")
+                continue
+            print(as_json(record_of(*found, wanted), indent=None), flush=True)
+            told += 1
+    except (Stopped, KeyboardInterrupt):  # the way to end it
+        output.note(f"Stopped after {counted(told, 'file')}.")
+    return DONE

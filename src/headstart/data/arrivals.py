@@ -1,0 +1,158 @@
+"""Files that arrive in a folder, each as soon as it is whole; by the package watchfiles of the extra `watch`."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from headstart.core.errors import SourceError
+from headstart.core.extras import require
+from headstart.core.text import quoted
+from headstart.data.readers.layout import is_litter
+from headstart.data.readers.walk import walk
+
+PATIENCE_SECONDS = 10.0  # that a file which cannot be read is given, since its writer may only pause
+_POLL_MS = 100
+_REMEMBERED = 10_000  # files of which it is known that they have been given
+_DELETED = 3  # watchfiles.Change.deleted
+_REPLACED = "\ufffd"  # what watchfiles gives of a name that is not UTF-8
+
+
+class State(NamedTuple):
+    """What changes while a file is written."""
+
+    size: int
+    modified_ns: int
+
+
+@dataclass
+class _Waiting:
+    state: State
+    since: float
+    seconds: float
+
+
+class Arrivals:
+    """Files that have been seen and are not given yet, because they may still be written.
+
+    Args:
+        settle_seconds: For how long a file stays as it is, until it counts as whole.
+    """
+
+    def __init__(self, settle_seconds: float) -> None:
+        self._settle_seconds = settle_seconds
+        self._waiting: dict[str, _Waiting] = {}
+        self._given = OrderedDict[str, State]()
+
+    def see(self, path: str, now: float, seconds: float | None = None) -> None:
+        """Something has happened to a file, or is said to have.
+
+        Args:
+            path: The file.
+            now: The time, in seconds.
+            seconds: For how long it must stay as it is from now on; None for the usual time.
+        """
+        state = state_of(path)
+        if state is None:
+            self._waiting.pop(path, None)
+        elif self._given.get(path) != state and not self._waits(path, state):
+            self._waiting[path] = _Waiting(state, now, self._settle_seconds if seconds is None else seconds)
+
+    def _waits(self, path: str, state: State) -> bool:
+        return path in self._waiting and self._waiting[path].state == state
+
+    def again(self, path: str, now: float) -> None:
+        """A file that was given could not be read: it is given once more, after it has changed or after a while."""
+        self._given.pop(path, None)
+        self.see(path, now, PATIENCE_SECONDS)
+
+    def due(self, now: float) -> list[tuple[str, bool]]:
+        """The files that are whole, with whether each has been waited for as long as may be; they are given once."""
+        found = []
+        for path, waiting in list(self._waiting.items()):
+            state = state_of(path)
+            if state is None:
+                del self._waiting[path]
+            elif state != waiting.state:
+                self._waiting[path] = _Waiting(state, now, self._settle_seconds)
+            elif now - waiting.since >= waiting.seconds:
+                del self._waiting[path]
+                self._given[path] = state
+                self._given.move_to_end(path)
+                if len(self._given) > _REMEMBERED:
+                    self._given.popitem(last=False)
+                found.append((path, waiting.seconds > self._settle_seconds))
+        return found
+
+
+def state_of(path: str) -> State | None:
+    """The state of a regular file; None where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return None
+    return State(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
+def watched(folder: Path, arrivals: Arrivals, *, existing: bool) -> Iterator[list[str]]:
+    """Watch a folder and all below it, and tell the arrivals what happens there; hidden files are passed over.
+
+    Args:
+        folder: The folder.
+        arrivals: Is told.
+        existing: The files that are there already count as arrivals.
+
+    Yields:
+        Names that cannot be watched, since they are not UTF-8; mostly none. The first comes when the folder is being
+        watched, and then one at least every tenth of a second.
+
+    Raises:
+        SourceError: There is no such folder, or it is gone.
+        ExtraError: watchfiles is not installed.
+    """
+    watchfiles = require("watchfiles", "watch", "Watching a folder")
+    if not folder.is_dir():
+        raise SourceError(f"There is no folder {quoted(str(folder))}.", "Make it first, or check the path.")
+    root = os.path.abspath(folder)  # noqa: PTH100  lexical: links are the user's own
+    before = set() if existing else set(walk(folder).files)
+    ready = False
+    for changes in watchfiles.watch(
+        root, watch_filter=None, debounce=2 * _POLL_MS, step=_POLL_MS // 2, rust_timeout=_POLL_MS, yield_on_timeout=True
+    ):
+        if not os.path.isdir(root):  # noqa: PTH112
+            raise SourceError(f"The folder {quoted(str(folder))} is gone.", "Make it again, and watch it anew.")
+        now = time.monotonic()
+        if not ready:  # what came while the watch was set up has been told by nobody
+            for file in walk(folder).files:
+                if file not in before:
+                    arrivals.see(os.path.join(folder, file), now)  # noqa: PTH118
+            ready = True
+            before.clear()
+        unwatchable = []
+        for change, path in sorted(changes, key=lambda one: one[1]):
+            relative = os.path.relpath(path, root)
+            if any(is_litter(part) for part in Path(relative).parts):
+                continue
+            if _REPLACED in relative and change != _DELETED and not os.path.exists(path):  # noqa: PTH110
+                unwatchable.append(relative)
+            for file in _files(folder, relative):
+                arrivals.see(file, now)
+        yield unwatchable
+
+
+def _files(folder: Path, relative: str) -> Iterator[str]:
+    """What a change is about: a file, or all files of a folder that has come with them."""
+    path = os.path.join(folder, relative)  # noqa: PTH118
+    if os.path.isdir(path):  # noqa: PTH112
+        try:
+            yield from (os.path.join(path, file) for file in walk(Path(path)).files)  # noqa: PTH118
+        except SourceError:  # it has gone again
+            return
+    else:
+        yield path

@@ -1,0 +1,171 @@
+"""`watch`: a line for each file that arrives, once it is whole, until it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import headstart
+from headstart.data.arrivals import PATIENCE_SECONDS, Arrivals
+from helpers import ENDS_WITHIN, draw, headstart_cli
+
+PATIENT = 60  # seconds, on a machine that does other things too
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "inbox").mkdir()
+    return tmp_path / "inbox"
+
+
+class Watching:
+    """The program, and the lines that it prints."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._lines: queue.Queue[str] = queue.Queue()
+        assert process.stderr is not None
+        assert "Watching" in process.stderr.readline()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+
+    def next(self) -> Any:
+        return json.loads(self._lines.get(timeout=PATIENT))
+
+    def silent_for(self, seconds: float) -> bool:
+        try:
+            self._lines.get(timeout=seconds)
+        except queue.Empty:
+            return True
+        return False
+
+    def stop(self, number: signal.Signals) -> tuple[int, float]:
+        begun = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(PATIENT)
+        self._thread.join()
+        return code, time.monotonic() - begun
+
+
+@contextmanager
+def watching(folder: Path, model: Path, *options: str) -> Iterator[Watching]:
+    pytest.importorskip("watchfiles")
+    command = [sys.executable, "-m", "headstart", "watch", str(folder), "--model", str(model), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        found = Watching(process)
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+        found._thread.join()
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_files_that_arrive(number: signal.Signals, folder: Path, model: Path, tmp_path: Path) -> None:
+    draw("disc", 80).save(folder / "before.png")
+    draw("disc", 81).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    expected = headstart.load(model).predict(whole)
+    with watching(folder, model) as program:
+        (folder / "a.png").write_bytes(whole)
+        first = program.next()
+        assert (first["path"], first["label"]) == (str(folder / "a.png"), expected.label)
+        assert first["probability"] == pytest.approx(expected.probability, abs=1e-6)
+        with (folder / "half.png").open("wb", buffering=0) as file:  # its writer pauses for longer than the usual time
+            file.write(whole[: len(whole) // 2])
+            assert program.silent_for(1.5)
+            file.write(whole[len(whole) // 2 :])
+        assert (half := program.next())["path"] == str(folder / "half.png")
+        assert half["label"] == expected.label
+        (tmp_path / "whole.png").rename(folder / "renamed.png")
+        assert program.next()["path"] == str(folder / "renamed.png")
+        (tmp_path / "many").mkdir()
+        for name in ("x.png", ".hidden.png"):
+            (tmp_path / "many" / name).write_bytes(whole)
+        (tmp_path / "many").rename(folder / "many")
+        assert program.next()["path"] == str(folder / "many" / "x.png")
+        draw("noise", 82).save(folder / "a.png")
+        assert (again := program.next())["path"] == str(folder / "a.png")
+        assert again["label"] == "noise"
+        code, seconds = program.stop(number)
+        assert (code, seconds < ENDS_WITHIN) == (0, True)
+
+
+def test_files_that_are_there(folder: Path, model: Path) -> None:
+    draw("disc", 80).save(folder / "before.png")
+    with watching(folder, model, "--existing", "--top", "1", "--coverage", "0.9") as program:
+        record = program.next()
+        assert (record["path"], len(record["top"]), "labels" in record) == (str(folder / "before.png"), 1, True)
+
+
+@pytest.mark.slow
+def test_a_file_that_stays_broken_is_told(folder: Path, model: Path) -> None:
+    with watching(folder, model) as program:
+        (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+        assert program.silent_for(PATIENCE_SECONDS / 2)
+        record = program.next()
+        assert (record["path"], "error" in record) == (str(folder / "broken.jpg"), True)
+
+
+def test_a_folder_that_is_gone_ends_it(folder: Path, model: Path) -> None:
+    with watching(folder, model) as program:
+        folder.rmdir()
+        assert program.process.wait(PATIENT) == 2
+        assert program.process.stderr is not None
+        assert "is gone" in program.process.stderr.read()
+
+
+def test_there_must_be_a_folder(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    done = headstart_cli("watch", tmp_path / "no", "--model", model)
+    assert (done.code, "There is no folder" in done.err) == (2, True)
+
+
+def test_a_file_is_due_once_it_has_stayed_as_it_is(tmp_path: Path) -> None:
+    arrivals = Arrivals(1.0)
+    path = tmp_path / "file"
+    path.write_text("a")
+    arrivals.see(str(path), 0.0)
+    assert arrivals.due(0.9) == []
+    path.write_text("ab")  # nobody has told of it yet
+    assert arrivals.due(1.0) == []
+    assert arrivals.due(1.9) == []
+    assert arrivals.due(2.0) == [(str(path), False)]
+    arrivals.see(str(path), 3.0)  # its state has not changed
+    assert arrivals.due(9.0) == []
+    arrivals.again(str(path), 10.0)
+    arrivals.see(str(path), 11.0)
+    assert arrivals.due(10.0 + PATIENCE_SECONDS - 0.1) == []
+    assert arrivals.due(10.0 + PATIENCE_SECONDS) == [(str(path), True)]
+    arrivals.again(str(path), 30.0)
+    path.write_text("abc")
+    arrivals.see(str(path), 31.0)
+    assert arrivals.due(32.0) == [(str(path), False)]
+    path.write_text("abcd")
+    arrivals.see(str(path), 40.0)
+    path.unlink()
+    assert arrivals.due(50.0) == []
+    arrivals.see(str(tmp_path), 60.0)
+    arrivals.see(os.fspath(tmp_path / "\0"), 60.0)
+    assert arrivals.due(70.0) == []
