@@ -30,7 +30,7 @@ def embed(
     white_level: options.WhiteLevel = None,
     **given: Any,
 ) -> int:
-    """Write the embeddings of images with their paths, labels, splits, groups and digests."""
+    """Write the embeddings of images, for clustering and search: .npz or .parquet."""
     from headstart import api
     from headstart.cli.output import Output
     from headstart.core.errors import OptionError

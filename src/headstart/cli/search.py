@@ -24,7 +24,7 @@ def search(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Find the images that are most like one, by the network of a model; embeddings are kept in the cache."""
+    """Find the images that are most like one, by the network of a model."""
     from headstart import api
     from headstart.cli.output import Output
     from headstart.core.text import counted, portable
