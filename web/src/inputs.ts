@@ -101,7 +101,7 @@ function connectCamera(take: (inputs: readonly Input[]) => void): void {
         stream = granted;
         video.srcObject = granted;
         void video.play();
-        words.textContent = "Photos are classified on this device like any other image.";
+        words.textContent = "Photos are classified like any other image.";
         shoot.disabled = false;
         shoot.focus();
       },

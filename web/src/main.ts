@@ -10,13 +10,15 @@ import { readPageData } from "./page-data";
 import { decode } from "./pixels";
 import { isFault, type Prediction, record } from "./prediction";
 import { card, row, summary } from "./results";
+import { ask } from "./server";
 import { csv } from "./table";
 
 interface Item { readonly input: Input; readonly result: Result | null; readonly prediction: Prediction }
 
 const MOST_CARDS = 60; // of thousands of images, the table shows all and the cards show the first
 const page = readPageData();
-const loading = Model.load(page);
+// A server classifies by itself, so that the page needs no model.
+const loading: Promise<Model | null> = page.server === null ? Model.load(page) : Promise.resolve(null);
 const waiting: Input[] = [];
 const items: Item[] = [];
 let busy = false;
@@ -48,17 +50,18 @@ async function work(): Promise<void> {
   status(items.length > 0 ? `Done. ${summary(items.map(({ prediction }) => prediction))}` : "");
 }
 
-async function classify(input: Input, model: Model): Promise<Item> {
+async function classify(input: Input, model: Model | null): Promise<Item> {
   try {
+    if (model === null) return { input, result: null, prediction: await ask(input, page, coverage) };
     const result = await model.run(await decode(input.file, page));
     return { input, result, prediction: record(input.path, result, page, coverage) };
   } catch (error) {
-    const words = error instanceof ImageFault ? error.message : `the browser failed on it: ${String(error)}`;
+    const words = error instanceof ImageFault ? error.message : `${model === null ? "the server cannot be reached" : "the browser failed on it"}: ${String(error)}`;
     return { input, result: null, prediction: { path: input.path, error: words } };
   }
 }
 
-function show(item: Item, model: Model): void {
+function show(item: Item, model: Model | null): void {
   const { prediction, input } = item;
   if (items.length <= MOST_CARDS) byId("cards").append(card(prediction, input, model, page));
   byId("rows").append(row(prediction, coverage !== null));
@@ -73,6 +76,10 @@ async function showAgain(): Promise<void> {
   byId("rows").replaceChildren();
   byId("set-column").hidden = coverage === null;
   const all = items.splice(0);
+  if (model === null) {
+    waiting.unshift(...all.map(({ input }) => input));
+    return work();
+  }
   for (const { input, result, prediction } of all) {
     const again = result === null ? prediction : record(input.path, result, page, coverage);
     items.push({ input, result, prediction: again });
@@ -116,6 +123,7 @@ function start(): void {
   loading.then(
     async (model) => {
       if (!busy) status("Ready.");
+      if (model === null) return;
       const { images, difference, passed } = await model.verify();
       byId("verified").textContent = passed
         ? `Checked in this browser: ${counted(images, "test image")} inside the model gave the probabilities of the machine that trained it (largest difference ${difference < 1e-6 ? "below 0.000001" : difference.toPrecision(1)}).`
@@ -141,14 +149,15 @@ declare global {
 window.headstart = {
   async classify(file, path) {
     const { prediction, result } = await classify({ path, file }, await loading);
-    return isFault(prediction) ? prediction : { ...prediction, probabilities: [...result!.probabilities] };
+    return isFault(prediction) || result === null ? prediction : { ...prediction, probabilities: [...result.probabilities] };
   },
   async activationMap(file, label) {
     const model = await loading;
+    if (model === null) throw new Error("the server computes no maps");
     const result = await model.run(await decode(file, page), true);
     const { data, rows, columns } = activationMap(result, model.weights!, page, page.classes.indexOf(label));
     return Array.from({ length: rows }, (_, row) => [...data.slice(row * columns, (row + 1) * columns)]);
   },
 };
-if ("serviceWorker" in navigator && document.getElementById("model.onnx") === null) void navigator.serviceWorker.register("service-worker.js");
+if (page.server === null && "serviceWorker" in navigator && document.getElementById("model.onnx") === null) void navigator.serviceWorker.register("service-worker.js");
 start();

@@ -1,6 +1,10 @@
 /** What the exporter writes into the page; `prediction/exporters/page.py` is its other half. */
 
 export interface PageData {
+  /** Where a server classifies what is sent to it; null where the page itself does. */
+  readonly server: string | null;
+  /** Whether the server knows the nearest training images. */
+  readonly neighbours: boolean;
   readonly name: string;
   readonly version: string;
   readonly classes: readonly string[];

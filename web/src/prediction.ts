@@ -13,6 +13,17 @@ export interface Answer {
   readonly distance: number | null;
   readonly top: readonly Named[];
   readonly labels?: readonly string[];
+  /** From a server that knows them. */
+  readonly neighbours?: readonly Neighbour[];
+}
+
+/** A training image that is like the image. */
+export interface Neighbour {
+  readonly path: string;
+  readonly label: string;
+  readonly similarity: number;
+  /** A small JPEG file in base64; null where it cannot be read any more. */
+  readonly picture: string | null;
 }
 
 export interface Fault { readonly path: string; readonly error: string }

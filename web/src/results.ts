@@ -12,19 +12,21 @@ const PICTURE_PX = 480;
 const THUMB_PX = 320; // dozens of photos at their own size are more than a phone can hold
 
 /** A card of one image. */
-export function card(prediction: Prediction, input: Input, model: Model, page: PageData): HTMLElement {
+export function card(prediction: Prediction, input: Input, model: Model | null, page: PageData): HTMLElement {
   const figure = el("div", { class: "picture" });
   if (isFault(prediction)) {
     return el("li", { class: "result fault" }, figure,
       el("div", {}, name(prediction.path), el("p", { class: "label" }, "Not classified"), el("p", {}, prediction.error)));
   }
   const picture = el("canvas", { class: "thumb", "aria-hidden": "true" });
-  void drawPicture(picture, input.file, THUMB_PX);
+  drawPicture(picture, input.file, THUMB_PX).catch(() => {
+    picture.replaceWith(el("p", { class: "soft" }, "This browser shows no picture of this kind of file."));
+  });
   figure.append(picture);
   const details = el("div", {}, name(prediction.path),
     el("p", { class: "label" }, prediction.label, " ", el("span", {}, percent(prediction.probability))),
-    doubts(prediction), bars(prediction));
-  if (model.mapped) details.append(mapButton(prediction, input, model, page, figure));
+    doubts(prediction), bars(prediction), neighbours(prediction));
+  if (model?.mapped) details.append(mapButton(prediction, input, model, page, figure));
   return el("li", { class: "result" }, figure, details);
 }
 
@@ -40,6 +42,19 @@ function doubts(answer: Answer): HTMLElement {
     list.append(el("li", {}, el("strong", {}, "Prediction set: "), answer.labels.join(", ")));
   }
   return list;
+}
+
+/** The training images that are most like it. */
+function neighbours({ path, neighbours }: Answer): HTMLElement | null {
+  if (neighbours === undefined || neighbours.length === 0) return null;
+  const items = neighbours.map((one) => {
+    const words = `${one.label}, similarity ${one.similarity.toFixed(2)}: ${one.path}`;
+    const picture =
+      one.picture === null ? null : el("img", { src: `data:image/jpeg;base64,${one.picture}`, alt: words, title: words });
+    return el("li", {}, picture, el("span", picture === null ? {} : { "aria-hidden": "true" }, one.label));
+  });
+  return el("div", { class: "neighbours" }, el("p", { class: "soft" }, "The most similar training images"),
+    el("ul", { "aria-label": `Training images like ${path}` }, ...items));
 }
 
 function bars(answer: Answer): HTMLElement {

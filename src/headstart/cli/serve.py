@@ -49,6 +49,13 @@ def serve(
         list[str] | None,
         typer.Option(metavar="URL", help="A site whose pages may ask; repeatable.", rich_help_panel=ACCESS),
     ] = None,
+    neighbours: Annotated[
+        bool | None,
+        typer.Option(
+            help="Show the most similar training images, where the run folder tells them; default: if local.",
+            rich_help_panel=ACCESS,
+        ),
+    ] = None,
     max_mb: Annotated[int, typer.Option(min=1, help="Largest body of a request.", rich_help_panel=LIMITS)] = 64,
     max_files: Annotated[int, typer.Option(min=1, help="Images in a request.", rich_help_panel=LIMITS)] = 64,
     max_megapixels: options.MaxMegapixels = None,
@@ -87,15 +94,18 @@ def serve(
     policy = Policy(token=token, hosts=allowed_names(allow_host or (), host), origins=frozenset(cors_origin or ()))
     served = load_all(models or (), max_megapixels)
     place = Place(host=host, port=port, **({} if workers is None else {"workers": workers}))
-    watched = Watched(folder=watch, max_megapixels=max_megapixels, note=output.note)
+    watched = Watched(folder=watch, max_megapixels=max_megapixels, note=output.note,
+                      training_images=is_local(host) if neighbours is None else neighbours)  # fmt: skip
 
     def started(url: str, table: Models) -> None:
         signals.hand_over()
         names = [one.name for one in table.all()]
         what = listed(names) or "no model yet"
         output.say(f"Serving {what} at {url} with {counted(place.workers, 'worker')}. Ctrl-C ends it.")
-        if names:
+        if names and not token:
             output.say(f"Try:   curl -F files=@PHOTO {url}/v1/models/{quote(names[0])}/predict")
+        if token:
+            output.say(f"In a browser: {url}/?token=TOKEN")
         output.document({"url": url, "models": names, "workers": place.workers, "process": os.getpid()})
 
     run_server(served, place, limits, policy, watched, started)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from headstart.core.digest import digest_record
-from headstart.core.errors import ImageError
 from headstart.core.options import Runtime
 from headstart.data.storage import Storage
 from headstart.data.table import ImageTable, Row
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class _Learnt(NamedTuple):
+class Learnt(NamedTuple):
     """A training image with its embedding, float32 (D,), and whether that was computed now."""
 
     neighbour: Neighbour
@@ -47,7 +47,7 @@ class _Recall:
     trained: FeatureCache
     computed: FeatureCache
 
-    def __call__(self, row: Row, /) -> _Learnt | None:
+    def __call__(self, row: Row, /) -> Learnt | None:
         data = self.storage.read(row.path)
         metadata = self.classifier.metadata
         learnt = metadata.knows(data) if metadata.learnt_from else row.split in {None, "train"}
@@ -58,7 +58,7 @@ class _Recall:
         if kept is None:
             kept = self.computed.get(digest)
         embedding = self.classifier.run_file(data).embedding if kept is None else kept
-        return _Learnt(Neighbour(row.path, row.label or "", 0.0, digest.hex()), embedding, kept is None)
+        return Learnt(Neighbour(row.path, row.label or "", 0.0, digest.hex()), embedding, kept is None)
 
 
 def find_neighbours(
@@ -81,8 +81,23 @@ def find_neighbours(
         For each image, the most similar first; and how many training images there were in the table.
     """
     nearest = Nearest[Neighbour](embeddings, count)
+    for learnt in learnt_images(classifier, table, embeddings.shape[1], runtime):
+        nearest.add(learnt.embedding, learnt.neighbour)
+    found = [tuple(replace(one, similarity=cosine) for cosine, one in best) for best in nearest.found()]
+    return found, nearest.added
+
+
+def learnt_images(classifier: Classifier, table: ImageTable, width: int, runtime: Runtime) -> Iterator[Learnt]:
+    """The images of a table that a classifier has learnt from, with their embeddings; see `find_neighbours`.
+
+    Args:
+        classifier: The classifier.
+        table: The source that it was trained on.
+        width: D of its embeddings.
+        runtime: Cache, workers, progress.
+    """
     metadata = classifier.metadata
-    width, limit = embeddings.shape[1], metadata.recipe["max_megapixels"]
+    limit = metadata.recipe["max_megapixels"]
     # What the training kept is read only: nobody has proved that this model file computes what it says that it does.
     trained = digest_record({"embedder": metadata.backbone.embedder, "max_megapixels": limit})
     with (
@@ -90,14 +105,11 @@ def find_neighbours(
         FeatureCache(runtime.cache, cache_key(classifier), width) as computed,
     ):
 
-        def keep(learnt: _Learnt | None) -> None:
+        def keep(learnt: Learnt | None) -> None:
             if learnt is not None and learnt.new:
                 computed.put(bytes.fromhex(learnt.neighbour.digest), learnt.embedding)
 
         recall = _Recall(classifier, table.storage, kept, computed)
         for _, learnt in each(recall, table.rows, runtime, "Comparing", keep):
-            if learnt is None or isinstance(learnt, ImageError):
-                continue
-            nearest.add(learnt.embedding, learnt.neighbour)
-    found = [tuple(replace(one, similarity=cosine) for cosine, one in best) for best in nearest.found()]
-    return found, nearest.added
+            if isinstance(learnt, Learnt):
+                yield learnt

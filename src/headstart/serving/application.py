@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from headstart import __version__
+from headstart.serving.browser import Browser
 from headstart.serving.documents import ProblemDocument
 from headstart.serving.gate import Gate
 from headstart.serving.kserve import KServe
@@ -41,6 +42,7 @@ def application(desk: Desk, policy: Policy) -> ASGIApp:
     )  # fmt: skip
     Rest(desk).add_to(app)
     KServe(desk).add_to(app)
+    Browser(desk).add_to(app)
     Manual(app).add_to(app)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_error)

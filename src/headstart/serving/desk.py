@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from headstart.core.errors import ImageError, ModelError
 from headstart.prediction.answers import Result
@@ -15,6 +16,7 @@ from headstart.serving.metrics import Metrics
 from headstart.serving.models import Models, Served
 from headstart.serving.pool import BusyError, Pool
 from headstart.serving.problems import Problem, busy
+from headstart.serving.training_images import TrainingImages
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Desk:
         pool: What runs it.
         limits: What a request may take.
         metrics: What is counted.
+        training_images: What images are like; None shows none.
         budget: Bytes of all bodies; for the event loop alone.
     """
 
@@ -33,6 +36,7 @@ class Desk:
     pool: Pool
     limits: Limits
     metrics: Metrics
+    training_images: TrainingImages | None = None
     budget: Budget = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +62,16 @@ class Desk:
         if served is None:
             raise Problem(404, "There is no model of this name.", self.models.suggestion(name))
         return served
+
+    def knows_training_images(self, served: Served) -> bool:
+        """Whether the training images of a model may be shown, and are known by now."""
+        return self.training_images is not None and self.training_images.knows(served)
+
+    async def nearest(self, served: Served, result: Result, count: int) -> list[dict[str, Any]]:
+        """The training images that are most like an image, as JSON values; none where they are not known."""
+        if self.training_images is None or not self.training_images.knows(served):
+            return []
+        return await asyncio.to_thread(self.training_images.nearest, served, result.embedding, count)
 
     def refuse_when_full(self) -> None:
         """Say that there is no room before the body is read.

@@ -22,6 +22,15 @@ class Label(Document):
     probability: float
 
 
+class TrainingImage(Document):
+    """A training image that is like an image; `picture` is a small JPEG file in base64."""
+
+    path: str
+    label: str
+    similarity: float
+    picture: str | None
+
+
 class PredictionRecord(Document):
     """What the model says of one image, in the form of `headstart predict --json`; or why it could not be read."""
 
@@ -33,6 +42,7 @@ class PredictionRecord(Document):
     top: list[Label] | None = None
     labels: list[str] | None = None
     abstained: str | None = None
+    neighbours: list[TrainingImage] | None = None
     error: str | None = None
 
 

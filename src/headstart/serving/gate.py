@@ -6,8 +6,10 @@ import sys
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 
 from headstart.serving.problems import Problem
 
@@ -58,8 +60,7 @@ class Gate:
             await send(message)
 
         try:
-            self._policy.check(scope["method"], scope["path"], Headers(scope=scope))
-            await self._app(scope, receive, send_safely)
+            await self._answer(scope)(scope, receive, send_safely)
         except Problem as problem:
             await problem.response()(scope, receive, send_safely)
         except Exception as error:  # the one place where a fault of ours becomes an answer
@@ -72,6 +73,19 @@ class Gate:
             route = _route(scope)
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - begun)
+
+    def _answer(self, scope: Scope) -> ASGIApp:
+        """Who answers a request, which may be asked.
+
+        Raises:
+            Problem: It may not.
+        """
+        method, path, headers = scope["method"], scope["path"], Headers(scope=scope)
+        self._policy.check_host(headers)
+        if cookie := self._policy.asks_for_cookie(method, path, scope["query_string"].decode("latin-1")):
+            return Response(status_code=303, headers={"Location": quote(path), "Set-Cookie": cookie})
+        self._policy.check(method, path, headers)
+        return self._app
 
 
 def _route(scope: dict[str, Any] | Scope) -> str:

@@ -44,12 +44,17 @@ class Manual:
                    "<a href='/openapi.json'>OpenAPI document</a>.</p>"),
             *_operations(schema),
         ])  # fmt: skip
-        content = (
-            "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
-            f"content='width=device-width'><title>Headstart: API</title><style>{_STYLE}</style></head>"
-            f"<body><main>{body}</main></body></html>"
-        )
-        return HTMLResponse(content, headers={"Content-Security-Policy": _POLICY})
+        return document(body, "Headstart: API")
+
+
+def document(body: Markup, title: str) -> Response:
+    """A page of text, without a script."""
+    content = (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
+        f"content='width=device-width'><title>{escaped(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><main>{body}</main></body></html>"
+    )
+    return HTMLResponse(content, headers={"Content-Security-Policy": _POLICY})
 
 
 def _operations(schema: dict[str, Any]) -> Iterator[Markup]:

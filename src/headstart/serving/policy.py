@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from headstart.core.errors import OptionError
 from headstart.core.text import quoted
@@ -53,6 +53,20 @@ class Policy:
             if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}":
                 raise OptionError(f"{quoted(origin)} is no origin.", "Expected one such as https://example.org.")
 
+    def check_host(self, headers: Mapping[str, str]) -> None:
+        """Refuse a request to another name.
+
+        Raises:
+            Problem: With the status 421.
+        """
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            raise Problem(
+                421,
+                f"This server is not called {quoted(host[:200])}.",
+                "Use its address, or start it with --allow-host NAME.",
+            )
+
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         """Refuse who may not ask.
 
@@ -62,15 +76,9 @@ class Policy:
             headers: Of the request, names in lower case.
 
         Raises:
-            Problem: With the status 421, 403 or 401.
+            Problem: With the status 403 or 401.
         """
         host = headers.get("host", "")
-        if not self._is_ours(host):
-            raise Problem(
-                421,
-                f"This server is not called {quoted(host[:200])}.",
-                "Use its address, or start it with --allow-host NAME.",
-            )
         origin = headers.get("origin")
         if origin is not None and method not in _READING and not self._may_write(origin, host):
             raise Problem(
@@ -81,6 +89,26 @@ class Policy:
         preflight = method == "OPTIONS" and origin in self.origins
         if self.token and path not in HEALTH and not preflight and not self.knows(_token(headers)):
             raise Problem(401, "The request bears no valid token.", "Send the header: Authorization: Bearer TOKEN")
+
+    def asks_for_cookie(self, method: str, path: str, query: str) -> str:
+        """The cookie for a browser that was opened with the token in the address, as nobody can type a header there.
+
+        Args:
+            method: Of the request.
+            path: Of the request.
+            query: Of its address.
+
+        Returns:
+            What is to be set; empty for all other requests.
+        """
+        token = parse_qs(query).get("token", [""])[0]
+        is_page = path == "/" or path.startswith("/page/")
+        if not self.token or method != "GET" or not is_page or not self.knows(token):
+            return ""
+        cookie: SimpleCookie = SimpleCookie({COOKIE: token})
+        for name, value in {"path": "/", "httponly": "1", "samesite": "Strict"}.items():
+            cookie[COOKIE][name] = value
+        return cookie[COOKIE].OutputString()
 
     def knows(self, token: str) -> bool:
         """Whether a token is the right one, in a time that does not tell how much of it is."""

@@ -24,6 +24,10 @@ Coverage = Annotated[
     Query(gt=0, lt=1, description="Give sets of classes that hold the true one with this probability, such as 0.9."),
 ]
 AllowEmpty = Annotated[bool, Query(description="Such a set may be empty.")]
+Neighbours = Annotated[
+    int,
+    Query(ge=0, le=20, description="How many of the most similar training images to show, where they are known."),
+]
 Abstain = Annotated[bool, Query(description="Name no class where there is reason to doubt.")]
 
 
@@ -102,6 +106,7 @@ class Rest:
         coverage: Coverage = None,
         allow_empty: AllowEmpty = False,
         abstain: Abstain = False,
+        neighbours: Neighbours = 0,
     ) -> Response:
         """The class of each image: a form with the field `files`, once or more often, or the bytes of one image.
 
@@ -119,9 +124,13 @@ class Rest:
             results = await desk.run(served, [messages.Image(served.key, file.content) for file in files])
         records: list[dict[str, Any]] = []
         for file, result in zip(files, results, strict=True):
-            if not isinstance(result, ImageError):
-                said = served.classifier.prediction(result, wanted.top, wanted.most, allow_empty=wanted.allow_empty)
-            records.append(record_of(file.name, result if isinstance(result, ImageError) else said, wanted))
+            if isinstance(result, ImageError):
+                records.append(record_of(file.name, result, wanted))
+                continue
+            said = served.classifier.prediction(result, wanted.top, wanted.most, allow_empty=wanted.allow_empty)
+            records.append(record_of(file.name, said, wanted))
+            if neighbours:
+                records[-1]["neighbours"] = await desk.nearest(served, result, neighbours)
         skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
         if len(skipped) == len(records):
             first = skipped[0]

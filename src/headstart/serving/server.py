@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from headstart.serving.models import Models, Served
 from headstart.serving.policy import Policy
 from headstart.serving.pool import Pool
 from headstart.serving.protocol import with_deadline
+from headstart.serving.training_images import TrainingImages
 from headstart.serving.watching import Watcher
 
 if TYPE_CHECKING:
@@ -57,17 +57,19 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """A folder whose models are served.
+    """What is looked at while the server runs: a folder whose models are served, and what they were trained on.
 
     Attributes:
         folder: The folder of run folders; None watches none.
         max_megapixels: Images of more are refused; None for the limit that each model was trained with.
-        note: Told what has happened in it.
+        note: Told what has happened.
+        training_images: Show those that are most like an image.
     """
 
     folder: Path | None = None
     max_megapixels: int | None = None
     note: Callable[[str], None] = lambda _: None
+    training_images: bool = False
 
 
 def run_server(
@@ -99,13 +101,23 @@ def run_server(
         pool = Pool(place.workers, limits.waiting, limits.seconds, table.keys)
         ends.callback(pool.close)
         warm_up(pool, table.all())
+        shown = TrainingImages(watched.note) if watched.training_images else None
+        if shown is not None:
+            ends.callback(shown.close)
+            for model in table.all():
+                shown.find(model)
         if watched.folder is not None:
-            prove = partial(warm_up, pool)
-            watcher = Watcher(watched.folder, table, lambda model: prove([model]), watched.max_megapixels, watched.note)
+
+            def prove(model: Served) -> None:
+                warm_up(pool, [model])
+                if shown is not None:
+                    shown.find(model)
+
+            watcher = Watcher(watched.folder, table, prove, watched.max_megapixels, watched.note)
             ends.callback(watcher.end)
             watcher.look()
             watcher.start()
-        app = application(Desk(table, pool, limits, Metrics()), policy)
+        app = application(Desk(table, pool, limits, Metrics(), shown), policy)
         _open_many_files()
         address, port = place.host, listener.getsockname()[1]
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}"

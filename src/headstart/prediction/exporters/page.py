@@ -36,6 +36,9 @@ _ON_A_HOST = (
     "Images stay on this device: the page fetches its model from its own host, and its security policy forbids it to "
     "send anything elsewhere."
 )
+_ON_A_SERVER = "Images are sent to this server, which classifies them in memory and keeps none of them."
+_IN_BROWSERS = "JPEG, PNG, WebP, AVIF, GIF and BMP; browsers do not decode TIFF, and most of them no HEIC."
+_ANYWHERE = "JPEG, PNG, HEIC, WebP, AVIF, TIFF, GIF, BMP, JPEG 2000 and others."
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -51,7 +54,7 @@ def write_page(classifier: Classifier, name: str, path: Path) -> list[Path]:
         StorageError: It cannot be written.
     """
     blobs = {"model.onnx": gzip.compress(classifier.content, 9, mtime=0), RUNTIME: _asset(RUNTIME)}
-    content = _page(classifier, name, blobs, _IN_A_FILE, "connect-src 'none'")
+    content = _page(classifier, name, blobs, _IN_A_FILE, _policy("connect-src 'none'"))
     make_folder(path.parent)
     durable_write_all({path: content})
     return [path]
@@ -69,7 +72,7 @@ def write_site(classifier: Classifier, name: str, path: Path) -> list[Path]:
         StorageError: It cannot be written.
     """
     files: dict[Path, bytes | str] = {path / "model.onnx": classifier.content, path / RUNTIME: _asset(RUNTIME)}
-    content = _page(classifier, name, {}, _ON_A_HOST, "connect-src 'self'; worker-src 'self'")
+    content = _page(classifier, name, {}, _ON_A_HOST, _policy("connect-src 'self'; worker-src 'self'"))
     digest = hashlib.sha256(content.encode() + classifier.content).hexdigest()[:16]
     worker = _fill(_asset("service-worker.js").decode(), {"digest": digest})
     files |= {path / "index.html": content, path / "service-worker.js": worker}
@@ -78,27 +81,56 @@ def write_site(classifier: Classifier, name: str, path: Path) -> list[Path]:
     return list(files)
 
 
-def _page(classifier: Classifier, name: str, blobs: dict[str, bytes], private: str, policy: str) -> str:
+def served_page(classifier: Classifier, name: str, address: str, *, neighbours: bool) -> tuple[str, str]:
+    """The page of a server, which classifies what the page sends to it; and the page's security policy.
+
+    Args:
+        classifier: The model.
+        name: What the page calls it.
+        address: Where it sends images.
+        neighbours: Whether the server knows the nearest training images.
+    """
+    policy = _policy("connect-src 'self'")
+    return _page(classifier, name, {}, _ON_A_SERVER, policy, address, neighbours=neighbours), policy
+
+
+def _policy(more: str) -> str:
     style, script = _asset("page.css").decode(), _asset("page.js").decode()
-    scripts, styles = f"'{csp_hash(script)}' 'wasm-unsafe-eval'", f"'{csp_hash(style)}'"
+    return (
+        f"default-src 'none'; script-src '{csp_hash(script)}' 'wasm-unsafe-eval'; style-src '{csp_hash(style)}'; "
+        f"img-src blob: data:; {more}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _page(
+    classifier: Classifier,
+    name: str,
+    blobs: dict[str, bytes],
+    private: str,
+    policy: str,
+    server: str | None = None,
+    *,
+    neighbours: bool = False,
+) -> str:
     count = counted(len(classifier.classes), "class", "classes")
+    data = {**_data(classifier, name), "server": server, "neighbours": neighbours}
+    if server is not None:  # which runs the model, and has proved it
+        data |= {"head": None, "golden": []}
     return _fill(
         _asset("page.html").decode(),
         {
-            "policy": (
-                f"default-src 'none'; script-src {scripts}; style-src {styles}; "
-                f"img-src blob: data:; {policy}; base-uri 'none'; form-action 'none'"
-            ),
+            "policy": policy,
             "title": escaped(name),
             "lead": escaped(f"Tells {count} of images apart: {_shown(classifier.classes)}."),
             "private": escaped(private),
+            "kinds": _IN_BROWSERS if server is None else _ANYWHERE,
             "version": __version__,
             "notice": _asset("onnxruntime.LICENSE").decode().replace("--", "- -"),
             "runtime": json.loads(_asset("built.json"))["runtime"]["version"],
-            "style": style,
-            "script": script,
+            "style": _asset("page.css").decode(),
+            "script": _asset("page.js").decode(),
             # No text within can end the element that it stands in.
-            "data": json.dumps(_data(classifier, name), ensure_ascii=True).replace("<", "\\u003c"),
+            "data": json.dumps(data, ensure_ascii=True).replace("<", "\\u003c"),
             "blobs": "\n".join(
                 f'<script type="text/plain" id="{key}">{base64.b64encode(content).decode("ascii")}</script>'
                 for key, content in blobs.items()

@@ -1,0 +1,101 @@
+"""The training images that are most like an image, for models whose run folder tells what they were trained on."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.api.explaining import training_source
+from headstart.core.errors import HeadstartError
+from headstart.core.options import Runtime
+from headstart.core.text import portable, quoted
+from headstart.core.vectors import unit_rows
+from headstart.data.table import ImageTable
+from headstart.features.thumbnails import Thumbnails
+from headstart.prediction.neighbours import learnt_images
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from headstart.prediction.explanation import Neighbour
+    from headstart.serving.models import Served
+
+MOST = 20_000  # training images of a model: 100 MB of embeddings, and a search takes 10 ms
+
+
+@dataclass(frozen=True, eq=False)
+class _Index:
+    neighbours: tuple[Neighbour, ...]
+    embeddings: NDArray[np.float32]  # (N, D), of length 1
+    thumbnails: Thumbnails
+
+
+class TrainingImages:
+    """The training images of the models that are served. They are looked up in the background, once for each model.
+
+    Args:
+        note: Told of models whose training images cannot be found.
+    """
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._ends = ExitStack()
+        self._found: dict[str, _Index] = {}  # by the model's key
+
+    def find(self, served: Served) -> None:
+        """Look up the training images of a model, in the background."""
+        threading.Thread(target=self._find, args=(served,), name="headstart-training-images", daemon=True).start()
+
+    def knows(self, served: Served) -> bool:
+        """Whether those of a model are known by now."""
+        return served.key in self._found
+
+    def nearest(self, served: Served, embedding: NDArray[np.float32], count: int) -> list[dict[str, Any]]:
+        """The training images nearest to an embedding, the most similar first, as JSON values."""
+        index = self._found[served.key]
+        cosines = index.embeddings @ unit_rows(embedding[None])[0]  # (N,)
+        return [_record(index, int(row), float(cosines[row])) for row in np.argsort(-cosines, kind="stable")[:count]]
+
+    def close(self) -> None:
+        """Close the files that pictures come from."""
+        self._found.clear()
+        self._ends.close()
+
+    def _find(self, served: Served) -> None:
+        try:
+            table = training_source(served.path)
+            if len(table) > MOST:
+                return self._note(f"{quoted(served.name)} has more than {MOST:,} training images: none are shown.")
+            self._found[served.key] = self._index(served, table)
+        except HeadstartError as error:
+            self._note(f"The training images of {quoted(served.name)} are not shown: {error.message}")
+        return None
+
+    def _index(self, served: Served, table: ImageTable) -> _Index:
+        runtime = Runtime(workers=1)  # the workers have the other cores
+        width = served.classifier.metadata.backbone.embedding_size
+        learnt = list(learnt_images(served.classifier, table, width, runtime))
+        neighbours = tuple(one.neighbour for one in learnt)
+        if not learnt:
+            raise HeadstartError("its source holds none of them any more.")
+        rows = {row.path: row for row in table.rows}
+        own = replace(table, rows=tuple(rows[one.path] for one in neighbours))
+        thumbnails = Thumbnails(own, [one.digest for one in neighbours], runtime.cache, served.most_megapixels)
+        self._ends.enter_context(thumbnails)
+        return _Index(neighbours, unit_rows(np.stack([one.embedding for one in learnt])), thumbnails)
+
+
+def _record(index: _Index, row: int, similarity: float) -> dict[str, Any]:
+    neighbour, picture = index.neighbours[row], index.thumbnails.small(row)
+    return {
+        "path": portable(neighbour.path),
+        "label": portable(neighbour.label),
+        "similarity": round(similarity, 6),
+        "picture": None if picture is None else base64.b64encode(picture).decode("ascii"),
+    }

@@ -1,0 +1,32 @@
+/** Where a server answers: files are sent to it, and its records come back. */
+
+import { ImageFault } from "./files";
+import type { Input } from "./inputs";
+import type { PageData } from "./page-data";
+import { isFault, type Prediction } from "./prediction";
+
+const TRIES = 20; // at a server that is busy
+const NEIGHBOURS = 4;
+
+interface Said { readonly predictions?: readonly Prediction[]; readonly detail?: string }
+
+/** The record of one image, from the server. */
+export async function ask(input: Input, page: PageData, coverage: number | null): Promise<Prediction> {
+  const form = new FormData();
+  form.append("files", input.file, input.path);
+  const query = new URLSearchParams();
+  if (coverage !== null) query.set("coverage", String(coverage));
+  if (page.neighbours) query.set("neighbours", String(NEIGHBOURS));
+  for (let left = TRIES; ; left--) {
+    const response = await fetch(`${page.server!}?${query.toString()}`, { method: "POST", body: form });
+    if (response.status === 503 && left > 0) {
+      const seconds = Number(response.headers.get("Retry-After")) || 1;
+      await new Promise((done) => setTimeout(done, 1000 * seconds));
+      continue;
+    }
+    const said = (await response.json()) as Said;
+    const record = said.predictions?.[0];
+    if (record === undefined) throw new ImageFault(said.detail ?? `the server answered ${response.status}`);
+    return isFault(record) ? { path: input.path, error: record.error } : { ...record, path: input.path };
+  }
+}
