@@ -281,6 +281,20 @@ def test_at_a_signal_what_has_begun_is_answered(model: Path, number: int) -> Non
         assert one.process.wait(30) == 0
 
 
+def test_the_docs_say_what_the_server_does(server: Server, tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "deploy.md").read_text("utf-8")
+    section = page[page.index("## A server") : page.index("## The page's sources")]
+    schema = server.ask("/openapi.json").json
+    told = {path.replace("NAME", "{name}") for path in re.findall(r"`(?:GET |POST )?(/[\w/]+)`", section)}
+    assert told - {"/docs", "/openapi.json"} == {path for path in schema["paths"] if path in told}
+    assert {"/v1/models/{name}/predict", "/v2/models/{name}/infer", "/metrics"} <= told
+    options = {one["name"] for one in schema["paths"]["/v1/models/{name}/predict"]["post"]["parameters"]} - {"name"}
+    assert set(re.findall(r"[`?](\w+)=`", section)) == options
+    help_text = headstart_cli("serve", "--help").out
+    for option in re.findall(r"`(--[\w-]+)", section):
+        assert option in help_text, option
+
+
 def test_it_imports_no_torch_and_no_sklearn() -> None:
     code = (
         "import sys\n"
