@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstart.core.arguments import A_CLASSIFIER, A_RUNTIME, must_be, must_be_flags
-from headstart.core.errors import SourceError
 from headstart.core.options import Runtime
-from headstart.core.spellings import twin_hint
-from headstart.core.text import counted, listed, quoted
+from headstart.core.tables import resolve
+from headstart.core.text import counted
 from headstart.data.readers import Source
 from headstart.data.storage import Storage
 from headstart.data.table import ImageTable, Row
 from headstart.evaluation import Evaluation
 from headstart.features.loop import Pass, refuse_skipped
 from headstart.prediction.classifier import Classifier
+from headstart.targets import TARGETS, Targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,8 +66,6 @@ def evaluate(
         >>> headstart.evaluate(headstart.load("model.onnx"), "photos/")[0].accuracy  # doctest: +SKIP
         0.954
     """
-    from headstart.evaluation import evaluate as measure
-
     must_be("classifier", classifier, Classifier, *A_CLASSIFIER)
     must_be("runtime", runtime, Runtime | None, A_RUNTIME)
     must_be_flags(allow_missing=allow_missing)
@@ -80,7 +78,9 @@ def evaluate(
         if others := len(table) - len(rows):
             notes = (*table.notes, f"{counted(others, 'image')} of other splits left out.")
             table = dataclasses.replace(table, rows=rows, notes=notes)
-    _match_classes(table, classifier.classes, allow_missing=allow_missing)
+    spec = TARGETS[classifier.metadata.task]
+    record: type[Targets] = resolve(spec.record)
+    record.known(table, classifier.classes, allow_missing=allow_missing)
     run = Pass(table, _Run(classifier, table.storage), runtime, "Evaluating")
     results = [result for _, result in run]
     table = run.table()
@@ -88,32 +88,12 @@ def evaluate(
         of = counted(len(table), "image")
         note = f"The model was trained on {known:,} of these {of}: the numbers are too optimistic."
         table = dataclasses.replace(table, notes=(*table.notes, note))
-    place = {label: i for i, label in enumerate(classifier.classes)}
-    labels = np.array([place[row.label or ""] for row in table.rows])
+    measure: Callable[..., Evaluation] = resolve(spec.measure)
     evaluation = measure(
         np.array([probabilities for probabilities, _ in results], np.float64),
-        labels,
+        record.known(table, classifier.classes, allow_missing=True).labels,
         classifier.classes,
         split=split or "all",
         temperature=classifier.metadata.temperature,
     )
     return evaluation, table
-
-
-def _match_classes(table: ImageTable, known: Sequence[str], *, allow_missing: bool) -> None:
-    found, expected = set(table.classes), set(known)
-    unknown = sorted(found - expected)
-    missing = [label for label in known if label not in found]
-    if unknown:
-        raise SourceError(
-            f"{quoted(table.source)} holds classes that the model does not know: {listed(unknown)}; "
-            f"it knows {listed(known)}.",
-            twin_hint(unknown, [*unknown, *known])
-            + "Give the folders the names that the model was trained with: classes are matched by name, not by order.",
-        )
-    if missing and not allow_missing:
-        raise SourceError(
-            f"{quoted(table.source)} lacks classes of the model: {listed(missing)}.",
-            twin_hint(missing, [*found, *missing])
-            + "Add images of them, or measure only the others with --allow-missing.",
-        )

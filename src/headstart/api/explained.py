@@ -18,9 +18,9 @@ from headstart.core.text import counted, portable, quoted
 from headstart.data.table import ImageTable, Skipped
 from headstart.features.loop import refuse_skipped
 from headstart.features.thumbnails import Thumbnails
+from headstart.prediction.answers import top_of
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.explanation import Explainer, Method
-from headstart.prediction.record import top_of
 
 if TYPE_CHECKING:
     from headstart.prediction.explanation import Explanation

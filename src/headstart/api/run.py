@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from headstart.checks.findings import count_kinds
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_path
 from headstart.core.files import folder_lock, make_folder
 from headstart.core.options import Runtime, default_cache
+from headstart.core.tables import resolve
 from headstart.core.text import portable, printable
 from headstart.data.table import Skipped
 from headstart.evaluation import Evaluation
@@ -19,6 +21,7 @@ from headstart.prediction.classifier import Classifier
 from headstart.runs import folder as runs
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import Recipe
+from headstart.targets import TARGETS
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,9 @@ class Run:
     seconds: dict[str, float]
 
     def __repr__(self) -> str:
-        low, high = self.evaluation.accuracy_interval
         return (
-            f"Run({printable(self.recipe.strategy)}: accuracy {self.evaluation.accuracy:.3f} ({low:.3f} to {high:.3f}) "
-            f"on {self.evaluation.n:,} images, {self.evaluation.split}; {self.fitted.data.table!r})"
+            f"Run({printable(self.recipe.strategy)}: {self.evaluation.headline} on {self.evaluation.n:,} images, "
+            f"{self.evaluation.split}; {self.fitted.data.table!r})"
         )
 
     def _repr_html_(self) -> str:
@@ -134,9 +136,11 @@ class Run:
 
     def _report(self, folder: Path, runtime: Runtime) -> tuple[dict[str, str], str]:
         """The report's files, and a note where they could not be made: no run is lost by what is written of it."""
-        from headstart.report.files import files
-
+        task = self.fitted.data.targets.task
+        if not TARGETS[task].report:
+            return {}, f"There is no report of the task {task}."
         try:
+            files: Callable[..., dict[str, str]] = resolve(TARGETS[task].report)
             return files(self.fitted, self.recipe, self.as_dict(), folder=folder, runtime=runtime), ""
         except Exception as error:  # noqa: BLE001  whatever it is, the training was not in vain
             problem = f"The report could not be made ({type(error).__name__}: {printable(str(error))[:300]})."

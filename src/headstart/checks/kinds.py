@@ -14,6 +14,7 @@ class CheckSpec:
         heading: Its heading in the report.
         one: What one finding is called.
         many: What several are called.
+        exclusive: Whether it asks for the one class of an image; left out in tasks where several can be true.
         propose: What is proposed to do about one, as ``module:function(Finding, CheckReport) -> Iterable[Proposal]``.
     """
 
@@ -21,6 +22,7 @@ class CheckSpec:
     heading: str
     one: str
     many: str
+    exclusive: bool = False
     propose: str = "headstart.checks.proposals:keep"
 
 
@@ -31,6 +33,7 @@ CHECKS = {
         heading="Classes that differ only in spelling",
         one="class in several spellings",
         many="classes in several spellings",
+        exclusive=True,
     ),
     "unreadable": CheckSpec(
         find="headstart.checks.unreadable:find",
@@ -58,6 +61,7 @@ CHECKS = {
         heading="Likely wrong labels",
         one="likely wrong label",
         many="likely wrong labels",
+        exclusive=True,
         propose="headstart.checks.labels:propose",
     ),
     "shortcut": CheckSpec(
@@ -65,12 +69,14 @@ CHECKS = {
         heading="Shortcuts: classes that metadata reveal",
         one="shortcut",
         many="shortcuts",
+        exclusive=True,
     ),
     "class": CheckSpec(
         find="headstart.checks.classes:find",
         heading="Classes",
         one="problem with the classes",
         many="problems with the classes",
+        exclusive=True,
     ),
     "outlier": CheckSpec(
         find="headstart.checks.outliers:find",

@@ -15,6 +15,7 @@ from headstart.core.threads import one_blas_thread
 from headstart.features.dataset import Dataset
 from headstart.partition.duplicates import Pairs, near_duplicates
 from headstart.settings.recipe import FULL_RANGE
+from headstart.targets import TARGETS
 
 
 def run(
@@ -40,7 +41,8 @@ def run(
             prints = np.frombuffer(b"".join(one.fingerprint for one in data.traits), np.uint8).reshape(len(data), -1)
             near = near_duplicates(prints, data.features)
         subject = Subject(data, input_px, near, refusal, white_level)
-        finders = dict.fromkeys(spec.find for spec in CHECKS.values())  # each once
+        exclusive = TARGETS[data.table.task].exclusive
+        finders = dict.fromkeys(spec.find for spec in CHECKS.values() if exclusive or not spec.exclusive)  # each once
         found: list[Finding] = [one for where in finders for one in resolve(where)(subject)]
     table = data.table
     place = {kind: number for number, kind in enumerate(CHECKS)}

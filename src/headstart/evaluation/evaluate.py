@@ -93,9 +93,13 @@ class Evaluation:
     confusion: tuple[tuple[int, int, int], ...]
 
     def __repr__(self) -> str:
+        return f"Evaluation({self.headline} on {counted(self.n, 'image')}, {self.split})"
+
+    @property
+    def headline(self) -> str:
+        """The number that matters most, with its interval, in a few words."""
         low, high = self.accuracy_interval
-        images = counted(self.n, "image")
-        return f"Evaluation(accuracy {self.accuracy:.3f} ({low:.3f} to {high:.3f}) on {images}, {self.split})"
+        return f"accuracy {self.accuracy:.3f} ({low:.3f} to {high:.3f})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the numbers, and how each class fares."""

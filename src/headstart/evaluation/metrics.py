@@ -86,6 +86,13 @@ def negative_log_likelihood(probabilities: NDArray[np.float64], labels: NDArray[
     return result
 
 
+def judge(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Whether each image is predicted right, (N,), and the negative log of the probability of its class, (N,)."""
+    return probabilities.argmax(1) == labels, negative_log_likelihood(probabilities, labels)
+
+
 def sharpen(probabilities: NDArray[np.float64], power: float) -> NDArray[np.float64]:
     """Probabilities (N, C) raised to a power and normalised: the power T takes a temperature of T back."""
     logs = np.log(np.maximum(probabilities, 1e-300)) * power

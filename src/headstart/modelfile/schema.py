@@ -22,6 +22,7 @@ from headstart.modelfile.familiarity import Familiarity
 from headstart.modelfile.prediction_sets import Conformal
 from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import MAX_MEGAPIXELS
+from headstart.targets import CLASSES, TARGETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,6 +95,8 @@ class Metadata:
         learnt_from: First 8 bytes of the SHA-256 of each image file that was learnt from, in order.
         version: Version of Headstart that wrote the file.
         schema: Version of this document.
+        task: What the names in `classes` tell of an image, a row of `headstart.targets.TARGETS`; written only where it
+            is not exactly one class.
     """
 
     classes: tuple[str, ...]
@@ -111,6 +114,7 @@ class Metadata:
     learnt_from: bytes = b""
     version: str = ""
     schema: int = SCHEMA
+    task: str = CLASSES
 
     def to_json(self) -> str:
         """The document."""
@@ -132,6 +136,8 @@ class Metadata:
             }
             for one in self.golden
         ]
+        if self.task == CLASSES:
+            del record["task"]
         record["learnt_from"] = base64.b64encode(self.learnt_from).decode("ascii")
         return json_text(record, indent=None)
 
@@ -185,6 +191,7 @@ class Metadata:
             learnt_from=_fingerprints(record),
             version=_version(record),
             schema=schema,
+            task=_task(record),
         )
 
 
@@ -215,6 +222,18 @@ def _classes(names: Any) -> tuple[str, ...]:
 def _version(record: Mapping[str, Any]) -> str:
     version = record.get("version")
     return version if isinstance(version, str) else ""
+
+
+def _task(record: Mapping[str, Any]) -> str:
+    task = record.get("task", CLASSES)
+    if not isinstance(task, str) or task not in TARGETS:
+        raise ModelError(
+            f"The model's metadata names a task that this Headstart does not know: {task!r:.50}.",
+            "If a newer Headstart wrote it: pip install --upgrade headstart",
+        )
+    if record.get("conformal") is not None and not TARGETS[task].exclusive:
+        raise ModelError(f"The model has scores for prediction sets, which the task {task} has not; refused.")
+    return task
 
 
 def _recipe(record: Mapping[str, Any]) -> dict[str, Any]:

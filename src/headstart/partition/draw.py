@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Strata = Sequence[tuple[int, ...]]
 # With one group of a class left, nothing of it remains to choose the head's C with.
 GROUPS_TO_LEARN_FROM = 2
+NOTHING = -1  # what an image counts for of which nothing is true
 
 
 def join_groups(digests: Sequence[str], groups: Sequence[str | None], pairs: Iterable[Sequence[int]] = ()) -> list[int]:
@@ -74,6 +75,7 @@ def holdout(
         share: Share to hold out, in (0, 1).
         seed: Another seed is another choice.
     """
+    strata = [one or (NOTHING,) for one in strata]  # else all of them would be held out
     target = {one: max(math.floor(n * share + 0.5), 1) for one, n in _images(strata).items()}
     left = groups_of_each(strata, groups)
     held = np.zeros(len(strata), bool)

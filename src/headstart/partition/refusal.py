@@ -5,11 +5,13 @@ Nothing is judged here: the functions that a training calls are asked, in its or
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from headstart import targets
 from headstart.core.errors import SourceError
+from headstart.core.tables import resolve
 from headstart.data.table import ImageTable
 from headstart.features.dataset import Dataset
-from headstart.heads import linear
 from headstart.partition.divide import divide
 from headstart.partition.folds import rounds
 from headstart.settings.recipe import Recipe
@@ -27,8 +29,10 @@ def refusal(table: ImageTable, data: Dataset, recipe: Recipe) -> SourceError | N
         targets.read(table)
         partition = divide(data, recipe)
         inside = rounds(partition, data, recipe) if partition.cross_validated else []
+        spec = targets.TARGETS[table.task]
+        check: Callable[..., None] = resolve(spec.check) if spec.check else lambda *_: None
         for one in [partition, *inside]:
-            linear.check(data.matrix[one.learnt()], one.targets.labels[one.learnt()], len(data.targets.names))
+            check(data.matrix[one.learnt()], one.targets.labels[one.learnt()], len(data.targets.names))
     except SourceError as error:
         return error
     return None

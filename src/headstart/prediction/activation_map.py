@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from headstart.modelfile.linear_head import find
+from headstart.targets import TARGETS
 from headstart.targets.classes.temperature import to_probabilities
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def activation_map(head: Head, result: Result, number: int) -> tuple[NDArray[np.
 
 def linear_head(classifier: Classifier) -> Head | None:
     """The head of a model, from the constants in its file; None where it has no such one."""
-    head = find(classifier.content, len(classifier.classes))
+    known = TARGETS[classifier.metadata.task].exclusive
+    head = find(classifier.content, len(classifier.classes)) if known else None
     if head is None:
         return None
     weights, bias = (part.astype(np.float64) / head.temperature for part in (head.weights, head.bias))

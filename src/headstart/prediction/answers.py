@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.core.equality import ByValue
 from headstart.core.markup import bar, joined, paragraph, percent, table
-from headstart.core.text import counted, listed, quoted
+from headstart.core.text import counted, listed, portable, quoted
 from headstart.modelfile import prediction_sets
 
 if TYPE_CHECKING:
@@ -49,6 +49,30 @@ class Prediction:
         parts += [] if self.labels is None else [f"labels=[{listed(self.labels)}]"]
         return f"Prediction({', '.join(parts)})"
 
+    @property
+    def doubt(self) -> str | None:
+        """Why a model that may abstain names no class: ``unfamiliar`` or ``ambiguous``; None where it names one."""
+        if self.familiar is False:
+            return "unfamiliar"
+        return "ambiguous" if self.labels is not None and len(self.labels) != 1 else None
+
+    def as_dict(self, *, named: bool = True) -> dict[str, Any]:
+        """The prediction as JSON values, by the keys of the public record (`headstart.prediction.record`).
+
+        Args:
+            named: Whether a class is named.
+        """
+        record: dict[str, Any] = {
+            "label": portable(self.label) if named else None,
+            "probability": round(self.probability, 6) if named else None,
+            "familiar": self.familiar,
+            "distance": None if self.distance is None else round(self.distance, 6),
+            "top": top_of(self),
+        }
+        if self.labels is not None:
+            record["labels"] = [portable(label) for label in self.labels]
+        return record
+
     def _repr_html_(self) -> str:
         """What a notebook shows: the most probable classes, and whether there is reason to doubt."""
         rows = [(label, percent(value), bar(value)) for label, value in self.top]
@@ -60,6 +84,11 @@ class Prediction:
             table(["Class", "Probability", ""], rows, right=(1,)),
             *map(paragraph, sentences),
         ])  # fmt: skip
+
+
+def top_of(prediction: Prediction) -> list[dict[str, Any]]:
+    """The most probable classes, as JSON values."""
+    return [{"label": portable(label), "probability": round(value, 6)} for label, value in prediction.top]
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,11 +60,7 @@ class Wanted:
 
     def reason(self, prediction: Prediction) -> str | None:
         """Why no class is named: ``unfamiliar`` or ``ambiguous``; None where one is."""
-        if not self.abstain:
-            return None
-        if prediction.familiar is False:
-            return "unfamiliar"
-        return "ambiguous" if prediction.labels is not None and len(prediction.labels) != 1 else None
+        return prediction.doubt if self.abstain else None
 
 
 def record_of(path: str, result: Prediction | ImageError, wanted: Wanted) -> dict[str, Any]:
@@ -82,21 +78,7 @@ def record_of(path: str, result: Prediction | ImageError, wanted: Wanted) -> dic
     if isinstance(result, Exception):
         return {"path": portable(path), "error": portable(str(result))}
     reason = wanted.reason(result)
-    record: dict[str, Any] = {
-        "path": portable(path),
-        "label": None if reason else portable(result.label),
-        "probability": None if reason else round(result.probability, 6),
-        "familiar": result.familiar,
-        "distance": None if result.distance is None else round(result.distance, 6),
-        "top": top_of(result),
-    }
-    if result.labels is not None:
-        record["labels"] = [portable(label) for label in result.labels]
+    record = {"path": portable(path), **result.as_dict(named=reason is None)}
     if wanted.abstain:
         record["abstained"] = reason
     return record
-
-
-def top_of(prediction: Prediction) -> list[dict[str, Any]]:
-    """The most probable classes, as JSON values."""
-    return [{"label": portable(label), "probability": round(value, 6)} for label, value in prediction.top]

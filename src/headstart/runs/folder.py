@@ -13,11 +13,13 @@ from typing import Any
 from headstart.core import marks
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_write_all
+from headstart.core.tables import resolve
 from headstart.core.text import csv_cell, json_text, listed, quoted
 from headstart.partition.roles import Role
 from headstart.runs import resumption
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import Recipe
+from headstart.targets import TARGETS
 
 RECIPE_FILE = "recipe.toml"  # the first to be put in place
 SPLITS_FILE = "splits.csv"
@@ -103,15 +105,7 @@ def splits_csv(fitted: Fitted) -> str:
 
 def predictions_csv(fitted: Fitted) -> str:
     """What was predicted for each held-out image."""
-    classes, names = fitted.data.targets.names, fitted.partition.names()
-    lines = []
-    for row, probabilities in zip(fitted.held_out.rows, fitted.held_out.probabilities, strict=True):
-        best, label = int(probabilities.argmax()), int(fitted.partition.targets.labels[row])
-        lines.append((
-            csv_cell(fitted.data.table.rows[row].path), names[row], csv_cell(classes[label]), csv_cell(classes[best]),
-            "yes" if best == label else "no", f"{probabilities[best]:.6f}", f"{probabilities[label]:.6f}",
-        ))  # fmt: skip
-    return _csv(marks.PREDICTIONS_HEADER, lines)
+    return _csv(*resolve(TARGETS[fitted.data.targets.task].predictions)(fitted))
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

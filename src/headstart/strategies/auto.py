@@ -25,7 +25,6 @@ from headstart.core.text import counted
 from headstart.data.table import ImageTable
 from headstart.evaluation import comparison, paired_tests
 from headstart.evaluation.intervals import wilson
-from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.evaluation.paired_tests import LEVEL
 from headstart.evaluation.verdict import Candidate, judge
 from headstart.features.dataset import Dataset
@@ -162,11 +161,6 @@ class _Validation:
         return cls(first.data, select(partition, first.data, recipe))
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        """Class index of each image that chooses, (V,)."""
-        return self.partition.targets.labels[self.partition.choosing]
-
-    @property
     def groups(self) -> tuple[int, ...]:
         """Group number of each image that chooses, (V,)."""
         return tuple(self.partition.groups[self.partition.choosing].tolist())
@@ -175,12 +169,13 @@ class _Validation:
     def words(self) -> str:
         """The images, for a sentence."""
         given = self.data.table.rows[self.partition.chooses()[0]].split == Role.VAL.word
-        return counted(len(self.labels), "val image") if given else f"{len(self.labels):,} train images that chose"
+        count = len(self.partition.chooses())
+        return counted(count, "val image") if given else f"{count:,} train images that chose"
 
-    def right(self, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether each is predicted right, (V,)."""
-        result: NDArray[np.bool_] = probabilities.argmax(1) == self.labels
-        return result
+    def judge(self, probabilities: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Whether each is predicted right, (V,), and its loss in nats, (V,)."""
+        judge = targets.judge_of(self.partition.targets.task)
+        return judge(probabilities, self.partition.targets.labels[self.partition.choosing])
 
     def of_probe(self, recipe: Recipe, runtime: Runtime) -> NDArray[np.float64]:
         """What a probe predicts for them that has learnt from the others of the train part, (V, C)."""
@@ -190,8 +185,7 @@ class _Validation:
 
     def tried(self, rung: _Rung) -> Tried:
         """What became of a rung."""
-        right = self.right(rung.probabilities)
-        losses = negative_log_likelihood(rung.probabilities, self.labels)
+        right, losses = self.judge(rung.probabilities)
         return Tried(
             name=rung.name, strategy=rung.recipe.strategy, images=len(right), correct=int(right.sum()),
             accuracy=float(right.mean()), accuracy_interval=wilson(int(right.sum()), len(right)),
@@ -201,7 +195,7 @@ class _Validation:
 
 def _cannot_pay(best: _Rung, val: _Validation) -> str:
     """Why no other could be shown to be better than this one, whatever it did; empty where one could."""
-    right = val.right(best.probabilities)
+    right, _ = val.judge(best.probabilities)
     wrong, n = int((~right).sum()), len(right)
     # The best possible outcome: all mistakes are corrected, none are made. Groups are swapped whole, as in the test.
     gains = np.bincount(np.unique(val.groups, return_inverse=True)[1], ~right).astype(np.int64)
@@ -258,8 +252,7 @@ def _choose(rungs: list[_Rung], val: _Validation) -> tuple[int, str]:
     Few images choose, and where both are mostly right a handful of mistakes cannot show what all probabilities together
     do: what is no less accurate counts as better too where its log loss is shown to be lower.
     """
-    right = np.array([val.right(rung.probabilities) for rung in rungs])
-    losses = np.array([negative_log_likelihood(rung.probabilities, val.labels) for rung in rungs])
+    right, losses = map(np.array, zip(*(val.judge(rung.probabilities) for rung in rungs), strict=True))
     pairs = comparison.compare(right, losses, groups=val.groups)
     candidates = [
         Candidate(rung.name, float(one.mean()), (place,), f"{_time(rung.seconds)}")

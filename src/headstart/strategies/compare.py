@@ -16,13 +16,13 @@ from headstart.core.errors import HeadstartError, ImageError
 from headstart.core.text import counted, portable
 from headstart.evaluation import comparison
 from headstart.evaluation.comparison import Pair
-from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.evaluation.verdict import Candidate, Verdict, judge
 from headstart.partition.draw import join_groups
 from headstart.partition.duplicates import alike
 from headstart.prediction.classifier import Classifier
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import Recipe
+from headstart.targets import judge_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,7 +156,7 @@ def _measured(fitted: Fitted) -> _Measured:
     rows, probabilities = fitted.measured()
     order = sorted(range(len(rows)), key=lambda place: table.rows[rows[place]].path)
     rows, probabilities = rows[order], probabilities[order]
-    labels = partition.targets.labels[rows]
+    right, losses = judge_of(partition.targets.task)(probabilities, partition.targets.labels[rows])
     near = alike(fitted.data.traits).rows.tolist()
     groups = join_groups(fitted.data.digests, [row.group for row in table.rows], near)
     # By the first image of a group in this order, so that it does not hang on the order of the table.
@@ -166,8 +166,8 @@ def _measured(fitted: Fitted) -> _Measured:
         labels=tuple(table.rows[row].label for row in rows),
         groups=tuple(first.setdefault(groups[row], len(first)) for row in rows),
         folds=partition.folds[rows],
-        right=probabilities.argmax(1) == labels,
-        losses=negative_log_likelihood(probabilities, labels),
+        right=right,
+        losses=losses,
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstart import __version__
 from headstart.backbones.embedder import Embedder
-from headstart.evaluation import Evaluation, evaluate
+from headstart.core.tables import resolve
+from headstart.evaluation import Evaluation
 from headstart.features.dataset import Dataset
 from headstart.heads import Head
 from headstart.heads.calibrated import Calibrated
@@ -19,6 +21,7 @@ from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition, Role
 from headstart.settings.recipe import Recipe
 from headstart.strategies.trust import Trust
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +52,7 @@ def measure(
         classes: Names in the order of the probabilities.
     """
     measured = partition.is_measured(held_out.rows)
+    evaluate: Callable[..., Evaluation] = resolve(TARGETS[partition.targets.task].measure)
     return evaluate(
         held_out.probabilities[measured],
         partition.targets.labels[held_out.rows[measured]],
@@ -100,6 +104,7 @@ def model_file(
         licence=embedder.licence,
     )
     metadata = Metadata(
+        task=data.targets.task,
         classes=data.targets.names,
         preprocess=embedder.preprocess,
         recipe=recipe.as_dict(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from headstart.modelfile.familiarity import FalseAlarms, Familiarity
 from headstart.modelfile.prediction_sets import Conformal
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition
+from headstart.targets import TARGETS, Targets
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # With fewer, the held-out images that are not measured on are too few to calibrate with, and the others join them.
 MIN_CALIBRATION = 50
@@ -61,7 +66,7 @@ def _familiarity(data: Dataset, partition: Partition) -> tuple[References | None
     features = data.matrix
     # By digest: an order that has nothing to do with what an image shows, nor with the names of files.
     rows = np.array(sorted(partition.learnt(), key=lambda row: data.digests[row]), np.int64)
-    arrays = features[rows], partition.targets.labels[rows], partition.groups[rows]
+    arrays = features[rows], _kinds(partition.targets.take(rows)), partition.groups[rows]
     chose, leaked = partition.chooses(), np.flatnonzero(partition.leaked)
     others = features[np.setdiff1d(chose, leaked)] if len(chose) else None
     found = novelty.fit(*arrays, others)
@@ -84,7 +89,15 @@ def _familiarity(data: Dataset, partition: Partition) -> tuple[References | None
     return found.references, record, []
 
 
+def _kinds(targets: Targets) -> NDArray[np.int64]:
+    """A number for each image, (N,): the same where the same names are true of it. References are drawn from all."""
+    numbers: dict[tuple[int, ...], int] = {}
+    return np.array([numbers.setdefault(one, len(numbers)) for one in targets.strata()], np.int64)
+
+
 def _prediction_sets(partition: Partition, held_out: HeldOut) -> tuple[Conformal | None, Reported | None, list[str]]:
+    if not TARGETS[partition.targets.task].exclusive:
+        return None, None, []
     sound = ~partition.leaked[held_out.rows]
     measured = sound & partition.is_measured(held_out.rows)
     others = sound & ~measured & ~partition.choosing[held_out.rows]

@@ -12,7 +12,7 @@ from headstart.core.tables import resolve
 from headstart.data.table import ImageTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -45,6 +45,20 @@ class Targets(Protocol):
 
         Raises:
             SourceError: There is nothing to learn from.
+        """
+        ...
+
+    @classmethod
+    def known(cls, table: ImageTable, names: Sequence[str], *, allow_missing: bool) -> Self:
+        """The targets of a table whose images a model is measured on, by the names that the model knows.
+
+        Args:
+            table: The images.
+            names: What the model tells of an image, in the order of its probabilities.
+            allow_missing: Accept a table in which some of them do not occur.
+
+        Raises:
+            SourceError: The table has names that the model does not know, or lacks some.
         """
         ...
 
@@ -95,6 +109,11 @@ class Calibration(Protocol):
         ...
 
 
+if TYPE_CHECKING:
+    # Whether each image is predicted right, (N,), and its loss in nats, (N,), of probabilities (N, C) and labels.
+    Judge = Callable[[NDArray[np.float64], NDArray[Any]], tuple[NDArray[np.bool_], NDArray[np.float64]]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetSpec:
     """What the others know of a task.
@@ -104,20 +123,49 @@ class TargetSpec:
         calibration: The class of its `Calibration`.
         linear: What fits a linear head: ``(features, targets, folds, recipe, runtime) -> Calibrated[LinearHead]``.
         loss: The class of the loss that a network is trained by, a `headstart.training.losses.Loss`.
+        measure: What makes an evaluation: ``(probabilities, labels, names, *, split, temperature) -> Evaluation``.
+        judge: What comparisons are made by: ``(probabilities, labels)`` to whether each image is predicted right,
+            bool (N,), and its loss in nats, (N,).
+        describe: What a prediction is, in words: ``(Result, Metadata, top, most, *, allow_empty) -> Prediction``.
+        predictions: What makes ``predictions.csv``: ``(Fitted)`` to its header and its lines.
+        check: What refuses embeddings and labels that no head can be fitted on: ``(features, labels, C)``; empty for
+            nothing.
+        cross_validate: What predicts out of fold, for choices that a recipe leaves open (`heads.linear:OutOfFold`);
+            empty where nothing can be left open.
+        report: What makes the report of a run; empty for none.
+        exclusive: Whether exactly one name is true of an image: only then are there prediction sets, exact class
+            activation maps, and findings on the class of an image.
     """
 
     record: str
     calibration: str
     linear: str
     loss: str
+    measure: str
+    judge: str
+    describe: str
+    predictions: str
+    check: str = ""
+    cross_validate: str = ""
+    report: str = ""
+    exclusive: bool = False
 
 
+CLASSES = "classes"  # the task of a table or a model file that names none
 TARGETS = {
-    "classes": TargetSpec(
+    CLASSES: TargetSpec(
         record="headstart.targets.classes:Classes",
         calibration="headstart.targets.classes.temperature:Temperature",
         linear="headstart.heads.linear:fit_recipe",
         loss="headstart.training.losses:CrossEntropy",
+        measure="headstart.evaluation.evaluate:evaluate",
+        judge="headstart.evaluation.metrics:judge",
+        describe="headstart.prediction.answers:describe",
+        predictions="headstart.runs.predictions:of_classes",
+        check="headstart.heads.linear:check",
+        cross_validate="headstart.heads.linear:cross_validate",
+        report="headstart.report.files:files",
+        exclusive=True,
     ),
 }
 
@@ -136,3 +184,9 @@ def calibration_of(task: str) -> type[Calibration]:
     """What makes probabilities of scores in a task."""
     calibration: type[Calibration] = resolve(TARGETS[task].calibration)
     return calibration
+
+
+def judge_of(task: str) -> Judge:
+    """What comparisons of a task are made by."""
+    judge: Judge = resolve(TARGETS[task].judge)
+    return judge

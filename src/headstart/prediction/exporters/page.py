@@ -23,6 +23,7 @@ from headstart.core.text import counted, portable
 from headstart.prediction.model_card import sections
 from headstart.preprocess.nodes import MAX_ASPECT
 from headstart.settings.recipe import FULL_RANGE
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from headstart.prediction.classifier import Classifier
@@ -169,7 +170,8 @@ def _head(classifier: Classifier) -> dict[str, Any] | None:
     """Where the weights of a linear head lie in the model file, for the class activation map; None for other heads."""
     from headstart.modelfile.linear_head import find
 
-    head = find(classifier.content, len(classifier.classes))
+    known = TARGETS[classifier.metadata.task].exclusive
+    head = find(classifier.content, len(classifier.classes)) if known else None
     if head is None:
         return None
     at = classifier.content.find(head.weights.astype("<f4").tobytes())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from headstart import targets
+from headstart.core.errors import OptionError
 from headstart.core.options import Runtime
 from headstart.data.table import ImageTable
 from headstart.runs.chosen import Evidence
@@ -49,11 +50,17 @@ def decide(table: ImageTable, recipe: Recipe, runtime: Runtime) -> Choices:
 
     Raises:
         SourceError: The images cannot be learnt from.
+        OptionError: The task can choose nothing.
         HeadstartError: The backbone cannot be had; see `headstart.strategies.embed.embed`.
     """
     if not recipe.is_open:
         return Choices(recipe)
     targets.read(table)
+    if not targets.TARGETS[table.task].cross_validate:
+        raise OptionError(
+            f"The task {table.task} chooses no backbone, fit or flip by itself.",
+            "Name them: --backbone, --fit crop, --no-flip.",
+        )
     reasons: list[str] = []
     evidence = Evidence()
     known = with_backbone(recipe, DEFAULT, runtime) if recipe.backbone == AUTO else recipe

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstart.core.options import Runtime
-from headstart.evaluation.metrics import negative_log_likelihood
+from headstart.core.tables import resolve
 from headstart.evaluation.paired_tests import LEVEL, mcnemar, swap_test
 from headstart.features.dataset import Dataset
 from headstart.heads import linear
 from headstart.runs.chosen import Chosen, Scored
 from headstart.settings.recipe import Recipe
 from headstart.strategies.choices.basis import Basis, named
+from headstart.targets import TARGETS, judge_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,16 +89,15 @@ class Choice:
 
 def try_out(name: str, basis: Basis, data: Dataset, recipe: Recipe, runtime: Runtime) -> Outcome:
     """Cross-validate a probe on the embeddings of a candidate; the folds are the same for all."""
+    cross_validate: Callable[..., linear.OutOfFold] = resolve(TARGETS[basis.table.task].cross_validate)
     with named(runtime, name).progress.stage("Fitting", linear.steps(basis.folds)) as advance:
-        found = linear.cross_validate(
+        found = cross_validate(
             data.matrix, basis.labels, basis.folds, classes=len(basis.classes),
             class_weight=recipe.class_weight, workers=runtime.workers, advance=advance,
         )  # fmt: skip
-    labels = basis.labels[found.rows]
     return Outcome(
         name,
-        found.probabilities.argmax(1) == labels,
-        negative_log_likelihood(found.probabilities, labels),
+        *judge_of(basis.table.task)(found.probabilities, basis.labels[found.rows]),
         np.array(basis.groups, np.int64)[found.rows],
     )
 

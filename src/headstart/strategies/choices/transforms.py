@@ -19,7 +19,6 @@ from headstart.data.decode import decode
 from headstart.data.storage import Storage
 from headstart.data.table import ImageTable, Row
 from headstart.evaluation.intervals import NORMAL_95
-from headstart.evaluation.metrics import negative_log_likelihood
 from headstart.evaluation.paired_intervals import design_effect, score_interval
 from headstart.evaluation.paired_tests import LEVEL, holm, mcnemar, swap_test
 from headstart.features.look import Network
@@ -32,6 +31,7 @@ from headstart.settings.recipe import Recipe
 from headstart.strategies.choices.basis import Basis, evidence_recipe, find_basis, sample
 from headstart.strategies.choices.evidence import paired_test, standard_error
 from headstart.strategies.embed import Embedded, embed
+from headstart.targets import judge_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,9 +107,10 @@ def judge(
         return _nothing(len(rows), names)
     predict = _out_of_fold(basis, matrix, recipe, runtime)
     clusters = np.unique(np.array(basis.groups)[rows], return_inverse=True)[1]
-    right, losses = _scored(predict(rows, matrix[rows]), basis.labels[rows])
+    scored = judge_of(basis.table.task)
+    right, losses = scored(predict(rows, matrix[rows]), basis.labels[rows])
     before = right, losses
-    after = [_scored(predict(rows, embeddings[seen]), basis.labels[rows]) for embeddings in changed]
+    after = [scored(predict(rows, embeddings[seen]), basis.labels[rows]) for embeddings in changed]
     p_values = holm([worse(*_worsened(before, one), clusters) for one in after])
     judged = {
         name: _judged(before, one, clusters, p_value) for name, one, p_value in zip(names, after, p_values, strict=True)
@@ -146,10 +147,6 @@ def worse(lost: NDArray[np.int64], added: NDArray[np.float64], clusters: NDArray
     if added.mean() > 0:
         by_loss = paired_test(added, clusters)
     return min(1.0, 2 * min(by_accuracy, by_loss))
-
-
-def _scored(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Predicted:
-    return probabilities.argmax(1) == labels, negative_log_likelihood(probabilities, labels)
 
 
 def _worsened(before: Predicted, after: Predicted) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -54,7 +54,36 @@ class Classes(ByValue):
                 f"{listed(f'{label} ({counts[label]})' for label in small)}.",
                 twin_hint(small, counts) + MORE_IMAGES,
             )
-        names = tuple(sorted(counts))
+        return cls._numbered(table, tuple(sorted(counts)))
+
+    @classmethod
+    def known(cls, table: ImageTable, names: Sequence[str], *, allow_missing: bool) -> Self:
+        """The classes of a table by the names of a model, which are matched by name; see `headstart.targets.Targets`.
+
+        Raises:
+            SourceError: The table has classes that the model does not know, or lacks some.
+        """
+        found, expected = set(table.classes), set(names)
+        unknown = sorted(found - expected)
+        missing = [label for label in names if label not in found]
+        if unknown:
+            raise SourceError(
+                f"{quoted(table.source)} holds classes that the model does not know: {listed(unknown)}; "
+                f"it knows {listed(names)}.",
+                twin_hint(unknown, [*unknown, *names])
+                + "Give the folders the names that the model was trained with: classes are matched by name, not by "
+                "order.",
+            )
+        if missing and not allow_missing:
+            raise SourceError(
+                f"{quoted(table.source)} lacks classes of the model: {listed(missing)}.",
+                twin_hint(missing, [*found, *missing])
+                + "Add images of them, or measure only the others with --allow-missing.",
+            )
+        return cls._numbered(table, tuple(names))
+
+    @classmethod
+    def _numbered(cls, table: ImageTable, names: tuple[str, ...]) -> Self:
         place = {label: number for number, label in enumerate(names)}
         return cls(names, np.array([place[row.label or ""] for row in table.rows], np.int64))
 
