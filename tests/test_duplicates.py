@@ -72,6 +72,16 @@ def photo_files(photos: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(photos.rglob("*.jpg"))]
 
 
+@pytest.fixture(scope="module")
+def digit_prints(digit_files: list[bytes]) -> np.ndarray:
+    return prints(digit_files)
+
+
+@pytest.fixture(scope="module")
+def photo_prints(photo_files: list[bytes]) -> np.ndarray:
+    return prints(photo_files)
+
+
 # --- known truth ----------------------------------------------------------------------------------------------------
 
 
@@ -82,25 +92,25 @@ def test_no_two_digits_are_the_same() -> None:
     assert len(np.unique(load_digits().data, axis=0)) == 1797
 
 
-def test_all_copies_of_digits_are_found_and_nothing_else(digit_files: list[bytes]) -> None:
+def test_all_copies_of_digits_are_found_and_nothing_else(digit_files: list[bytes], digit_prints: np.ndarray) -> None:
     """One copy of each of 1,797 digits; of 3,594 files no other two are taken for the same."""
     copies = [copy(data, way) for way, data in enumerate(digit_files)]
-    assert found(near_duplicates(prints([*digit_files, *copies]))) == planted(1797)
+    assert found(near_duplicates(np.concatenate([digit_prints, prints(copies)]))) == planted(1797)
 
 
-def test_all_copies_of_photos_are_found_and_nothing_else(photo_files: list[bytes]) -> None:
+def test_all_copies_of_photos_are_found_and_nothing_else(photo_files: list[bytes], photo_prints: np.ndarray) -> None:
     some = photo_files[::3]
     copies = [copy(data, 5 * way) for way, data in enumerate(some)]
-    pairs = near_duplicates(prints([*some, *copies]))
+    pairs = near_duplicates(np.concatenate([photo_prints[::3], prints(copies)]))
     assert found(pairs) == planted(len(some))
     assert not pairs.mirrored.any()
     assert pairs.similarity.min() > 1 - duplicates.LOOK_DISTANCE
 
 
 @pytest.mark.slow
-def test_all_copies_of_all_photos_in_all_ways(photo_files: list[bytes]) -> None:
+def test_all_copies_of_all_photos_in_all_ways(photo_files: list[bytes], photo_prints: np.ndarray) -> None:
     """And the photos hold no duplicates of their own."""
-    assert not len(near_duplicates(prints(photo_files)))
+    assert not len(near_duplicates(photo_prints))
     some = photo_files[::40]
     files = [[data, *(copy(data, way) for way in range(len(WAYS)))] for data in some]
     pairs = near_duplicates(prints([one for group in files for one in group]))
@@ -111,17 +121,18 @@ def test_all_copies_of_all_photos_in_all_ways(photo_files: list[bytes]) -> None:
     )
 
 
-def test_there_is_room_on_both_sides_of_the_thresholds(digit_files: list[bytes]) -> None:
+def test_there_is_room_on_both_sides_of_the_thresholds(digit_files: list[bytes], digit_prints: np.ndarray) -> None:
     """Copies are nearer, and distinct digits farther, by more than chance would have it."""
     some = digit_files[::4]
-    looks = duplicates._look(prints([*some, *(copy(data, way) for way, data in enumerate(some))]))
+    copies = prints([copy(data, way) for way, data in enumerate(some)])
+    looks = duplicates._look(np.concatenate([digit_prints[::4], copies]))
     rows = np.arange(len(some))
     plain = np.zeros(len(some), bool)
     of_copies = 1 - (looks.parts[rows] * looks.parts[rows + len(some)]).sum(axis=1)
     spots = duplicates._spot_distance(looks.parts, rows, rows + len(some), plain)
     assert of_copies.max() < 0.75 * duplicates.LOOK_DISTANCE
     assert spots.max() < 0.9 * duplicates.SPOT_DISTANCE
-    every = duplicates._look(prints(digit_files)).parts
+    every = duplicates._look(digit_prints).parts
     correlation = every @ every.T - np.eye(len(every), dtype=np.float32)
     assert 1 - correlation.max() > 1.15 * duplicates.LOOK_DISTANCE
     one, other = np.unravel_index(np.argsort(correlation, axis=None)[-2000:], correlation.shape)
@@ -235,11 +246,18 @@ def embed() -> Callable[[list[bytes]], np.ndarray]:
     return lambda files: np.stack([session.run(decode(one, enough_px=512).pixels)[0] for one in files])
 
 
+@pytest.fixture(scope="module")
+def digit_embeddings(digit_files: list[bytes], embed: Callable[..., np.ndarray]) -> np.ndarray:
+    return embed(digit_files)
+
+
 @pytest.mark.slow
-def test_embeddings_find_cropped_photos_too(photo_files: list[bytes], embed: Callable[..., np.ndarray]) -> None:
+def test_embeddings_find_cropped_photos_too(
+    photo_files: list[bytes], photo_prints: np.ndarray, embed: Callable[..., np.ndarray]
+) -> None:
     """Of 80 photos that are cropped by 2 % on all sides, looks find one, and with embeddings nearly all are found."""
-    files = [*photo_files, *map(cropped, photo_files[:80])]
-    every = prints(files)
+    copies = [cropped(data) for data in photo_files[:80]]
+    files, every = [*photo_files, *copies], np.concatenate([photo_prints, prints(copies)])
     assert len(near_duplicates(every)) <= 2
     pairs = found(near_duplicates(every, embed(files)))
     wanted = {(row, len(photo_files) + row) for row in range(80)}
@@ -250,10 +268,10 @@ def test_embeddings_find_cropped_photos_too(photo_files: list[bytes], embed: Cal
 @pytest.mark.slow
 @pytest.mark.parametrize("exact", [2048, 100])
 def test_embeddings_make_no_false_pair_of_digits(
-    digit_files: list[bytes], embed: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch, exact: int
+    digit_prints: np.ndarray, digit_embeddings: np.ndarray, monkeypatch: pytest.MonkeyPatch, exact: int
 ) -> None:
     monkeypatch.setattr(duplicates, "EXACT_IMAGES", exact)  # below it, the random projections are used
-    assert not len(near_duplicates(prints(digit_files), embed(digit_files)))
+    assert not len(near_duplicates(digit_prints, digit_embeddings))
 
 
 # --- large sets -----------------------------------------------------------------------------------------------------

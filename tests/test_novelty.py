@@ -219,11 +219,14 @@ def test_held_out_folds_are_measured_without_their_fold() -> None:
 # --- in the model file ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["int8", "float32"])
-def test_digits_are_unlike_ants_and_bees(photos: Path, digits: Path, precision: str, warm: Path) -> None:
+@pytest.fixture(scope="module", params=["int8", "float32"])
+def insects(request: pytest.FixtureRequest, photos: Path, warm: Path) -> headstart.Run:
+    return headstart.train(photos, precision=request.param, runtime=headstart.Runtime(cache=warm))
+
+
+def test_digits_are_unlike_ants_and_bees(photos: Path, digits: Path, insects: headstart.Run) -> None:
     """99 % of them are flagged, and at most 6 % of the ants and bees that were not learnt from."""
-    run = headstart.train(photos, precision=precision, runtime=headstart.Runtime(cache=warm))
-    classifier = run.classifier
+    run, classifier = insects, insects.classifier
     flagged = [one.familiar is False for one in classifier.predict(sorted(digits.rglob("*.png"))[::6])]
     assert np.mean(flagged) >= 0.99
     held_out = run.fitted.details.as_dict()["familiarity"]["held_out"]
@@ -243,9 +246,9 @@ def test_digits_are_unlike_ants_and_bees(photos: Path, digits: Path, precision: 
 
 
 @pytest.mark.slow
-def test_all_digits(photos: Path, digits: Path, warm: Path) -> None:
-    run = headstart.train(photos, runtime=headstart.Runtime(cache=warm))
-    assert np.mean([one.familiar is False for one in run.classifier.predict(sorted(digits.rglob("*.png")))]) >= 0.99
+@pytest.mark.parametrize("insects", ["int8"], indirect=True)
+def test_all_digits(digits: Path, insects: headstart.Run) -> None:
+    assert np.mean([one.familiar is False for one in insects.classifier.predict(sorted(digits.rglob("*.png")))]) >= 0.99
 
 
 def test_cross_validated(model: Path) -> None:
@@ -288,7 +291,10 @@ def test_twelve_images(tmp_path: Path) -> None:
 def test_threshold_of_a_trained_network_is_that_of_images_it_did_not_learn_from(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     source = write_images(tmp_path / "shapes", {"disc": 50, "stripes": 50, "noise": 50})
-    recipe = headstart.Recipe(strategy="finetune", epochs=1, start="random")  # a start that is kept learns from all
+    recipe = headstart.Recipe(
+        strategy="finetune", backbone="timm:test_resnet", pretrained=False, epochs=1, batch_size=8, flip=False,
+        start="random",  # a start that is kept learns from all
+    )  # fmt: skip
     run = headstart.train(source, recipe, runtime=headstart.Runtime(cache=tmp_path / "cache"))
     assert run.fitted.details.as_dict()["best_epoch"] == 1
     familiarity, chose = run.classifier.metadata.familiarity, run.fitted.details.as_dict()["validation_images"]

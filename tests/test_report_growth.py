@@ -122,9 +122,9 @@ def test_shares_are_nested_and_keep_the_proportions_of_the_classes() -> None:
     assert order.tolist() != curves._stratified_order(labels, seed=3, draw=1).tolist()
 
 
-def test_the_last_point_is_the_probe_itself(photos: Path) -> None:
+def test_the_last_point_is_the_probe_itself(photos: Path, warm: Path) -> None:
     """The reduced fit of all training images must be as good as the model that was handed out."""
-    run = headstart.train(photos, runtime=headstart.Runtime(cache=None))
+    run = headstart.train(photos, runtime=headstart.Runtime(cache=warm))
     labels = np.array([run.fitted.data.targets.names.index(row.label) for row in run.fitted.data.table.rows])
     curve = forecast(run.fitted, run.recipe, labels)
     assert not isinstance(curve, str)
