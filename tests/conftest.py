@@ -20,10 +20,10 @@ PHOTOS = Path(os.environ.get("HEADSTART_TEST_PHOTOS", HERE.parent.parent / "shar
 
 # The files that take longest, in this order: what begins last with a long file works alone in the end.
 LONGEST = (
-    "test_serve_faults", "test_readme", "test_choices", "test_export", "test_strategies", "test_compare", "test_duplicates",
-    "test_resume", "test_novelty", "test_auto", "test_processes", "test_export_page", "test_explain_faithful", "test_hub",
-    "test_comparison", "test_interrupt", "test_folds", "test_cli_train", "test_report_page", "test_conformal",
-    "test_files", "test_demo", "test_loop",
+    "test_serve_faults", "test_readme", "test_choices", "test_export", "test_strategies", "test_compare",
+    "test_duplicates", "test_resume", "test_novelty", "test_auto", "test_processes", "test_export_page",
+    "test_explain_faithful", "test_hub", "test_comparison", "test_interrupt", "test_folds", "test_cli_train",
+    "test_report_page", "test_conformal", "test_files", "test_demo", "test_loop",
 )  # fmt: skip
 
 
