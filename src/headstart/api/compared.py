@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from headstart.api.reporting import comparison_page
 from headstart.api.run import Run
@@ -77,7 +76,7 @@ class Comparison:
         """Files that were found and not used, with reasons."""
         return self.best.skipped
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The comparison as JSON values: the content of ``comparison.json``."""
         names = [portable(name) for name in self.runs]
         return {
@@ -125,20 +124,18 @@ class Comparison:
             for name, run in self.runs.items():
                 run.save(path / folders[name], overwrite=overwrite, runtime=runtime)
         make_folder(path)
-        record = self.as_dict()
-        page, problem = self._page(record, runtime or Runtime())
+        page, problem = self._page(runtime or Runtime())
         if page:
             durable_write(path / REPORT_FILE, page)
-        else:
-            record["notes"].append(problem)
-        for row, name in zip(record["rows"], (row.name for row in self.rows), strict=True):
-            row["run"] = folders.get(name)
+        rows = [{**row.as_dict(), "run": folders.get(row.name)} for row in self.rows]
+        notes = [portable(note) for note in (*self.notes, *([problem] if problem else ()))]
+        record = {**self.as_dict(), "rows": rows, "notes": notes}
         durable_write(path / COMPARISON_FILE, json_text(record) + "\n")  # last: it says that all is there
         return path
 
-    def _page(self, record: Mapping[str, Any], runtime: Runtime) -> tuple[str, str]:
+    def _page(self, runtime: Runtime) -> tuple[str, str]:
         """The page, or why there is none: what was trained is not lost by what is written of it."""
-        shown = {**record, "rows": [row for row in record["rows"] if not row["error"]]}
+        shown = {**self.as_dict(), "rows": [row.as_dict() for row in self.rows if not row.problem]}
         try:
             return comparison_page(shown, self.runs, runtime=runtime), ""
         except Exception as error:  # noqa: BLE001  whatever it is

@@ -212,7 +212,7 @@ def _small(
         replace(table, rows=rows),
         digests,
         runtime.cache,
-        metadata.recipe["max_megapixels"],
+        metadata.max_megapixels,
         enough_px=metadata.preprocess.enough_px,
         white_level=metadata.preprocess.white_level,
     ) as thumbnails:

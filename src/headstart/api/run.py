@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from headstart.checks.findings import count_kinds
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_path
@@ -70,7 +69,7 @@ class Run:
         """Files that were found and not used, with reasons."""
         return self.fitted.data.table.skipped
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The run as JSON values: the content of ``metrics.json``."""
         fitted = self.fitted
         return {
@@ -128,11 +127,13 @@ class Run:
         make_folder(path)
         with folder_lock(path):
             runs.refuse_existing(path, overwrite=overwrite)
-            metrics = {"run": portable(str(path)), **self.as_dict()}
-            if problem:
-                metrics["notes"] = [*metrics["notes"], problem]
+            noted = self._with_note(problem) if problem else self
+            metrics = {"run": portable(str(path)), **noted.as_dict()}
             runs.write(path, self.fitted, self.recipe, metrics, made)
         return path
+
+    def _with_note(self, note: str) -> Run:
+        return replace(self, fitted=replace(self.fitted, notes=(*self.fitted.notes, note)))
 
     def _report(self, folder: Path, runtime: Runtime) -> tuple[dict[str, str], str]:
         """The report's files, and a note where they could not be made: no run is lost by what is written of it."""

@@ -41,9 +41,9 @@ def load(spec: BackboneSpec, recipe: Recipe, folder: Path | None, pictures: Iter
     except OSError as error:
         raise ModelError(f"The model file {name} cannot be read: {error.strerror}.") from error
     facts = guard.check(content, name)
-    if facts.recipe.get("precision") != "float32":
+    if facts.precision != "float32":
         raise OptionError(
-            f"The backbone in {name} computes in {facts.recipe.get('precision')}.",
+            f"The backbone in {name} computes in {facts.precision or 'an unknown precision'}.",
             "Use --backbone lite0, or train that model with --precision float32.",
         )
     model = _cut(content, facts.preprocess, dataclasses.replace(facts.preprocess, fit=recipe.fit))

@@ -33,7 +33,7 @@ class Finding:
     facts: Mapping[str, Any] = field(default_factory=dict)
     severity: float = 0.0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The finding as JSON values: with ``path`` where it is about one image, else with ``paths``."""
         paths = [portable(path) for path in self.paths]
         where: dict[str, Any] = {"path": paths[0]} if len(paths) == 1 else {"paths": paths}
@@ -69,7 +69,7 @@ class CheckReport:
             **count_kinds(self.findings),
         }
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The report as JSON values."""
         return {
             "counts": self.counts,

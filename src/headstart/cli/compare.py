@@ -107,7 +107,7 @@ def _show(output: Output, comparison: Comparison, told: Sequence[str]) -> None:
     output.say()
     output.table(
         ["", "Training time", "Accuracy", "95 % interval", "Log loss", "Model size", "Time per image"],
-        [_cells(row) for row in comparison.as_dict()["rows"]],
+        [_cells(row.as_dict()) for row in comparison.rows],
         right=(1, 2, 3, 4, 5, 6),
     )
     output.say()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.cli.streams import as_json
 from headstart.core.progress import Advance, Progress, Silent
@@ -49,7 +49,7 @@ class Output:
         for note in notes:
             self.note(note)
 
-    def document(self, record: dict[str, Any]) -> None:
+    def document(self, record: Mapping[str, object]) -> None:
         """The JSON document, where one was asked for."""
         if self.as_json:
             print(as_json(record), flush=True)

@@ -114,9 +114,8 @@ def train(
     with _full_disk_told(folder):
         folder = run.save(folder, overwrite=overwrite, report=not given["no_report"], runtime=runtime)
     show_run(output, run, folder, source or run.fitted.data.table.source, told)
-    record = run.as_dict()
-    record["seconds"]["process"] = round(clock.seconds(), 3)
-    output.document({"run": str(folder), **record})
+    timed = dataclasses.replace(run, seconds={**run.seconds, "process": clock.seconds()})
+    output.document({"run": str(folder), **timed.as_dict()})
     return SOME_SKIPPED if run.fitted.data.table.unusable else DONE
 
 

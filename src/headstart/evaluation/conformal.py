@@ -6,7 +6,7 @@ The method is that of `headstart.modelfile.prediction_sets`, which the model fil
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class Reported:
     sets: Sets
     calibrated_on: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The record as JSON values."""
         return asdict(self.sets) | {"calibrated_on": self.calibrated_on, "caveat": CAVEAT}
 

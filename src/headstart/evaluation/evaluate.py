@@ -122,7 +122,7 @@ class Evaluation:
             paragraph(f"and {counted(left, 'more class', 'more classes')}") if left else "",
         ])  # fmt: skip
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The evaluation as JSON values."""
         record = {
             **self.__dict__,

@@ -61,7 +61,7 @@ class Familiarity:
     calibrated_on: int | None = None
     held_out: FalseAlarms | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The record as JSON values."""
         record = asdict(self)
         if self.calibrated_on is None:

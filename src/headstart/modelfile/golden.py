@@ -79,7 +79,7 @@ def verify(session: Session | LazySession, metadata: Metadata) -> Verification:
         expected = np.float32(np.nan if golden.distance is None else golden.distance)
         distance += [_largest(one - expected) for one in got_distance]
     # A file may ask for less than what this version allows, never for more.
-    most = TOLERANCES.get(metadata.recipe.get("precision", ""), TOLERANCES["float32"])
+    most = TOLERANCES.get(metadata.precision, TOLERANCES["float32"])
     allowed = {key: min(value, most[key]) for key, value in metadata.tolerance.items()}
     found = {"probability": max(probability), "embedding": max(embedding), "distance": max(distance)}
     return Verification(

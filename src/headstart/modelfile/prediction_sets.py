@@ -113,7 +113,7 @@ class Conformal:
         """What is kept of scores (M,) in 0..1, M at least 1."""
         return cls(len(scores), _kept(scores))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The record as JSON values, without what it does not say."""
         values = {"images": self.images, "scores": list(self.scores)}
         split = {"split": self.split} if self.split else {}

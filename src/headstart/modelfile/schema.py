@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -20,6 +19,7 @@ from headstart.core.text import json_text, portable
 from headstart.modelfile import prediction_sets
 from headstart.modelfile.familiarity import Familiarity
 from headstart.modelfile.prediction_sets import Conformal
+from headstart.modelfile.values import integer, mapping, number, positive, text_of
 from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import MAX_MEGAPIXELS
 from headstart.targets import CLASSES, TARGETS
@@ -36,7 +36,6 @@ MAX_GOLDEN = 16
 MAX_REASONS = 100
 # 64 MiB of empty lists would take 1.5 GiB; 100,000 classes with an evaluation have two million values.
 MAX_JSON_VALUES = 4_000_000
-MAX_DIGITS = 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +81,10 @@ class Metadata:
     Attributes:
         classes: Names, in the order of the output ``probabilities``.
         preprocess: What the graph does to the pixels.
-        recipe: All choices that the model follows from.
+        recipe: All choices that the model follows from, as JSON values: another version may have written them.
         backbone: The network that gives the embeddings.
         temperature: What the scores are divided by.
-        counts: Images of each split and class.
+        counts: Images of each split and class, likewise.
         evaluation: The evaluation as JSON values; None where there was none.
         golden: Generated images with expected outputs.
         tolerance: Largest difference of a probability that `verify` accepts, and relative one of an embedding.
@@ -101,11 +100,11 @@ class Metadata:
 
     classes: tuple[str, ...]
     preprocess: Preprocess
-    recipe: dict[str, Any]
+    recipe: Mapping[str, object]
     backbone: Backbone
     temperature: float
-    counts: dict[str, Any]
-    evaluation: dict[str, Any] | None
+    counts: Mapping[str, object]
+    evaluation: Mapping[str, object] | None
     golden: tuple[Golden, ...] = ()
     tolerance: dict[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
@@ -116,9 +115,26 @@ class Metadata:
     schema: int = SCHEMA
     task: str = CLASSES
 
+    @property
+    def max_megapixels(self) -> int:
+        """Of an image that is not refused before it is decoded."""
+        limit = self.recipe["max_megapixels"]
+        assert isinstance(limit, int)  # `from_json` has refused others
+        return limit
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the backbone; empty where the file does not say."""
+        return text_of(self.recipe.get("precision"))
+
+    @property
+    def strategy(self) -> str:
+        """How it was learnt; empty where the file does not say."""
+        return text_of(self.recipe.get("strategy"))
+
     def to_json(self) -> str:
         """The document."""
-        record: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        record: dict[str, object] = {one.name: getattr(self, one.name) for one in fields(self)}
         record |= {
             "classes": list(self.classes),
             "preprocess": self.preprocess.as_dict(),
@@ -160,7 +176,7 @@ class Metadata:
         if sum(text.count(mark) for mark in ",[{") > MAX_JSON_VALUES:
             raise ModelError("The model's metadata holds more values than any model has; refused.")
         try:
-            record = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_number)
+            record = json.loads(text, parse_int=integer, parse_float=number, parse_constant=number)
         except (ValueError, RecursionError) as error:
             raise ModelError(f"The model's metadata is not JSON: {str(error)[:100]}.") from error
         if not isinstance(record, dict):
@@ -175,37 +191,24 @@ class Metadata:
             )
         return cls(
             classes=_classes(record.get("classes")),
-            preprocess=Preprocess.from_dict(_mapping(record, "preprocess")),
+            preprocess=Preprocess.from_dict(mapping(record, "preprocess")),
             recipe=_recipe(record),
-            backbone=_backbone(_mapping(record, "backbone")),
-            temperature=_positive(record.get("temperature"), "temperature"),
-            counts=_mapping(record, "counts"),
-            evaluation=None if record.get("evaluation") is None else _mapping(record, "evaluation"),
+            backbone=_backbone(mapping(record, "backbone")),
+            temperature=positive(record.get("temperature"), "temperature"),
+            counts=mapping(record, "counts"),
+            evaluation=None if record.get("evaluation") is None else mapping(record, "evaluation"),
             golden=_goldens(record),
             tolerance=_tolerance(record),
             reasons=_reasons(record),
             familiarity=None
             if record.get("familiarity") is None
-            else Familiarity.from_dict(_mapping(record, "familiarity")),
+            else Familiarity.from_dict(mapping(record, "familiarity")),
             conformal=prediction_sets.parse(record.get("conformal")),
             learnt_from=_fingerprints(record),
-            version=_version(record),
+            version=text_of(record.get("version")),
             schema=schema,
             task=_task(record),
         )
-
-
-def _integer(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise ValueError("a number of too many digits")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is not a finite number")
-    return value
 
 
 def _classes(names: Any) -> tuple[str, ...]:
@@ -217,11 +220,6 @@ def _classes(names: Any) -> tuple[str, ...]:
     except UnicodeEncodeError as error:  # JSON can escape half a character, which no terminal and no file can show
         raise ModelError("The model's metadata has class names that are not valid text.") from error
     return tuple(names)
-
-
-def _version(record: Mapping[str, Any]) -> str:
-    version = record.get("version")
-    return version if isinstance(version, str) else ""
 
 
 def _task(record: Mapping[str, Any]) -> str:
@@ -236,8 +234,8 @@ def _task(record: Mapping[str, Any]) -> str:
     return task
 
 
-def _recipe(record: Mapping[str, Any]) -> dict[str, Any]:
-    recipe = _mapping(record, "recipe")
+def _recipe(record: Mapping[str, Any]) -> Mapping[str, object]:
+    recipe = mapping(record, "recipe")
     limit = recipe.get("max_megapixels")
     if type(limit) is not int or not 1 <= limit <= MAX_MEGAPIXELS:
         raise ModelError(f"The model's metadata has no valid max_megapixels: {limit!r:.50}.")
@@ -270,24 +268,11 @@ def _fingerprints(record: Mapping[str, Any]) -> bytes:
     return fingerprints
 
 
-def _mapping(record: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = record.get(key)
-    if not isinstance(value, dict):
-        raise ModelError(f"The model's metadata has no valid {key}.")
-    return value
-
-
-def _positive(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ModelError(f"The model's metadata has no valid {name}.")
-    return float(value)
-
-
 def _tolerance(record: Mapping[str, Any]) -> dict[str, float]:
-    tolerance = _mapping(record, "tolerance")
+    tolerance = mapping(record, "tolerance")
     if not set(tolerance) <= {"probability", "embedding", "distance"}:
         raise ModelError("The model's metadata has no valid tolerance.")
-    return {key: _positive(value, "tolerance") for key, value in tolerance.items()}
+    return {key: positive(value, "tolerance") for key, value in tolerance.items()}
 
 
 def _goldens(record: Mapping[str, Any]) -> tuple[Golden, ...]:

@@ -69,7 +69,7 @@ def write_model(
     """
     model = _assemble(embedder, head, len(metadata.classes), references)
     graph = model.SerializeToString(deterministic=True)
-    tolerance = golden.TOLERANCES[metadata.recipe["precision"]]
+    tolerance = golden.TOLERANCES[metadata.precision]
     metadata = dataclasses.replace(metadata, golden=golden.make(Session(graph)), tolerance=tolerance)
     return ModelFile(graph, metadata)
 

@@ -130,8 +130,8 @@ def describe(result: Result, metadata: Metadata, top: int, most: float | None, *
 
 def told(metadata: Metadata, size_bytes: int) -> list[str]:
     """What a model file says of itself, in words; all of it is untrusted."""
-    recipe, evaluation = metadata.recipe, metadata.evaluation or {}
-    parts = [f"{recipe.get('strategy', 'unknown')} on {metadata.backbone.name}"]
+    evaluation = metadata.evaluation or {}
+    parts = [f"{metadata.strategy or 'unknown'} on {metadata.backbone.name}"]
     accuracy = evaluation.get("accuracy")
     if isinstance(accuracy, int | float):
         parts.append(f"accuracy {accuracy:.3f} on {evaluation.get('n')} images, {evaluation.get('split')}")

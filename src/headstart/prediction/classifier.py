@@ -51,7 +51,7 @@ class Classifier:
         self.metadata: Metadata = guard.check(content, name)
         if max_megapixels is not None:
             Recipe(max_megapixels=max_megapixels)  # refuses what is no such limit
-        self.max_megapixels: int = max_megapixels or self.metadata.recipe["max_megapixels"]
+        self.max_megapixels: int = max_megapixels or self.metadata.max_megapixels
         self._session = LazySession(content)
 
     @classmethod

@@ -33,7 +33,7 @@ class Section:
     facts: tuple[tuple[str, str], ...] = ()
     table: Table | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The section as JSON values."""
         return asdict(self)
 
@@ -50,10 +50,10 @@ def sections(classifier: Classifier) -> tuple[Section, ...]:
     """The card of a model, from its metadata, which is untrusted: what is not there or of a wrong kind is left out."""
     metadata = classifier.metadata
     made = [
-        ("Strategy", _text(metadata.recipe, "strategy")),
+        ("Strategy", metadata.strategy),
         ("Backbone", metadata.backbone.name),
         ("Licence of its weights", metadata.backbone.licence),
-        ("Precision", _text(metadata.recipe, "precision")),
+        ("Precision", metadata.precision),
         ("Training images", _trained_on(metadata.counts)),
         ("Size of the model file", f"{len(classifier.content) / 1e6:.1f} MB"),
         ("SHA-256 of the model file", hashlib.sha256(classifier.content).hexdigest()),
@@ -122,8 +122,3 @@ def _trained_on(counts: Mapping[str, Any]) -> str:
     return (
         f"{sum(value for value in train.values() if type(value) is int):,} of {counted(len(train), 'class', 'classes')}"
     )
-
-
-def _text(record: Mapping[str, Any], key: str) -> str:
-    value = record.get(key)
-    return value if isinstance(value, str) else ""

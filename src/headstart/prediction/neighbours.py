@@ -97,7 +97,7 @@ def learnt_images(classifier: Classifier, table: ImageTable, width: int, runtime
         runtime: Cache, workers, progress.
     """
     metadata = classifier.metadata
-    limit = metadata.recipe["max_megapixels"]
+    limit = metadata.max_megapixels
     # What the training kept is read only: nobody has proved that this model file computes what it says that it does.
     trained = digest_record({"embedder": metadata.backbone.embedder, "max_megapixels": limit})
     with (

@@ -52,7 +52,7 @@ class Preprocess:
         """Sides above this may be decoded at reduced scale: twice what the resize needs."""
         return 2 * self.resize_px
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The record as JSON values; without the white level where it is the usual one."""
         record = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         if self.white_level == FULL_RANGE:

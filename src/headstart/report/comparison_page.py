@@ -48,7 +48,7 @@ def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dict
         sides: list[dict[str, Any]] = []
         table, place = fitted[name].data.table, {row.path: i for i, row in enumerate(fitted[name].data.table.rows)}
         metadata = fitted[name].model_file.metadata
-        limit, white = metadata.recipe["max_megapixels"], metadata.preprocess.white_level
+        limit, white = metadata.max_megapixels, metadata.preprocess.white_level
         with Thumbnails(table, fitted[name].data.digests, cache, limit, white_level=white) as thumbnails:
             for winner, loser, mine, theirs in ((name, other, one, two), (other, name, two, one)):
                 paths = [path for path in both if mine[path][2] and not theirs[path][2]]

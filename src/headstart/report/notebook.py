@@ -34,7 +34,7 @@ def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
     mistakes = select(measured, probabilities, labels).mistakes[:MISTAKES]
     of = dict(zip(measured.tolist(), probabilities, strict=True))
     metadata = fitted.model_file.metadata
-    limit, white = metadata.recipe["max_megapixels"], metadata.preprocess.white_level
+    limit, white = metadata.max_megapixels, metadata.preprocess.white_level
     with Thumbnails(fitted.data.table, fitted.data.digests, cache, limit, white_level=white) as thumbnails:
         jpegs = thumbnails.all_small(mistakes)
     shown = [

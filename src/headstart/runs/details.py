@@ -131,7 +131,7 @@ class Details:
     auto: Ladder | None = None
     choices: Evidence | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The details as JSON values."""
         head = asdict(self.head) if self.head else {}
         return {

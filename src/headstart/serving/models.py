@@ -42,7 +42,7 @@ class Served:
     @property
     def most_megapixels(self) -> int:
         """Images of more are refused."""
-        return self.max_megapixels or int(self.classifier.metadata.recipe["max_megapixels"])
+        return self.max_megapixels or self.classifier.metadata.max_megapixels
 
 
 class Models:

@@ -306,7 +306,7 @@ class Recipe:
         """Whether a choice is left to be made from the images: see `headstart.strategies.choices`."""
         return "auto" in (self.backbone, self.fit, self.flip)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The choices that the strategy follows, as JSON values; `from_dict` reads them back."""
         return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
 

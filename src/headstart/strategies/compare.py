@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Row:
     milliseconds: float = math.nan
     problem: HeadstartError | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The row as JSON values; what a failed one does not have is null."""
         fitted, recipe, evaluation = self.fitted, self.recipe, self.fitted.evaluation if self.fitted else None
         return {

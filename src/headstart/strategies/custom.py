@@ -70,7 +70,7 @@ class Own:
             # What was left to the defaults takes those of a head without a closed solution to start from.
             usual = Recipe(strategy=recipe.strategy).as_dict()
             given = {name: value for name, value in recipe.as_dict().items() if value != usual.get(name)}
-            recipe = Recipe(**(given | {"strategy": recipe.strategy, "head": OWN}))
+            recipe = Recipe.from_dict(given | {"strategy": recipe.strategy, "head": OWN})
         return recipe
 
 

@@ -152,7 +152,7 @@ def _data(classifier: Classifier, name: str) -> dict[str, Any]:
             "size_px": spec.size_px, "resize_px": spec.resize_px, "fit": spec.fit, "max_aspect": MAX_ASPECT,
         },
         "enough_px": spec.enough_px,
-        "max_megapixels": metadata.recipe["max_megapixels"],
+        "max_megapixels": metadata.max_megapixels,
         "white_level": spec.white_level != FULL_RANGE,
         "threshold": metadata.familiarity.threshold if metadata.familiarity else None,
         "sets": {"images": conformal.images, "scores": list(conformal.scores)} if conformal else None,
