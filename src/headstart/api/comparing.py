@@ -67,13 +67,7 @@ def compare(
         >>> headstart.compare("photos/", strategies=["probe", "finetune"]).verdict.sentence  # doctest: +SKIP
         'Use probe: it is the cheapest ...'
     """
-    for name, value, example in (
-        ("strategies", strategies, ["probe", "finetune"]),
-        ("backbones", backbones, ["lite0", "torchvision:resnet18"]),
-        ("recipes", recipes, ["tutorial-finetune"]),
-    ):
-        if value is not None:
-            must_be_names(name, value, str(example))
+    _must_be_names(strategies, backbones, recipes)
     must_be("settings", settings, Mapping | None, "a mapping, such as {'epochs': 5}")
     must_be("runtime", runtime, Runtime | None, A_RUNTIME)
     must_be_flags(overwrite=overwrite)
@@ -101,6 +95,18 @@ def compare(
     if path is not None:
         comparison.save(path, overwrite=True, runtime=runtime)
     return comparison
+
+
+def _must_be_names(
+    strategies: Sequence[str] | None, backbones: Sequence[str] | None, recipes: Sequence[str] | None
+) -> None:
+    for name, value, example in (
+        ("strategies", strategies, ["probe", "finetune"]),
+        ("backbones", backbones, ["lite0", "torchvision:resnet18"]),
+        ("recipes", recipes, ["tutorial-finetune"]),
+    ):
+        if value is not None:
+            must_be_names(name, value, str(example))
 
 
 def _train_all(

@@ -81,7 +81,6 @@ def model_file(
     partition: Partition,
     evaluation: Evaluation,
     trust: Trust,
-    reasons: tuple[str, ...],
 ) -> ModelFile:
     """The model file.
 
@@ -93,7 +92,6 @@ def model_file(
         partition: Which of them were learnt from.
         evaluation: Numbers on held-out images.
         trust: What it needs to doubt its own answers.
-        reasons: Why the recipe is what it is.
     """
     learnt_from = {bytes.fromhex(data.digests[row])[:FINGERPRINT_BYTES] for row in partition.of(Role.TRAIN)}
     backbone = Backbone(
@@ -115,7 +113,6 @@ def model_file(
         familiarity=trust.familiarity,
         conformal=trust.conformal,
         learnt_from=b"".join(sorted(learnt_from)),
-        reasons=reasons,
         version=__version__,
     )
     return write_model(embedder, head, metadata, trust.references)

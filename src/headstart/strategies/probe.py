@@ -57,7 +57,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     watch.lap("evaluate")
     trust = build_trust(data, partition, held_out)
     watch.lap("trust")
-    model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust, origin.reasons)
+    model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust).because(origin.reasons)
     prove_evaluated(model.content, head, data, "float32" if recipe.precision == "float32" and not engine else "int8")
     watch.lap("write")
     return Fitted(

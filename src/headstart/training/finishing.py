@@ -81,7 +81,7 @@ def finish_training(
     evaluation = finish.measure(held_out, temperatures, partition, data.targets.names)
     watch.lap("evaluate")
     trust = build_trust(measured, partition, held_out)
-    model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust, origin.reasons)
+    model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust).because(origin.reasons)
     prove_evaluated(model.content, head, measured, recipe.precision)
     calibrated = partial(probabilities, network, calibration=head.calibration)
     prove_trained(model.content, calibrated, PixelSession(job.preprocess), data.table, recipe)
