@@ -105,7 +105,9 @@ def check_page(
     )
 
 
-def _group(report: CheckReport, kind: Any, findings: Iterable[Finding], pictures: dict[str, bytes]) -> dict[str, Any]:
+def _group(
+    report: CheckReport, kind: Any, findings: Iterable[Finding], pictures: dict[str, bytes]
+) -> dict[str, object]:
     from headstart.report.page import data_uri
 
     labels = {row.path: row.label or "" for row in report.table.rows}

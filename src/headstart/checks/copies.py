@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def _near(subject: Subject, rows: list[int], least: float, *, mirrored: bool) ->
                    severity=least + (len(labels) > 1))  # fmt: skip
 
 
-def _leak(paths: tuple[str, ...], facts: dict[str, Any], splits: list[str], what: str, severity: float) -> Finding:
+def _leak(paths: tuple[str, ...], facts: dict[str, object], splits: list[str], what: str, severity: float) -> Finding:
     return Finding(
         "leak",
         f"{what} in {' and '.join(splits)}: {listed(paths, MAX_NAMED)}. This leakage makes the accuracy too high: take "
@@ -107,12 +107,15 @@ def _leak(paths: tuple[str, ...], facts: dict[str, Any], splits: list[str], what
     )  # fmt: skip
 
 
-def _describe(subject: Subject, rows: list[int]) -> tuple[tuple[str, ...], dict[str, Any], list[str], list[str]]:
+def _describe(subject: Subject, rows: list[int]) -> tuple[tuple[str, ...], dict[str, object], list[str], list[str]]:
     """Paths, machine fields, splits in their order, and labels of images."""
     images = [subject.data.table.rows[row] for row in rows]
     splits = [split for split in SPLITS if any(image.split == split for image in images)]
     labels = sorted({image.label for image in images if image.label is not None})
-    facts: dict[str, Any] = {"labels": [image.label for image in images], "splits": [image.split for image in images]}
+    facts: dict[str, object] = {
+        "labels": [image.label for image in images],
+        "splits": [image.split for image in images],
+    }
     return tuple(image.path for image in images), facts, [str(split) for split in splits], labels
 
 

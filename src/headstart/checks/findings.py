@@ -36,7 +36,7 @@ class Finding:
     def as_dict(self) -> dict[str, object]:
         """The finding as JSON values: with ``path`` where it is about one image, else with ``paths``."""
         paths = [portable(path) for path in self.paths]
-        where: dict[str, Any] = {"path": paths[0]} if len(paths) == 1 else {"paths": paths}
+        where: dict[str, object] = {"path": paths[0]} if len(paths) == 1 else {"paths": paths}
         return {"kind": self.kind, **where, "message": self.message, **_plain(self.facts)}
 
 

@@ -56,16 +56,19 @@ def demo(
         ["predict", model, *map(str, examples)],
         ["verify", model],
     ]
-    record: dict[str, Any] = {"images": str(images), "run": str(run), "commands": []}
+    done: list[dict[str, object]] = []
+    record: dict[str, object] = {"images": str(images), "run": str(run), "commands": done}
+    worst = 0
     for command in commands:
         output.say(f"\n$ headstart {shlex.join(command)}")
         code, document = _run(output, command)
-        record["commands"].append({"command": shlex.join(["headstart", *command]), "exit": code, "output": document})
+        done.append({"command": shlex.join(["headstart", *command]), "exit": code, "output": document})
         if code not in {DONE, SOME_SKIPPED}:
             output.document(record)
             return code
+        worst = max(worst, code)
     output.document(record)
-    return max(int(one["exit"]) for one in record["commands"])
+    return worst
 
 
 def _run(output: Output, command: list[str]) -> tuple[int, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
@@ -48,7 +47,7 @@ def about(name: str) -> About:
     return About(name, str(words.get("title", "")), str(words.get("source", "")))
 
 
-def load(name: str) -> dict[str, Any]:
+def load(name: str) -> dict[str, object]:
     """The settings of a recipe, as `Recipe.from_dict` takes them; those that the file leaves out are left out.
 
     Args:
@@ -87,6 +86,6 @@ def text(name: str) -> str:
         ) from error
 
 
-def _about(values: dict[str, Any]) -> dict[str, Any]:
+def _about(values: dict[str, object]) -> dict[str, object]:
     words = values.get("about")
     return words if isinstance(words, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,13 +40,50 @@ def comparison_page(comparison: Mapping[str, Any], fitted: Mapping[str, Fitted],
     )
 
 
-def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Shown:
+    """An image that one of two candidates alone gets right.
+
+    Attributes:
+        label: Its class.
+        jpeg: A small JPEG file; None where it cannot be read any more.
+        src: The same as an address.
+        alt: What it is, in words.
+        words: What the other one said.
+    """
+
+    label: str
+    jpeg: bytes | None
+    src: str | None
+    alt: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """The images that one of two candidates alone gets right: how many, and the first of them."""
+
+    winner: str
+    count: int
+    images: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Two candidates of which not both get the same images right, and how many images both have seen."""
+
+    names: tuple[str, str]
+    sides: tuple[Side, ...]
+    images: int
+
+
+def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[Disagreement]:
     """For each pair of candidates, the held-out images that one of them alone gets right."""
     found = []
     for name, other in list(combinations(fitted, 2))[:PAIRS]:
         one, two = _guesses(fitted[name]), _guesses(fitted[other])
         both = sorted(one.keys() & two.keys())
-        sides: list[dict[str, Any]] = []
+        sides: list[Side] = []
         table, place = fitted[name].data.table, {row.path: i for i, row in enumerate(fitted[name].data.table.rows)}
         metadata = fitted[name].model_file.metadata
         limit, white = metadata.max_megapixels, metadata.preprocess.white_level
@@ -53,20 +91,20 @@ def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[dict
             for winner, loser, mine, theirs in ((name, other, one, two), (other, name, two, one)):
                 paths = [path for path in both if mine[path][2] and not theirs[path][2]]
                 jpegs = thumbnails.all_small([place[path] for path in paths[:IMAGES]])
-                images = [
-                    {
-                        "label": mine[path][0],
-                        "jpeg": jpegs.get(place[path]),
-                        "src": data_uri(jpegs.get(place[path])),
-                        "alt": f"{path}: {mine[path][0]}",
-                        "words": f"{loser}: {theirs[path][0]} ({percent(theirs[path][1], 0)})",
-                    }
+                images = tuple(
+                    Shown(
+                        label=mine[path][0],
+                        jpeg=jpegs.get(place[path]),
+                        src=data_uri(jpegs.get(place[path])),
+                        alt=f"{path}: {mine[path][0]}",
+                        words=f"{loser}: {theirs[path][0]} ({percent(theirs[path][1], 0)})",
+                    )
                     for path in paths[:IMAGES]
-                ]
+                )
                 if paths:
-                    sides.append({"winner": winner, "count": len(paths), "images": images})
+                    sides.append(Side(winner, len(paths), images))
         if sides:
-            found.append({"names": (name, other), "sides": sides, "images": len(both)})
+            found.append(Disagreement((name, other), tuple(sides), len(both)))
     return found
 
 

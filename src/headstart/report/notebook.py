@@ -74,10 +74,10 @@ def comparison_html(
     parts = [paragraph(sentences[0], strong=True), *map(paragraph, sentences[1:])]
     parts.append(table(["", "Accuracy", "95 % interval", "Log loss", "Training", ""], rows, right=(1, 2, 3, 4)))
     for pair in disagreements(fitted, cache):
-        for side in pair["sides"]:
-            count = counted(side["count"], "image")
-            parts.append(paragraph(f"{count} that only {side['winner']} classifies correctly:"))
-            parts.append(pictures((one["jpeg"], f"{one['alt']}; {one['words']}") for one in side["images"]))
+        for side in pair.sides:
+            count = counted(side.count, "image")
+            parts.append(paragraph(f"{count} that only {side.winner} classifies correctly:"))
+            parts.append(pictures((one.jpeg, f"{one.alt}; {one.words}") for one in side.images))
     return joined(parts)
 
 
