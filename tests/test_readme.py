@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import headstart
+from headstart.cli.main import COMMANDS
 from helpers import draw, headstart_cli, write_images
 
 ROOT = Path(__file__).parent.parent
@@ -20,12 +21,6 @@ ROOT = Path(__file__).parent.parent
 def blocks(page: str, language: str) -> list[str]:
     """The fenced blocks of a language on a page."""
     return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
-
-
-COMMAND_NAMES = (
-    "train", "predict", "evaluate", "demo", "cache", "backbones", "recipes", "check", "compare", "report", "explain",
-    "export", "unsort", "embed", "search", "watch",
-)  # fmt: skip
 
 
 def commands(page: str) -> list[str]:
@@ -176,6 +171,6 @@ def test_links_lead_somewhere() -> None:
 
 def test_every_option_of_the_readme_exists() -> None:
     text = "".join((ROOT / page).read_text("utf-8") for page in ("README.md", *PAGES))
-    known = "".join(headstart_cli(*command, "--help").out for command in ([], *([name] for name in COMMAND_NAMES)))
+    known = "".join(headstart_cli(*command, "--help").out for command in ([], *([name] for name in COMMANDS)))
     for option in set(re.findall(r"`(--[a-z-]+)`", text)):
         assert option in known, option
