@@ -17,7 +17,17 @@ def beside_each_other(monkeypatch):
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
-        if name in {"common", "finetune", "strategies", "ants_bees", "equal_seconds", "gain", "made_sets", "limits"}:
+        if name in {
+            "common",
+            "finetune",
+            "strategies",
+            "ants_bees",
+            "equal_seconds",
+            "gain",
+            "made_sets",
+            "limits",
+            "serve",
+        }:
             del sys.modules[name]
 
 
@@ -271,3 +281,32 @@ def test_commands_are_told_beside_their_floor_and_beside_before():
     assert row == ("first train", "5.00", "7.00", "8.00", "14.00", "0.62", "0.50", "2.50", "2.00", "5 %")
     row = limits.row("predict", told["predict"])
     assert row == ("predict", "0.50", "0.50", "", "", "", "", "0.40", "1.25", "5 %")
+
+
+def load(side, clients, rate):
+    import serve
+
+    return serve.Load(side=side, clients=clients, rate=rate, p50_ms=10, p99_ms=20, cpu_ms=9, others=0.0)
+
+
+@pytest.mark.parametrize(
+    ("at_8", "at_64", "rival", "is_reached"),
+    [(80, 90, 79, True), (79, 90, 70, False), (90, 60, 70, False), (85, 90, None, True)],
+)
+def test_serving_reaches_four_fifths_of_the_bound_and_beats_the_rival_everywhere(at_8, at_64, rival, is_reached):
+    import serve
+
+    loads = [load("bound", 2, 100), load("headstart", 8, at_8), load("headstart", 64, at_64)]
+    loads += [] if rival is None else [load("LitServe", 8, rival), load("LitServe", 64, rival)]
+    assert serve.reached(loads) is is_reached
+
+
+def test_times_and_rates_are_of_what_was_done():
+    import serve
+
+    done = []
+    found = serve.timed("x", 2, [done.append, done.append], [b"a", b"b"], 0.2, [])
+    assert found.rate == pytest.approx(len(done) / 0.2, rel=0.5)
+    assert set(done) == {b"a", b"b"}
+    assert found.p50_ms <= found.p99_ms
+    assert found.cpu_ms == 0
