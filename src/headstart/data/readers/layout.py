@@ -111,16 +111,8 @@ def interpret(tree: Tree, source: str, columns: Columns) -> tuple[list[Row], lis
         SourceError: The folders at the top are partly splits and partly classes, or two of them are the
             same split; or they are neither, but what lies in them is.
     """
-    top = sorted({path.split("/", 1)[0] for path in [*tree.folders, *(f for f in tree.files if "/" in f)]})
-    notes = list(tree.notes)
-    if columns.split_folders is not None:
-        splits = _given_splits(columns.split_folders, top, source)
-        if others := [name for name in top if name not in splits]:
-            notes.append(f"Left out, since --split-folders does not name them: {listed(others)}.")
-    else:
-        splits = {name: SPLIT_NAMES[name.lower()] for name in top if name.lower() in SPLIT_NAMES}
-        if splits:
-            _check_splits(top, splits, tree.folders, source, by_name=columns.label_pattern is not None)
+    splits, told = _find_splits(tree, source, columns)
+    notes = [*tree.notes, *told]
     around = {name: _doubled(tree, name) for name in splits}  # train/train/CLASS
     level = columns.class_level or 1
     placed: list[tuple[str, Split | None, list[str]]] = []  # path, split, and the parts of the path below that
@@ -182,6 +174,20 @@ def _doubled(tree: Tree, split: str) -> str:
         found += f"{name}/"
         files = [file.removeprefix(f"{name}/") for file in files]
     return found
+
+
+def _find_splits(tree: Tree, source: str, columns: Columns) -> tuple[dict[str, Split], list[str]]:
+    """The folders at the top that are splits, as the user says or by their names; and notes."""
+    top = sorted({path.split("/", 1)[0] for path in [*tree.folders, *(f for f in tree.files if "/" in f)]})
+    if columns.split_folders is not None:
+        splits = _given_splits(columns.split_folders, top, source)
+        others = [name for name in top if name not in splits]
+        told = [f"Left out, since --split-folders does not name them: {listed(others)}."] if others else []
+        return splits, told
+    splits = {name: SPLIT_NAMES[name.lower()] for name in top if name.lower() in SPLIT_NAMES}
+    if splits:
+        _check_splits(top, splits, tree.folders, source, by_name=columns.label_pattern is not None)
+    return splits, []
 
 
 def _given_splits(text: str, top: list[str], source: str) -> dict[str, Split]:
