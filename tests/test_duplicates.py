@@ -92,12 +92,14 @@ def test_no_two_digits_are_the_same() -> None:
     assert len(np.unique(load_digits().data, axis=0)) == 1797
 
 
+@pytest.mark.slow
 def test_all_copies_of_digits_are_found_and_nothing_else(digit_files: list[bytes], digit_prints: np.ndarray) -> None:
     """One copy of each of 1,797 digits; of 3,594 files no other two are taken for the same."""
     copies = [copy(data, way) for way, data in enumerate(digit_files)]
     assert found(near_duplicates(np.concatenate([digit_prints, prints(copies)]))) == planted(1797)
 
 
+@pytest.mark.slow
 def test_all_copies_of_photos_are_found_and_nothing_else(photo_files: list[bytes], photo_prints: np.ndarray) -> None:
     some = photo_files[::3]
     copies = [copy(data, 5 * way) for way, data in enumerate(some)]
@@ -146,6 +148,7 @@ def test_exact_copies_are_pairs() -> None:
     assert pairs.similarity == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_mirrored_copies_are_found_and_told(digit_files: list[bytes], photo_files: list[bytes]) -> None:
     for files in (digit_files[::10], photo_files[::10]):
         pairs = near_duplicates(prints([*files, *map(mirrored, files)]))

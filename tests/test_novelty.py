@@ -224,6 +224,7 @@ def insects(request: pytest.FixtureRequest, photos: Path, warm: Path) -> headsta
     return headstart.train(photos, precision=request.param, runtime=headstart.Runtime(cache=warm))
 
 
+@pytest.mark.slow
 def test_digits_are_unlike_ants_and_bees(photos: Path, digits: Path, insects: headstart.Run) -> None:
     """99 % of them are flagged, and at most 6 % of the ants and bees that were not learnt from."""
     run, classifier = insects, insects.classifier

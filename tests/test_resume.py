@@ -90,6 +90,7 @@ def check_same(run: Path, whole: Path) -> None:
 # --- killed ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_in_a_finished_run(whole: Path) -> None:
     assert {path.name for path in whole.iterdir()} == RUN
     history = (whole / "history.csv").read_text().splitlines()
@@ -277,6 +278,7 @@ def test_full_disk(pictures: Path, whole: Path, tmp_path: Path, kilobytes: int) 
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_resume_where_there_is_nothing(tmp_path: Path, whole: Path) -> None:
     done = cli("--resume", tmp_path)
     assert done.code == 2
