@@ -87,7 +87,10 @@ def test_another_task_divides_with_the_share_of_each_label(task: str) -> None:
     [
         Recipe(measure_by="holdout", holdout=0.25, fit="squash"),
         Recipe(measure_by="folds", fit="squash"),
-        Recipe(measure_by="holdout", holdout=0.25, fit="squash", head="mlp", epochs=8, batch_size=8),
+        pytest.param(
+            Recipe(measure_by="holdout", holdout=0.25, fit="squash", head="mlp", epochs=8, batch_size=8),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             Recipe(
                 strategy="finetune", holdout=0.25, fit="squash", epochs=1, batch_size=8, unfreeze="head", flip=False

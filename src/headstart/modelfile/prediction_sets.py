@@ -25,6 +25,7 @@ import numpy as np
 from headstart.core.arguments import must_be_share
 from headstart.core.errors import ModelError, OptionError
 from headstart.core.proportions import Interval, wilson
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,12 +130,22 @@ def _kept(scores: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(f"{ordered[rank - 1]:.{_DIGITS}g}") for rank in ranks)
 
 
-def required(conformal: Conformal | None) -> Conformal:
+def required(conformal: Conformal | None, task: str) -> Conformal:
     """The record of a model file that must have one.
+
+    Args:
+        conformal: The record, or None.
+        task: The task of the model.
 
     Raises:
         OptionError: It has none.
     """
+    if not TARGETS[task].exclusive:
+        raise OptionError(
+            "A set of a chosen coverage holds the one class of an image; the task of this model is "
+            f"{task}, where any number can be true.",
+            "Leave the coverage out.",
+        )
     if conformal is None:
         raise OptionError(
             "The model file holds no scores of held-out images, which sets of a chosen coverage are made with.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from headstart.core.equality import ByValue
 from headstart.core.markup import bar, joined, paragraph, percent, table
+from headstart.core.tables import resolve
 from headstart.core.text import counted, listed, portable, quoted
 from headstart.modelfile import prediction_sets
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,7 +112,13 @@ class Result(ByValue):
 
 
 def describe(result: Result, metadata: Metadata, top: int, most: float | None, *, allow_empty: bool) -> Prediction:
-    """What the model computed, in words; see `headstart.prediction.classifier.Classifier.prediction`."""
+    """What the model computed, in the words of its task; see `Classifier.prediction`."""
+    words: Callable[..., Prediction] = resolve(TARGETS[metadata.task].describe)
+    return words(result, metadata, top, most, allow_empty=allow_empty)
+
+
+def of_class(result: Result, metadata: Metadata, top: int, most: float | None, *, allow_empty: bool) -> Prediction:
+    """The same where an image is of exactly one class."""
     probabilities, distance, classes = result.probabilities, result.distance, metadata.classes
     best = np.argsort(-probabilities, kind="stable")[: max(1, top)]
     named = tuple((classes[i], float(probabilities[i])) for i in best)

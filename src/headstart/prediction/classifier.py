@@ -14,16 +14,14 @@ import numpy as np
 from headstart.core.arguments import must_be, must_be_count, must_be_flags, must_be_path, refused
 from headstart.core.errors import ImageError, InputError, ModelError, OptionError
 from headstart.core.options import Runtime
-from headstart.core.tables import resolve
 from headstart.core.text import counted, listed, printable, quoted
 from headstart.modelfile import golden, guard, prediction_sets, wire
 from headstart.modelfile.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata
 from headstart.modelfile.session import LazySession
 from headstart.prediction import images as kinds
-from headstart.prediction.answers import Prediction, Result, classifier_html, told
+from headstart.prediction.answers import Prediction, Result, classifier_html, describe, told
 from headstart.prediction.batch import all_of, results_of
 from headstart.settings.recipe import Recipe
-from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -248,7 +246,6 @@ class Classifier:
             most: What `set_limit` gave.
             allow_empty: See `predict`.
         """
-        describe: Callable[..., Prediction] = resolve(TARGETS[self.metadata.task].describe)
         return describe(result, self.metadata, top, most, allow_empty=allow_empty)
 
     def set_limit(self, coverage: float | None) -> float | None:
@@ -259,7 +256,7 @@ class Classifier:
         """
         if coverage is None:
             return None
-        return prediction_sets.limit(self._conformal(), coverage)
+        return prediction_sets.limit(prediction_sets.required(self.metadata.conformal, self.metadata.task), coverage)
 
     def measured_coverage(self, coverage: float) -> prediction_sets.Measured:
         """How often sets of a coverage held the true class of held-out images, where empty ones are not allowed.
@@ -270,21 +267,7 @@ class Classifier:
         Raises:
             OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
         """
-        return prediction_sets.measured(self._conformal(), coverage)
-
-    def _conformal(self) -> prediction_sets.Conformal:
-        """What sets are made with.
-
-        Raises:
-            OptionError: There is nothing.
-        """
-        if not TARGETS[self.metadata.task].exclusive:
-            raise OptionError(
-                f"A set of a chosen coverage holds the one class of an image; the task of this model is "
-                f"{self.metadata.task}, where any number can be true.",
-                "Leave the coverage out.",
-            )
-        return prediction_sets.required(self.metadata.conformal)
+        return prediction_sets.measured(prediction_sets.required(self.metadata.conformal, self.metadata.task), coverage)
 
     def _words(self, top: int, coverage: float | None, *, allow_empty: bool) -> Callable[[Result], Prediction]:
         """What makes a prediction of a result, where that can be asked for; see `predict`."""
