@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,21 @@ def test_search_finds_what_all_cosines_say(shapes: Path, model: Path, tmp_path: 
     assert [one["similarity"] for one in done.json["matches"]] == pytest.approx(cosines[best], abs=1e-5)
     shown = headstart_cli("search", model, image, shapes, new, "--count", "1")
     assert paths[best[0]][-15:] in shown.out.replace("\n", "")
+
+
+def test_what_is_written_into_a_source_is_left_out(shapes: Path, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    source = tmp_path / "source"
+    write_images(source, {"disc": 4, "noise": 4})
+    rows = hs.read(source).rows
+    for command in (["embed", source, "--out", source / "e.parquet"],
+                    ["predict", model, source, "--out", source / "p.parquet"]):  # fmt: skip
+        assert headstart_cli(*command).code == 0
+        table = hs.read(source)
+        assert (table.rows, table.skipped) == (rows, ())
+        assert "Written by Headstart" in table.notes[0]
+    shutil.copy(source / "e.parquet", tmp_path / "e.parquet")  # but it is a list of images where it is named
+    assert hs.read(tmp_path / "e.parquet", columns=hs.Columns(root=source)).rows == rows
 
 
 def test_search_needs_an_image(shapes: Path, model: Path, tmp_path: Path) -> None:

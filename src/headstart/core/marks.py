@@ -22,6 +22,8 @@ SPLITS_HEADER = ("path", "label", "split", "group", "fold")
 PREDICTIONS_HEADER = ("path", "split", "label", "predicted", "correct", "probability", "probability_of_label")
 PREDICTED_HEADER = ("path", "label", "probability", "error", "familiar", "distance")
 DECISIONS_HEADER = ("path", "label", "decision", "new_label", "kind", "reason")
+# What the metadata of a Parquet file holds under the key ``headstart``, as JSON spells it.
+PARQUET = ('"headstart": "predictions"', '"headstart": "embeddings"')
 _PAGE_HEAD = 1024  # bytes of a page in which its generator is named
 
 
@@ -63,6 +65,8 @@ def is_ours(name: str, content: bytes) -> bool:
     suffix = name[name.rfind(".") :].lower()
     if suffix in {".html", ".htm"}:
         return GENERATOR.encode() in content[:_PAGE_HEAD]
+    if suffix == ".parquet":
+        return any(mark.encode() in _footer(content) for mark in PARQUET)
     first = content.split(b"\n", 1)[0].rstrip(b"\r")
     if suffix == ".csv":
         written = tuple(first.decode("utf-8", "replace").split(","))
@@ -76,3 +80,9 @@ def is_ours(name: str, content: bytes) -> bool:
         keys = record.keys() if isinstance(record, dict) else frozenset[str]()
         return {"path", "probability", "familiar", "top"} <= keys or keys == {"path", "error"}
     return False
+
+
+def _footer(content: bytes) -> bytes:
+    """The metadata of a Parquet file: before its last eight bytes, which are its length and four letters."""
+    end = len(content) - 8
+    return content[max(0, end - int.from_bytes(content[end : end + 4], "little")) : end] if end > 0 else b""

@@ -130,6 +130,21 @@ def read_file(path: str) -> bytes:
         raise ImageError("the path holds a NUL character") from error
 
 
+def read_end(path: str, count: int) -> bytes:
+    """The last bytes of a regular file, at most `count`.
+
+    Raises:
+        ImageError: It cannot be read; the message is the reason.
+    """
+    try:
+        size = os.stat(path).st_size  # noqa: PTH116
+        with open(path, "rb") as file:  # noqa: PTH123
+            file.seek(max(0, size - count))
+            return file.read(count)
+    except OSError as error:
+        raise ImageError(reason(error)) from error
+
+
 def _check_file(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise ImageError("a folder, not a file")

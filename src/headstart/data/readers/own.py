@@ -9,9 +9,10 @@ from headstart.core import marks
 from headstart.core.errors import ImageError
 from headstart.core.text import listed
 from headstart.data.readers.layout import Tree
-from headstart.data.storage import Storage
+from headstart.data.storage import Storage, read_end
 
-_SUFFIXES = (".html", ".htm", ".csv", ".jsonl")  # of files that bear their mark inside
+_END_BYTES = 2**20
+_SUFFIXES = (".html", ".htm", ".csv", ".jsonl", ".parquet")  # of files that bear their mark inside
 
 
 def is_run(tree: Tree) -> bool:
@@ -27,7 +28,7 @@ def leave_out(tree: Tree, storage: Storage) -> Tree:
     for file in outside:
         if file.lower().endswith(_SUFFIXES):
             try:
-                ours = marks.is_ours(file, storage.read(file))
+                ours = marks.is_ours(file, _content(file, storage))
             except ImageError:
                 continue  # what cannot be read is told where it is used
             if ours:
@@ -46,6 +47,12 @@ def leave_out(tree: Tree, storage: Storage) -> Tree:
         ignored=tree.ignored + len(tree.files) - len(files),
         notes=[*tree.notes, f"Written by Headstart, and left out: {listed(names)}."],
     )
+
+
+def _content(file: str, storage: Storage) -> bytes:
+    """A file as far as it tells who wrote it: of Parquet, which may be large, the end, where its metadata is."""
+    local = storage.local(file) if file.lower().endswith(".parquet") else None
+    return storage.read(file) if local is None else read_end(local, _END_BYTES)
 
 
 def _within(path: str, folder: str) -> bool:

@@ -35,11 +35,13 @@ def finish(lines: Iterable[str], path: Path) -> None:
     import pyarrow.parquet as pq
 
     top = pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float64())]))
-    schema = pa.schema([
+    about = {"headstart": json.dumps({"headstart": "predictions", "version": 1})}  # see `headstart.core.marks.PARQUET`
+    fields = [
         ("path", pa.string()), ("label", pa.string()), ("probability", pa.float64()), ("familiar", pa.bool_()),
         ("distance", pa.float64()), ("top", top), ("labels", pa.list_(pa.string())), ("abstained", pa.string()),
         ("error", pa.string()),
-    ])  # fmt: skip
+    ]  # fmt: skip
+    schema = pa.schema(fields, about)
     with durable_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         left = iter(lines)
         while group := list(islice(left, _GROUP)):
