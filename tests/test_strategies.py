@@ -21,7 +21,12 @@ from helpers import write_images
 pytestmark = pytest.mark.slow
 SETTINGS = {"strategy": "finetune", "backbone": "timm:test_resnet", "pretrained": False, "start": "random",
             "epochs": 1, "batch_size": 8}  # fmt: skip
-RUNTIME = hs.Runtime(cache=None, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def runtime(warm: Path) -> hs.Runtime:
+    """Images are embedded once for all tests."""
+    return hs.Runtime(cache=warm, device="cpu")
 
 
 def weights(run: hs.Run) -> dict[str, np.ndarray]:
@@ -39,10 +44,10 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("strategy", ["finetune", "scratch"])
-def test_val_chooses_and_test_measures(splits: Path, tmp_path: Path, strategy: str) -> None:
+def test_val_chooses_and_test_measures(splits: Path, tmp_path: Path, strategy: str, runtime: hs.Runtime) -> None:
     """What the test images show changes no weight."""
     settings = SETTINGS | {"strategy": strategy, "head": "mlp"}
-    run = hs.train(splits, hs.Recipe(**settings), runtime=RUNTIME)
+    run = hs.train(splits, hs.Recipe(**settings), runtime=runtime)
     assert (run.evaluation.split, run.evaluation.n) == ("test", 10)
     assert run.fitted.details.as_dict()["validation_images"] == 8
     assert [skip.path for skip in run.skipped] == ["train/disc/broken.png"]
@@ -50,16 +55,16 @@ def test_val_chooses_and_test_measures(splits: Path, tmp_path: Path, strategy: s
     other = Path(shutil.copytree(splits, tmp_path / "other"))
     for path in (other / "test").rglob("*.png"):
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-    again = hs.train(other, hs.Recipe(**settings), runtime=RUNTIME)
+    again = hs.train(other, hs.Recipe(**settings), runtime=runtime)
     assert again.fitted.files["weights.safetensors"] == run.fitted.files["weights.safetensors"]
 
 
-def test_held_out_images_choose_only_where_they_are_asked_to(splits: Path) -> None:
-    run = hs.train(splits / "train", hs.Recipe(**SETTINGS, validation=0.0), runtime=RUNTIME)
+def test_held_out_images_choose_only_where_they_are_asked_to(splits: Path, runtime: hs.Runtime) -> None:
+    run = hs.train(splits / "train", hs.Recipe(**SETTINGS, validation=0.0), runtime=runtime)
     assert any("also chose the best epoch" in note for note in run.fitted.notes)
 
 
-def test_the_model_is_the_network_of_the_weights_file(splits: Path, tmp_path: Path) -> None:
+def test_the_model_is_the_network_of_the_weights_file(splits: Path, tmp_path: Path, runtime: hs.Runtime) -> None:
     """Trained no further by `start_from`, the network gives what the model file gives on the files themselves."""
     import torch
 
@@ -67,7 +72,7 @@ def test_the_model_is_the_network_of_the_weights_file(splits: Path, tmp_path: Pa
     from headstart.features.pixels import PixelSession
     from headstart.training import sources
 
-    run = hs.train(splits, hs.Recipe(**SETTINGS), runtime=RUNTIME)
+    run = hs.train(splits, hs.Recipe(**SETTINGS), runtime=runtime)
     folder = run.save(tmp_path / "run")
     assert (folder / "logs").exists() is False
     loaded = sources.load(f"file:{folder / 'weights.safetensors'}", pretrained=True, weights="", seed=0)
@@ -85,7 +90,7 @@ def test_the_model_is_the_network_of_the_weights_file(splits: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("settings", [{"measure_by": "holdout"}, {"folds": 3, "measure_by": "folds"}])
-def test_a_start_that_is_kept_is_the_probe(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_a_start_that_is_kept_is_the_probe(tmp_path: Path, settings: dict[str, Any], runtime: hs.Runtime) -> None:
     """Also of the images that chose between it and the epochs."""
     photos = write_images(tmp_path / "photos", {"disc": 30, "noise": 30, "stripes": 30})
     network: dict[str, Any] = {"backbone": "timm:test_resnet", "pretrained": False}
@@ -94,9 +99,9 @@ def test_a_start_that_is_kept_is_the_probe(tmp_path: Path, settings: dict[str, A
         assert 0 < len(task.train) < 90
         return Trained((), 0, 1e-3, "cpu", "no", 1, 1.0, False, (), ())
 
-    probe = hs.train(photos, hs.Recipe(strategy="probe", **network, **settings), runtime=RUNTIME)
+    probe = hs.train(photos, hs.Recipe(strategy="probe", **network, **settings), runtime=runtime)
     recipe = hs.Recipe(strategy="finetune", epochs=1, flip=False, **network, **settings)
-    kept = hs.train(photos, recipe, own=hs.Own(loop=no_better), runtime=RUNTIME)
+    kept = hs.train(photos, recipe, own=hs.Own(loop=no_better), runtime=runtime)
     assert np.array_equal(kept.fitted.held_out.rows, probe.fitted.held_out.rows)
     assert np.allclose(kept.fitted.held_out.probabilities, probe.fitted.held_out.probabilities, rtol=0, atol=1e-4)
     assert kept.classifier.metadata.temperature == pytest.approx(probe.classifier.metadata.temperature, rel=1e-2)
@@ -131,7 +136,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_drawn_splits_bear_the_names_of_what_they_are_for(tmp_path: Path) -> None:
+def test_drawn_splits_bear_the_names_of_what_they_are_for(tmp_path: Path, runtime: hs.Runtime) -> None:
     """And the run's own list of them gives the same run again, the head that it begins with included."""
     photos = write_images(tmp_path / "photos", {"disc": 30, "noise": 30})
     recipe = hs.Recipe(**SETTINGS | {"start": "probe", "measure_by": "holdout", "flip": False}, validation=0.25)
@@ -139,7 +144,7 @@ def test_drawn_splits_bear_the_names_of_what_they_are_for(tmp_path: Path) -> Non
     def stays(task: Task, runtime: hs.Runtime) -> Trained:
         return Trained((), 1, 1e-3, "cpu", "no", 1, 1.0, False, (), ())
 
-    run = hs.train(photos, recipe, own=hs.Own(loop=stays), runtime=RUNTIME)
+    run = hs.train(photos, recipe, own=hs.Own(loop=stays), runtime=runtime)
     folder = run.save(tmp_path / "run")
     counts = {name: sum(by.values()) for name, by in run.fitted.counts.items()}
     assert counts == {"train": 36, "val": 12, "test": 12}
@@ -149,30 +154,30 @@ def test_drawn_splits_bear_the_names_of_what_they_are_for(tmp_path: Path) -> Non
     assert any("12 val images, drawn from the train images, chose" in note for note in run.fitted.notes)
 
     table = hs.read(folder / "splits.csv", columns=hs.Columns(root=photos))
-    again = hs.train(table, recipe, own=hs.Own(loop=stays), runtime=RUNTIME)
+    again = hs.train(table, recipe, own=hs.Own(loop=stays), runtime=runtime)
     assert again.fitted.files["weights.safetensors"] == run.fitted.files["weights.safetensors"]
     assert again.evaluation == run.evaluation
 
 
-def test_measured_images_that_chose_are_no_test_split(splits: Path, tmp_path: Path) -> None:
+def test_measured_images_that_chose_are_no_test_split(splits: Path, tmp_path: Path, runtime: hs.Runtime) -> None:
     photos = write_images(tmp_path / "photos", {"disc": 30, "noise": 30})
     settings = SETTINGS | {"measure_by": "holdout", "validation": 0.0}
-    run = hs.train(photos, hs.Recipe(**settings), runtime=RUNTIME)
+    run = hs.train(photos, hs.Recipe(**settings), runtime=runtime)
     assert run.evaluation.split == "val"
     assert any("The val images also chose the best epoch" in note for note in run.fitted.notes)
     shutil.copytree(splits / "train", tmp_path / "own" / "train")
     shutil.copytree(splits / "test", tmp_path / "own" / "test")
-    own = hs.train(tmp_path / "own", hs.Recipe(**SETTINGS, validation=0.0), runtime=RUNTIME)
+    own = hs.train(tmp_path / "own", hs.Recipe(**SETTINGS, validation=0.0), runtime=runtime)
     assert own.evaluation.split == "test"  # its owner's name for it stays, and the note says what it was used for
     assert any("The test images also chose the best epoch" in note for note in own.fitted.notes)
 
 
-def test_a_source_with_train_and_test_gets_a_val_split(splits: Path, tmp_path: Path) -> None:
+def test_a_source_with_train_and_test_gets_a_val_split(splits: Path, tmp_path: Path, runtime: hs.Runtime) -> None:
     shutil.copytree(splits / "train", tmp_path / "own" / "train")
     shutil.copytree(splits / "test", tmp_path / "own" / "test")
-    run = hs.train(tmp_path / "own", hs.Recipe(**SETTINGS), runtime=RUNTIME)
+    run = hs.train(tmp_path / "own", hs.Recipe(**SETTINGS), runtime=runtime)
     assert set(run.fitted.counts) == {"train", "val", "test"}
     shutil.move(tmp_path / "own" / "test", tmp_path / "own" / "val")
-    run = hs.train(tmp_path / "own", hs.Recipe(**SETTINGS), runtime=RUNTIME)
+    run = hs.train(tmp_path / "own", hs.Recipe(**SETTINGS), runtime=runtime)
     assert set(run.fitted.counts) == {"train", "val"}  # whose val is measured, and keeps its name
     assert any("train images chose the best epoch" in note for note in run.fitted.notes)
