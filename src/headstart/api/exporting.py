@@ -1,4 +1,4 @@
-"""Export: a model in another form, such as a page that classifies in any browser."""
+"""Export: a model in another form, such as a page that classifies in any browser, proved to give the same answers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from headstart.api.samples import sample_of
 from headstart.core.arguments import must_be, must_be_flags, must_be_path
-from headstart.core.errors import OptionError, StorageError
-from headstart.core.files import refuse_unwritable, refuse_unwritable_file
+from headstart.core.errors import ModelError, OptionError, StorageError
+from headstart.core.files import durable_write_all, make_folder, refuse_unwritable, refuse_unwritable_file
 from headstart.core.tables import resolve
-from headstart.core.text import listed, nearest, quoted
+from headstart.core.text import counted, listed, nearest, quoted
 from headstart.prediction.classifier import Classifier
-from headstart.prediction.exporters import EXPORTERS
+from headstart.prediction.exporters import EXPORTERS, ExporterSpec
+from headstart.prediction.exporters.proof import Proof, prove
 from headstart.runs.folder import MODEL_FILE
 
 _NOT_IN_NAMES = frozenset('/\\:*?"<>|')  # of files, on some system
@@ -27,12 +29,16 @@ class Exported:
         path: The file, or the folder.
         files: All files that were written.
         size: Bytes of them together.
+        proof: How far it agrees with the model; None for a page, which proves itself where it is opened.
+        notes: Sentences that a person should read.
     """
 
     format: str
     path: Path
     files: tuple[Path, ...]
     size: int
+    proof: Proof | None = None
+    notes: tuple[str, ...] = ()
 
 
 def export(
@@ -41,45 +47,91 @@ def export(
     *,
     out: str | os.PathLike[str] | None = None,
     name: str | None = None,
+    check: str | os.PathLike[str] | None = None,
+    bound: float | None = None,
     overwrite: bool = False,
 ) -> Exported:
-    """Write a model in another form, which gives the probabilities that `Classifier.predict` gives.
+    """Write a model in another form. What cannot be shown to give the same probabilities is refused.
+
+    A page checks itself where it is opened. Other forms are run beside the model on its golden images and on up to 200
+    others: those of `check`, or the held-out images of the run, where they still are where they were.
 
     Args:
         model: The model file, or the run folder that it is in.
-        to: ``html``, one file that classifies in any browser; ``web``, the same as a folder for a web host.
+        to: The form: see `headstart export --help`.
         out: The file or folder to write; None for one beside the model, of its name.
         name: What the page calls the model; None for the name of the run folder or of the file.
+        check: Images to prove it on, as for `predict`: a folder, a file, a pattern.
+        bound: The largest difference of a probability that is accepted, above 0 and up to 1; None for that of the form.
         overwrite: Replace what is there.
 
     Raises:
-        ModelError: There is no such model file, or it is refused.
-        OptionError: There is no such form.
+        ModelError: There is no such model file, or it is refused; or the form differs by more than the bound.
+        OptionError: There is no such form, or the bound is none.
+        SourceError: `check` names no image that can be read.
         StorageError: Something is there already, or it cannot be written.
 
     Example:
         >>> headstart.export("runs/pets", "html").path  # doctest: +SKIP
         PosixPath('runs/pets/pets.html')
+        >>> headstart.export("runs/pets", "onnx-fp16").proof.difference  # doctest: +SKIP
+        0.0041
     """
     must_be_path("model", model)
     must_be("to", to, str, "the name of a form")
     must_be("name", name, str | None, "a name")
+    must_be("bound", bound, float | int | None, "a number above 0 and up to 1")
     must_be_flags(overwrite=overwrite)
-    if out is not None:
-        must_be_path("out", out)
-    if to not in EXPORTERS:
-        raise OptionError(
-            f"There is no export to {quoted(to)}.", f"{nearest(to, EXPORTERS)}Choose one of {listed(EXPORTERS)}."
-        )
-    spec = EXPORTERS[to]
+    for argument, value in (("out", out), ("check", check)):
+        if value is not None:
+            must_be_path(argument, value)
+    spec = _spec(to, bound, check)
     source = Path(model)
     source = source / MODEL_FILE if source.is_dir() else source
     classifier = Classifier.load(source)
     name = name or _name_of(source)
-    path = Path(out) if out is not None else source.with_name(_file_name(name) + (spec.suffix or f"-{to}"))
-    _refuse_existing(path, is_file=bool(spec.suffix), overwrite=overwrite)
-    files = resolve(spec.function)(classifier, name, path)
-    return Exported(to, path, tuple(files), sum(file.stat().st_size for file in files))
+    path = Path(out) if out is not None else source.with_name(_file_name(name) + spec.suffix)
+    _refuse_existing(path, is_file=not spec.folder, overwrite=overwrite)
+    if not spec.run:
+        return _written(to, path, resolve(spec.make)(classifier, name, ()), None, ())
+    sample = sample_of(classifier, source, check, learns=spec.learns)
+    files = resolve(spec.make)(classifier, name, sample.learnt)
+    proof = prove(
+        classifier, resolve(spec.run)(files), sample.images, sample.of, spec.bound if bound is None else bound
+    )
+    if not proof.passed:
+        raise ModelError(
+            f"The export to {to} differs too much: a probability by {proof.difference:.3f} "
+            f"(at most {proof.bound:g} is accepted), on {counted(proof.images, 'image')} ({proof.of}); the most "
+            f"probable class is the same for {proof.same:,}. Nothing was written.",
+            "Choose another form, or accept more with --bound (bound=...).",
+        )
+    return _written(to, path, files, proof, sample.notes)
+
+
+def _spec(to: str, bound: float | None, check: object) -> ExporterSpec:
+    if to not in EXPORTERS:
+        raise OptionError(
+            f"There is no export to {quoted(to)}.", f"{nearest(to, EXPORTERS)}Choose one of {listed(EXPORTERS)}."
+        )
+    if bound is not None and not 0 < bound <= 1:
+        raise OptionError(f"The bound is {bound:g}; expected a number above 0 and up to 1.")
+    spec = EXPORTERS[to]
+    if not spec.run and (check is not None or bound is not None):
+        raise OptionError(
+            f"An export to {to} checks itself where it is opened, on the golden images in it.",
+            "Leave out --check and --bound (check=..., bound=...).",
+        )
+    return spec
+
+
+def _written(to: str, path: Path, files: dict[str, bytes], proof: Proof | None, notes: tuple[str, ...]) -> Exported:
+    """Put the files in place, all or none."""
+    contents: dict[Path, bytes | str] = {path / name if name else path: content for name, content in files.items()}
+    for folder in {file.parent for file in contents}:
+        make_folder(folder)
+    durable_write_all(contents)
+    return Exported(to, path, tuple(contents), sum(len(content) for content in files.values()), proof, notes)
 
 
 def _name_of(model: Path) -> str:
@@ -88,10 +140,8 @@ def _name_of(model: Path) -> str:
 
 
 def _file_name(name: str) -> str:
-    return (
-        "".join("-" if one in '/\\:*?"<>|' or not one.isprintable() else one for one in name).strip(". ")[:80]
-        or "model"
-    )
+    shown = "".join("-" if one in _NOT_IN_NAMES or not one.isprintable() else one for one in name)
+    return shown.strip(". ")[:80] or "model"
 
 
 def _refuse_existing(path: Path, *, is_file: bool, overwrite: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from headstart.cli import options
 from headstart.cli.messages import DONE
 from headstart.core.text import counted, portable, quoted
 from headstart.prediction.exporters import EXPORTERS
+
+if TYPE_CHECKING:
+    from headstart.prediction.exporters.proof import Proof
 
 _FORMS = "; ".join(f"{name}: {spec.help}" for name, spec in EXPORTERS.items())
 
@@ -24,23 +27,59 @@ def export(
     name: Annotated[
         str | None, typer.Option(help="What the page calls the model; default: the name of the run folder.")
     ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Images to prove the export on; default: the held-out images of the run."),
+    ] = None,
+    bound: Annotated[
+        float | None,
+        typer.Option(help="Refuse an export of which a probability differs by more; default: that of the form."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Write a model in another form, such as a page that classifies in any browser, offline."""
+    """Write a model in another form, such as a page that classifies in any browser, and prove that it agrees."""
     from headstart import api
     from headstart.cli.output import Output
 
     output = Output(as_json=json, quiet=quiet)
-    made = api.export(model, to, out=out, name=name, overwrite=overwrite)
+    made = api.export(model, to, out=out, name=name, check=check, bound=bound, overwrite=overwrite)
     size = f"{made.size / 1e6:.1f} MB"
     files = "" if made.files == (made.path,) else f" in {counted(len(made.files), 'file')}"
+    output.notes(made.notes)
     output.say(f"Written: {quoted(str(made.path))} ({size}{files}). {EXPORTERS[made.format].next_step}")
+    if made.proof:
+        output.say(_in_words(made.proof))
     output.document({
         "format": made.format,
         "path": portable(str(made.path)),
         "files": [portable(str(file)) for file in made.files],
         "bytes": made.size,
+        "proof": _record(made.proof) if made.proof else None,
+        "notes": [portable(note) for note in made.notes],
     })  # fmt: skip
     return DONE
+
+
+def _in_words(proof: Proof) -> str:
+    low, high = (f"{100 * end:.1f}" for end in proof.interval)
+    return (
+        f"Proved on {counted(proof.images, 'image')} ({proof.of}): the same class for {proof.same:,} "
+        f"(95 % interval {low} to {high} %); probabilities differ by at most {proof.difference:.2g} "
+        f"(refused above {proof.bound:g}). {proof.milliseconds:.0f} ms per image here, the model file "
+        f"{proof.milliseconds_before:.0f} ms (one thread, without decoding)."
+    )
+
+
+def _record(proof: Proof) -> dict[str, Any]:
+    return {
+        "images": proof.images,
+        "of": portable(proof.of),
+        "same_class": proof.same,
+        "interval": [round(end, 6) for end in proof.interval],
+        "difference": proof.difference,
+        "bound": proof.bound,
+        "milliseconds": round(proof.milliseconds, 3),
+        "milliseconds_before": round(proof.milliseconds_before, 3),
+    }

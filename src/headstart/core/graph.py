@@ -68,3 +68,10 @@ class Graph:
         graph = helper.make_graph(self.nodes, "headstart", [image], results, list(self.constants.values()))
         opset = [helper.make_opsetid("", OPSET)]
         return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="headstart")
+
+
+def replace_all(field: Any, values: Sequence[Any]) -> None:
+    """Put copies of messages in the place of a repeated field's own, of which some may be."""
+    copies = [type(value).FromString(value.SerializeToString()) for value in values]
+    del field[:]
+    field.extend(copies)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def _import_silently() -> ModuleType:
+def import_silently() -> ModuleType:
     """Import ONNX Runtime without the telemetry that its builds from 1.31 on begin at import, unless it was asked for.
 
     They would keep a device number in the user's cache folder and queue events for its maker.
@@ -50,7 +50,7 @@ class Session:
     """
 
     def __init__(self, model: bytes) -> None:
-        onnxruntime = _import_silently()
+        onnxruntime = import_silently()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

@@ -1,12 +1,23 @@
 """The forms that a model can be handed out in: a row and a file for each.
 
-An exporter is called with the classifier, the name of the model and the path to write, and gives the files that it
-wrote.
+What makes a form is called with the classifier, the name of the model and images to look at, and gives the files: by
+their names below the folder to be written, or one file under the empty name. What opens a form takes these files and
+gives the runner that they are proved with.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Files = Mapping[str, bytes]
+    # Runs a form on one image, uint8 (H, W, 3): the probabilities, float32 (C,).
+    Runner = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,29 +25,73 @@ class ExporterSpec:
     """What is known of a form without making it.
 
     Attributes:
-        function: What writes it, as ``module:name``: takes a `Classifier`, a name and a path, gives the files.
+        make: What makes it, as ``module:name``: takes a `Classifier`, a name and pixels of images, gives the files.
         help: What it is, in a few words.
-        suffix: Of the file; empty for a folder.
+        suffix: Of the file; of the folder, where it is one.
+        folder: It is a folder.
         next_step: What to do with it.
+        run: What opens it, as ``module:name``; empty for a form that proves itself where it is opened.
+        bound: The largest difference of a probability that is handed out; larger ones are refused.
+        learns: It is made by looking at training images.
     """
 
-    function: str
+    make: str
     help: str
     suffix: str
+    folder: bool = False
     next_step: str
+    run: str = ""
+    bound: float = 0.0
+    learns: bool = False
 
 
+_GRAPHS = "headstart.prediction.exporters.graphs"
+_ONNX_NEXT = "It runs in ONNX Runtime: the input `image` is uint8 (N, H, W, 3), the output `probabilities` (N, C)."
 EXPORTERS = {
     "html": ExporterSpec(
-        function="headstart.prediction.exporters.page:write_page",
+        make="headstart.prediction.exporters.page:page",
         help="one file that classifies in any browser, without a network or a server",
         suffix=".html",
         next_step="Open it in a browser, or mail it: it needs no network, no server and no program.",
     ),
     "web": ExporterSpec(
-        function="headstart.prediction.exporters.page:write_site",
+        make="headstart.prediction.exporters.page:site",
         help="the same as a folder for a web host, which works offline after the first visit",
-        suffix="",
+        suffix="-web",
+        folder=True,
         next_step="Put the folder on a web host (https); to try it here: python -m http.server -d FOLDER",
+    ),
+    "onnx": ExporterSpec(
+        make=f"{_GRAPHS}:in_float32",
+        help="ONNX in float32, for other runtimes and converters",
+        suffix=".float32.onnx",
+        next_step=_ONNX_NEXT,
+        run=f"{_GRAPHS}:session",
+        bound=0.1,
+    ),
+    "onnx-fp16": ExporterSpec(
+        make=f"{_GRAPHS}:in_float16",
+        help="ONNX in float16, half as large, for GPUs and phones",
+        suffix=".float16.onnx",
+        next_step=_ONNX_NEXT,
+        run=f"{_GRAPHS}:session",
+        bound=0.1,
+    ),
+    "onnx-int8": ExporterSpec(
+        make=f"{_GRAPHS}:in_int8",
+        help="ONNX in int8, a quarter as large, for CPUs",
+        suffix=".int8.onnx",
+        next_step=_ONNX_NEXT,
+        run=f"{_GRAPHS}:session",
+        bound=0.3,
+        learns=True,
+    ),
+    "ort": ExporterSpec(
+        make="headstart.prediction.exporters.ort:make",
+        help="the format of ONNX Runtime Mobile",
+        suffix=".ort",
+        next_step="Load it with ONNX Runtime of the same version or a later one, on a phone or elsewhere.",
+        run="headstart.prediction.exporters.graphs:session",
+        bound=0.001,
     ),
 }

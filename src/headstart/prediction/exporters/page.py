@@ -11,13 +11,12 @@ import gzip
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart import __version__
 from headstart.core.digest import csp_hash
-from headstart.core.files import durable_write_all, make_folder
 from headstart.core.markup import escaped
 from headstart.core.text import counted, portable
 from headstart.prediction.model_card import sections
@@ -26,7 +25,11 @@ from headstart.settings.recipe import FULL_RANGE
 from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from headstart.prediction.classifier import Classifier
+    from headstart.prediction.exporters import Files
 
 RUNTIME = "runtime.wasm.gz"
 _IN_A_FILE = (
@@ -43,43 +46,35 @@ _ANYWHERE = "JPEG, PNG, HEIC, WebP, AVIF, TIFF, GIF, BMP, JPEG 2000 and others."
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 
 
-def write_page(classifier: Classifier, name: str, path: Path) -> list[Path]:
-    """Write the page as one HTML file.
+def page(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8]] = ()) -> Files:
+    """The page as one HTML file.
 
     Args:
         classifier: The model.
         name: What the page calls it.
-        path: The file.
-
-    Raises:
-        StorageError: It cannot be written.
+        images: Not looked at.
     """
     blobs = {"model.onnx": gzip.compress(classifier.content, 9, mtime=0), RUNTIME: _asset(RUNTIME)}
-    content = _page(classifier, name, blobs, _IN_A_FILE, _policy("connect-src 'none'"))
-    make_folder(path.parent)
-    durable_write_all({path: content})
-    return [path]
+    return {"": _page(classifier, name, blobs, _IN_A_FILE, _policy("connect-src 'none'")).encode()}
 
 
-def write_site(classifier: Classifier, name: str, path: Path) -> list[Path]:
-    """Write the page as a folder for a web host: what browsers may keep lies in files of its own.
+def site(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8]] = ()) -> Files:
+    """The page as a folder for a web host: what browsers may keep lies in files of its own.
 
     Args:
         classifier: The model.
         name: What the page calls it.
-        path: The folder.
-
-    Raises:
-        StorageError: It cannot be written.
+        images: Not looked at.
     """
-    files: dict[Path, bytes | str] = {path / "model.onnx": classifier.content, path / RUNTIME: _asset(RUNTIME)}
     content = _page(classifier, name, {}, _ON_A_HOST, _policy("connect-src 'self'; worker-src 'self'"))
     digest = hashlib.sha256(content.encode() + classifier.content).hexdigest()[:16]
     worker = _fill(_asset("service-worker.js").decode(), {"digest": digest})
-    files |= {path / "index.html": content, path / "service-worker.js": worker}
-    make_folder(path)
-    durable_write_all(files)
-    return list(files)
+    return {
+        "model.onnx": classifier.content,
+        RUNTIME: _asset(RUNTIME),
+        "index.html": content.encode(),
+        "service-worker.js": worker.encode(),
+    }
 
 
 def served_page(classifier: Classifier, name: str, address: str, *, neighbours: bool) -> tuple[str, str]:
