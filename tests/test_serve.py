@@ -303,3 +303,22 @@ def test_it_imports_no_torch_and_no_sklearn() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_without_the_extra_it_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [one for one in sys.modules if one.split(".")[0] == "uvicorn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [_Without("uvicorn"), *sys.meta_path])
+    result = headstart_cli("serve", model)
+    assert (result.code, "pip install 'headstart[serve]'" in result.err) == (2, True)
+
+
+class _Without:
+    """Finds no package of a name, as where it is not installed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        if name.split(".", maxsplit=1)[0] == self.name:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=self.name)

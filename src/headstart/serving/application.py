@@ -56,7 +56,7 @@ def application(desk: Desk, policy: Policy) -> ASGIApp:
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
         )
-    return Gate(app, policy, desk.metrics)
+    return Gate(app, policy, desk.metrics, desk.refuse_when_full)
 
 
 async def _problem(request: Request, error: Exception) -> Response:

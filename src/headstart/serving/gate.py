@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -36,10 +37,15 @@ class Gate:
         app: The application.
         policy: Who may ask.
         metrics: Where requests are counted.
+        refuse_when_full: Called before an image is taken, so that what is refused costs next to nothing: in a flood,
+            probes of the server's health wait behind it.
     """
 
-    def __init__(self, app: ASGIApp, policy: Policy, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, policy: Policy, metrics: Metrics, refuse_when_full: Callable[[], None] = lambda: None
+    ) -> None:
         self._app = app
+        self._refuse_when_full = refuse_when_full
         self._policy = policy
         self._metrics = metrics
 
@@ -85,6 +91,8 @@ class Gate:
         if cookie := self._policy.asks_for_cookie(method, path, scope["query_string"].decode("latin-1")):
             return Response(status_code=303, headers={"Location": quote(path), "Set-Cookie": cookie})
         self._policy.check(method, path, headers)
+        if method == "POST":
+            self._refuse_when_full()
         return self._app
 
 

@@ -102,7 +102,6 @@ class KServe:
         """Classify images: pixels as `image`, UINT8 [N, H, W, 3], or files as `file`, BYTES [N], base64 in JSON."""
         desk = self._desk
         served = desk.model(name)
-        desk.refuse_when_full()
         length = request.headers.get(tensors.LENGTH_HEADER)
         async with bodies.body(request, desk.limits, desk.budget) as content:
             asked = await bodies.parsed(tensors.read, content, length, _outputs(served), desk.limits.files)

@@ -116,7 +116,6 @@ class Rest:
         desk = self._desk
         served = desk.model(name)
         wanted = _wanted(served, top, coverage, allow_empty=allow_empty, abstain=abstain)
-        desk.refuse_when_full()
         async with bodies.body(request, desk.limits, desk.budget) as content:
             kind = request.headers.get("content-type", "")
             files = await bodies.parsed(bodies.files, content, kind, desk.limits)
