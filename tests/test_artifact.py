@@ -273,7 +273,7 @@ def test_verify_of_the_program(run: Run, tmp_path: Path) -> None:
     path.write_bytes(poisoned(run.fitted.model, "head.weights", -1))
     done = headstart_cli("verify", path, "--json")
     assert done.code == 2
-    assert "gives other results here than where it was trained" in done.json["error"]
+    assert "gives different results here than on the machine that trained it" in done.json["error"]
     path.write_bytes(with_record(run.fitted.model, golden=[]))
     done = headstart_cli("verify", path)
     assert done.code == 2

@@ -283,7 +283,7 @@ def test_what_would_take_too_long_is_not_begun(faint: Path, runtime: hs.Runtime)
     assert run.recipe.strategy == "probe"
     assert run.seconds["total"] < 300
     told = next(one for one in run.classifier.metadata.reasons if "would take about" in one)
-    assert "by 2 batches that were timed" in told
+    assert "estimated from 2 timed batches" in told
     assert "of the budget are left. It was not begun" in told
 
 
@@ -291,5 +291,5 @@ def test_what_would_take_too_long_is_not_begun(faint: Path, runtime: hs.Runtime)
 def test_what_fails_on_the_way_leaves_the_probe(faint: Path, runtime: hs.Runtime) -> None:
     run = hs.train(faint, hs.Recipe(**SETTINGS | {"batch_size": 1000}), runtime=runtime)
     assert run.recipe.strategy == "probe"
-    assert any("failed, and what is below it counts: batch_size = 1000 is larger" in one
+    assert any("failed, and the strategy before it is kept: batch_size = 1000 is larger" in one
                for one in run.classifier.metadata.reasons)  # fmt: skip

@@ -150,4 +150,4 @@ def test_show_of_an_unknown_name_or_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_text("no weights")
     done = headstart_cli("backbones", "show", "resnet18", "--weights", str(tmp_path / "w.pt"), "--json")
     assert done.code == 2
-    assert "no weights file" in done.json["error"]
+    assert "not a weights file" in done.json["error"]

@@ -146,7 +146,7 @@ def test_fast_keeps_eight_views() -> None:
     [
         ("tutorial-finetune", {}, "nothing is frozen"),
         (None, {"strategy": "scratch"}, "nothing is frozen"),
-        (None, {}, "keeps its embeddings anyway"),
+        (None, {}, "caches its embeddings anyway"),
         ("tutorial-feature-extraction", {"views": 0}, "--views 0"),
         ("tutorial-feature-extraction", {"mixup": 0.2}, "mixup"),
     ],
@@ -350,7 +350,7 @@ def test_words_on_a_training() -> None:
 
 @pytest.mark.parametrize(("best", "words"), [
     (2, "Epoch 2 was best: accuracy 92.5 % on 40 val images, which chose it; its weights were loaded."),
-    (0, "The start was best: accuracy 90.0 % on 40 val images, which chose between it and the epochs."),
+    (0, "No epoch was better than the starting point: accuracy 90.0 % on 40 val images, which chose between them."),
 ])  # fmt: skip
 def test_words_on_the_best_epoch(best: int, words: str) -> None:
     history = tuple({"epoch": n, "validation_accuracy": value} for n, value in enumerate((0.9, 0.9, 0.925)))
@@ -364,7 +364,7 @@ def test_words_where_little_is_known() -> None:
     assert work_lines(run_of({}, Details()), 50.0) == ["50.0 s in all"]
     start = Details(training=dataclasses.replace(TRAINED, epochs=2, best_epoch=0))
     assert work_lines(run_of({}, start, strategy="finetune"), 50.0) == [
-        "Trained 2 epochs on cpu (61 images/s), best: the start; 50.0 s in all"
+        "Trained 2 epochs on cpu (61 images/s), best: the starting point; 50.0 s in all"
     ]
     one = Details(training=dataclasses.replace(TRAINED, epochs=1, best_epoch=1))
     assert work_lines(run_of({}, one, strategy="scratch"), 50.0) == [

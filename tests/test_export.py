@@ -371,7 +371,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "nothing": (lambda x: x, "was expected"),
     "images that meet": (lambda x: x.mean((2, 3)).mean(0, keepdim=True), "was expected"),
     "order of images": (lambda x: x.mean((2, 3)) * torch.arange(x.shape[0])[:, None], "cannot become"),
-    "one number of images": (lambda x: x.mean((2, 3)).view(len(x), 3), "one number of pictures"),
+    "one number of images": (lambda x: x.mean((2, 3)).view(len(x), 3), "a single batch size"),
     "branches on pixels": (lambda x: x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3)), "cannot become"),
     "a kernel that is too large": (lambda x: functional.avg_pool2d(x, 96).flatten(1), "absurd kernel"),
     "noise": (lambda x: torch.rand_like(x).mean((2, 3)), "cannot become"),

@@ -155,7 +155,7 @@ def test_a_file_that_python_refuses_is_refused_in_words(page: Path, browser: Any
         preview = saved(image, "JPEG") + b"tail"  # what phones append after the picture is no fault
         assert "error" not in ask(one, preview)
         assert ask(one, b"")["error"] == "empty file"
-        assert ask(one, b"no image at all")["error"] == "not an image of a known kind"
+        assert ask(one, b"no image at all")["error"] == "not an image in a known format"
         assert "does not decode TIFF" in ask(one, saved(image, "TIFF"))["error"]
         heic = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(64)
         assert "does not decode HEIC" in ask(one, heic)["error"]
@@ -175,9 +175,9 @@ def test_a_person_classifies_images(
         done(one)
         assert one.page.inner_text("#summary") == "3 images: disc 1, stripes 1. 1 not classified."
         assert one.page.locator(".result .label").all_inner_texts()[2] == "Not classified"
-        one.page.locator("text=Show what speaks for").first.click()
+        one.page.locator("text=Show the evidence for").first.click()
         one.page.wait_for_selector("canvas.map")
-        # The thumbnail gives way to the map, which is no grey picture: the place that speaks most is yellow.
+        # The thumbnail gives way to the map, which is no grey picture: the strongest evidence is yellow.
         assert one.page.locator(".result").first.locator("canvas:visible").count() == 1
         bright = one.page.locator("canvas.map").evaluate(
             "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data"

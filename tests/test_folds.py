@@ -134,7 +134,7 @@ def test_the_sources_own_splits_are_pooled_but_for_test(splits: Path, strategy: 
 
 
 def test_folds_need_images_that_choose_the_epoch() -> None:
-    with pytest.raises(hs.OptionError, match="measure_by = folds holds none out"):
+    with pytest.raises(hs.OptionError, match="measure_by = folds none are held out"):
         hs.Recipe(strategy="finetune", measure_by="folds", validation=0)
     assert hs.Recipe(strategy="finetune", measure_by="holdout", validation=0).validation == 0
 

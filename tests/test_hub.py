@@ -199,7 +199,7 @@ def test_downloads_that_fail(server: Server, monkeypatch: pytest.MonkeyPatch, tm
     there = published(server, monkeypatch, tmp_path, digits="00000000")
     with pytest.raises(OfflineError, match="invalid hash value") as caught:
         sources.load(NAME)
-    assert f"Fetch {there.weights} and put it at {catalog.target(there)}" in caught.value.hint
+    assert f"Download {there.weights} and put it at {catalog.target(there)}" in caught.value.hint
     assert not catalog.target(there).exists()
     server.files.clear()
     with pytest.raises(OfflineError, match="404"):
@@ -210,7 +210,7 @@ def test_downloads_that_fail(server: Server, monkeypatch: pytest.MonkeyPatch, tm
 def test_a_cache_that_cannot_be_written(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     published(server, monkeypatch, tmp_path)
     (tmp_path / "torch").write_text("a file where the folder should be")
-    with pytest.raises(OfflineError, match="could not be fetched"):
+    with pytest.raises(OfflineError, match="could not be downloaded"):
         sources.load(NAME)
 
 

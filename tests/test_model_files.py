@@ -345,7 +345,7 @@ SIZES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "Pad of less than nothing": (after("Pad", "n", n=ints(0, 0, 0, -1, 0, 0, 0, 1)), "pads"),
     "Pad to a large one": (after("Pad", "n", n=ints(*[1000] * 8)), "cost"),
     "Pad of too few sides": (after("Pad", "n", n=ints(0, 0)), "fit together"),
-    "Pad by what the image says": (after("Pad", "pre.size"), "no constant"),
+    "Pad by what the image says": (after("Pad", "pre.size"), "not a constant"),
     "Pad of another mode": (
         lambda s: spliced(s, node("Pad", [*IN, "n"], mode="reflect"), n=ints(*[1] * 8)), "hides data"
     ),
@@ -355,15 +355,15 @@ SIZES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "Reshape to nothing": (after("Reshape", "n", n=ints(0, -1)), "absurd shape"),
     "Reshape below nothing": (after("Reshape", "n", n=ints(-2, -3)), "absurd shape"),
     "Reshape of two unknowns": (after("Reshape", "n", n=ints(-1, -1)), "absurd shape"),
-    "Reshape to what the image says": (after("Reshape", "pre.sizes"), "no constant"),
+    "Reshape to what the image says": (after("Reshape", "pre.sizes"), "not a constant"),
     "Reshape to what is computed": (
         lambda s: spliced(s, node("Add", ["n", "n"], "m"), node("Reshape", [*IN, "m"]), n=ints(1, 3, 112, 448)),
-        "no constant",
+        "not a constant",
     ),
-    "Reshape to no integers": (after("Reshape", "n", n=np.array(HERE, F32)), "no constant"),
-    "Reshape to short integers": (after("Reshape", "n", n=np.array(HERE, np.int32)), "no constant"),
-    "Reshape to very many dimensions": (after("Reshape", "n", n=ints(*[1] * 10_000)), "no constant"),
-    "Reshape without a shape": (lambda s: spliced(s, node("Reshape", IN)), "no constant"),
+    "Reshape to no integers": (after("Reshape", "n", n=np.array(HERE, F32)), "not a constant"),
+    "Reshape to short integers": (after("Reshape", "n", n=np.array(HERE, np.int32)), "not a constant"),
+    "Reshape to very many dimensions": (after("Reshape", "n", n=ints(*[1] * 10_000)), "not a constant"),
+    "Reshape without a shape": (lambda s: spliced(s, node("Reshape", IN)), "not a constant"),
     "Reshape of a preprocessing constant": (lambda s: spliced(s, node("Reshape", ["pre.scale", "n"]), n=ints(1)), ""),
     "Slice backwards": (
         after("Slice", "a", "b", "c", "d", a=ints(-1), b=ints(-(2**63)), c=ints(3), d=ints(-1)),
@@ -375,13 +375,13 @@ SIZES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "Slice of nothing": (after("Slice", "a", "a", "b", a=ints(5), b=ints(3)), "unknown size"),
     "Slice without axes": (after("Slice", "a", "b", a=ints(0), b=ints(1)), "lacks axes"),
     "Slice of what the image says": (
-        after("Slice", "pre.crop_start", "b", "c", b=ints(1), c=ints(3)), "no constant"
+        after("Slice", "pre.crop_start", "b", "c", b=ints(1), c=ints(3)), "not a constant"
     ),
     "Slice of an absent axis": (
         after("Slice", "a", "b", "c", a=ints(0), b=ints(1), c=ints(1 << 40)), "fit together"
     ),
     "ReduceMean of what the image says": (lambda s: spliced(s, node("ReduceMean", [*IN, "pre.3"], keepdims=1)), ""),
-    "ReduceMean of all": (lambda s: spliced(s, node("ReduceMean", IN)), "no constant"),
+    "ReduceMean of all": (lambda s: spliced(s, node("ReduceMean", IN)), "not a constant"),
     "Concat that doubles": (lambda s: spliced(s, *doubled(40)), "cost"),
     "Concat that overflows": (lambda s: spliced(s, *doubled(400)), ""),
     "Concat of very many": (lambda s: spliced(s, node("Concat", IN * 2000, axis=1)), "inputs"),
@@ -467,7 +467,7 @@ SIZES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "TopK of less than none": (top(ints(-1)), "absurd number"),
     "TopK of several numbers": (top(ints(1, 2)), "absurd number"),
     "TopK of more than there are": (top(ints(225)), "fit together"),
-    "TopK of what the image says": (lambda s: spliced(s, top_node("pre.batch")), "no constant"),
+    "TopK of what the image says": (lambda s: spliced(s, top_node("pre.batch")), "not a constant"),
     "TopK of an absent axis": (lambda s: spliced(s, top_node("n", axis=9), n=ints(1)), ""),
     "TopK of one output": (lambda s: spliced(s, node("TopK", [*IN, "n"]), n=ints(1)), "one output"),
     "TopK of three outputs": (

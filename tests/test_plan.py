@@ -44,7 +44,7 @@ def test_without_a_budget_the_images_alone_decide(pictures: Path, monkeypatch: p
     one = open_task(pictures)
     found = plan(one, RUNTIME, None)
     assert found.recipe == dataclasses.replace(one.recipe, epochs=usual_epochs(len(one.train)), train_px=0)
-    assert found.notes == (f"Planned for {len(one.train)} images to learn from: 12 epochs of all layers.",)
+    assert found.notes == (f"Planned for {len(one.train)} train images: 12 epochs of all layers.",)
 
 
 def test_what_was_asked_for_stays(pictures: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_first_plan_that_fits_is_taken(
     assert {name: getattr(found.recipe, name) for name in expected} == expected
     assert found.seconds is not None
     assert found.seconds <= left
-    assert f"of {left:.0f} s that are left" in found.notes[0]
+    assert f"of the {left:.0f} s left" in found.notes[0]
     assert found.recipe.budget == 0  # so that it gives the same training again where that takes longer
 
 
@@ -105,7 +105,7 @@ def test_there_must_be_time_to_begin_again(pictures: Path, monkeypatch: pytest.M
 
 def test_no_time_is_an_error_that_says_how_much_is_needed(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paces(monkeypatch, COST)
-    words = r"would take about 22 s, by 2 batches that were timed, and 20 s of the budget"
+    words = r"would take about 22 s, estimated from 2 timed batches, but 20 s of the budget"
     with pytest.raises(BudgetError, match=words):
         plan(open_task(pictures), RUNTIME, 20.0)
     with pytest.raises(BudgetError, match=r"The 40 epochs that were asked for would take about .* 100 s") as stop:

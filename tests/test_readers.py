@@ -144,7 +144,7 @@ def test_litter_is_ignored_and_counted(tmp_path: Path) -> None:
 def test_empty_class_folders_are_named(tmp_path: Path) -> None:
     put(tmp_path, "cats/1.jpg", "dogs/1.jpg")
     (tmp_path / "birds" / "deep").mkdir(parents=True)
-    assert headstart.read(tmp_path).notes == ("Class folders without a file, left out: 'birds'.",)
+    assert headstart.read(tmp_path).notes == ("Empty class folders, left out: 'birds'.",)
 
 
 names = st.sampled_from(["cats", "dogs", ".git", "__MACOSX", "Thumbs.db", "a b", "é", "e\u0301", "-x", "=1", "1.jpg"])

@@ -140,7 +140,7 @@ def test_whole_numbers_are_numbers() -> None:
         ({"strategy": "finetune", "unfreeze": "all", "views": 4}, "nothing is frozen"),
         ({"strategy": "finetune", "mixup": 0.2, "views": 4}, "choose one"),
         ({"strategy": "finetune", "views": 4, "train_px": 160}, "own size"),
-        ({"strategy": "scratch", "budget": 60}, "takes what it takes"),
+        ({"strategy": "scratch", "budget": 60}, "cannot keep to one"),
         ({"strategy": "finetune", "pretrained": False, "weights": "w.pth"}, "choose one"),
         ({"strategy": "finetune", "head": "mlp", "start": "probe"}, "hidden layer"),
         ({"head": "mlp", "unfreeze": "last"}, "trains the head alone"),

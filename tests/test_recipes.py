@@ -108,7 +108,7 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("epochs = \n", "utf-8")
     assert "not valid TOML" in refusal(tmp_path / "broken.toml")
     (tmp_path / "latin.toml").write_bytes(b'backbone = "caf\xe9"\n')
-    assert "no UTF-8" in refusal(tmp_path / "latin.toml")
+    assert "not UTF-8" in refusal(tmp_path / "latin.toml")
     (tmp_path / "recipe.toml").write_text(Recipe().to_toml(), "utf-8")
     assert "name its file" in refusal(tmp_path)
 

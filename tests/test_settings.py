@@ -123,7 +123,7 @@ def test_a_new_strategy_is_a_file_and_a_row(own_strategy: StrategySpec) -> None:
         Recipe(strategy="nearest", epochs=3)
     with pytest.raises(OptionError, match="no weights"):
         Recipe(strategy="nearest", class_weight="balanced")
-    with pytest.raises(OptionError, match="takes what it takes"):
+    with pytest.raises(OptionError, match="cannot keep to one"):
         Recipe(strategy="nearest", budget=3)
     with pytest.raises(OptionError, match="nearest compares the others itself"):
         candidates.plan(["probe", "nearest"], None, None, {})

@@ -314,7 +314,7 @@ def test_a_class_that_is_one_video_is_divided_all_the_same(measure_by: Any) -> N
     measured = np.array(parts.names()) != "train"
     assert measured[:100].any()
     assert np.array_equal(parts.leaked, measured & (np.arange(300) < 100))
-    assert any("The images of 'a' are near duplicates of one another" in note for note in parts.notes)
+    assert any("So many images of 'a' are near duplicates of one another" in note for note in parts.notes)
     assert not any("images of 'b' are near" in note for note in parts.notes)
 
 
@@ -386,5 +386,5 @@ def test_holdout_is_held_out_however_few_there_are() -> None:
     assert (parts.split, len(parts.held_out())) == ("test", 4)
     pairs: Given = [("ab"[number % 2], number // 4, None) for number in range(12)]
     groups = [f"{number // 4} {number % 2}" for number in range(12)]
-    with pytest.raises(SourceError, match="Of 12 images none can be held out"):
+    with pytest.raises(SourceError, match="None of 12 images can be held out"):
         parts_of(pairs, groups, measure_by="holdout")

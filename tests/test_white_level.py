@@ -198,7 +198,7 @@ def test_check_and_train_tell_and_the_model_keeps_what_train_was_told(tmp_path: 
     (told,) = [one for one in done.json["findings"] if one.get("problems") == ["range"]]
     largest = max(decode(file.read_bytes()).peak for file in deep.rglob("*.png"))
     assert (told["images"], told["largest"], told["white_level"]) == (32, largest, 4095)
-    assert f"32 images of 16 bits use 0 to {largest:,} of 65,535" in told["message"]
+    assert f"32 images of 16 bits use only 0 to {largest:,} of 65,535" in told["message"]
     assert "--white-level 4095" in told["message"]
     assert not any("dark" in one.get("problems", ()) for one in done.json["findings"])
     done = headstart_cli("train", deep, "--out", tmp_path / "dim", **environment)

@@ -99,7 +99,7 @@ def test_litter_and_wrappers(tmp_path: Path) -> None:
     assert reasons(table) == {"readme.txt": "not inside a class folder"}
     assert table.notes == (
         "All images are inside the folder 'photos', which was read.",
-        "Class folders without a file, left out: 'empty'.",
+        "Empty class folders, left out: 'empty'.",
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ export function checkWhole(bytes: Uint8Array, kind: Kind): void {
 /** Why the browser could not decode a file, in words. */
 export function reason(kind: Kind): string {
   const elsewhere = "Save it as JPEG or PNG, or use `headstart predict`, which reads it.";
-  if (kind === "unknown") return "not an image of a known kind";
+  if (kind === "unknown") return "not an image in a known format";
   if (kind === "PDF") return "a PDF document, not an image";
   if (kind === "HEIC" || kind === "TIFF" || kind === "JPEG XL") return `this browser does not decode ${kind}. ${elsewhere}`;
   return `damaged ${kind}, or one that this browser does not decode`;

@@ -1,4 +1,4 @@
-/** The class activation map (Zhou et al. 2016): which places of an image speak for a class; as `prediction/explanation.py`. */
+/** The class activation map (Zhou et al. 2016): which regions of an image are evidence for a class; as `prediction/explanation.py`. */
 
 import type { Result } from "./model";
 import type { PageData, Preprocess } from "./page-data";

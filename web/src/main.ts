@@ -126,8 +126,8 @@ function start(): void {
       if (model === null) return;
       const { images, difference, passed } = await model.verify();
       byId("verified").textContent = passed
-        ? `Checked in this browser: ${counted(images, "test image")} inside the model gave the probabilities of the machine that trained it (largest difference ${difference < 1e-6 ? "below 0.000001" : difference.toPrecision(1)}).`
-        : `WARNING: in this browser the model gives other probabilities than on the machine that trained it (difference ${difference.toPrecision(2)}). Do not rely on it here.`;
+        ? `Checked in this browser: ${counted(images, "test image")} inside the model gave the same probabilities as on the machine that trained it (largest difference ${difference < 1e-6 ? "below 0.000001" : difference.toPrecision(1)}).`
+        : `WARNING: in this browser the model gives different probabilities than on the machine that trained it (difference ${difference.toPrecision(2)}). Do not rely on it here.`;
       byId("verified").classList.toggle("wrong", !passed);
     },
     (error: unknown) => {

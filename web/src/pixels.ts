@@ -29,7 +29,7 @@ export async function decode(file: Blob, limits: Limits): Promise<Pixels> {
   const kind = kindOf(bytes);
   checkWhole(bytes, kind);
   if (limits.white_level && kind === "PNG" && bytes[24] === 16) {
-    throw new ImageFault("16 bits a colour: the model has a white level, which browsers cannot apply. Use `headstart predict`.");
+    throw new ImageFault("16 bits per channel: the model has a white level, which browsers cannot apply. Use `headstart predict`.");
   }
   let bitmap: ImageBitmap;
   try {

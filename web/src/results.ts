@@ -73,7 +73,7 @@ function bars(answer: Answer): HTMLElement {
 /** Shows and hides the class activation map, which is computed when it is first asked for. */
 function mapButton(answer: Answer, input: Input, model: Model, page: PageData, figure: HTMLElement): HTMLElement {
   let canvas: HTMLCanvasElement | null = null;
-  const show = `Show what speaks for ${answer.label}`;
+  const show = `Show the evidence for ${answer.label}`;
   const toggle = button(show, () => {
     const shown = toggle.getAttribute("aria-pressed") === "true";
     toggle.setAttribute("aria-pressed", String(!shown));
@@ -94,7 +94,7 @@ async function draw(answer: Answer, input: Input, model: Model, page: PageData):
   const pixels = await decode(input.file, page);
   const result = await model.run(pixels, true);
   const grid = activationMap(result, model.weights!, page, page.classes.indexOf(answer.label));
-  const label = `Class activation map: bright where the image speaks for ${answer.label}`;
+  const label = `Class activation map: bright regions are evidence for ${answer.label}`;
   const canvas = el("canvas", { class: "map", role: "img", "aria-label": label });
   const context = await drawPicture(canvas, input.file, PICTURE_PX);
   const picture = context.getImageData(0, 0, canvas.width, canvas.height);

@@ -1,4 +1,4 @@
-"""Check the images of a source before anything is learnt from them, and show what was found as a page."""
+"""Check the images of a source before training on them, and show the findings as a page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check(
     recipe: Recipe | None = None,
     runtime: Runtime | None = None,
 ) -> CheckReport:
-    """Look for what is wrong with the images: nothing is changed.
+    """Check the images for problems; nothing is changed.
 
     Args:
         images: An image table, or a source of one.
@@ -81,7 +81,7 @@ def check_page(
         report: What `check` gave.
         max_megapixels: See `Recipe`.
         white_level: As for `check`.
-        runtime: Its cache holds the pictures; others are decoded anew.
+        runtime: Its cache holds the pictures; others are decoded.
     """
     from headstart.report.page import render
 

@@ -135,7 +135,7 @@ def _train_all(
 
 
 def _train(one: Plan, table: ImageTable, folder: Path | None, runtime: Runtime, *, overwrite: bool) -> Run:
-    """One run; with a folder its training can be gone on with where it was interrupted."""
+    """One run; with a folder, an interrupted training can be resumed."""
     if one.recipe is None:
         raise one.problem or HeadstartError(f"{one.name} has no recipe.")
     own = folder if one.recipe.spec.resumes else None

@@ -1,4 +1,4 @@
-"""Explain what a classifier says of images."""
+"""Explain a classifier's predictions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from headstart.prediction.images import ImageLike
 
 NEIGHBOURS = 5
-# What a run folder tells of where its images are.
+# What a run folder says about where its images are.
 _ANALYSIS, _SPLITS = "analysis.json", "splits.csv"
 
 
@@ -62,7 +62,7 @@ def explain(
     source: ImageTable | Source | None = None,
     runtime: Runtime | None = None,
 ) -> Explanation | list[Explanation]:
-    """Where on an image, or on each image of a list, the classifier finds what speaks for a class.
+    """Which regions of an image, or of each image of a list, are evidence for a class.
 
     Args:
         classifier: The classifier.
@@ -127,7 +127,7 @@ def with_neighbours(
     """The same explanations, with the nearest training images of each.
 
     Raises:
-        SourceError: The model has learnt from no image of the table.
+        SourceError: The model was trained on no image of the table.
     """
     embeddings = np.stack([one.embedding for one in explanations])
     neighbours, learnt = find_neighbours(classifier, table, embeddings, count, runtime)
@@ -146,7 +146,7 @@ def training_source(model: str | os.PathLike[str]) -> ImageTable:
         model: The model file of a run.
 
     Raises:
-        SourceError: The run folder does not tell, or the images are not there any more.
+        SourceError: The run folder does not say, or the images are no longer there.
     """
     folder = Path(model).parent
     try:

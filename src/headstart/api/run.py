@@ -44,7 +44,7 @@ class Run:
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: numbers, and the surest mistakes with their pictures."""
+        """What a notebook shows: numbers, and the most confident mistakes with their pictures."""
         from headstart.report.notebook import run_html
 
         low, high = self.evaluation.accuracy_interval

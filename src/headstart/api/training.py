@@ -1,4 +1,4 @@
-"""Train, go on, begin with the network of another run."""
+"""Train, resume, or start from the network of another run."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def resume(
     own: Own | None = None,
     runtime: Runtime | None = None,
 ) -> Run:
-    """Go on with an interrupted training, from its last finished epoch. On the CPU the result is the same to the bit.
+    """Resume an interrupted training, from its last finished epoch. On the CPU the result is the same to the bit.
 
     Args:
         folder: Its run folder.

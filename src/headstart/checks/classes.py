@@ -34,7 +34,7 @@ def find(subject: Subject) -> list[Finding]:
         return [Finding(
             "class",
             f"There is only the class {quoted(subject.classes[0])}: a classifier needs at least two. Add images of "
-            "what it should be told from.",
+            "another class.",
             facts={"problem": "single", "labels": list(subject.classes), "images": [int(sizes[0])]}, severity=4,
         )]  # fmt: skip
     splits = np.array([row.split or "" for row in subject.data.table.rows])

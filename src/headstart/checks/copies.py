@@ -43,7 +43,7 @@ def find(subject: Subject) -> list[Finding]:
 
 
 def propose_leak(finding: Finding, report: CheckReport) -> Iterable[Proposal]:
-    """What is measured on stays, and what would be learnt from it goes."""
+    """The image that is measured on is kept, its copy in train is dropped."""
     splits = finding.facts["splits"]
     last = SPLITS[max(SPLITS.index(split) for split in splits if split)]
     for path, split in zip(finding.paths, splits, strict=True):
@@ -86,7 +86,8 @@ def _exact(subject: Subject, rows: list[int]) -> Iterable[Finding]:
 def _near(subject: Subject, rows: list[int], least: float, *, mirrored: bool) -> Finding:
     paths, facts, splits, labels = _describe(subject, rows)
     facts |= {"exact": False, "similarity": round(least, 4), "mirrored": mirrored, "conflict": len(labels) > 1}
-    what = f"{counted(len(rows), 'image')} show nearly the same{' or its mirror image' * mirrored} ({least:.3f} alike)"
+    same = f"show nearly the same{' or its mirror image' * mirrored}"
+    what = f"{counted(len(rows), 'image')} {same} (similarity {least:.3f})"
     if len(splits) > 1:
         return _leak(paths, facts, splits, what, least)
     if len(labels) > 1:

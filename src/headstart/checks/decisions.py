@@ -1,4 +1,4 @@
-"""What a person decided on the findings: a CSV file that `check` proposes, the user edits, and `read` obeys.
+"""What a person decided about the findings: a CSV file that `check` proposes, the user edits, and `read` applies.
 
 A line an image: ``drop`` leaves it out, ``relabel`` gives it the class in ``new_label``, ``keep`` says that it is right
 as it is. The files themselves are never moved, changed or deleted.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a person should know of the data.
+    """One thing that a person should know about the data.
 
     Attributes:
         kind: What it is about: a name of `headstart.checks.CHECKS`.

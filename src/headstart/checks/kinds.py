@@ -26,7 +26,7 @@ class CheckSpec:
     propose: str = "headstart.checks.proposals:keep"
 
 
-# What spoils a result most comes first.
+# The kinds that harm a result most come first.
 CHECKS = {
     "spelling": CheckSpec(
         find="headstart.checks.spelling:find",

@@ -2,10 +2,10 @@
 
 As there, images are judged by models that have not seen them, the suspects are taken out, and the models are fitted
 again. What makes an image a suspect is another rule. Theirs, that another class has at least its average probability,
-calls every third image of a hard set a suspect: 540 of 1,797 digits, with right labels, behind so much noise that 43 %
-were told. Here the share of wrong labels and the temperature of the probabilities are fitted together, by maximum
-likelihood, so that a set which is merely hard is told from one that is mislabelled; what both say of an image is the
-chance that its label is wrong. On those digits it names none.
+makes every third image of a hard set a suspect: 540 of 1,797 correctly labelled digits, with so much noise added that
+the accuracy was 43 %. Here the share of wrong labels and the temperature of the probabilities are fitted together, by
+maximum likelihood, which distinguishes a set that is merely hard from one that is mislabelled; together they give the
+probability that the label of an image is wrong. On those digits no image is reported.
 
 Measured with 5 % of the labels of 1,797 digits changed at random (10 draws): precision 0.93 and recall 0.94; more is in
 ``docs/checking.md``.
@@ -31,32 +31,34 @@ if TYPE_CHECKING:
 
 # Different images of a class that are needed to judge its labels, or to suspect that an image is of it.
 MIN_IMAGES = 6
-# Deals of the folds, over which the second round is averaged where there are few images, and folds of each; for many
-# classes, whose fits take long, fewer must do.
+# Over how many assignments to folds the second round is averaged if there are few images, and the folds of each; many
+# classes, whose fits take long, get fewer.
 DEALS, FOLDS = 3, 5
 MANY_IMAGES, MANY_CLASSES, MANY_FOLDS = 3000, 300, 3
-# At most this share of a class is left out of the second round: more would be the model's own opinion learnt anew.
+# At most this share of a class is left out of the second round: with more, the model would only learn its own opinion
+# again.
 MAX_PRUNED = 0.25
-# An image is named whose label is wrong with this chance: one look in four at a right label is a fair price. At a half,
-# precision was 0.05 higher on digits and on photos, and recall up to 0.2 lower on photos.
+# An image is reported if its label is wrong with at least this probability: three looks at right labels for each wrong
+# one are a fair price. At a half, precision was 0.05 higher on digits and on photos, and recall up to 0.2 lower on
+# photos.
 CHANCE = 0.25
 # The share of wrong labels where the data do not show that there are any: the least that hand-made sets were found to
 # hold is a percent or so (Northcutt, Athalye and Mueller 2021).
 LEAST_RATE = 0.01
 _RATES = np.geomspace(LEAST_RATE, 0.4, 24)
-# Before looking, a rate is held for improbable as the tenth draw from Beta(1, 10) would be; and more is taken for true
-# only where it makes the labels likelier by this factor, as a logarithm.
+# The prior of the share of wrong labels is Beta(1, 10); more than the least share is assumed only if it makes the
+# labels likelier by this factor, as a logarithm.
 _BETA, _GAIN = 10.0, 1.0
 _TEMPERATURES = np.geomspace(0.05, 10.0, 41)
 MAX_FITTED = 5000  # images that temperature and rate are fitted on, and of many classes fewer:
 MAX_FITTED_SCORES = 2_000_000
-# And only where the model is sure enough to say what it shows instead.
+# And only if the model is confident enough of another class.
 LEAST_SURE = 0.5
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What models that have not seen an image say of its label.
+    """What out-of-fold models say about the labels.
 
     Attributes:
         rows: The images whose class is large enough to be judged, (M,).
@@ -110,7 +112,7 @@ def propose(finding: Finding, report: CheckReport) -> Iterable[Proposal]:
 
 
 def judge(subject: Subject) -> Judged | None:
-    """Judge the labels; None where that cannot be done, as where the classes are not told apart."""
+    """Judge the labels; None if that is impossible, for example if the classes cannot be distinguished."""
     if subject.data.features is None:
         return None
     labelled = np.flatnonzero(subject.labels != UNLABELLED)
@@ -157,7 +159,7 @@ def fit_rate(
     Args:
         scores: Out of fold, (N, C).
         labels: Class index of each image, (N,).
-        temperature: Take this one, and take the likeliest share for true.
+        temperature: Use this one, and the likeliest share.
     """
     most = min(MAX_FITTED, max(500, MAX_FITTED_SCORES // scores.shape[1]))
     if len(labels) > most:
@@ -197,7 +199,7 @@ def _log_likelihood(own: NDArray[np.float64], rate: float, classes: int) -> NDAr
 
 
 def _without_worst(labels: NDArray[np.int64], wrong: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Who is learnt from in the second round, bool (N,): all but the suspects, of each class `MAX_PRUNED` at most."""
+    """Which images train the second round, bool (N,): all but the suspects, at most `MAX_PRUNED` of a class."""
     learn = np.ones(len(labels), bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -207,7 +209,7 @@ def _without_worst(labels: NDArray[np.int64], wrong: NDArray[np.float64]) -> NDA
 
 
 def _tells_apart(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> bool:
-    """Whether the classes are told apart better than by guessing, at three standard errors of the mean recall."""
+    """Whether the mean recall is better than by guessing, by three standard errors."""
     images = np.bincount(labels, minlength=scores.shape[1])
     recalls = np.bincount(labels, scores.argmax(1) == labels, len(images)) / images
     chance = 1 / len(images)

@@ -49,8 +49,8 @@ def find(subject: Subject) -> list[Finding]:
         row = subject.data.table.rows[place]
         findings.append(Finding(
             "outlier",
-            f"{quoted(row.path)} is unlike all other images: its nearest neighbours are {distances[place]:.2f} away, "
-            f"where {usual[place]:.2f} is usual. Look at it: does it belong here?",
+            f"{quoted(row.path)} is unlike all other images: its nearest neighbours are at a cosine distance of "
+            f"{distances[place]:.2f}, where {usual[place]:.2f} is usual. Look at it: does it belong here?",
             (row.path,),
             {"label": row.label, "distance": round(float(distances[place]), 4),
              "usual_distance": round(float(usual[place]), 4), "deviations": round(float(scores[place]), 2),

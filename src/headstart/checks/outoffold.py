@@ -1,8 +1,8 @@
-"""Scores of each image by a model that has not seen it, fitted fast: for judging labels, not for a result.
+"""Out-of-fold scores, fitted fast: for judging labels, not for a result.
 
-`headstart.heads.linear` chooses C anew for each set, which costs more than all that is done
-here. One C is enough to rank labels by: on digits and photos with 2 to 20 % wrong labels, choosing it changed
-precision and recall by three points at most, in both directions.
+`headstart.heads.linear` chooses C for each set, which costs more than everything here. One C is enough to rank labels
+by: on digits and photos with 2 to 20 % wrong labels, choosing it changed precision and recall by three points at most,
+in both directions.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def deal(
     dealt = first[np.lexsort((keys[first], labels[first]))]  # class by class, in the order of the keys
     fold_of = np.empty(groups.max() + 1, np.int64)
     for members in np.split(dealt, np.flatnonzero(np.diff(labels[dealt])) + 1):
-        # Each class begins with a fold of its own, which does not hang on the names of the classes.
+        # Each class begins with a fold of its own, which does not depend on the names of the classes.
         begin = int(digests[members[0]][:8], 16)
         fold_of[groups[members]] = (begin + np.arange(len(members))) % folds
     result: NDArray[np.int64] = fold_of[groups]
@@ -83,7 +83,7 @@ class OutOfFold:
 
         Args:
             folds: Fold of each image, (N,).
-            learn: Who may be learnt from, bool (N,).
+            learn: Which images may be trained on, bool (N,).
             weights: Weight of each image, (N,); None for 1.
         """
         z, labels = self._z, self._labels

@@ -24,7 +24,7 @@ SMALL_SHARE = 0.5
 # Of the longer to the shorter side: the square that is cut out of its middle is less than a third of the image.
 MAX_RATIO = 3.0
 # Mean luma in 0..255 below or above which little is to be seen, and how far from the set's own median that must be:
-# scans on white paper lie at 210 to 245 in all. A sharp motif on white or black has more than that contrast.
+# scans on white paper lie at 210 to 245 in all. A sharp subject on white or black has more than that contrast.
 DARK, BRIGHT, UNLIKE_OTHERS, FAINT = 25.0, 235.0, 60.0, 25.0
 # Standard deviation of the luma, in 0..127: a sheet of paper with noise has 2 to 4, fog 10 and more.
 UNIFORM = 5.0
@@ -33,9 +33,9 @@ UNIFORM = 5.0
 BLUR, BLUR_TO_CONTRAST = 0.25, 0.4
 # Of the range of 16 bits: what all images leave unused beyond it, no camera has seen. Fewer bits were stored in 16.
 DIM = 0.25
-MIN_FOR_USUAL = 20  # images that tell what is usual in a class
+MIN_FOR_USUAL = 20  # images that are needed to say what is usual in a class
 
-# Problem -> how it is told of one image, and of many.
+# Problem -> its words for one image, and for many.
 _WORDS = {
     "small": ("is smaller than half of the network's input", "are smaller than half of the network's input"),
     "shape": ("is extremely long or wide", "are extremely long or wide"),
@@ -55,7 +55,7 @@ def find(subject: Subject) -> list[Finding]:
         findings.append(Finding(
             "quality",
             f"{images:,} of {counted(len(subject), 'image')} {_WORDS[problem][1]}{_more(subject, problem)}: they were "
-            "made like that. Expect lower accuracy than with better images, and only on new images of this kind.",
+            "taken that way. Expect lower accuracy than with better images, and only on new images of this kind.",
             facts={"problems": [problem], "images": images, "share": round(share, 4)}, severity=100 + share,
         ))  # fmt: skip
     for place, found in sorted(problems.items()):
@@ -83,9 +83,9 @@ def _range(subject: Subject) -> list[Finding]:
         level = 2 ** largest.bit_length() - 1
         return [Finding(
             "quality",
-            f"{deep} of 16 bits {'uses' if number == 1 else 'use'} 0 to {largest:,} of {FULL_RANGE:,}: nearly black to "
-            f"the network. Train with --white-level {level} (Recipe(white_level={level}) in Python), the value that is "
-            "white; the model file keeps it.",
+            f"{deep} of 16 bits {'uses' if number == 1 else 'use'} only 0 to {largest:,} of {FULL_RANGE:,}: nearly "
+            f"black to the network. Train with --white-level {level} (Recipe(white_level={level}) in Python), which "
+            "makes that value white; the model file stores it.",
             facts=facts | {"white_level": level}, severity=102,
         )]  # fmt: skip
     if white < FULL_RANGE and largest > white:
@@ -93,8 +93,8 @@ def _range(subject: Subject) -> list[Finding]:
         have = "has" if over == 1 else "have"
         return [Finding(
             "quality",
-            f"{over:,} of {deep} of 16 bits {have} values above the white level of {white:,}, up to {largest:,}: all "
-            "of them are white. Raise it if there is something to see there.",
+            f"{over:,} of {deep} of 16 bits {have} values above the white level of {white:,}, up to {largest:,}: they "
+            "all become white. Raise the level if they hold detail.",
             facts=facts | {"white_level": white, "over": over}, severity=102,
         )]  # fmt: skip
     return []
@@ -112,7 +112,7 @@ def _is_dim(subject: Subject) -> bool:
 
 
 def _problems(subject: Subject) -> tuple[dict[int, dict[str, str]], dict[str, float]]:
-    """What is wrong with each image that something is wrong with, in words; and the share of what is common."""
+    """The problems of each image that has any, in words; and the share of each common problem."""
     traits = subject.data.traits
     width, height, light, contrast, sharpness = (
         np.array([getattr(one, name) for one in traits], np.float64)
@@ -120,7 +120,7 @@ def _problems(subject: Subject) -> tuple[dict[int, dict[str, str]], dict[str, fl
     )
     ratio = np.maximum(width, height) / np.minimum(width, height)
     usual_light = float(np.median(light))
-    dim = (_peaks(subject) > 0) & _is_dim(subject)  # one finding tells why these are dark
+    dim = (_peaks(subject) > 0) & _is_dim(subject)  # one finding says why these are dark
     uniform = (contrast < UNIFORM) & ~dim
     crisp = sharpness / np.maximum(contrast, UNIFORM)
     blurred = (sharpness < BLUR * _usual(sharpness, subject.labels)) & (

@@ -1,4 +1,4 @@
-"""The whole data check, on what one pass over the images has told."""
+"""The whole data check, from what one pass over the images gave."""
 
 from __future__ import annotations
 

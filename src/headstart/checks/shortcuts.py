@@ -1,8 +1,8 @@
-"""Shortcuts: classes that size, format, camera or file size alone give away, without a look at the picture.
+"""Shortcuts: classes that size, format, camera or file size alone give away, without the picture itself.
 
-A network can learn such a trait instead of the motif (Geirhos et al. 2020), and then fails where the trait is missing:
-all photos of one class from one camera, say. A small classifier is trained on these traits alone, and judged on images
-that it has not seen.
+A network can learn such a trait instead of the subject (Geirhos et al. 2020), and then fails where the trait is
+missing: all photos of one class from one camera, say. A small classifier is trained on these traits alone, and judged
+on images that it has not seen.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LEVEL = 1e-3
 
 _WORDS = {
     "format": "its file format", "camera": "its camera", "size": "its size in pixels",
-    "file size": "how large its files are for what they show",
+    "file size": "the size of its files relative to their content",
     "together": "its size, format, camera and file size together",
 }  # fmt: skip
 
@@ -136,8 +136,8 @@ def _families(traits: Sequence[Traits]) -> dict[str, NDArray[np.float32]]:
 def _compression(traits: Sequence[Traits]) -> NDArray[np.float64]:
     """How much larger each file is than its picture explains, the logarithm of the factor, (N,).
 
-    Plain pictures make small files: of ten digits the 1 could be told by its bytes with 97 %. What is left after a
-    regression on sharpness, contrast, light, pixels and format is how the file was saved (there 76 %).
+    Plain pictures make small files: of ten digits, the 1 could be recognised by its file size with 97 %. What is left
+    after a regression on sharpness, contrast, light, pixels and format is how the file was saved (there 76 %).
     """
     sizes, width, height, sharpness, contrast, light = (
         np.array([getattr(one, name) for one in traits], np.float64)
@@ -167,7 +167,7 @@ def _bins(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
 def _told(
     columns: NDArray[np.float32], classes: NDArray[np.int64], folds: NDArray[np.int64]
 ) -> list[tuple[float, float]]:
-    """For each class how well it is told from all others (0.5 is chance), and the chance of that by luck."""
+    """For each class the balanced accuracy against all others (0.5 is chance), and its p-value."""
     count = int(classes.max()) + 1
     images = np.bincount(classes)
     z = columns - columns.mean(0)
@@ -184,7 +184,7 @@ def _told(
 
 
 def _clearest(told: dict[str, tuple[float, float]], level: float) -> tuple[str, tuple[float, float]] | None:
-    """The simplest trait that tells nearly as much as the best one, where that is much and no luck."""
+    """The simplest trait that is nearly as good as the best one, if that is good and significant."""
     enough = {name: (share, p_value) for name, (share, p_value) in told.items() if p_value <= level and share >= LEAST}
     if not enough:
         return None
@@ -193,7 +193,7 @@ def _clearest(told: dict[str, tuple[float, float]], level: float) -> tuple[str, 
 
 
 def _example(traits: Sequence[Traits], members: NDArray[np.bool_], trait: str) -> str:
-    """The most frequent value of the class, in words; empty where several traits tell it together."""
+    """The most frequent value of the class, in words; empty if several traits were used together."""
     if trait not in _SHOWN:
         return ""
     values = [_SHOWN[trait](one) for one in traits]

@@ -1,4 +1,4 @@
-"""What is checked: the images of a table, with what one pass over them has told."""
+"""What is checked: the images of a table, with everything that one pass over them gave."""
 
 from __future__ import annotations
 

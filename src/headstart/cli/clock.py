@@ -32,7 +32,7 @@ def seconds() -> float:
 
 
 def _age() -> float:
-    """Seconds since the system started this process, to a hundredth; where it does not tell, since we were imported."""
+    """Seconds since the system started this process, to a hundredth; if unknown, since we were imported."""
     try:
         fields = Path("/proc/self/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")

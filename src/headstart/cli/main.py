@@ -19,7 +19,7 @@ from headstart.core.tables import resolve
 
 @dataclass(frozen=True, kw_only=True)
 class CommandSpec:
-    """What `--help` tells of a command, which is imported when it is called.
+    """What `--help` says about a command, which is imported when it is called.
 
     Attributes:
         function: Its function, or the `typer.Typer` of a group, as ``module:name``.
@@ -159,13 +159,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             code = run(arguments)
             sys.stdout.flush()
-        except (signals.Stopped, OSError) as error:  # while an error was told, or at the very end
+        except (signals.Stopped, OSError) as error:  # while an error was printed, or at the very end
             code = messages.tell(error, as_json=False)
         signals.leave(code)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; its exit code. Every error has been told when this returns."""
+    """Run one command; its exit code. Every error has been printed when this returns."""
     clock.begin()
     called = next((one for one in arguments if not one.startswith("-")), None)  # the options before it take no values
     try:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from headstart.data.readers import Columns
 
 Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document; words go to standard error.", rich_help_panel=RUNNING)
+    bool, typer.Option("--json", help="Print one JSON document; notes go to standard error.", rich_help_panel=RUNNING)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no words and no progress.", rich_help_panel=RUNNING)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no notes and no progress.", rich_help_panel=RUNNING)]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Any file that cannot be used is an error.", rich_help_panel=RUNNING)
 ]
@@ -53,17 +53,18 @@ Decisions = Annotated[
     typer.Option(
         "--decisions",
         metavar="FILE",
-        help="CSV of what to drop, relabel and keep, as check --fix-list writes.",
+        help="CSV file of images to drop, relabel and keep, as check --fix-list writes it.",
         rich_help_panel=SOURCE,
     ),
 ]
 Root = Annotated[
-    Path | None, typer.Option(help="Manifest: folder of its paths; default: its own.", rich_help_panel=MANIFEST)
+    Path | None,
+    typer.Option(help="Manifest: folder that its paths are relative to; default: its own.", rich_help_panel=MANIFEST),
 ]
 Encoding = Annotated[
     str | None,
     typer.Option(
-        help="Manifest: encoding of its text, such as cp1252; default: UTF-8, or as it is marked.",
+        help="Manifest: encoding of its text, such as cp1252; default: UTF-8, or by its byte-order mark.",
         rich_help_panel=MANIFEST,
     ),
 ]
@@ -72,7 +73,7 @@ LabelPattern = Annotated[
     str | None,
     typer.Option(
         metavar="REGEX",
-        help=r"The file's name tells the class, by the first group of this: '(.+)_\d+\.jpg'.",
+        help=r"Read the class from the file name, with the first group of this: '(.+)_\d+\.jpg'.",
         rich_help_panel=SOURCE,
     ),
 ]
@@ -80,7 +81,7 @@ ClassLevel = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Which folder is the class; default: 1, the first, or the first in a split.",
+        help="Which folder level is the class; default: 1, the top, or the top of each split.",
         rich_help_panel=SOURCE,
     ),
 ]
@@ -88,7 +89,7 @@ SplitFolders = Annotated[
     str | None,
     typer.Option(
         metavar="train=FOLDER,test=FOLDER",
-        help="Which folders are splits; default: those called so.",
+        help="Which folders are splits; default: those with such names.",
         rich_help_panel=SOURCE,
     ),
 ]

@@ -57,12 +57,12 @@ def predict(
         bool,
         typer.Option(
             "--abstain",
-            help="Give no class to images unlike the training images; nor, with --coverage, where the set has not "
-            "exactly one.",
+            help="Name no class for images unlike the training images or, with --coverage, for sets of more or less "
+            "than one class.",
         ),
     ] = False,
     format: Annotated[
-        Format | None, typer.Option(help="How to print or write. Default: a table, or what the name of --out says.")
+        Format | None, typer.Option(help="Output format. Default: a table, or by the name of --out.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -71,7 +71,7 @@ def predict(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with --out: only images that it does not hold are predicted.")
+        bool, typer.Option("--resume", help="Continue --out: only images that it does not hold yet are predicted.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
     sort_into: Annotated[

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from headstart.core.text import json_text
 
 _STDERR = 2
-# For whoever hunts a crash inside a library: its last words are then let through.
+# For debugging a crash inside a library: its last messages are then let through.
 SHOW_ALL = "HEADSTART_SHOW_LIBRARY_MESSAGES"
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")

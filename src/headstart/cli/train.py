@@ -40,9 +40,7 @@ Overwrite = Annotated[
 ]
 Resume = Annotated[
     Path | None,
-    typer.Option(
-        "--resume", metavar="RUN", help="Go on with a training that was interrupted.", rich_help_panel=panels.FIRST
-    ),
+    typer.Option("--resume", metavar="RUN", help="Resume an interrupted training.", rich_help_panel=panels.FIRST),
 ]
 From = Annotated[
     Path | None,
@@ -54,7 +52,7 @@ OTHERS = {
             str,
             typer.Option(
                 metavar="|".join(TRACKERS), rich_help_panel=RUNNING,
-                help="Log the numbers of each epoch; tensorboard: in logs/ of the run.",
+                help="Where to log the numbers of each epoch; tensorboard: logs/ in the run folder.",
             ),
         ],
         "tensorboard",

@@ -53,7 +53,7 @@ def show_run(output: Output, run: Run, folder: Path, source: str, told: Sequence
 
 
 def work_lines(run: Run, total_seconds: float) -> list[str]:
-    """What was done and how long it took, in one or two lines; what a strategy has not done is left out.
+    """What was done and how long it took, in one or two lines; steps that a strategy did not do are left out.
 
     Args:
         run: What was trained and saved.
@@ -73,7 +73,7 @@ def work_lines(run: Run, total_seconds: float) -> list[str]:
 
 
 def _best(run: Run, training: Training) -> list[str]:
-    """Which epoch was kept, and what chose it; nothing where the loop was the user's own and has not said."""
+    """Which epoch was kept, and what chose it; nothing if a custom loop did not say."""
     from headstart.partition.roles import Role
 
     best = [numbers for numbers in training.history if numbers["epoch"] == training.best_epoch]
@@ -83,7 +83,7 @@ def _best(run: Run, training: Training) -> list[str]:
     role = Role(run.fitted.partition.roles[rows[0]]).word
     accuracy = f"accuracy {100 * best[0]['validation_accuracy']:.1f} % on {counted(len(rows), f'{role} image')}"
     if not training.best_epoch:
-        return [f"The start was best: {accuracy}, which chose between it and the epochs."]
+        return [f"No epoch was better than the starting point: {accuracy}, which chose between them."]
     return [f"Epoch {training.best_epoch} was best: {accuracy}, which chose it; its weights were loaded."]
 
 
@@ -95,7 +95,7 @@ def _training(run: Run, training: Training) -> str:
     words += f" on {training.device} ({training.images_per_second:,.0f} images/s)"
     if run.recipe.lr == "auto":
         words += f" at learning rate {training.lr:.2g}"
-    words += f", best: {f'epoch {training.best_epoch}' if training.best_epoch else 'the start'}"
+    words += f", best: {f'epoch {training.best_epoch}' if training.best_epoch else 'the starting point'}"
     if training.stopped == "patience":
         words += f", stopped after {counted(run.recipe.patience, 'epoch')} without improvement"
     if "folds" in seconds:

@@ -39,7 +39,7 @@ def _seconds(text: str) -> float:
     try:
         return float(number) * _UNITS[unit]
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time; expected one such as 90s, 10m or 1h.") from None
+        raise typer.BadParameter(f"{text!r} is not a time; expected one such as 90s, 10m or 1h.") from None
 
 
 RecipeName = Annotated[
@@ -52,7 +52,7 @@ RecipeName = Annotated[
 Fast = Annotated[
     bool,
     typer.Option(
-        "--fast", help=f"Keep the features of the frozen part for {FAST_VIEWS} views of each image.",
+        "--fast", help=f"Cache the outputs of the frozen part for {FAST_VIEWS} views of each image.",
         rich_help_panel=TRAINING,
     ),
 ]  # fmt: skip
@@ -125,11 +125,11 @@ def make_recipe(name: str | None, options: Mapping[str, Any], *, fast: bool) -> 
         return recipe
     if recipe.unfreeze == "all" and ("unfreeze" in settings or not recipe.spec.partly):
         raise OptionError(
-            "--fast keeps the outputs of the frozen part, and with unfreeze = all nothing is frozen.",
+            "--fast caches the outputs of the frozen part, but with unfreeze = all nothing is frozen.",
             "Choose --unfreeze last, or leave --fast out.",
         )
     if recipe.unfreeze is None:
-        raise OptionError("A linear probe keeps its embeddings anyway.", "Leave --fast out.")
+        raise OptionError("A linear probe caches its embeddings anyway.", "Leave --fast out.")
     return Recipe.from_dict({**settings, **fast_views(options)})
 
 
@@ -142,5 +142,5 @@ def fast_views(options: Mapping[str, Any]) -> dict[str, int]:
     from headstart.core.errors import OptionError
 
     if options.get("views") == 0:
-        raise OptionError("--fast keeps outputs, and --views 0 keeps none.", "Leave one of them out.")
+        raise OptionError("--fast caches outputs, and --views 0 caches none.", "Leave one of them out.")
     return {"views": options.get("views", FAST_VIEWS)}

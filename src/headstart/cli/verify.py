@@ -36,7 +36,7 @@ def verify(
         raise ModelError("The model carries no golden images: there is nothing to compare with.", "Train it again.")
     if not result.passed:
         raise ModelError(
-            f"The model gives other results here than where it was trained. {found}.",
+            f"The model gives different results here than on the machine that trained it. {found}.",
             "Upgrade ONNX Runtime, or train again on this machine.",
         )
     output.say(f"Verified. {found}.")

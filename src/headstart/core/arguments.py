@@ -79,7 +79,7 @@ def must_be_share(name: str, value: object) -> None:
 
 
 def must_be_names(name: str, value: object, example: str) -> None:
-    """Refuse what is no list of names; a single text would be taken for a list of its letters."""
+    """Refuse what is not a list of names; a single string would be read as a list of its letters."""
     if isinstance(value, str) or not isinstance(value, Iterable) or isinstance(value, Mapping):
         raise refused(name, value, f"a list of names, such as {example}")
     names: Any = value

@@ -1,4 +1,4 @@
-"""What Headstart writes bears a mark, so that it never takes its own files for a user's images or lists.
+"""What Headstart writes carries a mark, so that it never mistakes its own files for a user's images or lists.
 
 A run is known by its files, a page by its ``generator``, a CSV file by its first line. The pictures of `explain` are
 images like any other: their folder gets a small file that lists them.
@@ -70,7 +70,7 @@ def is_ours(name: str, content: bytes) -> bool:
     first = content.split(b"\n", 1)[0].rstrip(b"\r")
     if suffix == ".csv":
         written = tuple(first.decode("utf-8", "replace").split(","))
-        # splits.csv is a list of images on purpose; what else is in its folder tells.
+        # splits.csv is a list of images on purpose; the other files in its folder show that it is Headstart's.
         return written in {PREDICTIONS_HEADER, DECISIONS_HEADER} or written[: len(PREDICTED_HEADER)] == PREDICTED_HEADER
     if suffix == ".jsonl":
         try:

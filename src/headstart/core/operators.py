@@ -131,7 +131,7 @@ def complaint(node: NodeProto, integers: Mapping[str, list[int]]) -> str:
         return "has inputs or outputs that Headstart never writes"
     constants = [node.input[i] for i in operator.constant_inputs if i < len(node.input)]
     if operator.constant_inputs and (not constants or any(name not in integers for name in constants)):
-        return "takes a size that is no constant"
+        return "takes a size that is not a constant"
     return _window_complaint(node.op_type, values) or _size_complaint(
         node.op_type, values, [integers[name] for name in constants]
     )

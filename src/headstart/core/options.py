@@ -55,8 +55,8 @@ class Runtime:
             ``mps``. One that is not there is an error.
         folder: The run folder, where a training that may be interrupted keeps its checkpoints; None keeps none.
         resume: Go on from the last checkpoint in `folder`.
-        main_process: Whether this process writes and tells; of several that train together, one does.
-        tracker: Who is told the numbers of each epoch: ``tensorboard``, ``mlflow``, ``wandb`` or ``none``.
+        main_process: Whether this process writes and prints; of several that train together, one does.
+        tracker: Where the numbers of each epoch are logged: ``tensorboard``, ``mlflow``, ``wandb`` or ``none``.
     """
 
     cache: Path | None = field(default_factory=default_cache)

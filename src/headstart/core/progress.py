@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Advance(Protocol):
-    """What a stage is told while it runs."""
+    """What a stage reports to while it runs."""
 
     def __call__(self, steps: int, text: str = "") -> None:
         """Report the number of steps done since the last call, and a few words on how it goes."""

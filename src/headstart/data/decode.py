@@ -50,7 +50,7 @@ class Decoded:
         width: Of the upright image as it is stored, in pixels; the pixels may be fewer, see `decode`.
         height: In pixels.
         format: ``JPEG``, ``PNG``, ``HEIF`` and so on.
-        camera: Maker and model as the file's EXIF tells; empty where it tells none.
+        camera: Maker and model by the file's EXIF; empty if it names none.
         peak: The largest value of a PNG, TIFF or PNM file of 16 bits, whatever the white level; 0 for all others.
             Where it is a quarter of the range or more, it may be rounded.
     """
@@ -77,7 +77,7 @@ def decode(
         enough_px: A JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
             keep this many pixels; None always decodes the full size.
         white_level: The value of 16-bit files (PNG, TIFF, PNM) that becomes 255, as those above it do. Files of 8 bits,
-            and of kinds that tell their own range, are decoded without it.
+            and of formats that declare their own range, are decoded without it.
 
     Raises:
         ImageError: It cannot be decoded whole; the message is the reason.
@@ -175,7 +175,7 @@ _QUIET = _Quiet()
 def _open(data: bytes, max_megapixels: int) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:  # Pillow's own limit, which does not tell the size
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which does not name the size
         if data.startswith(b"\xff\xd8"):  # ours is on what is decoded
             return open_large(data)
         limit = min(max_megapixels, 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000)
@@ -273,7 +273,7 @@ def _check_size(size: tuple[int, int], max_megapixels: int, stored: tuple[int, i
 
 
 def _check_stream(data: bytes, kind: str) -> None:
-    """Refuse what the decoder takes too lightly: see the messages."""
+    """Refuse what the decoder accepts too readily: see the messages."""
     if kind == "AVIF":
         _check_parts(data)
     if kind == "JPEG2000" and ends_early(data, "JPEG 2000"):

@@ -118,7 +118,7 @@ def _network(url: str) -> Iterator[None]:
         raise OfflineError(
             f"{printable(url)} cannot be reached ({reason}).",
             "Check the network and run the same command again: it resumes where it stopped. "
-            "Without a network, `headstart demo` uses a data set that is already here.",
+            "Without a network, `headstart demo` uses a data set that is already installed.",
         ) from error
 
 

@@ -1,6 +1,6 @@
 """What the boxes of a HEIF or AVIF file say of its picture: where its coded parts lie, and how it is cropped.
 
-The decoders fill a part of a picture that is missing with one colour, and say nothing; the boxes tell. Sources: the
+The decoders silently fill a missing part of a picture with one colour; the boxes show that it is missing. Sources: the
 boxes of ISO/IEC 14496-12 (ISO base media) and 23008-12 (HEIF), and 23000-22 (MIAF) for the order of crop and rotation.
 No count of a file is trusted: each loop ends with the bytes that it reads.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 _MAX_ITEMS = 20_000  # a picture of 200 megapixels in tiles of 512 x 512 pixels has 800; more are not looked at
-# Three zero bytes never stand in a unit of HEVC (H.265, 7.4.2: "emulation prevention"), so that a file system's or a
-# download's hole is told from a picture. AV1 has no such rule; its arithmetic coder writes no runs of this length.
+# Three zero bytes never stand in a unit of HEVC (H.265, 7.4.2: "emulation prevention"), so that a hole left by a file
+# system or a download can be recognised. AV1 has no such rule; its arithmetic coder writes no runs of this length.
 _HEVC_HOLE = bytes(3)
 _AV1_HOLE = bytes(64)
 _HEVC, _AV1 = {b"hvc1", b"hev1"}, {b"av01"}
@@ -174,7 +174,7 @@ def _has_hole(data: bytes, items: Items, item: int) -> bool:
         length = int.from_bytes(content[position : position + width], "big")
         position += width
         unit = content[position : position + length]
-        # A hole of one or two bytes at the end of a unit is told by its last byte, which is never zero either.
+        # A hole of one or two bytes at the end of a unit is recognised by its last byte, which is never zero either.
         if not length or _HEVC_HOLE in unit or unit.endswith(b"\0"):
             return True
         position += length

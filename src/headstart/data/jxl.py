@@ -1,6 +1,6 @@
 """JPEG XL, by libjxl in the package imagecodecs (BSD-3-Clause), which the extra `jxl` installs.
 
-The size is read here (ISO/IEC 18181-1, SizeHeader) before memory is taken, since the package does not tell it.
+The size is read here (ISO/IEC 18181-1, SizeHeader) before memory is allocated, since the package does not give it.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ _UNNAMED = {1: b"GRAYSCALE", 2: b"GRAYSCALE_ALPHA", 3: b"RGB", 4: b"RGB_ALPHA"}
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header of a file tells.
+    """The header of a file.
 
     Attributes:
         kind: The digit after the P: 1 to 3 are text, 4 to 7 are not; 1 and 4 hold bits.

@@ -108,7 +108,7 @@ def _eight_bit(image: Image.Image, levels: Levels) -> NDArray[np.uint8]:
     ):
         grey = levels.to_eight(values if values.dtype.kind == "u" else np.round(values).astype(np.uint16))
     elif low >= 0 and high <= 255:
-        # A 32-bit file of very dark 16-bit values cannot be told from one of 8-bit values.
+        # A 32-bit file of very dark 16-bit values cannot be distinguished from one of 8-bit values.
         grey = np.round(values).astype(np.uint8)
     else:
         raise ImageError(f"values from {low:g} to {high:g}: expected 0 to 1, 0 to 255 or 0 to 65535")

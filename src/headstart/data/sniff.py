@@ -11,7 +11,7 @@ from headstart.data import heif, tiff, tiffpixels
 from headstart.data.signatures import unread
 
 HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"}
-HEIF_BRANDS = {b"mif1", b"mif2", b"msf1"}  # HEIC or AVIF: the compatible brands tell
+HEIF_BRANDS = {b"mif1", b"mif2", b"msf1"}  # HEIC or AVIF: the compatible brands say which
 AVIF_BRANDS = {b"avif", b"avis"}
 
 
@@ -41,7 +41,7 @@ _SHORT = ("truncated", "end of file", "reached eof", "but only got", "not enough
 
 
 def ends_early(data: bytes, kind: str) -> bool:
-    """Whether the end of a file is missing, where its format tells."""
+    """Whether the end of a file is missing, if its format shows that."""
     if kind == "JPEG":
         return not data.rstrip(b"\0").endswith(b"\xff\xd9")
     if kind == "PNG":

@@ -1,7 +1,7 @@
 """TGA files: what is one, by Truevision's specification 2.0. The format has no signature at its start.
 
 A footer names version 2. Without it the header must be sound in every field, and the pixels must end exactly where
-the file does, so that nothing else passes for one.
+the file does, so that nothing else is mistaken for one.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def layout(data: bytes) -> Layout | None:
             width=_one(tags, WIDTH),
             height=_one(tags, HEIGHT),
             bits=bits,
-            sample_format=UNSIGNED if kind == 4 else kind,  # 4: undefined, to be read as if it were not told
+            sample_format=UNSIGNED if kind == 4 else kind,  # 4: undefined, to be read as if it were missing
             photometric=_one(tags, PHOTOMETRIC, 0),
             compression=_one(tags, COMPRESSION, 1),
             planar=_one(tags, PLANAR, 1) == 2,

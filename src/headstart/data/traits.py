@@ -1,4 +1,4 @@
-"""What can be said of an image without a network: size, format, light, sharpness, and a fingerprint of its looks.
+"""What can be measured on an image without a network: size, format, light, sharpness, and a fingerprint.
 
 Measured in the pass that embeds it, from the pixels that are decoded there anyway.
 """
@@ -30,14 +30,14 @@ _THUMBNAIL_QUALITY = 75
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What can be said of one image file without a network.
+    """What can be measured on one image file without a network.
 
     Attributes:
         width: Of the upright image as it is stored, in pixels.
         height: In pixels.
         format: ``JPEG``, ``PNG`` and so on.
         file_bytes: Size of the file.
-        camera: Maker and model as the file's EXIF tells; empty where it tells none.
+        camera: Maker and model by the file's EXIF; empty if it names none.
         brightness: Mean luma, in 0..255.
         contrast: Standard deviation of the luma, in 0..127.5.
         sharpness: Standard deviation of the luma's Laplacian at a longer side of about `LOOK_PX`.

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # With more images than this, the sums of the bins are normal, and drawn as such.
 MAX_DRAWN = 2000
-# Predictions that each bin is thought to have had before, right as often as they claim: a bin without a mistake is not
-# taken for one that can make none.
+# Prior predictions of each bin, right as often as they claim: a bin without a mistake is not assumed to be unable to
+# make one.
 _BEFORE = 2
 
 

@@ -2,7 +2,7 @@
 
 What counts is where two classifiers disagree: McNemar's exact test asks whether the images that only one of them
 gets right are more than a fair coin would give it. Where images of one group belong together, whole groups are
-swapped instead. The predictions of a cross-validation hang together in another way, by the models that made them;
+swapped instead. The predictions of a cross-validation are correlated in another way, through the models that made them;
 there the folds must agree on the difference too.
 """
 
@@ -69,7 +69,7 @@ class Pair:
 
     @property
     def resolved(self) -> bool:
-        """Whether the images tell the two apart."""
+        """Whether the difference is significant."""
         return self.p_corrected < LEVEL
 
 
@@ -121,7 +121,7 @@ def _pair(
     grouped = clusters.max() + 1 < n
     p_value = swap_test(np.bincount(clusters, gains).astype(np.int64)) if grouped else mcnemar(only_first, only_second)
     test = "exact swaps of whole groups" if grouped else "McNemar's exact test"
-    # Images that hang together count for fewer (Rao and Scott 1992).
+    # Correlated images count for fewer (Rao and Scott 1992).
     effect = design_effect(gains, clusters)
     interval = score_interval(only_first / effect, only_second / effect, n / effect)
     loss_interval = middle(means[first] - means[second], int(clusters.max()) + 1)[1]

@@ -1,4 +1,4 @@
-"""Prediction sets: what they are calibrated with, and how they fare on held-out images.
+"""Prediction sets: what they are calibrated with, and their coverage on held-out images.
 
 The method is that of `headstart.modelfile.prediction_sets`, which the model file's user runs.
 """
@@ -25,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Sets:
-    """How the sets of a coverage fare.
+    """How the sets of a nominal coverage do on held-out images.
 
     Attributes:
         coverage: What was asked for, in 0..1.
@@ -64,7 +64,7 @@ class Reported:
 
 
 def calibrate(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Conformal:
-    """The record of a model file, from predictions on images that the model did not learn from.
+    """The record of a model file, from predictions on images that the model was not trained on.
 
     Args:
         probabilities: Calibrated, (M, C), M at least 1.
@@ -74,7 +74,7 @@ def calibrate(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
 
 
 def held_out(probabilities: NDArray[np.float64], labels: NDArray[np.int64], split: str, *, apart: bool) -> Mistakes:
-    """What the record of a model file keeps under ``measured``, to tell the coverage of any level.
+    """What the record of a model file keeps under ``measured``, from which the coverage of any level follows.
 
     Args:
         probabilities: Calibrated, (M, C), M at least 1.

@@ -30,7 +30,7 @@ _SHOWN = 50  # classes in a notebook
 
 @dataclass(frozen=True)
 class ClassResult:
-    """How one class fares.
+    """The results of one class.
 
     Attributes:
         label: Its name.

@@ -3,7 +3,7 @@
 Nested shares of the training images are fitted, each measured on the same held-out images, and errors that fall as a
 power of the number of images (Cortes et al. 1993; Hestness et al. 2017), perhaps towards a floor, are carried on to
 twice as many. The interval comes from other held-out images and other draws, by the bootstrap, and covers both forms;
-where it does not tell a gain from none, that is what is said.
+if it does not distinguish a gain from none, the result says so.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Point:
     """One number of training images.
 
     Attributes:
-        images: How many were learnt from.
+        images: How many were trained on.
         accuracy: Mean accuracy on the held-out images.
         interval: At 95 %, from the held-out images alone.
     """
@@ -56,7 +56,7 @@ class LearningCurve:
         interval: Of the forecast, at 95 %.
         gain: Forecast less the accuracy that was measured with all images.
         gain_interval: Of the gain, at 95 %; narrower than the other, since both are of the same held-out images.
-        told: Whether a gain can be told from none.
+        told: Whether the gain is significant.
         reason: Why there is no forecast; empty where there is one.
     """
 
@@ -81,7 +81,7 @@ class LearningCurve:
 
 
 class Part(NamedTuple):
-    """Images to learn from, and images to measure on.
+    """Images to train on, and images to measure on.
 
     Attributes:
         features: Of the training images, float32 (N, D).
@@ -105,7 +105,7 @@ def learning_curve(parts: Sequence[Part], fit: Fit, *, seed: int = 0) -> Learnin
         seed: Of the shares.
 
     Returns:
-        The curve; with a reason instead of a forecast where too little is known.
+        The curve; with a reason instead of a forecast if too little is known.
     """
     wrong: list[NDArray[np.bool_]] = []  # for each size, (draws, held-out images of all parts)
     sizes: list[int] = []
@@ -159,7 +159,7 @@ def _forecast(sizes: NDArray[np.int64], wrong: list[NDArray[np.bool_]], twice: i
     both = np.vstack([errors, resampled]) + 0.5 / images  # half an error more: without any there is no logarithm
     powers, gain_of_power = _by_power(sizes, both)
     gain_of_floor = _by_floor(both)
-    # Which of the two holds cannot be told from a few points, so that the interval is that of both together.
+    # A few points cannot show which of the two holds, so the interval covers both.
     gains = np.concatenate([gain_of_power[1:], gain_of_floor[1:]])
     accuracies = (1 - np.tile(resampled[:, -1], 2) + gains).clip(0, 1)
     gain = float(gain_of_power[0] + gain_of_floor[0]) / 2
@@ -196,7 +196,7 @@ def _by_power(sizes: NDArray[np.int64], errors: NDArray[np.float64]) -> tuple[ND
     """The power by which each row of errors (B, S) falls, and the gain of twice the images, where that goes on; (B,).
 
     A straight line through the logarithms, made to pass through the error with all images: that is measured best, and
-    the question is how it goes on from there. Errors that rise are taken for level.
+    the question is how it goes on from there. Rising errors count as constant.
     """
     x = np.log(sizes / sizes[-1])  # (S,), the last is 0
     y = np.log(errors / errors[:, -1:])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 5
 FALSE_ALARM_RATE = 0.04
-# With so few images that no threshold has that rate, the best one that there is; but none that is wrong more often.
+# With so few images that no threshold has that rate, the smallest rate possible, but none above this one.
 MAX_FALSE_ALARM_RATE = 0.1
 MAX_REFERENCES = 1000
 # Distances that the threshold is the quantile of; more would cost seconds and change it by less than a tenth.
@@ -35,7 +35,7 @@ MAX_CALIBRATED = 5000
 
 @dataclass(frozen=True)
 class Detector:
-    """What tells the familiar from the unfamiliar.
+    """What novelty detection needs: references and a threshold.
 
     Attributes:
         references: Embeddings to compare with.
@@ -61,17 +61,18 @@ def fit(
     groups: NDArray[np.int64],
     others: NDArray[np.float32] | None = None,
 ) -> Detector | None:
-    """Choose references, and the threshold by leave-one-out: an image's own group are no neighbours of it.
+    """Choose references, and the threshold by leave-one-out: images of an image's own group are not its neighbours.
 
-    A network that learnt from images puts them closer together than new ones; then others set the threshold.
+    A network places the images that it was trained on closer together than new ones; then other images set the
+    threshold.
 
     Args:
         embeddings: Of the training images, (N, D), in an order that has nothing to do with what they show: of more than
             there is room for, the first of each class are taken.
         labels: Class of each, (N,).
         groups: Copies, near duplicates and images of one group have the same number, (N,).
-        others: Embeddings of images that the network did not learn from, (V, D), where it learnt from the training
-            images; None where it learnt from neither.
+        others: Embeddings of images that the network was not trained on, (V, D), if it was trained on the others; None
+            if it was trained on neither.
 
     Returns:
         None where too few images are given to tell.

@@ -33,7 +33,7 @@ def needed_of_folds(n: int, p_value: float, folds: int, level: float) -> int:
 
 
 def power(n: int, only_first: float, only_second: float, *, level: float = LEVEL) -> float:
-    """Chance that McNemar's exact test tells two classifiers apart.
+    """Power of McNemar's exact test: the chance that it finds a difference.
 
     Args:
         n: Images.

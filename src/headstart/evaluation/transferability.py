@@ -1,4 +1,4 @@
-"""LogME: how well a backbone's embeddings will tell the classes apart, without fitting a head.
+"""LogME: how well a backbone's embeddings will separate the classes, without fitting a head.
 
 The log of the maximum evidence (You, Liu, Wang and Long, ICML 2021): each class's one-hot labels are a Bayesian linear
 regression on the embeddings, whose two precisions are those that make the labels most probable. It costs one

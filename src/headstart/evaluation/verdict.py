@@ -1,4 +1,4 @@
-"""What a comparison comes to, in words that claim no more than its tests have shown."""
+"""The verdict of a comparison, in words that claim no more than its tests have shown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Verdict:
     Attributes:
         chosen: Number of the candidate.
         alike: Numbers of those that none is shown to be better than, from the cheapest; `chosen` is the first.
-        sentence: What to use and why; or that the images cannot tell, and about how many more would.
+        sentence: What to use and why; or that the images cannot separate the candidates, and about how many more would.
     """
 
     chosen: int
@@ -85,14 +85,14 @@ def _loser_last(pair: Pair) -> tuple[int, int]:
 
 
 def _more(candidates: Sequence[Candidate], pairs: Sequence[Pair], chosen: int, alike: Sequence[int], more: str) -> str:
-    """What would tell the chosen one from the best of those that it cannot be told from."""
+    """How many images would separate the chosen one from the best of those that it cannot be separated from."""
     if len(alike) < 2:
         return ""
     other = max(alike[1:], key=lambda i: candidates[i].accuracy)
     pair = next(one for one in pairs if {one.first, one.second} == {chosen, other})
     names = [candidates[i].name for i in _loser_last(pair)]
     if not pair.only_first + pair.only_second:
-        return f"{names[0]} and {names[1]} are right and wrong on exactly the same images."
+        return f"{names[0]} and {names[1]} classify exactly the same images correctly."
     if not pair.difference:
         return f"{names[0]} and {names[1]} are correct equally often, so that no number of images can be estimated."
     if pair.more_images is None:

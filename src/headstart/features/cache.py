@@ -180,7 +180,7 @@ class FeatureCache:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Turn any failure of the cache into work without it; a damaged file is set aside and begun anew once."""
+        """Turn any failure of the cache into work without it; a damaged file is replaced by a new one, once."""
         try:
             yield
         except sqlite3.DatabaseError as error:

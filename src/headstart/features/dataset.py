@@ -1,4 +1,4 @@
-"""The images of a table, with all that one pass over them has told."""
+"""The images of a table, with everything that one pass over them gave."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class PixelSession:
         """Prepare one image, uint8 (H, W, 3) to float32 (3, S, S).
 
         Raises:
-            ImageError: The runtime failed on this image, for want of memory say.
+            ImageError: The runtime failed on this image, for example for lack of memory.
         """
         (flat,) = self._session.run(image)
         return flat.reshape(3, self.preprocess.size_px, self.preprocess.size_px)

@@ -1,4 +1,4 @@
-"""Pictures of the images of a table, for pages: small ones from the feature cache, or decoded anew."""
+"""Pictures of the images of a table, for pages: small ones from the feature cache, or decoded again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Thumbnails:
     Args:
         table: The images.
         digests: SHA-256 of each image file, hexadecimal.
-        cache: The cache folder; None decodes every image anew.
+        cache: The cache folder; None decodes every image.
         max_megapixels: See `headstart.data.decode.decode`.
         enough_px: Of the preprocessing that the images were embedded with; see `Preprocess.enough_px`.
         white_level: The value of 16-bit images that is white.

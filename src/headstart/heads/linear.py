@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 class OutOfFold(NamedTuple):
-    """Predictions on rows, each by a head that was fitted on the other folds.
+    """Out-of-fold predictions: of each row by a head that was fitted on the other folds.
 
     Attributes:
         rows: Which rows, (M,), rising; all but where there are more than ``penalty.SELECTION_LIMIT``.
         probabilities: Calibrated, float64 (M, C).
         c: The C that all these heads have; see `LinearHead`.
-        whitening: Their whitening, likewise.
+        whitening: The whitening that all these heads have; see `LinearHead`.
         temperature: What the scores were divided by.
     """
 
@@ -57,9 +57,11 @@ class LinearHead:
         bias: float32 (C,).
         c: The chosen C of scikit-learn's LogisticRegression, for features of variance 1; None where `fit` did
             not find the weights.
-        log_loss: Its cross-validated log loss, after the temperature; see `smoothed_losses`. None likewise.
+        log_loss: Its cross-validated log loss, after the temperature; see `smoothed_losses`. None if `fit` did not find
+            the weights.
         notes: Sentences that a person should read.
-        whitening: How far the axes of the features were made alike before the fit, in 0..1; see `whitening_factors`.
+        whitening: How far the variances of the principal axes were equalised before the fit, in 0..1; see
+            `whitening_factors`.
     """
 
     weights: NDArray[np.float32]
@@ -174,8 +176,8 @@ def cross_validate(
 ) -> OutOfFold:
     """Predict each row by a head that was fitted on the other folds; arguments and errors are those of `fit`.
 
-    C and the temperature, two numbers, are chosen on the same predictions. That flatters them a little, and
-    embeddings that are compared with each other by them alike.
+    C and the temperature, two numbers, are chosen on the same predictions. That makes them slightly optimistic, equally
+    for all embeddings that are compared by them.
     """
     check(features, labels, classes)
     with one_blas_thread(), ThreadPoolExecutor(workers) as pool:

@@ -1,14 +1,14 @@
-"""The penalty of the head `linear`: how strong it is and in which geometry, chosen so that rounding cannot move it.
+"""The penalty of the head `linear`: its strength and its geometry, chosen so that rounding does not matter.
 
 What is compared is the out-of-fold log loss after the temperature, from strong to weak penalties, each fit carried to
 its minimum. The curve is nearly level on its weak side, where the smallest value is an accident; so a weaker penalty is
-taken only where it pays: by more than one standard error of the paired differences of the images, and by more than a
+taken only if it pays off: by more than one standard error of the paired differences of the images, and by more than a
 hundredth of the loss. The weak penalties, whose fits are the slow ones, are then hardly ever tried.
 
-Before, by the same rule, half whitened features are tried. On images unlike those that the backbone has seen, what
-tells the classes apart lies in directions in which embeddings vary little, and a penalty alike in all directions
-shrinks these most. With 20 digits a class whitening takes the log loss from 0.224 to 0.191 (nested cross-validation);
-with ants and bees it raises it, and is not taken.
+Before, by the same rule, half whitened features are tried. On images unlike those that the backbone has seen, the
+classes differ in directions in which embeddings vary little, and an isotropic penalty shrinks these most. With 20
+digits a class whitening takes the log loss from 0.224 to 0.191 (nested cross-validation); with ants and bees it raises
+it, and is not taken.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def choose(
     pool: ThreadPoolExecutor,
     advance: Callable[[int], None],
 ) -> Chosen:
-    """Choose C; of several that cannot be told apart the strongest penalty.
+    """Choose C; of several that cannot be separated, the strongest penalty.
 
     Args:
         z: Features along their principal axes, float32 (N, R).
@@ -176,7 +176,7 @@ def _mean(found: Sequence[softmax.Solution]) -> softmax.Solution:
 
 
 def pays(losses: NDArray[np.float64], weaker: NDArray[np.float64], weights: NDArray[np.float32]) -> bool:
-    """Whether another penalty, weaker say, lowers the log loss beyond noise, and by enough to matter.
+    """Whether another penalty, such as a weaker one, lowers the log loss significantly, and by enough to matter.
 
     Args:
         losses: Of each image with the penalty so far, (N,).

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FalseAlarms:
-    """How many held-out images are taken for unfamiliar.
+    """How many held-out images are flagged as unfamiliar.
 
     Attributes:
         images: Number of held-out images.
-        flagged: Those that are taken for unfamiliar.
+        flagged: Those that are flagged as unfamiliar.
         rate: Their share.
         interval: 95 % Wilson interval of it.
     """

@@ -1,4 +1,4 @@
-"""Sets of classes that hold the true one with a chosen probability: split-conformal prediction, at work.
+"""Prediction sets: classes that contain the true one with a chosen probability, by split-conformal prediction.
 
 The score of an image and a class is 1 minus the probability of the class (LAC: Sadinle, Lei and Wasserman 2019, "Least
 ambiguous set-valued classifiers with bounded error levels"). A set holds every class whose score is at most a quantile
@@ -50,7 +50,7 @@ class Measured:
             with 60 images that also chose the quantile, where the truth is then mostly above it.
         images: Number of images.
         split: Which images they are; empty where the file does not say.
-        at_least: The share is a lower bound, since the file is of a Headstart that did not store the mistakes.
+        at_least: The share is a lower bound, since the file is of a version that did not store the mistakes.
     """
 
     coverage: float
@@ -62,7 +62,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """What a model file keeps to tell the coverage of sets that are never empty.
+    """What a model file keeps, from which the coverage of sets that are never empty follows.
 
     Attributes:
         images: Number of held-out images, at least 1.
@@ -101,7 +101,7 @@ class Conformal:
         scores: 1 minus the probability of the true class, in 0..1; at most `MAX_SCORES` of them in ascending order: the
             j-th of m is the one of rank ceil(j * M / m) among all.
         split: Which images they are; empty where the file does not say.
-        measured: What tells the coverage of the sets; None in a file of a Headstart that did not store it.
+        measured: From which the coverage of the sets follows; None in a file of a version that did not store it.
     """
 
     images: int
@@ -148,7 +148,7 @@ def required(conformal: Conformal | None, task: str) -> Conformal:
         )
     if conformal is None:
         raise OptionError(
-            "The model file holds no scores of held-out images, which sets of a chosen coverage are made with.",
+            "The model file holds no scores of held-out images, which sets of a given coverage need.",
             "Train it again, with images that are held out.",
         )
     return conformal
@@ -249,7 +249,7 @@ def _parse_measured(value: Any, calibrated_on: int) -> Mistakes:
     images, apart = value.get("images"), value.get("apart")
     valid = type(images) is int and images >= max(1, int(mistakes or 0)) and isinstance(value.get("split"), str)
     if not valid or not isinstance(apart, bool) or not (apart or images == calibrated_on):
-        raise ModelError("The model's metadata has no valid record of how conformal sets fared.")
+        raise ModelError("The model's metadata has no valid record of the measured coverage of conformal sets.")
     return Mistakes(images, mistakes or 0, scores, value["split"], apart)
 
 

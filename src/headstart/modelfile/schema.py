@@ -76,7 +76,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Metadata:
-    """All that a model file says of itself.
+    """Everything that a model file says about itself.
 
     Attributes:
         classes: Names, in the order of the output ``probabilities``.
@@ -89,7 +89,7 @@ class Metadata:
         golden: Generated images with expected outputs.
         tolerance: Largest difference of a probability that `verify` accepts, and relative one of an embedding.
         reasons: Sentences that say why the strategy, the backbone and the fit are what they are.
-        familiarity: What the output ``distance`` means; None where the model cannot tell.
+        familiarity: What the output ``distance`` means; None if the model cannot say.
         conformal: Scores of held-out images for prediction sets; or None.
         learnt_from: First 8 bytes of the SHA-256 of each image file that was learnt from, in order.
         version: Version of Headstart that wrote the file.

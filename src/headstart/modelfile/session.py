@@ -74,7 +74,7 @@ class Session:
             One array for each of them, without the batch dimension.
 
         Raises:
-            ImageError: The runtime failed on this image, for want of memory say.
+            ImageError: The runtime failed on this image, for example for lack of memory.
         """
         try:
             results: list[Any] = self._session.run(outputs, {"image": image[None]})

@@ -1,1 +1,1 @@
-"""Who learns, who chooses and who is measured: splits, folds, and what must stay on one side."""
+"""Which images are trained on, choose and are measured: splits, folds, and what must stay on one side."""

@@ -1,4 +1,4 @@
-"""The partition of a table: what is learnt from, and what is held out to measure on.
+"""The partition of a table: what is trained on, and what is held out to measure on.
 
 Copies, near duplicates and the user's groups stay on one side of every split that is drawn here. Where the source
 brings splits that divide them, the measured images of which there is another in train are `leaked`.
@@ -32,7 +32,7 @@ def divide(data: Dataset, recipe: Recipe, *, cross_validate: bool = True) -> Par
     """Divide images by the splits that it brings, or by a stratified draw that keeps together what belongs together.
 
     With ``measure_by = folds`` the images of train and val are pooled and dealt into folds. Those of test are left
-    alone: they are neither learnt from nor measured, so that they stay what they were set aside for.
+    alone: they are neither trained on nor measured, so that they remain unseen.
 
     Args:
         data: The images.
@@ -87,7 +87,7 @@ def _enough(held: NDArray[np.bool_], recipe: Recipe, cross_validate: bool) -> bo
     """
     if recipe.measure_by == "holdout" and not held.any():
         raise SourceError(
-            f"Of {counted(len(held), 'image')} none can be held out: what is left of a class would be too little.",
+            f"None of {counted(len(held), 'image')} can be held out: too few images of a class would be left.",
             "Add images; or measure by cross-validation, with --measure-by folds.",
         )
     auto = recipe.measure_by == "auto"
@@ -100,7 +100,7 @@ def _divisible(
     """The groups, of which those are taken apart again that would leave a class too few to divide.
 
     Near duplicates stay together, unless a class consists of hardly anything else: the frames of one video, say. Then
-    a model can be trained all the same, and a note tells what its numbers are worth.
+    a model can be trained all the same, and a note says what its numbers are worth.
 
     Args:
         together: Group number of each row, with the near duplicates.

@@ -6,7 +6,7 @@ side only where
 
 - an added image comes before it in that order and takes its place, or its class may give one more: with `n` added
   images of a class, at most about `n` others of it move, and usually fewer;
-- an added image joins its group, or two groups, as a copy or near duplicate does: the group is then dealt out anew;
+- an added image joins its group, or two groups, as a copy or near duplicate does: the group is then dealt out again;
 - it is dealt into folds in a group of several: large groups are dealt first, to even out, whoever was there before.
 """
 
@@ -116,7 +116,7 @@ def deal_folds(
         if all(len(np.unique(one)) == len(np.unique(numbers)) for one in outside):
             return result
     raise SourceError(
-        "The groups mix the classes so that no fold can be held out without taking a class away.",
+        "The groups mix the classes in such a way that no fold can be held out without losing a whole class.",
         "Make the groups smaller; or divide the images into train and val yourself, where they are not.",
     )
 

@@ -1,9 +1,9 @@
-"""Near duplicates: images that show the same, though their files differ.
+"""Near duplicates: images that show the same thing, although their files differ.
 
 Two images are compared by their fingerprints, 32 x 32 luma, of which the 16 x 16 coarsest parts of the discrete cosine
 transform are kept (as perceptual hashes do: Zauner 2010), without the mean and at length 1. A pair must agree in all of
-the image (`LOOK_DISTANCE`); in each spot of it (`SPOT_DISTANCE`), so that a small thing which is there in one image and
-not in the other tells them apart; and in brightness and contrast. Mirrored copies are found too.
+the image (`LOOK_DISTANCE`); in each spot of it (`SPOT_DISTANCE`), so that a small thing that is in one image and not in
+the other separates them; and in brightness and contrast. Mirrored copies are found too.
 
 Measured on the 1,797 digits of scikit-learn, of which no two are the same, and on the photos of ants and bees; of each
 image one copy, as a JPEG file of quality 30 to 95 or a PNG file, scaled to 40 to 150 % by one of four filters:
@@ -22,8 +22,8 @@ contrast, both       3 %
 What is not found so: crops by more than a hundredth of the side, turns, texts laid over a photo, brightening. With
 embeddings many of these are found among photos (of 80 each: cropped on all sides by 2 % 79, by 5 % 64, by 10 % 17;
 turned by 2 degrees 80; with a white bar over a tenth 32; brightened by a fifth 78), and hardly any among digits, whose
-neighbours are too much alike. Images of almost no contrast, or all of whose contrast is in a fine texture, say too
-little for a comparison of looks.
+neighbours are too much alike. Images of almost no contrast, or all of whose contrast is in a fine texture, have too
+little detail to be compared in this way.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def near_duplicates(fingerprints: NDArray[np.uint8], embeddings: NDArray[np.floa
     """Find the images that show the same; exact copies are among them.
 
     Whether two images are a pair depends on their fingerprints alone, not on the other images; with embeddings, further
-    pairs are found, and these hang on their neighbours too.
+    pairs are found, which depend on their neighbours too.
 
     Memory is bounded by that for the looks (N x 2 kB) and `MOST_PAIRS`. Where images are alike without number, as the
     frames of a still camera, the pairs are not complete, but still join all that belongs together. 10,000 images take

@@ -1,6 +1,6 @@
-"""Whether `train` refuses the images, which the data check tells before anybody waits for a training.
+"""Whether `train` refuses the images, which the data check reports before anybody waits for a training.
 
-Nothing is judged here: the functions that a training calls are asked, in its order.
+Nothing is decided here: the functions that a training calls are called, in its order.
 """
 
 from __future__ import annotations

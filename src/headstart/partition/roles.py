@@ -1,4 +1,4 @@
-"""What each image of a table is for: it is learnt from, it chooses, it is measured."""
+"""What each image of a table is for: to train on, to choose by, or to measure on."""
 
 from __future__ import annotations
 

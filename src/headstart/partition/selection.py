@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def select(partition: Partition, data: Dataset, recipe: Recipe) -> Partition:
-    """Find the images that choose the best epoch, which are not learnt from.
+    """Find the images that choose the best epoch, which are not trained on.
 
     The val split does where there is a test split too. Otherwise a share of the train images does, which keeps the
     held-out images for the one measurement at the end; or, with ``validation = 0``, the held-out images themselves.
@@ -41,7 +41,7 @@ def select(partition: Partition, data: Dataset, recipe: Recipe) -> Partition:
     )  # fmt: skip
     if not taken.any():
         raise SourceError(
-            f"Of {counted(len(train), 'train image')} none can be set aside to choose the best epoch.",
+            f"None of {counted(len(train), 'train image')} can be set aside to choose the best epoch.",
             "Add images, or let the held-out images choose it, with --validation 0.",
         )
     if partition.measures == Role.TEST:
@@ -53,7 +53,7 @@ def select(partition: Partition, data: Dataset, recipe: Recipe) -> Partition:
 def _with_val(partition: Partition, rows: NDArray[np.int64], data: Dataset, recipe: Recipe) -> Partition:
     """The same with a val split of some train rows.
 
-    The folds are dealt anew among those that are left, as they are where a source brings these splits: so a run's
+    The folds are dealt again among those that are left, as they are where a source brings these splits: so a run's
     ``splits.csv`` gives the same run again.
     """
     roles = partition.roles.copy()

@@ -1,4 +1,4 @@
-"""Whether the parts of a table can be learnt from and measured on: errors where not, notes on what weakens them."""
+"""Whether the parts of a table can be trained and measured on: errors if not, notes on what weakens them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_HELD_OUT_OF_A_CLASS = 3
-# Where more of the images than this have near duplicates, the intervals are told to be too narrow.
+# If more of the images than this have near duplicates, a note says that the intervals are too narrow.
 MANY_ALIKE = 0.1
 
 
 def of_images(table: ImageTable, digests: Sequence[str], near: Pairs) -> list[str]:
-    """Notes on images that hang together: copies, near duplicates, groups of the user's."""
+    """Notes on images that are not independent: copies, near duplicates, the user's groups."""
     notes = [*_copies(table, digests), *_near(table, digests, near)]
     if any(row.group for row in table.rows) or len(np.unique(near.rows)) > MANY_ALIKE * len(table):
         notes.append(
-            "The intervals count each image for itself; where those of a group are alike, they are too narrow."
+            "The intervals treat images as independent; if those of a group are alike, the intervals are too narrow."
         )
     return notes
 
@@ -54,7 +54,7 @@ def of_splits(table: ImageTable, measures: Role) -> list[str]:
 
 
 def check_learnt(roles: NDArray[np.int8], targets: Targets, measures: Role) -> None:
-    """Refuse splits that nothing can be learnt from."""
+    """Refuse splits that cannot be trained on."""
     classes, learnt = targets.names, targets.take(roles == Role.TRAIN).count()
     if not learnt.any():
         beside = "test" if measures == Role.TRAIN else measures.word
@@ -133,9 +133,9 @@ def of_draw(
     if divided:
         concerned = listed(classes[i] for i in np.flatnonzero(targets.take(divided).count()))
         notes.append(
-            f"The images of {concerned} are near duplicates of one another to such an extent that they were not kept "
-            "on one side: their numbers may be far too optimistic. Where they are frames of a video, or photos of one "
-            "thing, add images of others, or name what belongs together in a column `group`."
+            f"So many images of {concerned} are near duplicates of one another that they could not be kept on one "
+            "side: their numbers may be far too optimistic. If they are frames of a video, or photos of one thing, add "
+            "images of others, or name what belongs together in a column `group`."
         )
     number = targets.count()
     own = Counter((one, group) for strata, group in zip(targets.strata(), groups, strict=True) for one in strata)
@@ -195,6 +195,6 @@ def _near(table: ImageTable, digests: Sequence[str], pairs: Pairs) -> list[str]:
     rows = {row for pair in different for row in pair}
     shown = listed(table.rows[row].path for row in different[0])
     return [
-        f"{len(rows):,} images are near duplicates (scaled, stored anew or mirrored), such as {shown}: they stay on "
+        f"{len(rows):,} images are near duplicates (scaled, re-encoded or mirrored), such as {shown}: they stay on "
         "one side of each split that is drawn here."
     ]

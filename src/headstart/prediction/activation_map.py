@@ -42,9 +42,9 @@ class Head(NamedTuple):
 def activation_map(head: Head, result: Result, number: int) -> tuple[NDArray[np.float64], float]:
     """The class activation map of a class against the others.
 
-    The score of a class alone does not say what tells it from the others, which may have the same parts. So the map is
-    that of the log-odds: ``log(p / (1 - p)) = mean(map) + offset``, with each of the other classes counted by its share
-    of the probability that is left. That equation is exact, and the map is also the gradient of the log-odds.
+    The score of a class alone does not say what distinguishes it from the others, which may share its parts. So the map
+    is that of the log-odds: ``log(p / (1 - p)) = mean(map) + offset``, with each of the other classes counted by its
+    share of the probability that is left. That equation is exact, and the map is also the gradient of the log-odds.
 
     Args:
         head: The linear head.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Classifier:
-    """A model file at work. Any thread may use it; pickled, or copied, it is the model file, and starts anew.
+    """A model file at work. Any thread may use it; pickling or copying keeps the model file, not its sessions.
 
     Args:
         content: The model file.
@@ -105,7 +105,7 @@ class Classifier:
                 tensor; or a list, a generator or a pandas Series of these, or pixels (N, H, W, 3).
             top: How many classes to name.
             coverage: Give sets of classes, each of which holds the true class with this probability if the images are
-                like the held-out ones; above 0 and below 1, such as 0.9. `measured_coverage` tells how often they did.
+                like the held-out ones; above 0 and below 1, such as 0.9. `measured_coverage` says how often they did.
             allow_empty: Leave out the most probable class too where it is too uncertain, so that some sets have none
                 and no more coverage is given than asked for.
 
@@ -147,8 +147,8 @@ class Classifier:
     ) -> Iterator[Prediction | ImageError]:
         """The classes of any number of images, one by one as they are ready, in the order of the images.
 
-        A few images are taken ahead of the predictions that are given, so that all workers have work; memory does not
-        grow with the number of images.
+        A few images are read ahead of the predictions, so that all workers are busy; memory does not grow with the
+        number of images.
 
         Args:
             images: A list, a generator or another iterable of what `predict` takes.

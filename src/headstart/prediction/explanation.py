@@ -1,13 +1,13 @@
-"""Where on an image a classifier finds what speaks for a class.
+"""Which regions of an image are evidence for a class.
 
 Two methods, both of which need no PyTorch and give a map in the same unit, the log-odds of the class:
 
 ``cam``, the class activation map (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization"): where
-the embedding is the mean of a feature map and the head is linear, the log-odds are a mean over places, plus a constant.
-The map is no estimate but the very terms of that sum. It costs one run of the network.
+the embedding is the mean of a feature map and the head is linear, the log-odds are a mean over positions, plus a
+constant. The map is not an estimate: it shows the terms of that sum. It costs one run of the network.
 
 ``occlusion`` (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks"): how far the log-odds
-fall when a place is covered. It needs nothing but the classifier, and about fifty runs.
+fall when a region is covered. It needs nothing but the classifier, and about fifty runs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MIN_ODDS = 1e-30
 
 @dataclass(frozen=True)
 class Neighbour:
-    """An image that the classifier has learnt from, and how like another image it is.
+    """A training image of the classifier, and how similar it is to another image.
 
     Attributes:
         path: As in the source's image table.
@@ -61,20 +61,20 @@ class Neighbour:
 
 @dataclass(frozen=True, eq=False)
 class Explanation(ByValue):
-    """Where on an image the classifier finds what speaks for a class.
+    """Which regions of an image are evidence for a class.
 
     Attributes:
         label: The class.
         probability: Its probability, in 0..1.
         prediction: What the classifier says of the image, whichever class is explained.
         method: ``cam`` or ``occlusion``; see `headstart.prediction.explanation`.
-        grid: float32 (h, w), over the square that the network sees, in log-odds of the class: positive places speak for
-            it, negative ones for the others.
+        grid: float32 (h, w), over the square that the network sees, in log-odds of the class: positive regions are
+            evidence for it, negative ones for the others.
         frame: Where that square lies on the image.
         offset: What the log-odds are beside the mean of the grid; None for ``occlusion``, which is no sum.
         pixels: The image, uint8 (H, W, 3), its longer side at most 800 px.
         embedding: float32 (D,).
-        neighbours: The training images that are most like it, the most similar first; empty where nobody looked.
+        neighbours: The most similar training images, the nearest first; empty if they were not looked for.
     """
 
     label: str
@@ -97,7 +97,7 @@ class Explanation(ByValue):
         return self.frame.on_image(self.grid, *self.pixels.shape[:2])
 
     def highlighted(self, share: float = 0.2) -> NDArray[np.bool_]:
-        """The strongest places: bool (H, W) beside `pixels`, true for this share of what the network sees."""
+        """The strongest regions: bool (H, W) beside `pixels`, true for this share of what the network sees."""
         values = self.map
         seen = np.isfinite(values)
         count = round(share * int(seen.sum()))
@@ -109,8 +109,8 @@ class Explanation(ByValue):
     def overlay(self) -> Image.Image:
         """The picture in grey with the map in colours over it.
 
-        The place that speaks most for the class is painted brightest, and what speaks for other classes not at all.
-        A line surrounds the strongest fifth (`highlighted`), and what the network does not see is dark.
+        The strongest evidence for the class is painted brightest; evidence for other classes is not painted. A line
+        surrounds the strongest fifth (`highlighted`), and what the network does not see is dark.
         """
         values, highest = self.map, float(self.grid.max())
         if highest <= 0:  # nothing speaks for the class
@@ -205,7 +205,7 @@ class Explainer:
         return classes.index(label)
 
     def _occlusion_map(self, pixels: NDArray[np.uint8], where: Frame, number: int, workers: int) -> NDArray[np.float64]:
-        """How far the log-odds fall where a place is covered by the mean colour, (2 PATCHES, 2 PATCHES)."""
+        """How far the log-odds fall when a region is covered with the mean colour, (2 PATCHES, 2 PATCHES)."""
         pixels = self._small(pixels)
         seen = _pixels_of(where.seen, pixels.shape)
         colour = np.round(pixels[seen].mean((0, 1))).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What a classifier takes: one image or several, in all kinds that people have, and what is wrong with a value."""
+"""What a classifier takes: one image or several, in any common form; and what is wrong with other values."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def as_array(value: Any) -> NDArray[Any]:
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"A value of type {type(value).__name__} gives no array: {str(error)[:200]}",
-            "Of a tensor give image.detach().cpu().",
+            "For a tensor, give image.detach().cpu().",
         ) from error
 
 
@@ -103,7 +103,9 @@ def content(file: Any) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror or type(error).__name__}") from error
     except ValueError as error:
         reason = str(error).rstrip(".")
-        raise InputError(f"A file that cannot be read: {reason}.", "Keep it open until it was predicted.") from error
+        raise InputError(
+            f"A file that cannot be read: {reason}.", "Keep it open until its prediction is there."
+        ) from error
     if not isinstance(data, bytes):
         raise _not_binary(file)
     if len(data) > MAX_FILE_BYTES:

@@ -1,4 +1,4 @@
-"""What is known of a model, in words: what it was made of, and how good it was on images that it had not seen."""
+"""The model card: what the model was made from, and how good it was on images that it had not seen."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _measured(evaluation: Mapping[str, Any]) -> list[Section]:
         Section(
             title="How good it is",
             sentences=(
-                "Measured on images that the model had not learnt from. On images from other cameras, places or times, "
+                "Measured on images that the model was not trained on. On images from other cameras, places or times, "
                 "expect less.",
             ),
             facts=tuple(facts),

@@ -66,9 +66,9 @@ def find_neighbours(
 ) -> tuple[list[tuple[Neighbour, ...]], int]:
     """The nearest training images of each of some images.
 
-    Which images of the table the model has learnt from, it knows itself, by their content; of a model file that does
-    not say, those count that the source has not set aside for measuring. Embeddings come from the cache where the
-    training has kept them there, else the model computes them, once.
+    The model file records which images it was trained on, by their content; if it does not, all count that the source
+    has not set aside for measuring. Embeddings come from the cache where the training has kept them there, else the
+    model computes them, once.
 
     Args:
         classifier: The classifier.

@@ -1,4 +1,4 @@
-"""The preprocessing record: the only truth on resize, crop and normalisation."""
+"""The preprocessing record: the single source of truth for resize, crop and normalisation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Preprocess:
             is filled with the mean colour.
         crop_fraction: Share of the shorter side that the crop keeps, in (0, 1].
         mean: Mean of each channel, of pixels in 0..1.
-        std: Standard deviation of each channel, likewise.
+        std: Standard deviation of each channel, of pixels in 0..1.
         interpolation: Pillow's filter of that name, which antialiases.
         white_level: The value of 16-bit images that becomes 255 when they are decoded, before all else.
     """

@@ -79,7 +79,7 @@ def text(name: str) -> str:
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
-        raise OptionError(f"The recipe {quoted(name)} is no UTF-8 text.") from error
+        raise OptionError(f"The recipe {quoted(name)} is not UTF-8 text.") from error
     except OSError as error:
         raise OptionError(
             f"The recipe {quoted(name)} cannot be read: {error.strerror or type(error).__name__}."

@@ -1,6 +1,6 @@
 """Compiled templates, kept beside the templates as Python keeps its modules': to compile them takes 0.3 s of a page.
 
-Whoever can write there can change this package too. Where it cannot be written they are compiled anew each time.
+Whoever can write there can change this package too. If the folder cannot be written, they are compiled each time.
 """
 
 from __future__ import annotations
@@ -53,6 +53,6 @@ class Compiled(BytecodeCache):
 
 
 def _seal(bucket: Bucket, code: bytes) -> bytes:
-    """What tells damaged code, and that of another template, Jinja or Python, from the right one: 32 bytes."""
+    """A digest that detects damaged code, and code of another template, Jinja or Python: 32 bytes."""
     made_with = f"{jinja2.__version__} {MAGIC_NUMBER.hex()} {bucket.checksum}\n"
     return hashlib.sha256(made_with.encode() + code).digest()

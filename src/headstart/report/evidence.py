@@ -21,7 +21,7 @@ def nearest(
 ) -> dict[int, list[tuple[int, float]]]:
     """The training images that are most like each of some images, by the cosine of their embeddings.
 
-    An image of a fold of a cross-validation has those of the other folds, which its own model has learnt from.
+    An image of a fold of a cross-validation has those of the other folds, which its own model was trained on.
 
     Args:
         features: Embeddings of all images, float32 (N, D).

@@ -1,7 +1,7 @@
 """A map of embeddings in two dimensions: exact t-SNE (van der Maaten and Hinton 2008), for a few hundred points.
 
-Principal components would take less time, and lay classes over one another that the backbone tells apart: two of 1,280
-dimensions hold little. scikit-learn's t-SNE gives maps of the same quality; importing it takes two seconds.
+Principal components would take less time, but put classes on top of each other that the backbone separates: two of
+1,280 dimensions hold little. scikit-learn's t-SNE gives maps of the same quality; importing it takes two seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HALVINGS = 24  # of the interval in which a point's bandwidth is sought
 
 
 def layout(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Places in the plane, (N, 2), in 0..1 with the proportions kept; points that are near were similar.
+    """Positions in the plane, (N, 2), in 0..1 with the proportions kept; nearby points have similar features.
 
     The same features give the same map: it begins with the first two principal components.
 

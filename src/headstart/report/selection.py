@@ -1,4 +1,4 @@
-"""Which images a report shows: bounded numbers, chosen by what a person would want to see first."""
+"""Which images a report shows: a bounded number, those first that a person would want to see first."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Scored:
         p_value: How often chance alone would make it look that much better than the first, corrected; None for the
             first.
         parameters: Of a backbone; else None.
-        licence: Of its weights; likewise.
+        licence: Of its weights; else None.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Flips:
     Attributes:
         images: How many were asked about.
         accuracy: On them as they are; None where they are too few, as is the next.
-        log_loss: Likewise.
+        log_loss: The same for the mean log loss.
         transforms: What became of each.
         reason: A sentence.
     """

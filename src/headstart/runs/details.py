@@ -1,4 +1,4 @@
-"""What a strategy has to say of its fit beside the numbers; ``metrics.json`` has it under ``details``."""
+"""What a strategy reports about its fit besides the numbers; ``metrics.json`` has it under ``details``."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Ladder:
 
 @dataclass(frozen=True, kw_only=True)
 class Details:
-    """What a strategy has to say of its fit; None for what it does not do.
+    """What a strategy reports about its fit; None for what it does not do.
 
     Attributes:
         embedding: The pass through a frozen backbone.

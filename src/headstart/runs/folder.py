@@ -83,7 +83,7 @@ def write(folder: Path, fitted: Fitted, recipe: Recipe, metrics: Mapping[str, An
         MODEL_FILE: fitted.model,
     }
     durable_write_all({folder / name: content for name, content in contents.items()})
-    # What a run that was replaced has left: its network must not be taken for that of this one.
+    # Files of a run that was replaced: its network must not be mistaken for that of this one.
     for name in OPTIONAL_FILES - contents.keys():
         with contextlib.suppress(OSError):
             (folder / name).unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def write(folder: Path, fitted: Fitted, recipe: Recipe, metrics: Mapping[str, An
 
 
 def splits_csv(fitted: Fitted) -> str:
-    """A manifest that gives the same run again; the folds of a cross-validation are drawn anew, and the same."""
+    """A manifest that gives the same run again; the folds of a cross-validation are drawn again."""
     partition = fitted.partition
     roles = zip(fitted.data.table.rows, partition.roles.tolist(), partition.folds.tolist(), strict=True)
     return _csv(marks.SPLITS_HEADER, (

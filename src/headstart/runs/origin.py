@@ -11,13 +11,13 @@ from headstart.runs.chosen import Evidence
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What was chosen and planned before a training: it is told with the result, and kept where that is interrupted.
+    """What was chosen and planned before a training; reported with the result, and kept if that is interrupted.
 
     Attributes:
         reasons: Sentences that say why the recipe is what it is; the model file has them.
         evidence: The numbers behind them; None where the recipe left nothing open.
         plan: Notes on how far a network is trained.
-        began: When the work began that a budget counts from, as `time.perf_counter` tells; None for when it is asked.
+        began: When the work began, from which a budget counts, by `time.perf_counter`; None for now.
     """
 
     reasons: tuple[str, ...] = ()
@@ -40,4 +40,4 @@ class Origin:
         )
 
 
-GIVEN = Origin()  # of a recipe that somebody wrote as it is
+GIVEN = Origin()  # of a recipe that left nothing open

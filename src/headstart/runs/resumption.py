@@ -1,4 +1,4 @@
-"""What a training leaves in its run folder while it is unfinished, so that it can be gone on with."""
+"""What an unfinished training keeps in its run folder, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def write(
     Raises:
         StorageError: It cannot be written.
     """
-    remove(folder)  # what a killed process left: its checkpoints would be taken for those of this training
+    remove(folder)  # what a killed process left: its checkpoints would be mistaken for those of this training
     shutil.rmtree(folder / LOGS, ignore_errors=True)  # of a run that is to be replaced
     make_folder(folder / FOLDER)
     # In ASCII with Python's own escapes: names that are not UTF-8 come back as they were.

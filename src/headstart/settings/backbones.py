@@ -32,7 +32,7 @@ class Packaged:
         version: Raised whenever the graph that is built from the same weights changes.
         crop_fraction: See `headstart.preprocess.spec.Preprocess`.
         mean: Mean of each channel that the weights were trained with.
-        std: Standard deviation likewise.
+        std: Standard deviation of each channel that the weights were trained with.
         twin: timm's name of the same network, whose tensors are in the same order.
     """
 
@@ -54,8 +54,8 @@ class BackboneSpec:
     Attributes:
         name: Its canonical name: ``lite0``, ``timm:resnet18.a1_in1k``, ``torchvision:resnet18``, ``file:PATH``.
         parameters: Number of its weights, without the classification layer; 0 where it is not known.
-        size_px: Side of its square input; likewise.
-        embedding_size: Width D of its embedding; likewise.
+        size_px: Side of its square input; 0 where it is not known.
+        embedding_size: Width D of its embedding; 0 where it is not known.
         licence: Of the weights; ``unknown`` where their record has none.
         weights: Where they come from: a URL, ``hf:OWNER/REPOSITORY`` or ``hf:OWNER/REPOSITORY/FILE``, `PACKAGE` for
             those of a package, `FILE` for the user's own; `NONE` where there are none, `UNKNOWN` in no listing.

@@ -1,4 +1,4 @@
-"""The heads. A new one is a file in `headstart.heads` and a row here, which says all that others ask of it."""
+"""The heads. A new one is a file in `headstart.heads` and a row here, which describes it to other modules."""
 
 from __future__ import annotations
 

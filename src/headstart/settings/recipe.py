@@ -50,8 +50,8 @@ FULL_RANGE = 65535  # the largest value of 16 bits
 class Recipe:
     """All choices that determine a result; stored in the artifact and in ``recipe.toml``.
 
-    A field holds all that is known of a setting: its default, range, help and group. One that is None takes the
-    strategy's default; a setting of a training is for strategies and heads that train by gradients.
+    A field holds everything about a setting: its default, range, help and group. One that is None takes the strategy's
+    default; a setting of a training is for strategies and heads that train by gradients.
     """
 
     strategy: str = setting("probe", MODEL, f"How to learn: {described()}.", first=True, metavar="NAME")
@@ -79,16 +79,16 @@ class Recipe:
     fit: Fit = setting(
         "crop",
         MODEL,
-        "How images become square.",
-        more="crop keeps the shape and cuts the borders, squash keeps all and bends the shape, pad keeps both and adds "
-        "borders; auto chooses by cross-validation on the train images.",
+        "How images are made square.",
+        more="crop keeps the proportions and cuts off the borders, squash keeps everything and changes the "
+        "proportions, pad keeps both and adds borders; auto chooses by cross-validation on the train images.",
         first=True,
     )
     head: str = setting(
         "linear",
         MODEL,
         "Classification layer: linear, or mlp with one hidden layer.",
-        more="own is the user's, from Python (see headstart.Own).",
+        more="own is one of yours, from Python (see headstart.Own).",
         choices=HEADS,
         metavar="linear|mlp",
     )
@@ -96,7 +96,7 @@ class Recipe:
     dropout: float = setting(0.4, MODEL, "Dropout rate of the hidden layer of mlp.", range=(0, 0.99))
     class_weight: ClassWeight = setting("none", MODEL, "balanced gives every class the same total weight.", first=True)
     holdout: float = setting(
-        0.2, MEASURING, "Fraction of the images held out where the source has no splits.", range=(0.01, 0.5), first=True
+        0.2, MEASURING, "Fraction of the images held out if the source has no splits.", range=(0.01, 0.5), first=True
     )
     validation: float = training(
         0.2,
@@ -119,7 +119,7 @@ class Recipe:
         MEASURING,
         "Measure on held-out images or by cross-validation.",
         more="auto holds out, unless the probe has too few images for that. In cross-validation each image is measured "
-        "by a model that has not seen it. Naming folds on the command line asks for them.",
+        "by a model that has not seen it. Giving folds on the command line asks for cross-validation.",
     )
     budget: float = setting(
         0.0,
@@ -136,15 +136,16 @@ class Recipe:
         SOURCE,
         "Larger images are skipped.",
         range=(1, MAX_MEGAPIXELS),
-        more="They are refused before they are decoded, which bounds the memory; a JPEG counts as reduced.",
+        more="They are refused before they are decoded, which bounds the memory; a JPEG counts at the reduced size "
+        "that is decoded.",
     )
     white_level: int = setting(
         0,
         SOURCE,
         "Value of 16-bit images that is white, such as 4095; 0: the whole range.",
         range=(0, FULL_RANGE),
-        more="For PNG, TIFF and PNM, such as 4095 where they hold 12 bits; where a model is started from, 0 is its own "
-        "level. Images of 8 bits stay as they are.",
+        more="For PNG, TIFF and PNM: 4095 if they hold 12 bits. When training starts from a model, 0 stands for the "
+        "model's level. 8-bit images stay as they are.",
         metavar="LEVEL",
     )
     epochs: int | Literal["auto"] = training(
@@ -153,7 +154,7 @@ class Recipe:
         range=(1, 100_000),
         metavar="N|auto",
         first=True,
-        more="auto takes more for fewer images, and no more than the budget has time for; see headstart.training.plan.",
+        more="auto: more for fewer images, and no more than fit into the budget; see headstart.training.plan.",
     )
     batch_size: int = training(32, "Images per gradient step, over all processes.", range=(1, 65536))
     accumulate: int = training(1, "Gradients that are summed before each step.", range=(1, 1024))
@@ -191,19 +192,22 @@ class Recipe:
     )
     flip: bool | Literal["auto"] = training(
         True,
-        "Mirror every second image.",
-        more="auto does, unless the train images show that it is harmful; it is the default beside another auto.",
+        "Mirror images left to right, each with probability one half.",
+        more="auto does, unless the train images show that it is harmful; it is the default if backbone or fit is "
+        "auto.",
     )
-    rotation: float = training(0.0, "Largest rotation in degrees, to each side.", range=(0, 180))
+    rotation: float = training(0.0, "Largest rotation in degrees, in either direction.", range=(0, 180))
     train_px: int | Literal["auto"] = training(
         0,
         "Image side in pixels in the first two thirds of the epochs; 0: the backbone's.",
         range=(0, 2048),
         metavar="PX|auto",
-        more="Smaller images save time (Tan and Le 2021, progressive learning) and cost accuracy where size matters; "
-        "auto is about 0.7 of the backbone's own. The last third, validation and prediction keep its own.",
+        more="Smaller images save time (Tan and Le 2021, progressive learning) and cost accuracy if size matters; "
+        "auto is about 0.7 of the backbone's own. The last third, validation and prediction use the backbone's own.",
     )
-    retries: int = training(0, "Restarts at a tenth of the learning rate where no epoch beat the start.", range=(0, 10))
+    retries: int = training(
+        0, "Restarts at a tenth of the learning rate if no epoch beats the starting point.", range=(0, 10)
+    )
     patience: int = training(
         0, "Early stopping: epochs without improvement before training stops; 0: never.", range=(0, 100_000)
     )
@@ -218,16 +222,16 @@ class Recipe:
     )
     start: Start = training(
         "random",
-        "How the head begins: as the probe's solution, random, or as in the weights.",
-        more="probe is that of Kumar et al. 2022; weights, that of the weights file of a run.",
+        "How the head starts: with the probe's solution, at random, or from a weights file.",
+        more="probe follows Kumar et al. 2022; weights takes the head from the weights file of a run.",
     )
     batch_norm: BatchNorm = training(
         "train", "Whether batch norms of trained layers use the batch's statistics or frozen ones."
     )
     views: int = training(
-        0, "Augmented views of each image whose frozen features are kept; 0: augment anew each epoch.", range=(0, 1000)
+        0, "Augmented views of each image whose frozen outputs are cached; 0: new ones each epoch.", range=(0, 1000)
     )
-    amp: MixedPrecision = training("auto", "Mixed precision; auto: where a GPU has it.")
+    amp: MixedPrecision = training("auto", "Mixed precision; auto: if the GPU supports it.")
 
     def __post_init__(self) -> None:
         self._fill()
@@ -235,7 +239,7 @@ class Recipe:
         for name in SETTINGS:
             value, hint = getattr(self, name), SETTINGS[name].kind(hints[name])
             if value is None and _DEFAULTS[name] is None:
-                continue  # the strategy has no use for it
+                continue  # it does not apply to the strategy
             check_value(name, value, hint)
             if is_a(value, int) and float in kinds(hint):  # so that equal recipes are equal as JSON and TOML too
                 object.__setattr__(self, name, float(value))
@@ -246,7 +250,7 @@ class Recipe:
         check_together(self)
 
     def _fill(self) -> None:
-        """Put the strategy's values where none was given, and refuse those that it has no use for."""
+        """Fill in the strategy's values where none was given, and refuse those that do not apply to it."""
         spec = self.spec
         defaults = self._defaults()
         for name in TRAINING:

@@ -22,9 +22,9 @@ def check_together(recipe: Recipe) -> None:
     """
     if recipe.backbone == "auto" and (recipe.weights or not recipe.pretrained):
         raise OptionError(
-            "backbone = auto chooses among networks with their own pretrained weights, and "
+            "backbone = auto chooses among networks with their own pretrained weights, but "
             f"{'a weights file was given' if recipe.weights else 'random weights were asked for'}.",
-            "Name the backbone, lite0 say.",
+            "Name the backbone, such as lite0.",
         )
     known = recipe.backbone_spec.precisions
     if recipe.precision == "int8" and ("int8" not in known or not recipe.spec.probes or recipe.weights):
@@ -34,7 +34,7 @@ def check_together(recipe: Recipe) -> None:
         )
     if recipe.budget and not recipe.spec.takes_budget:
         raise OptionError(
-            f"budget = {recipe.budget:g} s was given, and the strategy {quoted(recipe.strategy)} takes what it takes.",
+            f"budget = {recipe.budget:g} s was given, but the strategy {quoted(recipe.strategy)} cannot keep to one.",
             f"Choose the strategy {either(names('takes_budget'))}, or leave budget out.",
         )
     if recipe.spec.check:
@@ -46,21 +46,21 @@ def check_together(recipe: Recipe) -> None:
         )
     if recipe.views and recipe.unfreeze == "all":
         raise OptionError(
-            "views keeps the output of the frozen part, and with unfreeze = all nothing is frozen.",
+            "views caches the outputs of the frozen part, but with unfreeze = all nothing is frozen.",
             "Choose unfreeze = last, or views = 0.",
         )
     if recipe.views and recipe.train_px:
         raise OptionError(
-            "views keeps the output of the frozen part for images of the backbone's own size, and train_px = "
-            f"{recipe.train_px} asks for others.",
+            "views caches the outputs of the frozen part for images of the backbone's own size, but train_px = "
+            f"{recipe.train_px} asks for another size.",
             "Choose train_px = 0, or views = 0.",
         )
     if recipe.views and (recipe.mixup or recipe.cutmix):
-        raise OptionError("mixup and cutmix mix fresh pixels; with views the kept outputs are used: choose one.")
+        raise OptionError("mixup and cutmix mix pixels, but views uses cached outputs of the frozen part: choose one.")
     if recipe.measure_by == "folds" and recipe.validation == 0 and recipe.spec.trains != "head":
         raise OptionError(
-            "validation = 0 lets the held-out images choose the best epoch, and measure_by = folds holds none out "
-            "from all.",
+            "validation = 0 lets the held-out images choose the best epoch, but with measure_by = folds "
+            "none are held out.",
             "Choose validation = 0.2, or measure_by = holdout.",
         )
     if recipe.weights and not recipe.pretrained:

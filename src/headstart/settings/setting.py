@@ -1,4 +1,4 @@
-"""A setting: what a field of the recipe knows of itself, and which values it takes."""
+"""A setting: what a field of the recipe says about itself, and which values it takes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def settings_of(recipe: Any) -> dict[str, Setting]:
 
 @cache
 def hints_of(recipe: type) -> Mapping[str, Any]:
-    """The types of the fields of a class, by name; Python evaluates their text anew whenever it is asked."""
+    """The types of the fields of a class, by name; cached, since Python evaluates their text at each call."""
     return get_type_hints(recipe)
 
 

@@ -29,7 +29,7 @@ class StrategySpec:
         compared: Whether it stands in comparisons, unless others are named.
         continues: Whether it can start from the network of a finished run.
         processes: Whether several processes can train together.
-        takes_budget: Whether it keeps within a time that is given.
+        takes_budget: Whether it can keep to a time budget.
         pretrained: Whether it starts from pretrained weights.
         defaults: How its settings of a training differ from the usual defaults; None leaves all of them open.
         random_head: How they differ further where the head begins with random weights.
@@ -69,10 +69,10 @@ STRATEGIES = {
         trains="head",
         check="headstart.settings.strategies:check_probe",
     ),
-    # Far rather than gentle, since the probe's solution is epoch 0 and is kept where no epoch is better: at 1e-3 over
-    # all layers the first epochs undo it, and the last are better by far where ImageNet's features do not answer the
-    # question. At rates that never hurt (3e-5) fine-tuning stayed where it began. Batch norms that train give other
-    # features than the ones that the probe was fitted on, and lost in every comparison.
+    # High learning rates rather than cautious ones, since the probe's solution is epoch 0 and is kept if no epoch is
+    # better: at 1e-3 over all layers the first epochs undo it, and the last are far better if ImageNet's features do
+    # not suit the task. At rates that never did harm (3e-5) fine-tuning stayed where it began. Training the batch norms
+    # gives other features than those that the probe was fitted on, and was worse in every comparison.
     "finetune": StrategySpec(
         fit="headstart.training.finetune:fit",
         help="train the pretrained backbone further",
@@ -84,7 +84,7 @@ STRATEGIES = {
             "epochs": "auto", "layer_decay": 0.9, "crop_scale": 0.8, "start": "probe", "batch_norm": "frozen",
             "flip": "auto", "retries": 1, "best_by": "calibrated",
         },
-        # A head that begins with random weights has no start worth going back to.
+        # A head with random weights is not a starting point worth going back to.
         random_head={"start": "random", "retries": 0},
         # What is frozen runs once for as many augmented views of each image, at the backbone's own size.
         partly={"unfreeze": "last", "views": 4},
@@ -103,7 +103,7 @@ STRATEGIES = {
     # It takes the settings that are given, and leaves the others to the strategies that it tries.
     "auto": StrategySpec(
         fit="headstart.strategies.auto:fit",
-        help="the probe first, then fine-tuning where that can pay",
+        help="the probe first, then fine-tuning if that can pay off",
         trains="either",
         compared=False,
         processes=False,
@@ -111,7 +111,7 @@ STRATEGIES = {
         defaults=None,
     ),
 }  # fmt: skip
-# A name that no row has is refused where the strategy is called; until then nothing is known of it.
+# A name without a row is refused when the strategy is called; until then nothing is known about it.
 UNKNOWN = StrategySpec(compared=False)
 
 

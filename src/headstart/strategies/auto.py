@@ -1,10 +1,10 @@
-"""The strategy `auto`: the probe first, and fine-tuning only where that can pay and fits into the time.
+"""The strategy `auto`: the probe first, and fine-tuning only if that can pay off and fits into the time.
 
-A ladder of strategies, from the cheapest. Each rung is compared with those below it on images of the train part that
-neither has learnt from, never on those that are measured on; so the numbers at the end are as honest as those of any
-single strategy. Of those that cannot be told apart the cheapest is kept.
+A ladder of strategies, from the cheapest. Each rung is compared with those below it on train images that neither was
+trained on, never on those that are measured on; so the numbers at the end are as honest as those of any single
+strategy. Of those that cannot be separated, the cheapest is kept.
 
-Training from scratch is no rung. Given enough images and time it comes to what fine-tuning comes to, no further (He,
+Training from scratch is not a rung. Given enough images and time it arrives where fine-tuning arrives, no further (He,
 Girshick and Dollár 2019, "Rethinking ImageNet Pre-training"), and takes the longest; `headstart compare` tries it.
 """
 
@@ -73,7 +73,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     begun = origin.began or time.perf_counter()
     _refuse(recipe)
     targets.read(table)
-    # A training that goes on would go on without the others: nothing is kept for that.
+    # A resumed training would continue without the others: nothing is kept for that.
     runtime = dataclasses.replace(runtime, folder=None, resume=False)
     below = of_probe(recipe)
     first = probe.fit(table, below, runtime)
@@ -81,8 +81,8 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     rung = _Rung("the probe", below, first, time.perf_counter() - begun)
     if first.partition.cross_validated:
         reasons.append(
-            f"The strategy is the probe: of {counted(len(first.data), 'image')} none can be spared to choose between "
-            "strategies by. `headstart compare --folds 5` compares them."
+            f"The strategy is the probe: with {counted(len(first.data), 'image')}, none can be spared to choose "
+            "between strategies. `headstart compare --folds 5` compares them."
         )
         return _chosen(rung, origin, reasons, [])
     if importlib.util.find_spec("torch") is None:
@@ -91,7 +91,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     try:
         val = _Validation.of(first, of_finetune(recipe))
     except SourceError as error:
-        reasons.append(f"The strategy is the probe: there is nothing to choose another with. {error.message}")
+        reasons.append(f"The strategy is the probe: there are no images to choose by. {error.message}")
         return _chosen(rung, origin, reasons, [])
     rungs = [dataclasses.replace(rung, probabilities=val.of_probe(below, runtime))]
     deadline = begun + recipe.budget if recipe.budget else float("inf")
@@ -225,7 +225,7 @@ def _no_time(first: Fitted, deadline: float) -> str:
 def _climb(
     name: str, recipe: Recipe, table: ImageTable, val: _Validation, runtime: Runtime, begun: float
 ) -> tuple[_Rung | None, str]:
-    """Train one rung; or why it was not, or came to nothing."""
+    """Train one rung; or why it was not trained, or failed."""
     start = time.perf_counter()
     try:
         choices = decide(table, recipe, runtime)
@@ -236,7 +236,7 @@ def _climb(
     except StorageError:
         raise
     except HeadstartError as error:
-        return None, f"{name.capitalize()} failed, and what is below it counts: {error.message}"
+        return None, f"{name.capitalize()} failed, and the strategy before it is kept: {error.message}"
     if fitted.choosing is None or not np.array_equal(fitted.choosing.rows, val.partition.chooses()):
         raise HeadstartError(
             "The strategies chose by different images, so that they cannot be compared.",
@@ -247,10 +247,10 @@ def _climb(
 
 
 def _choose(rungs: list[_Rung], val: _Validation) -> tuple[int, str]:
-    """The place of the cheapest of those that cannot be told apart, and the sentence that says so.
+    """The index of the cheapest of those that cannot be separated, and the sentence that says so.
 
-    Few images choose, and where both are mostly right a handful of mistakes cannot show what all probabilities together
-    do: what is no less accurate counts as better too where its log loss is shown to be lower.
+    Few images choose, and if both are mostly right, a handful of mistakes cannot show what all probabilities together
+    do: a strategy that is no less accurate also counts as better if its log loss is significantly lower.
     """
     right, losses = map(np.array, zip(*(val.judge(rung.probabilities) for rung in rungs), strict=True))
     pairs = comparison.compare(right, losses, groups=val.groups)

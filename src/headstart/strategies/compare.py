@@ -34,7 +34,7 @@ SAME_SPEED = 1.5
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one of those that were compared.
+    """The outcome of one candidate.
 
     Attributes:
         name: What it is called.
@@ -159,7 +159,7 @@ def _measured(fitted: Fitted) -> _Measured:
     right, losses = judge_of(partition.targets.task)(probabilities, partition.targets.labels[rows])
     near = alike(fitted.data.traits).rows.tolist()
     groups = join_groups(fitted.data.digests, [row.group for row in table.rows], near)
-    # By the first image of a group in this order, so that it does not hang on the order of the table.
+    # By the first image of a group in this order, so that it does not depend on the order of the table.
     first: dict[int, int] = {}
     return _Measured(
         digests=tuple(fitted.data.digests[row] for row in rows),

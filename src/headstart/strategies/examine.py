@@ -1,4 +1,4 @@
-"""The data check as the first stage of a training: a person sees what was found before the long part begins."""
+"""The data check as the first stage of a training: its findings are printed before the long part begins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headstart.preprocess.spec import Preprocess
 
 
 def examine(data: Dataset, *, preprocess: Preprocess, runtime: Runtime) -> tuple[Finding, ...]:
-    """Check the images with what the training knows of them anyway, and tell the findings in a line.
+    """Check the images with what the training has computed anyway, and report the findings in a line.
 
     What would make a result wrong is refused elsewhere, by `targets.read` and `partition.divide`: nothing
     that is found here stops a training.
@@ -17,7 +17,7 @@ def examine(data: Dataset, *, preprocess: Preprocess, runtime: Runtime) -> tuple
     Args:
         data: The images; without embeddings, what needs them is left out.
         preprocess: How the images are prepared for the network.
-        runtime: Where it is told.
+        runtime: Where it is reported.
     """
     findings = run(data, input_px=preprocess.size_px, white_level=preprocess.white_level).findings
     if findings:

@@ -1,4 +1,4 @@
-"""One proof: what is handed out computes what was measured.
+"""One proof: the saved model computes what was measured.
 
 An embedder is compared with the network that it was exported from, and a finished model file, run on the bytes of image
 files, with what was evaluated and with the network that was trained. All differences are within `TOLERANCES`, those of

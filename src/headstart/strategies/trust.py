@@ -1,4 +1,4 @@
-"""What travels in the model file so that its answers can be doubted: references to compare with, prediction sets."""
+"""What the model file needs to express doubt: references for novelty detection, and scores for prediction sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MIN_CALIBRATION = 50
 
 @dataclass(frozen=True)
 class Trust:
-    """What a model file needs to doubt.
+    """What a model file needs to express doubt.
 
     Attributes:
         references: Embeddings that the graph compares an image with; None where there are too few.
@@ -112,7 +112,7 @@ def _prediction_sets(partition: Partition, held_out: HeldOut) -> tuple[Conformal
     arrays = held_out.probabilities[shown], labels[shown]
     fared = conformal.held_out(*arrays, partition.split, apart=bool(apart))
     record = replace(record, split="val" if apart else partition.split, measured=fared)
-    # By themselves the sets are flattered where they are made with the same images.
+    # Without that, sets made with the same images would look too good.
     told = conformal.measured(record, conformal.COVERAGE)
     sets = replace(conformal.measure(record, *arrays), covered=told.coverage, interval=told.interval)
     return record, Reported(sets, int(used.sum())), []

@@ -31,7 +31,7 @@ class Targets(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What can be told of an image, in the order of the probabilities, (C,)."""
+        """The names of the classes, in the order of the probabilities, (C,)."""
         ...
 
     @property

@@ -71,7 +71,7 @@ class TorchEngine:
         """The embedding of one image, uint8 (H, W, 3), as a list of one array (D,).
 
         Raises:
-            ImageError: The network failed on the batch that the image was in, for want of memory say.
+            ImageError: The network failed on the batch that the image was in, for example for lack of memory.
         """
         future: Future[NDArray[np.float32]] = Future()
         self._waiting.put((self._pixels.run(image), future))

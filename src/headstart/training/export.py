@@ -35,7 +35,7 @@ def export(
     """The embedder of a backbone that was trained here.
 
     A network that was trained for a few steps only may be so sensitive that two ways to add the same numbers give
-    other embeddings. So their difference is told, and what is refused is a difference of the probabilities.
+    other embeddings. So their difference is only reported, and a difference in the probabilities is refused.
 
     Args:
         backbone: On the CPU, in evaluation mode.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ended:
-    """What a training has come to.
+    """The outcome of a training.
 
     Attributes:
         network: The network, with the weights of the best epoch.
@@ -97,17 +97,17 @@ def finish_training(
 
 
 def _kept(divided: Partition, selected: Partition) -> Partition:
-    """The partition of a start that was kept: what chose between it and the epochs was learnt from in the end.
+    """The partition if the starting point was kept: the images that chose were trained on in the end.
 
     Only the val split of the source itself, which the probe would not learn from either, stays what it is; and so do
     measured images that chose.
     """
     train = divided.of(Role.TRAIN)
     chose = np.intersect1d(selected.chooses(), train)
-    by = f", by the {counted(len(chose), 'train image')} set aside to choose" if len(chose) else ""
+    by = f" on the {counted(len(chose), 'train image')} set aside to choose" if len(chose) else ""
     note = (
-        f"No epoch was better than the start{by}. The start is kept: the model is the probe's, its head fitted on all "
-        f"{counted(len(train), 'train image')}."
+        f"No epoch was better than the starting point{by}. That is kept: the model is the probe, its head fitted on "
+        f"all {counted(len(train), 'train image')}."
     )
     same = divided.measures == selected.measures
     return replace(divided, notes=(*divided.notes, note)) if same else selected.chosen_by(selected.chooses()[:0], note)

@@ -142,7 +142,7 @@ class _Local:
             return self._sessions[preprocess]
 
     def renew(self) -> None:
-        """Open anew what a forked process shares with its parent."""
+        """Reopen what a forked process shares with its parent."""
         if os.getpid() != self._process:
             self._lock, self._sessions = threading.Lock(), {}
             self.storage = self._table.storage.reopened()
@@ -176,7 +176,7 @@ class Feed(Protocol):
 
 
 class PixelFeed:
-    """Gives batches of pixels, decoded and augmented anew each epoch.
+    """Gives batches of pixels, decoded and augmented again in each epoch.
 
     Args:
         images: The images.

@@ -240,7 +240,7 @@ def _check_batch(task: Task) -> None:
 
 
 def _makes_mistakes(position: Position) -> bool:
-    """Whether the start is wrong of any image that chooses; where it is of none, a second try could show nothing."""
+    """Whether the starting point misclassifies a validation image; if it does not, a second try could show nothing."""
     return position.history[0]["validation_accuracy"] != 1
 
 
@@ -250,8 +250,8 @@ def _retried(position: Position) -> tuple[str, ...]:
         return ()
     first = position.lr / RETRY_SHARE**position.retry
     return (
-        f"No epoch at a learning rate of up to {first:.2g} was better than the start on the images that choose the "
-        f"epoch: training began again from there, at {position.lr:.2g}.",
+        f"No epoch at a learning rate of up to {first:.2g} was better than the starting point on the validation "
+        f"images: training began again from there, at {position.lr:.2g}.",
     )
 
 

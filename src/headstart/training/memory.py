@@ -22,7 +22,7 @@ _DEFAULTS = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 * 1024, _TOP_PAD: 128 * 1024
 def keeping_memory() -> Iterator[None]:
     """Let the C library keep the memory of a step for the next one, and give it back at the end.
 
-    By default it returns large blocks to the system at once, which clears each page of them anew in each step: with
+    By default it returns large blocks to the system at once, which clears each of their pages again in each step: with
     batches of 32, a step of lite0 on the CPU takes 57 ms an image so, and 31 without it.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":

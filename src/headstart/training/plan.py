@@ -1,4 +1,4 @@
-"""How far a fine-tuning goes: epochs and size of the images, by the number of images and the time that there is.
+"""How far fine-tuning goes: epochs and image size, by the number of images and the time available.
 
 Without a budget the plan follows from the number of images alone, so that every machine makes the same. With one, a few
 batches are timed, and of the plans below the first that fits is taken. What comes out is a recipe in which nothing is
@@ -75,7 +75,7 @@ def plan(task: Task, runtime: Runtime, left: float | None) -> Plan:
                 # Where there is no time to begin again, a first training that is no better leaves the start.
                 again = one.retries if (1 + one.retries) * seconds <= left else 0
                 taken = dataclasses.replace(one, epochs=epochs, retries=again, budget=0.0)
-                words = f"about {seconds:.0f} of {left:.0f} s that are left"
+                words = f"about {seconds:.0f} of the {left:.0f} s left"
                 return Plan(taken, seconds, (f"Planned for {_images(task)} and {words}: {_words(taken)}.",))
             shortest = min(shortest, seconds)
     if task.recipe.epochs == "auto":
@@ -90,14 +90,14 @@ def plan(task: Task, runtime: Runtime, left: float | None) -> Plan:
 
 def _too_long(what: str, seconds: float, left: float, hint: str) -> BudgetError:
     return BudgetError(
-        f"{what} would take about {seconds:.0f} s, by {PILOT_BATCHES} batches that were timed, and "
+        f"{what} would take about {seconds:.0f} s, estimated from {PILOT_BATCHES} timed batches, but "
         f"{max(left, 0):.0f} s of the budget are left.",
         hint,
     )
 
 
 def usual_epochs(images: int) -> int:
-    """Epochs for a number of images to learn from, where nobody says."""
+    """Epochs for a number of train images, if none are given."""
     return round(float(min(max(PASSES / images**EXPONENT, LEAST_EPOCHS), MOST_EPOCHS)))
 
 
@@ -212,7 +212,7 @@ def _shorter(usual: Recipe, small: int) -> Iterator[Recipe]:
 
 
 def _images(task: Task) -> str:
-    return counted(len(task.train), "image") + " to learn from"
+    return counted(len(task.train), "train image")
 
 
 def _words(recipe: Recipe) -> str:

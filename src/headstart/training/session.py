@@ -128,7 +128,7 @@ class Session:
         position.retry, position.before, position.worse = position.retry + 1, position.epoch, 0
 
     def finish_epoch(self, numbers: dict[str, Any]) -> None:
-        """Keep the best weights, write a checkpoint, and tell the numbers."""
+        """Keep the best weights, write a checkpoint, and report the numbers."""
         position, recipe = self.position, self.recipe
         position.epoch = numbers["epoch"]
         position.history.append(numbers)

@@ -44,10 +44,10 @@ class Walk(Rewriter):
         self.result = result
         graph = model.graph
         if len(graph.input) != 1 or len(graph.output) != 1 or model.functions:
-            raise ModelError("The network cannot become a model file: it is no function of one picture.", HINT)
+            raise ModelError("The network cannot become a model file: it is not a function of a single image.", HINT)
         if graph.input[0].type.tensor_type.shape.dim[0].dim_value:
             raise ModelError(
-                "The network cannot become a model file: it works for one number of pictures only.",
+                "The network cannot become a model file: it works for a single batch size only.",
                 "Does its code use len(x) or int(...)? x.shape[0] stays open.",
             )
         first, second = ((count, *shape) for count in COUNTS)
@@ -134,8 +134,8 @@ class Walk(Rewriter):
         width = embedding.shapes[0][-1] if embedding.shapes[0] else 0
         if embedding.known or embedding.shapes != tuple((count, width) for count in COUNTS):
             raise ModelError(
-                f"The network cannot become a model file: for {COUNTS[0]} pictures it gives values of the shape "
-                f"{embedding.shapes[0]}; an embedding of each picture was expected, ({COUNTS[0]}, D).",
+                f"The network cannot become a model file: for {COUNTS[0]} images it gives values of the shape "
+                f"{embedding.shapes[0]}; an embedding of each image was expected, ({COUNTS[0]}, D).",
                 "Its classification layer must be replaced by torch.nn.Identity().",
             )
         if embedding.name == self._pixels:

@@ -72,7 +72,7 @@ MAX_LEVEL = 16  # folders deep that a class may lie
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """How a source is to be read: a list by its columns, or a tree of folders by their place or the files' names.
+    """How a source is to be read: a list by its columns, or a tree of folders by folder levels or file names.
 
     Attributes:
         path: Column of the image's path; None for one of a known name, as for the others.
@@ -169,7 +169,7 @@ def read(source: Source, columns: Columns | None = None) -> ImageTable:
         source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a list in CSV, TSV, JSONL,
             JSON or Parquet, or of paths and classes (.txt); a zip or tar file of any of these; Parquet files with the
             images inside; a folder of IDX files. See docs/sources.md. Or a DataFrame, as the list that it is.
-        columns: How it is to be read, where it does not tell.
+        columns: How it is to be read, if the source itself does not say.
 
     Raises:
         SourceError: There is no such source, or it holds no image.

@@ -35,8 +35,9 @@ def find(
 ) -> Found:
     """Match the paths of a list with the files that are there, where most are not there as they are written.
 
-    A path is taken for the one file whose own path ends in it, with or without a suffix, or in other case, Unicode form
-    or percent escapes; of paths from another machine the folders at the beginning are left out, as many as it takes.
+    A path stands for the one file whose own path ends in it, with or without a suffix, or in different case, Unicode
+    form or percent escapes; of paths from another machine the folders at the beginning are left out, as many as it
+    takes.
 
     Args:
         paths: As the list writes them.

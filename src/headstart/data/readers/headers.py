@@ -18,7 +18,7 @@ from headstart.data.readers.layout import SPLIT_NAMES
 from headstart.data.readers.text import Records
 from headstart.data.table import Split
 
-# In the order in which they are believed: a name of an earlier row is taken though one of a later row is there too.
+# In order of precedence: a name of an earlier row is used even if the list has one of a later row too.
 _PATHS = (
     {"path"},
     {"filename", "file_name", "filepath", "file_path", "image_path", "img_path", "image_name", "imagename", "file",
@@ -209,7 +209,7 @@ def _without_header(records: Records, where: str) -> tuple[Records, Roles]:
 def _split(
     columns: Columns, fields: Sequence[str], rows: Sequence[dict[Any, Any]], where: str, name: str
 ) -> tuple[str | None, bool, list[str]]:
-    """The column of the split, whether it only tells the images of val, and notes on what looks like one."""
+    """The column of the split, whether it only marks the images of val, and notes on what looks like one."""
     found = _named(columns.split, "split", fields, where) or _known(fields, _SPLITS[:1], "split", where, name)
     if found is not None:
         return found, _plain(found) in _VALIDATES, []

@@ -38,7 +38,7 @@ class Tree:
 
     Attributes:
         files: Paths of regular files relative to the root, with ``/`` between the parts.
-        folders: Paths of all folders, likewise.
+        folders: Paths of all folders, in the same form.
         skipped: What is there and cannot be read, with reasons.
         ignored: Number of hidden files and litter; a hidden folder counts with what is inside.
         notes: Sentences that a person should read.
@@ -146,11 +146,11 @@ def interpret(tree: Tree, source: str, columns: Columns) -> tuple[list[Row], lis
         portable(parts[level - 1]) for name in tree.folders if len(parts := _inside(name, splits, around)) >= level
     }
     if empty := sorted(named - classes):
-        notes.append(f"Class folders without a file, left out: {listed(empty)}.")
+        notes.append(f"Empty class folders, left out: {listed(empty)}.")
     if deeper := sum(len(parts) > level + 1 for *_, parts in placed):
         notes.append(
-            f"{counted(deeper, 'image lies', 'images lie')} in a folder inside a class folder, "
-            "and counts for the class folder's name."
+            f"{counted(deeper, 'image is', 'images are')} in a folder inside a class folder; the class is the name of "
+            "the class folder."
         )
     return rows, skipped, notes
 

@@ -1,4 +1,4 @@
-"""Folders that are no classes though images lie in them: the classes lie one level further down, or beside."""
+"""Folders that are not classes although they hold images: the classes are one level further down, or elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from headstart.core.errors import SourceError
 from headstart.core.text import listed, quoted
 
-# Names of folders that tell a part of the data; in the order in which they are looked for.
+# Names of folders that stand for a split; in the order in which they are looked for.
 _SPLITS = (("train", re.compile("train", re.I)), ("val", re.compile("val", re.I)), ("test", re.compile("test", re.I)))
 IMAGE_FOLDERS = {"images", "image", "imgs", "img", "photos", "pictures", "jpegimages", "jpgs", "pngs"}
 _ANNOTATIONS = {
@@ -76,7 +76,7 @@ def refuse_one_level_off(files: Sequence[Sequence[str]], splits: Sequence[str], 
 
 
 def _looking_like_splits(tops: Sequence[str]) -> dict[str, str]:
-    """The folder of each split, where the names tell; empty where they do not."""
+    """The folder of each split, if the names show it; empty if they do not."""
     found: dict[str, str] = {}
     for split, pattern in _SPLITS:
         named = [top for top in tops if pattern.search(top) and top not in found.values()]

@@ -49,7 +49,7 @@ def parse(
 
     Args:
         content: The file.
-        name: Its name, whose suffix tells the format.
+        name: Its name, whose suffix gives the format.
         columns: Names of its columns, and its encoding.
         root: Absolute folder that the paths lie in; empty where they are those of `list_files`.
         list_files: Paths of all files that are there, relative to the root; called where most are not found as they are

@@ -30,7 +30,7 @@ def leave_out(tree: Tree, storage: Storage) -> Tree:
             try:
                 ours = marks.is_ours(file, _content(file, storage))
             except ImageError:
-                continue  # what cannot be read is told where it is used
+                continue  # unreadable files are reported where they are used
             if ours:
                 written.add(file)
     files = [file for file in outside if file not in written]

@@ -121,7 +121,7 @@ def of_images(names: Sequence[str], tree: Tree, storage: Storage, source: str, c
 
 
 def _split(name: str) -> Split | None:
-    """Of a file such as ``data/train-00000-of-00002.parquet`` or ``train/0.parquet``; None where it does not tell."""
+    """Of a file such as ``data/train-00000-of-00002.parquet`` or ``train/0.parquet``; None if the name does not say."""
     folder, _, last = name.rpartition("/")
     words = [*re.split(r"[-_.]", last)[:1], folder.rpartition("/")[2]]
     return next((SPLIT_NAMES[word.lower()] for word in words if word.lower() in SPLIT_NAMES), None)

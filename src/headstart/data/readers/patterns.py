@@ -68,7 +68,7 @@ _EXAMPLE = r"For example '(.+)_\d+\.jpg', which reads cat_12.jpg as cat."
 
 
 def propose(names: Sequence[str], command: str) -> str:
-    """The command that reads the classes from these names, with what it would find; empty where they tell none.
+    """The command that reads the classes from these names, with what it would find; empty if they show none.
 
     Args:
         names: Of files, without their folders.

@@ -56,7 +56,7 @@ def records(content: bytes, name: str, encoding: str | None) -> Records:
 
     Args:
         content: The file.
-        name: Its name, whose suffix tells the format.
+        name: Its name, whose suffix gives the format.
         encoding: Of its text; None for UTF-8, or UTF-16 and UTF-32 where they are marked.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One rule for a folder and for an archive of the same files: what is a list of the images, or do the folders tell."""
+"""One rule for a folder and for an archive of the same files: do a list or the folders give the classes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def read(tree: Tree, storage: Storage, source: str, columns: Columns) -> ImageTa
 
 
 def _by_list(tree: Tree, storage: Storage, source: str, columns: Columns) -> _Listed | None:
-    """The list of the images, where there is one; None where the folders tell.
+    """The list of the images, if there is one; None if the folders give the classes.
 
     Raises:
         SourceError: Several could be meant, or a list and the folders say different things; or all depends on a list
@@ -116,7 +116,7 @@ def _by_list(tree: Tree, storage: Storage, source: str, columns: Columns) -> _Li
     folders = _by_folders(tree, source, columns)
     if not found:
         if folders is None and len(others) == 1:
-            return others[0]  # nothing else tells the classes: what it names and is not there is told
+            return others[0]  # nothing else gives the classes: missing files that it names are reported
         if problem is not None and (columns.by_list or folders is None):
             raise problem
         return None
@@ -159,7 +159,7 @@ def _typed(source: str, names: Sequence[str]) -> str:
 
 
 def _by_folders(tree: Tree, source: str, columns: Columns) -> list[Row] | None:
-    """What the folders say, where they tell classes; None where they do not."""
+    """What the folders say, if they are classes; None if they are not."""
     try:
         rows, *_ = interpret(tree, source, columns)
     except SourceError:
@@ -196,7 +196,7 @@ def _listed(names: Sequence[str], tree: Tree, storage: Storage, columns: Columns
         found, left, said = parse(content, name, columns, list_files=partial(list, part.files))
         there = set(part.files)
         rows += [replace(row, path=folder + row.path, split=row.split or split) for row in found if row.path in there]
-        refused = {skip.path for skip in part.skipped}  # told there why it cannot be used
+        refused = {skip.path for skip in part.skipped}  # the reason is given there
         skipped += [Skipped(row.path, "file not found") for row in found if row.path not in there | refused]
         skipped += [replace(skip, path=folder + skip.path) if skip.path in there else skip for skip in left]
         notes += [note for note in said if note not in notes]
@@ -214,7 +214,7 @@ def _of_list(said: _Listed, tree: Tree, storage: Storage, source: str) -> ImageT
 def _look_beside(tree: Tree, storage: Storage, source: str, columns: Columns) -> None:
     """Raise the error that names the annotations beside images without class folders, where there are some.
 
-    JSON files are not looked for as lists, since most of them are something else; here nothing else tells the classes.
+    JSON files are not looked for as lists, since most of them are something else; here nothing else gives the classes.
     """
     for name in (file for file in tree.files if "/" not in file):
         suffix = PurePosixPath(name).suffix.lower()

@@ -52,7 +52,7 @@ EXPORTERS = {
         make="headstart.prediction.exporters.page:page",
         help="one file that classifies in any browser, without a network or a server",
         suffix=".html",
-        next_step="Open it in a browser, or mail it: it needs no network, no server and no program.",
+        next_step="Open it in a browser, or mail it: it needs no network, no server and no installation.",
     ),
     "web": ExporterSpec(
         make="headstart.prediction.exporters.page:site",

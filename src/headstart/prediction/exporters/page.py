@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 RUNTIME = "runtime.wasm.gz"
 _IN_A_FILE = (
-    "Nothing leaves this device: the page holds the model, and its security policy forbids it every request. It works "
+    "Nothing leaves this device: the page holds the model, and its security policy blocks every request. It works "
     "without a network."
 )
 _ON_A_HOST = (
-    "Images stay on this device: the page fetches its model from its own host, and its security policy forbids it to "
-    "send anything elsewhere."
+    "Images stay on this device: the page fetches its model from its own host, and its security policy keeps it from "
+    "sending anything elsewhere."
 )
 _ON_A_SERVER = "Images are sent to this server, which classifies them in memory and keeps none of them."
 _IN_BROWSERS = "JPEG, PNG, WebP, AVIF, GIF and BMP; browsers do not decode TIFF, and most of them no HEIC."
@@ -117,7 +117,7 @@ def _page(
         {
             "policy": policy,
             "title": escaped(name),
-            "lead": escaped(f"Tells {count} of images apart: {_shown(classifier.classes)}."),
+            "lead": escaped(f"Distinguishes {count} of images: {_shown(classifier.classes)}."),
             "private": escaped(private),
             "kinds": _IN_BROWSERS if server is None else _ANYWHERE,
             "version": __version__,

@@ -1,9 +1,9 @@
 """The rule of thumb of transfer learning, for the user's own images: what people would try before they measure.
 
 The rule is that of Stanford's course CS231n ("Transfer Learning", four cases: a small or a large set, similar to the
-one that the backbone was trained on or different). It names no numbers; the two here are ours, and told as such. For a
-small and different set the course advises a linear classifier on earlier layers; measured here, fine-tuning all layers
-won by far on such sets (letters in many fonts: 98.5 against 68 %; stripes of two periods: 94 against 83 %).
+one that the backbone was trained on or different). It gives no numbers; the two here are ours, and marked as such. For
+a small and different set the course advises a linear classifier on earlier layers; measured here, fine-tuning all
+layers won by far on such sets (letters in many fonts: 98.5 against 68 %; stripes of two periods: 94 against 83 %).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def rule_of_thumb(images: Sequence[int], embeddings: NDArray[np.float32] | None 
 
 
 def of_run(fitted: Fitted, recipe: Recipe) -> RuleOfThumb:
-    """What the rule says of the images that a run has learnt from; only a probe on lite0 has what tells the likeness.
+    """What the rule says of the images that a run was trained on; only a probe on lite0 has what the similarity needs.
 
     Args:
         fitted: What a strategy gave.

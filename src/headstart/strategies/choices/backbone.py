@@ -1,8 +1,8 @@
 """``backbone = auto``: the backbones whose weights are on this computer, ranked by a cross-validated probe.
 
-Nothing is downloaded. The default, lite0, stays unless another is better beyond noise; of several that cannot be told
-apart the one with the fewest parameters is taken. Where there are more than ten, LogME on a few hundred images makes a
-shortlist first (You et al. 2021).
+Nothing is downloaded. The default, lite0, stays unless another is significantly better; of several that cannot be
+separated, the one with the fewest parameters is taken. Where there are more than ten, LogME on a few hundred images
+makes a shortlist first (You et al. 2021).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def choose_backbone(
         shortlist: How many are cross-validated; LogME chooses them.
 
     Raises:
-        ModelError: None of them can be had.
+        ModelError: None of them is available.
     """
     rows = local() if candidates is None else [catalog.find(name) for name in candidates]
     skipped: list[tuple[str, str]] = []
@@ -65,7 +65,7 @@ def choose_backbone(
         candidate = with_backbone(recipe, row.name, runtime)
         try:
             data = embed_basis(basis, candidate, runtime, row.short).data
-        # Every way in which one of them cannot be had, for want of PyTorch say; the others are there.
+        # Whatever makes one of them unavailable, such as missing PyTorch; the others can still be tried.
         except HeadstartError as error:
             skipped.append((row.short, printable(f"{error.message} {error.hint}".strip())))
             continue

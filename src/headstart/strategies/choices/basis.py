@@ -24,7 +24,7 @@ from headstart.strategies.embed import Embedded, embed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# More train images tell hardly more of which of two embeddings is better, and each costs every candidate time.
+# More train images hardly help to find the better of two embeddings, and each costs every candidate time.
 MAX_IMAGES = 2000
 MIN_OF_A_CLASS = 10  # of the sample, where there are as many
 
@@ -169,7 +169,7 @@ def embed_basis(basis: Basis, recipe: Recipe, runtime: Runtime, name: str) -> Em
 
     Raises:
         SourceError: An image that could be read before cannot be any more.
-        HeadstartError: The backbone cannot be had; see `embed`.
+        HeadstartError: The backbone is not available; see `embed`.
     """
     embedded = embed(basis.table, recipe, named(runtime, name))
     if skipped := embedded.data.table.skipped:

@@ -1,4 +1,4 @@
-"""What choices are made by: a cross-validated probe for each candidate on the same train images, and what is better."""
+"""The evidence for choices: a cross-validated probe of each candidate on the same train images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEASURES = 2  # accuracy and log loss: each is tested
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cross-validated probe fares with one candidate.
+    """The results of a cross-validated probe with one candidate.
 
     Attributes:
         name: Of the candidate.
@@ -105,10 +105,10 @@ def try_out(name: str, basis: Basis, data: Dataset, recipe: Recipe, runtime: Run
 def choose(outcomes: Sequence[Outcome]) -> tuple[int, tuple[float, ...]]:
     """The place of the candidate to take, and the p-value of each other against the first.
 
-    The first stays, unless others are better than it beyond noise; then the first of those that none of them is better
-    than. Better is what has at least the accuracy and at most the log loss, and in one of them more than chance would
-    give at the 5 % level, corrected (Bonferroni) for the number of candidates and measures. So the first is replaced
-    without need in about 5 % of cases.
+    The first stays, unless others are significantly better; then the first of those that none of them is better than.
+    Better means an accuracy no lower, a log loss no higher, and a significant difference in one of the two at the 5 %
+    level, corrected (Bonferroni) for the number of candidates and measures. So the first is replaced without need in
+    about 5 % of cases.
 
     Args:
         outcomes: On the same images, in the order of preference among equals.

@@ -1,6 +1,6 @@
 """``fit = auto``: crop, squash or pad, by a cross-validated probe on the train images.
 
-Each is an embedder of its own. ``crop`` stays unless another is better beyond noise.
+Each is an embedder of its own. ``crop`` stays unless another is significantly better.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which flips and turns leave the class of an image as it is, as far as the user's own images tell.
+"""Which flips and turns preserve the class of an image, as far as the user's own images show.
 
-A head that has seen images as they are is asked about the same images, mirrored or turned. What it then gets wrong that
-it got right before, a network that trains on such pictures is told wrongly: on digits each of the four does harm.
+A head trained on the original images predicts the same images, mirrored or turned. Where it becomes wrong, a network
+that trains on such images gets wrong labels: on digits each of the four does harm.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def judge(
         names: Of `TRANSFORMS`.
 
     Returns:
-        Harmful is what costs accuracy or log loss beyond noise; harmless what with confidence costs less than
-        `HARMLESS_LOSS` of the one and `HARMLESS_NATS` of the other. P-values are corrected for the number of
-        transforms (Holm).
+        Harmful is what significantly worsens accuracy or log loss; harmless what with confidence costs less than
+        `HARMLESS_LOSS` of the one and `HARMLESS_NATS` of the other. P-values are corrected for the number of transforms
+        (Holm).
 
     Raises:
         OptionError: There is no such transform.
@@ -132,7 +132,7 @@ def _some(basis: Basis) -> NDArray[np.int64]:
 def worse(lost: NDArray[np.int64], added: NDArray[np.float64], clusters: NDArray[np.int64]) -> float:
     """P-value that predictions became worse, by accuracy or by log loss; corrected for there being two tests.
 
-    Networks that were trained with mirrored photos tell a mirrored digit nearly as often; they are less sure of it.
+    Networks that were trained on mirrored photos recognise a mirrored digit nearly as often; they are less sure of it.
 
     Args:
         lost: 1 where an image is no longer correct, -1 where it is now, (N,).

@@ -71,7 +71,7 @@ def load(
     row = catalog.find(name)
     fetch = pretrained and not weights
     if fetch and require_local and row.address and not catalog.is_local(row):
-        raise hub.missing(row, "nothing may be fetched now")
+        raise hub.missing(row, "nothing may be downloaded now")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with hub.fetching(row) if fetch else contextlib.nullcontext():

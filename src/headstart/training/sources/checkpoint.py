@@ -50,7 +50,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(_tensors(_read_pickle(path, mmap=start[:4] == _ZIP), path))
     if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER_BYTES:
         return _read_safetensors(path)
-    raise ModelError(f"{quoted(str(path))} is no weights file: expected {_KINDS}.")
+    raise ModelError(f"{quoted(str(path))} is not a weights file: expected {_KINDS}.")
 
 
 def load_into(network: Network, path: Path) -> None:
@@ -64,7 +64,7 @@ def load_into(network: Network, path: Path) -> None:
     state = fit(network, read_checkpoint(path).tensors, str(path))
     bad = [name for name, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
-        raise ModelError(f"{quoted(str(path))} holds weights that are no finite numbers, in {quoted(bad[0])}.")
+        raise ModelError(f"{quoted(str(path))} holds weights that are not finite numbers, in {quoted(bad[0])}.")
     network.module.load_state_dict(state, strict=False)  # all but the counters, as `fit` has made sure
 
 
@@ -95,7 +95,9 @@ def refusal(error: Exception, what: str) -> ModelError:
     """The error for a pickle that PyTorch's reader of tensors has refused."""
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
     asks = f"it asks for {printable(found[1])}, which could run code" if found else "it holds more than tensors"
-    return ModelError(f"{what} was refused: {asks}.", "Get the weights as a safetensors file, from whom you trust.")
+    return ModelError(
+        f"{what} was refused: {asks}.", "Get the weights as a safetensors file, from a source that you trust."
+    )
 
 
 def _beginning(path: Path) -> bytes:
@@ -138,7 +140,7 @@ def _read_pickle(path: Path, *, mmap: bool) -> Any:
         raise refusal(error, where) from error
     except (RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, TypeError, AttributeError,
             OverflowError, MemoryError, AssertionError) as error:  # fmt: skip
-        raise ModelError(f"The weights file {where} is damaged, or none: {_line(error)}.") from error
+        raise ModelError(f"The weights file {where} is damaged, or not a weights file: {_line(error)}.") from error
 
 
 def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:

@@ -72,18 +72,18 @@ def reach(row: BackboneSpec) -> None:
 
 def missing(row: BackboneSpec, reason: str) -> OfflineError:
     """The error for weights that are not here."""
-    message = f"The weights of {quoted(row.name)} are not on this computer, and could not be fetched: {reason}."
+    message = f"The weights of {quoted(row.name)} are not on this computer, and could not be downloaded: {reason}."
     if not row.address:
         return OfflineError(message, "Connect to the network, or name a file with --weights PATH.")
     if row.weights.startswith("hf:"):
         repository, file = catalog.repository(row), catalog.hub_files(row)[0]
         return OfflineError(
             message,
-            f"Where there is a network, run `hf download {repository} {file}`, which puts it in {catalog.target(row)}; "
-            f"or fetch {_endpoint()}/{repository}/resolve/main/{file} and name it with --weights PATH.",
+            f"With a network, run `hf download {repository} {file}`, which puts it in {catalog.target(row)}; "
+            f"or download {_endpoint()}/{repository}/resolve/main/{file} and name it with --weights PATH.",
         )
     return OfflineError(
-        message, f"Fetch {row.weights} and put it at {catalog.target(row)}, or name it with --weights PATH."
+        message, f"Download {row.weights} and put it at {catalog.target(row)}, or name it with --weights PATH."
     )
 
 

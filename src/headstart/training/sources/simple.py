@@ -81,7 +81,7 @@ def build(name: str, *, pretrained: bool) -> Network:
     """
     if pretrained:
         raise OptionError(
-            f"{quoted(name)} has no pretrained weights: it is there to be trained from scratch.",
+            f"{quoted(name)} has no pretrained weights: it is meant to be trained from scratch.",
             "Use --strategy scratch or --no-pretrained, or another backbone, such as resnet18.",
         )
     return Network(name, SimpleResNet(), PREPROCESS, WIDTHS[-1], licence="Apache-2.0")

@@ -47,7 +47,7 @@ def build(name: str, *, pretrained: bool) -> Network:
         raise ModelError(
             f"The weights of {quoted(f'timm:{name}')} in the library's cache do not fit the network: "
             f"{' '.join(str(error).split()):.300}",
-            "Delete them there, so that they are fetched again.",
+            "Delete them there, so that they are downloaded again.",
         ) from error
     if not hasattr(model, "reset_classifier"):  # a part of a larger model, which gives no single vector
         raise OptionError(f"{quoted(f'timm:{name}')} gives no embedding of an image.", "Choose another backbone.")

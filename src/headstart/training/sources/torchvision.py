@@ -48,7 +48,7 @@ def build(name: str, *, pretrained: bool) -> Network:
             raise ModelError(
                 f"The weights of {quoted(f'torchvision:{name}')} in the library's cache do not fit the network: "
                 f"{' '.join(str(error).split()):.300}",
-                "Delete them there, so that they are fetched again.",
+                "Delete them there, so that they are downloaded again.",
             ) from error
     else:
         model = models.get_model(name, weights=None, **options, **_without_weights(name, weights))
