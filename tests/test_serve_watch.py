@@ -104,3 +104,17 @@ def test_a_folder_that_is_none_and_no_model_at_all(tmp_path: Path) -> None:
     assert (result.code, "'watch'" in result.err or "to watch" in result.err) == (2, True)
     result = headstart_cli("serve")
     assert (result.code, "--watch" in result.err) == (2, True)
+
+
+def test_no_model_is_served_without_its_proof_when_the_queue_is_full(model: Path) -> None:
+    from headstart.serving.models import Models, load_all
+    from headstart.serving.pool import BusyError, Pool
+    from headstart.serving.server import warm_up
+
+    served = load_all([str(model)], None)
+    pool = Pool(1, 0, 30, Models(served).keys)  # no job may wait
+    try:
+        with pytest.raises(BusyError):
+            warm_up(pool, served)
+    finally:
+        pool.close()

@@ -129,6 +129,7 @@ def warm_up(pool: Pool, models: Sequence[Served]) -> None:
 
     Raises:
         ModelError: One does not, or cannot be run.
+        BusyError: There is no room for the proof now.
         StorageError: No worker can be started.
     """
     end = time.monotonic() + _START_SECONDS
@@ -137,9 +138,8 @@ def warm_up(pool: Pool, models: Sequence[Served]) -> None:
             raise StorageError("The worker processes cannot be started.", "Try fewer --workers.")
         time.sleep(0.02)
     for model in models:
-        for done in pool.submit(
-            model, [Verify(model.key)] * min(pool.size, pool.room)
-        ):  # more often than not, one each
+        proofs = max(1, min(pool.size, pool.room))  # more often than not, one for each worker
+        for done in pool.submit(model, [Verify(model.key)] * proofs):
             done.result()
 
 
