@@ -353,7 +353,14 @@ def test_offline_says_what_to_do(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
+@pytest.fixture
+def warm_cache(warm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images of the sets are embedded once for all tests."""
+    monkeypatch.setenv("HEADSTART_CACHE", str(warm))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_cache")
 def test_demo_of_ants_and_bees(server: Server, tmp_path: Path, ants_bees: bytes) -> None:
     server.body = ants_bees
     done = headstart_cli("demo", "--dataset", "ants-bees", "--url", server.url, "--out", tmp_path, "--json", "--quiet")
@@ -366,6 +373,7 @@ def test_demo_of_ants_and_bees(server: Server, tmp_path: Path, ants_bees: bytes)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_cache")
 def test_demo_of_digits(tmp_path: Path) -> None:
     done = headstart_cli("demo", "--out", tmp_path / "out", "--json", "--quiet")
     assert done.code == 0, done.err

@@ -105,7 +105,8 @@ def agrees(network: Any, size_px: int) -> Embedder:
     options = _import_silently().SessionOptions()
     session = _import_silently().InferenceSession(embedder.model, options, providers=["CPUExecutionProvider"])
     (batch,) = session.run(None, {"image": np.stack(PICTURES)})
-    pixels = np.stack([PixelSession(spec(size_px)).run(picture) for picture in PICTURES])
+    prepared = PixelSession(spec(size_px))
+    pixels = np.stack([prepared.run(picture) for picture in PICTURES])
     with torch.no_grad():
         expected = network(torch.from_numpy(pixels)).numpy()
     assert batch.shape == expected.shape
@@ -115,8 +116,9 @@ def agrees(network: Any, size_px: int) -> Embedder:
     assert np.linalg.norm(expected[0] - expected[1]) > 10 * PARITY * np.linalg.norm(expected[0])
     content = model_file(embedder)
     assert guard.check(content).classes == ("a", "b")
-    results = [Classifier(content).run_pixels(picture, feature_map=True) for picture in PICTURES]
-    for result in results:
+    classifier = Classifier(content)
+    for picture in PICTURES:
+        result = classifier.run_pixels(picture, feature_map=True)
         if result.feature_map is not None:
             length = np.linalg.norm(result.embedding)
             assert np.linalg.norm(result.feature_map.mean((0, 1)) - result.embedding) < PARITY * length

@@ -124,8 +124,8 @@ def test_it_gives_the_probabilities_of_python(page: Path, model: Path, browser: 
 
 
 @pytest.mark.slow
-def test_it_gives_the_probabilities_of_python_on_photos(photos: Path, tmp_path: Path, browser: Any) -> None:
-    run = headstart.train(photos)
+def test_it_gives_the_probabilities_of_python_on_photos(photos: Path, warm: Path, tmp_path: Path, browser: Any) -> None:
+    run = headstart.train(photos, runtime=headstart.Runtime(cache=warm))
     path = headstart.export(run.save(tmp_path / "run"), "html", out=tmp_path / "page.html").path
     files = sorted((photos / "val").rglob("*.jpg"))[::3][:50]
     with opened(browser, path) as one:

@@ -63,13 +63,13 @@ def trained() -> set[str]:
 
 
 # What the pages say of these commands holds for any number of epochs, and for any budget.
-LESS = {r"--epochs \d+": "--epochs 1", r"--budget 1m": "--budget 0.2m"}
+LESS = {r"--epochs \d+": "--epochs 1", r"epochs=\d+": "epochs=1", r"--budget 1m": "--budget 0.2m"}
 
 
-def shortened(command: str) -> str:
+def shortened(text: str) -> str:
     for more, less in LESS.items():
-        command = re.sub(more, less, command)
-    return command
+        text = re.sub(more, less, text)
+    return text
 
 
 def run_commands(page: str, desk: Path, trained: set[str]) -> None:
@@ -89,7 +89,7 @@ def run_python(code: str, desk: Path) -> str:
     """What a block of Python prints, which sees nothing of this module."""
     out = io.StringIO()
     with contextlib.chdir(desk), contextlib.redirect_stdout(out):
-        exec(compile(code, "docs", "exec", dont_inherit=True), {"__name__": "__main__"})
+        exec(compile(shortened(code), "docs", "exec", dont_inherit=True), {"__name__": "__main__"})
     return out.getvalue()
 
 

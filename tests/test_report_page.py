@@ -18,10 +18,10 @@ VIEWS = [(size, scheme) for size in (PHONE, TABLET, DESKTOP) for scheme in ("lig
 
 
 @pytest.fixture(scope="module")
-def photo_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photo_run(photos: Path, warm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on real photos."""
-    run = headstart.train(photos, runtime=headstart.Runtime(cache=None))
-    return run.save(tmp_path_factory.mktemp("report") / "photos", runtime=headstart.Runtime(cache=None))
+    runtime = headstart.Runtime(cache=warm)
+    return headstart.train(photos, runtime=runtime).save(tmp_path_factory.mktemp("report") / "photos", runtime=runtime)
 
 
 # Names that would run, if they were markup, a template, or the end of a script.
