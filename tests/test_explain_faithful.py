@@ -23,7 +23,6 @@ from headstart.preprocess.frame import Frame
 
 SHARE = 0.2
 REGIONS = 12
-FITS = ("crop", "squash", "pad")
 
 
 @dataclass(frozen=True)
@@ -94,22 +93,20 @@ def trained(photos: Path, warm: Path) -> dict[str, Classifier]:
     table = headstart.read(photos)
     return {
         fit: headstart.train(table, recipe=headstart.Recipe(fit=fit), runtime=runtime).classifier  # type: ignore[arg-type]
-        for fit in FITS
+        for fit in ("crop", "squash", "pad")
     }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 def test_covering_what_is_highlighted_changes_the_probability_more(
     trained: dict[str, Classifier], files: list[tuple[Path, str]], fit: str
 ) -> None:
-    """On a third of the images for each fit. A map that says nothing wins 75 % of 51 once in 10,000 times."""
-    some = files[FITS.index(fit) :: len(FITS)]
-    found = changes(trained[fit], "cam", some)
-    assert len(found.highlighted) > 0.9 * len(some)  # those that are told right
+    found = changes(trained[fit], "cam", files)
+    assert len(found.highlighted) > 0.9 * len(files)  # those that are told right
     elsewhere, weakest = found.won()
-    assert elsewhere >= 0.75
-    assert weakest >= 0.75
+    assert elsewhere >= 0.8
+    assert weakest >= 0.8
     assert found.highlighted.mean() > 5 * found.elsewhere.mean()
 
 
@@ -117,6 +114,6 @@ def test_covering_what_is_highlighted_changes_the_probability_more(
 def test_so_does_covering_what_an_occlusion_map_highlights(
     trained: dict[str, Classifier], files: list[tuple[Path, str]]
 ) -> None:
-    """On every seventh image: it takes fifty runs of the network for each. By chance 80 % of 22 win once in 460."""
-    found = changes(trained["crop"], "occlusion", files[::7])
+    """On every fifth image: it takes fifty runs of the network for each."""
+    found = changes(trained["crop"], "occlusion", files[::5])
     assert min(found.won()) >= 0.8
