@@ -83,7 +83,14 @@ VERBS: dict[str, tuple[list[str], dict[Any, tuple[list[Any], str]]]] = {
         "to": ([None, 5, ["html"]], "to"),
         "out": ([5, []], "out"),
         "name": ([5, b"pets"], "name"),
+        "check": ([5, []], "check"),
+        "bound": (["0.1", [0.1]], "bound"),
         "overwrite": (["yes", 1], "overwrite"),
+    }),
+    "card": (["model"], {
+        0: ([None, 5, b"model", []], "model is"),
+        "name": ([5, b"pets"], "name"),
+        "licence": ([5, ["mit"], "Apache 2"], "licence"),
     }),
     "draw_report": (["run"], {
         0: ([None, 5, []], "folder"),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from headstart.api.checking import check, check_page
     from headstart.api.compared import Comparison
     from headstart.api.comparing import compare
+    from headstart.api.describing import card
     from headstart.api.embedding import embed
     from headstart.api.evaluating import evaluate
     from headstart.api.explaining import explain
@@ -26,6 +27,7 @@ _FILES = {
     "Exported": "exporting",
     "Match": "searching",
     "Run": "run",
+    "card": "describing",
     "check": "checking",
     "check_page": "checking",
     "compare": "comparing",
@@ -47,6 +49,7 @@ __all__ = [
     "Exported",
     "Match",
     "Run",
+    "card",
     "check",
     "check_page",
     "compare",

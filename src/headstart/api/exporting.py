@@ -86,10 +86,9 @@ def export(
         if value is not None:
             must_be_path(argument, value)
     spec = _spec(to, bound, check)
-    source = Path(model)
-    source = source / MODEL_FILE if source.is_dir() else source
+    source, found = model_of(model)
     classifier = Classifier.load(source)
-    name = name or _name_of(source)
+    name = name or found
     path = Path(out) if out is not None else source.with_name(_file_name(name) + spec.suffix)
     _refuse_existing(path, is_file=not spec.folder, overwrite=overwrite)
     if not spec.run:
@@ -134,9 +133,11 @@ def _written(to: str, path: Path, files: dict[str, bytes], proof: Proof | None, 
     return Exported(to, path, tuple(contents), sum(len(content) for content in files.values()), proof, notes)
 
 
-def _name_of(model: Path) -> str:
-    """The name of a run folder, whose model files are all called alike, or that of the file."""
-    return (model.resolve().parent.name if model.name == MODEL_FILE else model.stem) or "model"
+def model_of(model: str | os.PathLike[str]) -> tuple[Path, str]:
+    """The model file of a run folder, or the file itself; and its name: the folder's, where the file's says nothing."""
+    path = Path(model)
+    path = path / MODEL_FILE if path.is_dir() else path
+    return path, (path.resolve().parent.name if path.name == MODEL_FILE else path.stem) or "model"
 
 
 def _file_name(name: str) -> str:

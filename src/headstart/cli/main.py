@@ -81,7 +81,11 @@ COMMANDS = {
     ),
     "export": CommandSpec(
         function="headstart.cli.export:export",
-        help="Write a model in another form, such as a page that classifies in any browser, offline.",
+        help="Write a model in another form, such as a page that classifies in any browser, and prove that it agrees.",
+    ),
+    "card": CommandSpec(
+        function="headstart.cli.card:card",
+        help="Write the model card in Markdown, with the header that the Hugging Face Hub reads.",
     ),
     "serve": CommandSpec(
         function="headstart.cli.serve:serve",

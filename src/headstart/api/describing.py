@@ -1,0 +1,42 @@
+"""The model card, as a text to publish beside the model."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from headstart.api.exporting import model_of
+from headstart.core.arguments import must_be, must_be_path
+from headstart.core.errors import OptionError
+from headstart.core.text import quoted
+from headstart.prediction.classifier import Classifier
+from headstart.prediction.hub_card import markdown
+
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
+
+
+def card(model: str | os.PathLike[str], *, name: str | None = None, licence: str | None = None) -> str:
+    """The model card in Markdown, as the Hugging Face Hub reads it: what the model is, how good, and how to use it.
+
+    Args:
+        model: The model file, or the run folder that it is in.
+        name: What the card calls it; None for the name of the run folder or of the file.
+        licence: That you give the model away under, such as ``apache-2.0``; None leaves it out.
+
+    Raises:
+        ModelError: There is no such model file, or it is refused.
+        OptionError: The licence is no identifier.
+
+    Example:
+        >>> Path("runs/pets/README.md").write_text(headstart.card("runs/pets"))  # doctest: +SKIP
+    """
+    must_be_path("model", model)
+    must_be("name", name, str | None, "a name")
+    must_be("licence", licence, str | None, "an identifier such as apache-2.0")
+    if licence is not None and not _LICENCE.fullmatch(licence):
+        raise OptionError(
+            f"The licence is {quoted(licence)}; expected an identifier such as apache-2.0, mit or cc-by-4.0.",
+            "The Hub lists them: https://huggingface.co/docs/hub/repositories-licenses",
+        )
+    path, found = model_of(model)
+    return markdown(Classifier.load(path), name or found, licence)
