@@ -27,7 +27,7 @@ from headstart.heads.linear import LinearHead  # noqa: E402
 from headstart.heads.references import References  # noqa: E402
 from headstart.modelfile import guard  # noqa: E402
 from headstart.modelfile.schema import Backbone, Metadata  # noqa: E402
-from headstart.modelfile.session import Session, _import_silently  # noqa: E402
+from headstart.modelfile.session import Session, import_silently  # noqa: E402
 from headstart.modelfile.writer import write_model  # noqa: E402
 from headstart.prediction.classifier import Classifier  # noqa: E402
 from headstart.preprocess.nodes import add_preprocess  # noqa: E402
@@ -102,8 +102,8 @@ def agrees(network: Any, size_px: int) -> Embedder:
     """Alone and in a batch the embeddings are those of PyTorch, and the guard accepts the file."""
     embedder = embedder_of(network, size_px)
     assert embedding_difference(embedder, network, PICTURES) < PARITY
-    options = _import_silently().SessionOptions()
-    session = _import_silently().InferenceSession(embedder.model, options, providers=["CPUExecutionProvider"])
+    options = import_silently().SessionOptions()
+    session = import_silently().InferenceSession(embedder.model, options, providers=["CPUExecutionProvider"])
     (batch,) = session.run(None, {"image": np.stack(PICTURES)})
     prepared = PixelSession(spec(size_px))
     pixels = np.stack([prepared.run(picture) for picture in PICTURES])
