@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import numpy_helper
@@ -319,6 +319,7 @@ def test_rounded_kernels_keep_their_sums(kernels: np.ndarray) -> None:
     assert np.abs(levels - kernels).max() < 1 + 1e-9
     sums, plain = (one.sum((2, 3)) - kernels.sum((2, 3)) for one in (levels, np.round(kernels)))
     assert np.abs(sums).max() <= 0.5 + 1e-9
+    assume((np.abs(np.abs(plain) % 1 - 0.5) > 1e-9).all())  # there the order of a sum decides
     # Only as many are rounded the other way as it takes, those whose way is shortest.
     turned = levels != np.round(kernels)
     assert np.array_equal(turned.sum((2, 3)), np.abs(np.round(plain)))

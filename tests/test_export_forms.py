@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from onnx import TensorProto, numpy_helper
 from PIL import Image
 
 import headstart
+from headstart.api.samples import sample_of
 from headstart.core.errors import ModelError, OptionError, SourceError
 from headstart.modelfile import guard
 from headstart.prediction.classifier import Classifier
@@ -179,3 +181,19 @@ def test_the_command_says_what_was_proved(model: Path, tmp_path: Path) -> None:
     assert record["proof"]["same_class"] == record["proof"]["images"]
     assert record["proof"]["difference"] <= record["proof"]["bound"] == 0.001
     assert record["bytes"] == (tmp_path / "2.ort").stat().st_size
+
+
+def test_large_images_are_not_held_at_once(model: Path, tmp_path: Path) -> None:
+    """Of formats that cannot be decoded at a reduced scale: 30 times 12 MB."""
+    Image.new("RGB", (2000, 2000), "red").save(tmp_path / "0.png")
+    for number in range(1, 30):
+        shutil.copy(tmp_path / "0.png", tmp_path / f"{number}.png")
+    classifier = Classifier.load(model)
+    tracemalloc.start()
+    try:
+        sample = sample_of(classifier, tmp_path / "elsewhere.onnx", tmp_path, learns=True)
+        assert [one.shape for one in sample.images] == [(2000, 2000, 3)] * 15
+        assert len(sample.learnt) == 15
+        assert tracemalloc.get_traced_memory()[1] < 5 * 12e6
+    finally:
+        tracemalloc.stop()

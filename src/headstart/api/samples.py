@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from headstart.api.explaining import training_source
 from headstart.core.errors import ImageError, SourceError
@@ -84,16 +85,34 @@ def sample_of(classifier: Classifier, model: Path, check: str | os.PathLike[str]
     return Sample(images, f"images of {quoted(os.fspath(check))} and golden images", learnt, tuple(notes))
 
 
-def _read(classifier: Classifier, table: ImageTable, rows: Sequence[Row], most: int) -> list[NDArray[np.uint8]]:
+def _read(classifier: Classifier, table: ImageTable, rows: Sequence[Row], most: int) -> Sequence[NDArray[np.uint8]]:
     """The pixels of at most so many, spread evenly over the rows; those that cannot be read are left out."""
     step = max(1, -(-len(rows) // most))
     found = []
     for row in rows[::step]:
-        try:
-            found.append(classifier.pixels(table.storage.read(row.path)))
-        except ImageError:
-            continue
-    return found
+        with suppress(ImageError):
+            classifier.pixels(table.storage.read(row.path))
+            found.append(row)
+    return _Pixels(classifier, table, found)
+
+
+class _Pixels(Sequence["NDArray[np.uint8]"]):
+    """Pixels that are decoded when they are looked at: those of 280 large photos would take gigabytes."""
+
+    def __init__(self, classifier: Classifier, table: ImageTable, rows: Sequence[Row]) -> None:
+        self._classifier, self._table, self._rows = classifier, table, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, place: slice) -> _Pixels: ...
+    def __getitem__(self, place: int | slice) -> NDArray[np.uint8] | _Pixels:
+        if isinstance(place, slice):
+            return _Pixels(self._classifier, self._table, self._rows[place])
+        return self._classifier.pixels(self._table.storage.read(self._rows[place].path))
 
 
 def _roles(splits: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,7 +61,7 @@ def prove(classifier: Classifier, run: Runner, images: Sequence[NDArray[np.uint8
     """
     goldens = [classifier.pixels(one.png) for one in classifier.metadata.golden]
     same, differences, times = 0, [0.0], []
-    for pixels in [*goldens, *images]:
+    for pixels in chain(goldens, images):
         begun = time.perf_counter()
         expected = classifier.run_pixels(pixels).probabilities
         between = time.perf_counter()
