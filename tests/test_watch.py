@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import headstart
-from headstart.data.arrivals import PATIENCE_SECONDS, Arrivals
+from headstart.core.errors import SourceError
+from headstart.data.arrivals import PATIENCE_SECONDS, Arrivals, watched
 from helpers import ENDS_WITHIN, draw, headstart_cli
 
 PATIENT = 60  # seconds, on a machine that does other things too
@@ -169,3 +170,56 @@ def test_a_file_is_due_once_it_has_stayed_as_it_is(tmp_path: Path) -> None:
     arrivals.see(str(tmp_path), 60.0)
     arrivals.see(os.fspath(tmp_path / "\0"), 60.0)
     assert arrivals.due(70.0) == []
+
+
+@pytest.mark.parametrize("settle", [1.0, PATIENCE_SECONDS, 60.0])
+def test_a_broken_file_is_told_however_long_files_settle(settle: float, tmp_path: Path) -> None:
+    arrivals = Arrivals(settle)
+    path = str(tmp_path / "file")
+    Path(path).write_text("a")
+    arrivals.see(path, 0.0)
+    assert arrivals.due(settle) == [(path, False)]
+    arrivals.again(path, settle)
+    later = settle + max(settle, PATIENCE_SECONDS)
+    assert arrivals.due(later - 0.1) == []
+    assert arrivals.due(later) == [(path, True)]
+
+
+def test_rights_and_times_are_no_arrivals(folder: Path) -> None:
+    pytest.importorskip("watchfiles")
+    (folder / "sub").mkdir()
+    old = [folder / "old.png", folder / "sub" / "old.png"]
+    for path in old:
+        path.write_text("old")
+    arrivals = Arrivals(0.1)
+    seen: list[str] = []
+    watch = watched(folder, arrivals, existing=False)
+    next(watch)
+
+    def until(path: Path) -> list[str]:
+        """What has arrived, up to a file that is written now."""
+        path.write_text("new")
+        end = time.monotonic() + PATIENT
+        while str(path) not in seen and time.monotonic() < end:
+            next(watch)
+            seen.extend(found for found, _ in arrivals.due(time.monotonic()))
+        return seen
+
+    (folder / "sub").chmod(0o750)
+    os.utime(folder / "sub")
+    for path in old:
+        path.chmod(0o600)
+    assert until(folder / "a.png") == [str(folder / "a.png")]
+    assert set(until(old[1])) == {str(folder / "a.png"), str(old[1])}
+    watch.close()
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    odd = tmp_path / os.fsdecode(b"in\xff")
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("a file system of UTF-8 alone")
+    with pytest.raises(SourceError, match="is not UTF-8"):
+        next(watched(odd, Arrivals(0.1), existing=False))

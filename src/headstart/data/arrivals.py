@@ -20,7 +20,7 @@ from headstart.data.readers.walk import walk
 PATIENCE_SECONDS = 10.0  # that a file which cannot be read is given, since its writer may only pause
 _POLL_MS = 100
 _REMEMBERED = 10_000  # files of which it is known that they have been given
-_DELETED = 3  # watchfiles.Change.deleted
+_ADDED, _DELETED = 1, 3  # of watchfiles.Change
 _REPLACED = "\ufffd"  # what watchfiles gives of a name that is not UTF-8
 
 
@@ -36,6 +36,7 @@ class _Waiting:
     state: State
     since: float
     seconds: float
+    last: bool = False
 
 
 class Arrivals:
@@ -49,20 +50,26 @@ class Arrivals:
         self._settle_seconds = settle_seconds
         self._waiting: dict[str, _Waiting] = {}
         self._given = OrderedDict[str, State]()
+        self._old: dict[str, State] = {}
 
-    def see(self, path: str, now: float, seconds: float | None = None) -> None:
+    def leave_out(self, path: str) -> None:
+        """A file that is there already: it counts once its content changes, and not its rights alone."""
+        if (state := state_of(path)) is not None:
+            self._old[path] = state
+
+    def see(self, path: str, now: float) -> None:
         """Something has happened to a file, or is said to have.
 
         Args:
             path: The file.
             now: The time, in seconds.
-            seconds: For how long it must stay as it is from now on; None for the usual time.
         """
         state = state_of(path)
         if state is None:
             self._waiting.pop(path, None)
-        elif self._given.get(path) != state and not self._waits(path, state):
-            self._waiting[path] = _Waiting(state, now, self._settle_seconds if seconds is None else seconds)
+            self._old.pop(path, None)
+        elif state not in (self._given.get(path), self._old.get(path)) and not self._waits(path, state):
+            self._waiting[path] = _Waiting(state, now, self._settle_seconds)
 
     def _waits(self, path: str, state: State) -> bool:
         return path in self._waiting and self._waiting[path].state == state
@@ -70,7 +77,10 @@ class Arrivals:
     def again(self, path: str, now: float) -> None:
         """A file that was given could not be read: it is given once more, after it has changed or after a while."""
         self._given.pop(path, None)
-        self.see(path, now, PATIENCE_SECONDS)
+        if (state := state_of(path)) is None:
+            self._waiting.pop(path, None)
+        else:
+            self._waiting[path] = _Waiting(state, now, max(PATIENCE_SECONDS, self._settle_seconds), last=True)
 
     def due(self, now: float) -> list[tuple[str, bool]]:
         """The files that are whole, with whether each has been waited for as long as may be; they are given once."""
@@ -87,7 +97,7 @@ class Arrivals:
                 self._given.move_to_end(path)
                 if len(self._given) > _REMEMBERED:
                     self._given.popitem(last=False)
-                found.append((path, waiting.seconds > self._settle_seconds))
+                found.append((path, waiting.last))
         return found
 
 
@@ -113,14 +123,22 @@ def watched(folder: Path, arrivals: Arrivals, *, existing: bool) -> Iterator[lis
         watched, and then one at least every tenth of a second.
 
     Raises:
-        SourceError: There is no such folder, or it is gone.
+        SourceError: There is no such folder, its name is not UTF-8, or it is gone.
         ExtraError: watchfiles is not installed.
     """
     watchfiles = require("watchfiles", "watch", "Watching a folder")
     if not folder.is_dir():
         raise SourceError(f"There is no folder {quoted(str(folder))}.", "Make it first, or check the path.")
     root = os.path.abspath(folder)  # noqa: PTH100  lexical: links are the user's own
-    before = set() if existing else set(walk(folder).files)
+    try:
+        root.encode()
+    except UnicodeEncodeError as error:
+        raise SourceError(
+            f"The name of the folder {quoted(root)} is not UTF-8, and such folders cannot be watched.", "Rename it."
+        ) from error
+    if not existing:
+        for file in walk(folder).files:
+            arrivals.leave_out(os.path.join(folder, file))  # noqa: PTH118
     ready = False
     for changes in watchfiles.watch(
         root, watch_filter=None, debounce=2 * _POLL_MS, step=_POLL_MS // 2, rust_timeout=_POLL_MS, yield_on_timeout=True
@@ -130,10 +148,8 @@ def watched(folder: Path, arrivals: Arrivals, *, existing: bool) -> Iterator[lis
         now = time.monotonic()
         if not ready:  # what came while the watch was set up has been told by nobody
             for file in walk(folder).files:
-                if file not in before:
-                    arrivals.see(os.path.join(folder, file), now)  # noqa: PTH118
+                arrivals.see(os.path.join(folder, file), now)  # noqa: PTH118
             ready = True
-            before.clear()
         unwatchable = []
         for change, path in sorted(changes, key=lambda one: one[1]):
             relative = os.path.relpath(path, root)
@@ -141,15 +157,17 @@ def watched(folder: Path, arrivals: Arrivals, *, existing: bool) -> Iterator[lis
                 continue
             if _REPLACED in relative and change != _DELETED and not os.path.exists(path):  # noqa: PTH110
                 unwatchable.append(relative)
-            for file in _files(folder, relative):
+            for file in _files(folder, relative, came=change == _ADDED):
                 arrivals.see(file, now)
         yield unwatchable
 
 
-def _files(folder: Path, relative: str) -> Iterator[str]:
+def _files(folder: Path, relative: str, *, came: bool) -> Iterator[str]:
     """What a change is about: a file, or all files of a folder that has come with them."""
     path = os.path.join(folder, relative)  # noqa: PTH118
     if os.path.isdir(path):  # noqa: PTH112
+        if not came:  # its own rights or times, and nothing in it
+            return
         try:
             yield from (os.path.join(path, file) for file in walk(Path(path)).files)  # noqa: PTH118
         except SourceError:  # it has gone again
