@@ -147,6 +147,7 @@ class ImageClassifier(ClassifierMixin, _Backbone):
         check_classification_targets(y)
         if self.class_weight is not None and self.class_weight != "balanced":
             raise OptionError(f"class_weight is {self.class_weight!r}; expected None or 'balanced'.")
+        self._seed()
         self.classes_, labels = np.unique(y, return_inverse=True)
         labels = labels.astype(np.int64)
         if len(self.classes_) < 2:
@@ -189,6 +190,12 @@ class ImageClassifier(ClassifierMixin, _Backbone):
         scores: NDArray[np.float64] = features.astype(np.float64) @ self.coef_.T + self.intercept_
         return scores
 
+    def _seed(self) -> int:
+        seed = 0 if self.random_state is None else self.random_state
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise OptionError(f"random_state is {seed!r}; expected a whole number from 0, or None.")
+        return int(seed)
+
     def _chosen(
         self, features: NDArray[np.float32], labels: NDArray[np.int64], digests: Sequence[str], weight: Any
     ) -> Any:
@@ -200,9 +207,7 @@ class ImageClassifier(ClassifierMixin, _Backbone):
                 "A class has a single image (copies count once): two of each are needed to choose C.",
                 "Give more images, or C=1.",
             )
-        folds = deal_folds(
-            [(label,) for label in labels.tolist()], groups, digests, folds=_FOLDS, seed=self.random_state or 0
-        )
+        folds = deal_folds([(label,) for label in labels.tolist()], groups, digests, folds=_FOLDS, seed=self._seed())
         return linear.fit(
             features, labels, folds, classes=len(self.classes_), class_weight=weight, workers=self._runtime().workers
         )
