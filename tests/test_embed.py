@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,21 @@ def test_what_cannot_be_written_is_refused_first(
     done = headstart_cli("embed", shapes, *[one.format(model=model) for one in options], cwd=tmp_path)
     assert (done.code, says in done.err) == (2, True), done.err
     assert (tmp_path / "there.npz").read_text() == "mine"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_folders_are_made_whatever_they_are_called(suffix: str, shapes: Path, model: Path, tmp_path: Path) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    out = tmp_path / "new" / os.fsdecode(b"\xff") / f"e{suffix}"
+    try:
+        out.parent.mkdir(parents=True)
+    except OSError:  # a file system of UTF-8 alone
+        out = tmp_path / "new" / f"e{suffix}"
+    else:
+        shutil.rmtree(tmp_path / "new")
+    done = headstart_cli("embed", shapes / "disc", "--unlabelled", "--model", model, "--out", out)
+    assert (done.code, out.is_file()) == (0, True), done.err
 
 
 def test_search_finds_what_all_cosines_say(shapes: Path, model: Path, tmp_path: Path) -> None:

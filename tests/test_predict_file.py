@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from headstart.core.appending import GrowingFile
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_file
 from headstart.prediction.resultfiles import FORMS
+from headstart.prediction.resultfiles.lines import CsvLines
+from headstart.prediction.resultfiles.made import Made
 from helpers import draw, headstart_cli, write_images
 
 WANTED = ("--coverage", "0.9", "--abstain")
@@ -200,7 +203,7 @@ def test_what_was_predicted_outlives_the_process(
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == (-9 if number is signal.SIGKILL else 143)
-    if number is signal.SIGTERM and form != "parquet":
+    if number is signal.SIGTERM:
         assert "--resume" in done.stderr
     again = headstart_cli(*arguments, "--resume", "--json")
     assert again.json["images"] == 6
@@ -208,6 +211,65 @@ def test_what_was_predicted_outlives_the_process(
     headstart_cli("predict", model, new, "--out", tmp_path / f"q{out.suffix}")
     assert records(out) == records(tmp_path / f"q{out.suffix}")
     assert not out.with_name(f".{out.name}.part").exists()
+
+
+def test_a_parquet_file_loses_nothing_where_going_on_with_it_was_killed(new: Path, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    out, part = tmp_path / "p.parquet", tmp_path / ".p.parquet.part"
+    headstart_cli("predict", model, new / "disc", new / "broken.jpg", "--out", out)
+    held = [json.dumps({k: v for k, v in one.items() if v is not None}) for one in records(out)]
+    headstart_cli("predict", model, new, "--out", tmp_path / "q.parquet")
+    for count in range(len(held) + 1):
+        part.write_text("".join(f"{line}\n" for line in held[:count]))
+        done = headstart_cli("predict", model, new / "disc", new / "broken.jpg", "--out", out, "--resume", "--json")
+        assert (done.json["images"], done.json["added"], done.json["unread"]) == (3, 0, 1)
+    done = headstart_cli("predict", model, new, "--out", out, "--resume", "--json")
+    assert (done.json["images"], done.json["added"]) == (6, 3)
+    by_path = [sorted(records(one), key=lambda record: record["path"]) for one in (out, tmp_path / "q.parquet")]
+    assert by_path[0] == by_path[1]
+
+
+def test_nothing_old_stands_under_a_new_record(
+    new: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    out = tmp_path / "p.parquet"
+    headstart_cli("predict", model, new / "disc", "--out", out)
+    write, there = Made.write, []
+
+    def writing(made: Made, path: Path) -> None:
+        there.append(path.exists())
+        write(made, path)
+
+    monkeypatch.setattr(Made, "write", writing)
+    assert headstart_cli("predict", model, new / "disc", "--out", out, "--overwrite", "--top", "1").code == 0
+    assert there == [False]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_folders_are_made_whatever_they_are_called(form: str, new: Path, model: Path, tmp_path: Path) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    folder = tmp_path / "a" / os.fsdecode(b"b\xff")
+    try:
+        folder.mkdir(parents=True)
+    except OSError:  # a file system of UTF-8 alone
+        folder = tmp_path / "c"
+    else:
+        shutil.rmtree(tmp_path / "a")
+    out = folder / f"p{FORMS[form].suffix}"
+    assert headstart_cli("predict", model, new / "disc", "--out", out).code == 0
+    done = headstart_cli("predict", model, new, "--out", out, "--resume", "--json")
+    assert (done.json["images"], done.json["added"]) == (6, 4)
+
+
+def test_cells_may_be_long() -> None:
+    lines = CsvLines(["path", "labels", "error"])
+    before = csv.field_size_limit()
+    line = lines.line("a.jpg", {"labels": [f"class {number:06}" for number in range(20_000)]})
+    assert len(line) > before
+    assert lines.held(line) == ("a.jpg", False)
+    assert csv.field_size_limit() == before
 
 
 def test_two_processes_do_not_mix_their_lines(new: Path, model: Path, tmp_path: Path) -> None:

@@ -112,15 +112,12 @@ def predict(
     if file is not None:
         file.prepare(resume=resume, overwrite=overwrite)
     if sorter is not None:
-        sorter.prepare(table)
+        sorter.prepare(table, paths)
     with contextlib.ExitStack() as stack:
+        table = written.opened(stack, file, sorter, table)
+        predictions = written.writing(predict_table(classifier, table, wanted, runtime), file, sorter)
         if file is not None:
-            table = stack.enter_context(file).left(table)
-        predictions = predict_table(classifier, table, wanted, runtime)
-        if sorter is not None:
-            predictions = stack.enter_context(sorter).sorting(predictions)
-        if file is not None:
-            for _ in file.adding(predictions):
+            for _ in predictions:
                 pass
             unread = file.unread
         elif json:
@@ -133,7 +130,8 @@ def predict(
             unread = sum(isinstance(result, Exception) for _, result in predictions)
         else:
             unread = predicted.table(list(predictions), wanted, classifier, output)
-    document |= {**written.told_of_file(file, output), **written.told_of_sorting(sorter, output)}
+    aside = file is None and format in {Format.csv, Format.jsonl}
+    document |= {**written.told_of_file(file, output), **written.told_of_sorting(sorter, output, aside=aside)}
     output.document({**document, "notes": notes, **sets})
     left = sorter is not None and sorter.left
     return SOME_SKIPPED if unread or left else DONE

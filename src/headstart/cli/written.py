@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,9 @@ from headstart.prediction.resultfiles.made import Made
 
 if TYPE_CHECKING:
     from headstart.cli.output import Output
+    from headstart.core.errors import ImageError
+    from headstart.data.table import ImageTable
+    from headstart.prediction.answers import Prediction
     from headstart.prediction.classifier import Classifier
     from headstart.prediction.record import Wanted
     from headstart.prediction.sorting.sorter import Sorter
@@ -33,8 +38,27 @@ def file_of(out: Path, format: str | None, classifier: Classifier, wanted: Wante
             f"{listed(spec.suffix for spec in FORMS.values())}.",
             "Choose such a name, or the form with --format.",
         )
-    set_hint("What was predicted is in the file. Run the same command with --resume to go on.", record=str(out))
-    return PredictionFile(out, Made.by(classifier, form, wanted), wanted)
+    file = PredictionFile(out, Made.by(classifier, form, wanted), wanted)
+    set_hint("What was predicted is kept. Run the same command with --resume to go on.", record=str(file.growing))
+    return file
+
+
+def opened(stack: ExitStack, file: PredictionFile | None, sorter: Sorter | None, table: ImageTable) -> ImageTable:
+    """Open what is written to; the images that are still to be predicted."""
+    if sorter is not None:  # first: a folder that another run sorts into leaves the file as it is
+        stack.enter_context(sorter)
+    if file is None:
+        return table
+    return stack.enter_context(file).left(table, again=None if sorter is None else sorter.lacks)
+
+
+def writing(
+    predictions: Iterator[tuple[str, Prediction | ImageError]], file: PredictionFile | None, sorter: Sorter | None
+) -> Iterator[tuple[str, Prediction | ImageError]]:
+    """Write each prediction as it comes, and hand it on."""
+    if file is not None:  # before it is sorted: what has been moved away is not found again
+        predictions = file.adding(predictions)
+    return predictions if sorter is None else sorter.sorting(predictions)
 
 
 def told_of_file(file: PredictionFile | None, output: Output) -> dict[str, Any]:
@@ -51,18 +75,27 @@ def told_of_file(file: PredictionFile | None, output: Output) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def told_of_sorting(sorter: Sorter | None, output: Output) -> dict[str, Any]:
-    """Say what was sorted; the keys of the JSON document that say so."""
+def told_of_sorting(sorter: Sorter | None, output: Output, *, aside: bool) -> dict[str, Any]:
+    """Say what was sorted; the keys of the JSON document that say so.
+
+    Args:
+        sorter: What sorted.
+        output: Where to say it.
+        aside: On standard error, since standard output holds lines for programs.
+    """
     if sorter is None:
         return {}
     folder = str(sorter.folder)
-    output.table(
-        ["Folder", "Images"], [[name, f"{count:,}"] for name, count in sorted(sorter.sorted.items())], right=(1,)
-    )
+    counts = [[name, f"{count:,}"] for name, count in sorted(sorter.sorted.items())]
+    say = output.note if aside else output.say
+    if aside:
+        output.notes(f"{name}: {count}" for name, count in counts)
+    else:
+        output.table(["Folder", "Images"], counts, right=(1,))
     if sorter.left:
         output.note("Left where they are:")
         output.skipped(sorter.left)
-    output.say(f"Undo: headstart unsort {quoted(folder)}")
+    say(f"Undo: headstart unsort {quoted(folder)}")
     return {
         "sorted": {
             "into": portable(folder),

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from headstart.core.arguments import must_be_flags, must_be_path
 from headstart.core.equality import ByValue
 from headstart.core.errors import OptionError, StorageError
 from headstart.core.extras import require
-from headstart.core.files import durable_file, refuse_unwritable_file
+from headstart.core.files import durable_file, make_folder, refuse_unwritable_file
 from headstart.core.tables import resolve
 from headstart.core.text import listed, portable, quoted
 from headstart.data.table import ImageTable
@@ -89,6 +89,7 @@ class Embeddings(ByValue):
         must_be_flags(overwrite=overwrite)
         path = Path(path)
         refuse_unfit(path, overwrite=overwrite)
+        make_folder(path.parent)
         with durable_file(path) as temporary:
             resolve(FORMS[path.suffix.lower()])(self, temporary)
         return path
@@ -117,12 +118,14 @@ def refuse_unfit(path: Path, *, overwrite: bool) -> None:
 
 def write_npz(embeddings: Embeddings, path: Path) -> None:
     """Arrays of numbers and text, without pickle; what is not known is an empty text."""
-    columns = {
+    # Any: one of the names could be that of an option, for all that a type checker knows.
+    arrays: dict[str, Any] = {
         name: np.array([value or "" for value in values], np.str_) for name, values in embeddings.columns().items()
     }
-    metadata = np.array(json.dumps(embeddings.metadata))
+    arrays["embedding"] = embeddings.features
+    arrays["metadata"] = np.array(json.dumps(embeddings.metadata))
     with path.open("wb") as file:  # a name would get a suffix
-        np.savez(file, allow_pickle=False, embedding=embeddings.features, metadata=metadata, **columns)
+        np.savez(file, **arrays)
 
 
 def write_parquet(embeddings: Embeddings, path: Path) -> None:
@@ -136,7 +139,7 @@ def write_parquet(embeddings: Embeddings, path: Path) -> None:
         [*((name, pa.string()) for name in columns), ("embedding", pa.list_(pa.float32(), width))],
         {"headstart": json.dumps(embeddings.metadata)},
     )
-    with pq.ParquetWriter(path, schema) as writer:
+    with path.open("wb") as file, pq.ParquetWriter(file, schema) as writer:  # a name may be no UTF-8
         for begin in range(0, len(embeddings), _GROUP):
             part = slice(begin, begin + _GROUP)
             arrays = [pa.array(values[part], pa.string()) for values in columns.values()]

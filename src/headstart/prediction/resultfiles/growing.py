@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.core.appending import GrowingFile
 from headstart.core.errors import StorageError
-from headstart.core.files import refuse_unwritable_file
+from headstart.core.files import make_folder, refuse_unwritable_file
 from headstart.core.tables import resolve
 from headstart.core.text import json_text, portable, quoted
 from headstart.data.table import ImageTable
@@ -35,6 +35,7 @@ class PredictionFile:
         wanted: What is asked of each prediction.
 
     Attributes:
+        growing: The file of lines: the file itself, or a hidden one until that is made.
         before: How many images it held before, by their paths.
         unread: How many images in it could not be read.
         added: How many images were added.
@@ -44,8 +45,9 @@ class PredictionFile:
         self.path, self._made, self.wanted = path, made, wanted
         self._spec = FORMS[made.format]
         self._lines: Lines = resolve(self._spec.lines)(columns(wanted))
-        self._growing = path.with_name(f".{path.name}.part") if self._spec.finish else path
+        self.growing = path.with_name(f".{path.name}.part") if self._spec.finish else path
         self._stack = contextlib.ExitStack()
+        self._again = set[str]()
         self.before = Counter[str]()
         self.unread = self.added = 0
 
@@ -68,7 +70,7 @@ class PredictionFile:
         if self._spec.ready:
             resolve(self._spec.ready)()
         refuse_unwritable_file(self.path)
-        there = [one for one in {self.path, self._growing} if os.path.lexists(one)]
+        there = [one for one in {self.path, self.growing} if os.path.lexists(one)]
         self._resumes = resume and bool(there)
         if self._resumes:
             self._made.refuse_other(self.path)
@@ -79,16 +81,16 @@ class PredictionFile:
             )
 
     def __enter__(self) -> PredictionFile:
+        make_folder(self.path.parent)
         with contextlib.ExitStack() as stack:
-            self._file = stack.enter_context(GrowingFile(self._growing))
+            self._file = stack.enter_context(GrowingFile(self.growing))
             if not self._resumes:
                 self._file.clear()
+                if self.growing != self.path:
+                    self.path.unlink(missing_ok=True)  # first: nothing old may stand under the new record
                 self._made.write(self.path)
-                if self._growing != self.path:
-                    self.path.unlink(missing_ok=True)
-            elif self._spec.restore and self.path.exists() and not self._file.size:
-                for record in resolve(self._spec.restore)(self.path):
-                    self._file.append(json_text(record, indent=None))
+            elif self._spec.restore and self.path.exists():
+                self._restore()
             if self._lines.header is not None and not self._file.size:
                 self._file.append(self._lines.header)
             self._count()
@@ -96,40 +98,67 @@ class PredictionFile:
         return self
 
     def __exit__(self, *error: object) -> None:
+        finished = error[0] is None and bool(self._spec.finish)
         with self._stack:
-            if error[0] is None and self._spec.finish:
+            if finished:
                 resolve(self._spec.finish)(self._file.lines(), self.path)
-                self._growing.unlink()
+                if os.name != "nt":  # in the lock, so that nobody goes on with it
+                    self.growing.unlink()
+        if finished and os.name == "nt":  # where no open file can be deleted
+            self.growing.unlink()
 
-    def left(self, table: ImageTable) -> ImageTable:
-        """The images of a table that are not in the file yet, the file itself and what belongs to it apart."""
+    def left(self, table: ImageTable, again: Callable[[str], bool] | None = None) -> ImageTable:
+        """The images of a table that are not in the file yet, the file itself and what belongs to it apart.
+
+        Args:
+            table: All images.
+            again: Whether an image in the file is to be predicted once more; it gets no second line.
+        """
         held = self.before.copy()
-        own = {os.path.abspath(one) for one in (self.path, self._growing, beside(self.path))}  # noqa: PTH100
+        own = {os.path.abspath(one) for one in (self.path, self.growing, beside(self.path))}  # noqa: PTH100
 
-        def is_new(path: str) -> bool:
-            key = portable(path)
-            if held[key]:
-                held[key] -= 1
-                return False
-            return os.path.abspath(path) not in own  # noqa: PTH100
+        def is_held(path: str) -> bool:
+            held[portable(path)] -= 1
+            return held[portable(path)] >= 0
 
-        skipped = tuple(one for one in table.skipped if is_new(one.path))
-        rows = tuple(row for row in table.rows if is_new(row.path))
-        return replace(table, skipped=skipped, rows=rows)
+        def is_own(path: str) -> bool:
+            return os.path.abspath(path) in own  # noqa: PTH100
+
+        skipped = tuple(one for one in table.skipped if not is_own(one.path) and not is_held(one.path))
+        rows = []
+        for row in table.rows:
+            if is_own(row.path):
+                continue
+            if is_held(row.path):
+                if again is None or not again(row.path):
+                    continue
+                self._again.add(row.path)
+            rows.append(row)
+        return replace(table, skipped=skipped, rows=tuple(rows))
 
     def adding(
         self, predictions: Iterator[tuple[str, Prediction | ImageError]]
     ) -> Iterator[tuple[str, Prediction | ImageError]]:
-        """Write each prediction as it comes, and hand it on.
+        """Write each prediction as it comes, but for those that are in the file already, and hand it on.
 
         Raises:
             StorageError: It cannot be written; what was written before stays.
         """
         for path, result in predictions:
-            self._file.append(self._lines.line(path, record_of(path, result, self.wanted)))
-            self.added += 1
-            self.unread += isinstance(result, Exception)
+            if path not in self._again:
+                self._file.append(self._lines.line(path, record_of(path, result, self.wanted)))
+                self.added += 1
+                self.unread += isinstance(result, Exception)
             yield path, result
+
+    def _restore(self) -> None:
+        """Get back the records of the finished file that the lines lack: all, or those after an interruption."""
+        there = Counter(held.path for line in self._file.lines() if (held := self._lines.held(line)))
+        for record in resolve(self._spec.restore)(self.path):
+            if there[record["path"]]:
+                there[record["path"]] -= 1
+            else:
+                self._file.append(json_text(record, indent=None))
 
     def _count(self) -> None:
         lines = self._file.lines()
@@ -148,6 +177,6 @@ class PredictionFile:
 
     def _refuse(self, number: int, line: str) -> None:
         raise StorageError(
-            f"Line {number} of {quoted(str(self._growing))} is none that predict has written: {quoted(line[:60])}.",
+            f"Line {number} of {quoted(str(self.growing))} is none that predict has written: {quoted(line[:60])}.",
             "Mend it, or begin anew with --overwrite.",
         )

@@ -96,10 +96,14 @@ class CsvLines:
 
     def held(self, line: str) -> Held | None:
         """See `Lines`."""
+        # A cell may be long: a prediction set names any number of classes.
+        before = csv.field_size_limit(max(len(line), 2**17))
         try:
             cells = next(csv.reader([line], strict=True), [])
         except csv.Error:
             return None
+        finally:
+            csv.field_size_limit(before)
         if len(cells) != len(self._names):
             return None
         row = dict(zip(self._names, cells, strict=True))

@@ -42,7 +42,12 @@ def finish(lines: Iterable[str], path: Path) -> None:
         ("error", pa.string()),
     ]  # fmt: skip
     schema = pa.schema(fields, about)
-    with durable_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    # Opened here: pyarrow takes no name that is not UTF-8.
+    with (
+        durable_file(path) as temporary,
+        temporary.open("wb") as opened,
+        pq.ParquetWriter(opened, schema) as writer,
+    ):
         left = iter(lines)
         while group := list(islice(left, _GROUP)):
             writer.write_table(pa.Table.from_pylist([json.loads(line) for line in group], schema))
@@ -58,7 +63,7 @@ def restore(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             for batch in file.iter_batches(_GROUP):
                 for row in batch.to_pylist():
                     if row["error"] is not None:

@@ -14,19 +14,24 @@ from typing import Literal
 from headstart.core.digest import digest_bytes
 from headstart.core.errors import ImageError, StorageError
 from headstart.core.text import quoted
+from headstart.data.readers.layout import is_litter
 from headstart.data.storage import read_file
 
 By = Literal["copy", "link", "move"]
 WAYS: tuple[By, ...] = ("copy", "link", "move")
 _NO_LINKS = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 _MAX_TWINS = 10_000
+_MAX_NAME = 255  # bytes, on most file systems
 
 
 def free_names(folder: Path, name: str, tried: int) -> Iterator[Path]:
     """Places for a file of this name: its own, then with a number; without those that were tried before."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122  of names that Path would change
     for number in range(tried + 1, tried + _MAX_TWINS):
-        yield folder / (name if number == 1 else f"{stem} ({number}){suffix}")
+        end = f" ({number}){suffix}"
+        while stem and len(os.fsencode(stem + end)) > _MAX_NAME:
+            stem = stem[:-1]
+        yield folder / (name if number == 1 else stem + end)
 
 
 def place(source: Path, target: Path, by: By) -> None:
@@ -54,6 +59,14 @@ def is_placed(source: Path, target: Path, by: By) -> bool:
     return not target.is_symlink() and content_digest(target) == content_digest(source) is not None
 
 
+def is_same_file(source: Path, target: Path) -> bool:
+    """Whether both are names (hard links) of one file."""
+    try:
+        return not target.is_symlink() and os.path.samestat(os.lstat(source), os.lstat(target))
+    except OSError:
+        return False
+
+
 def content_digest(path: Path) -> str | None:
     """SHA-256 of a file, hexadecimal; None where it cannot be read."""
     try:
@@ -77,9 +90,10 @@ def _copy(source: Path, target: Path) -> None:
     """The copy gets its name when it is whole and on the disk."""
     temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
-        shutil.copy2(source, temporary)
+        shutil.copyfile(source, temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        shutil.copystat(source, temporary)  # last: the copy of a read-only file is read-only
         try:
             os.link(temporary, target)
         except OSError as error:
@@ -92,16 +106,34 @@ def _copy(source: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_below(folder: Path, given: str) -> None:
+    """Say that the folder that is sorted into lies in one that is predicted: its images would be predicted again.
+
+    Raises:
+        StorageError: It does.
+    """
+    if not os.path.isdir(given) or not _is_inside(folder, given):  # noqa: PTH112
+        return
+    below = Path(os.path.relpath(os.path.realpath(folder), os.path.realpath(given)))
+    if not any(is_litter(part) for part in below.parts):  # hidden folders are not searched
+        raise StorageError(
+            f"{quoted(str(folder))} lies in {quoted(given)}, the images of which are to be sorted.",
+            "Sort into a folder beside it.",
+        )
+
+
 def refuse_inside(path: str, folder: Path) -> None:
     """Say that an image already lies in the folder that is sorted into.
 
     Raises:
         StorageError: It does.
     """
-    real = os.path.realpath(path)
-    root = os.path.realpath(folder)
-    if real.startswith(root.rstrip(os.sep) + os.sep):
+    if _is_inside(path, folder):
         raise StorageError(
             f"{quoted(path)} lies in {quoted(str(folder))}, into which images are to be sorted.",
             "Sort into a folder that holds none of them.",
         )
+
+
+def _is_inside(path: str | Path, folder: str | Path) -> bool:
+    return os.path.realpath(path).startswith(os.path.realpath(folder).rstrip(os.sep) + os.sep)

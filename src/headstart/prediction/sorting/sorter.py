@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,16 @@ from headstart.data.inputs import STANDARD_INPUT
 from headstart.data.table import ImageTable, Skipped
 from headstart.prediction.record import Wanted
 from headstart.prediction.sorting.journal import UNDO_FILE, Step, steps_in
-from headstart.prediction.sorting.placing import By, content_digest, free_names, is_placed, place, refuse_inside
+from headstart.prediction.sorting.placing import (
+    By,
+    content_digest,
+    free_names,
+    is_placed,
+    is_same_file,
+    place,
+    refuse_below,
+    refuse_inside,
+)
 
 if TYPE_CHECKING:
     from headstart.core.errors import ImageError
@@ -51,11 +60,15 @@ class Sorter:
         self.sorted = Counter[str]()
         self.left: list[Skipped] = []
 
-    def prepare(self, table: ImageTable) -> None:
+    def prepare(self, table: ImageTable, given: Iterable[str] = ()) -> None:
         """Refuse what cannot be sorted, before the work; nothing is changed.
 
+        Args:
+            table: The images.
+            given: The paths that name them.
+
         Raises:
-            StorageError: The folder cannot be written, or an image lies in it.
+            StorageError: The folder cannot be written, an image lies in it, or it lies in a folder of images.
             OptionError: An image is no file.
         """
         refuse_unwritable(self.folder)
@@ -63,6 +76,8 @@ class Sorter:
             if row.path == STANDARD_INPUT:
                 raise OptionError("The image on standard input is no file to sort.", "Give its path.")
             refuse_inside(row.path, self.folder)
+        for path in given:
+            refuse_below(self.folder, path)
 
     def __enter__(self) -> Sorter:
         make_folder(self.folder)
@@ -97,6 +112,21 @@ class Sorter:
                 self._sort(Path(path), self._folder_of(result))
             yield path, result
 
+    def lacks(self, path: str) -> bool:
+        """Whether no earlier run has put an image into its folder; where one has, the image counts."""
+        if (folder := self._placed_in(Path(path))) is None:
+            return True
+        self.sorted[folder] += 1
+        return False
+
+    def _placed_in(self, source: Path) -> str | None:
+        """The folder into which an earlier run has copied or linked an image."""
+        earlier = self._earlier.get(os.path.abspath(source))  # noqa: PTH100  lexical: links are the user's own
+        # What is to be moved and is there has not been moved, or is another file of that name.
+        if earlier is None or self.by == "move" or not is_placed(source, self.folder / earlier, self.by):
+            return None
+        return earlier.split("/")[0]
+
     def _folder_of(self, prediction: Prediction) -> str:
         if prediction.familiar is False:
             return UNFAMILIAR
@@ -104,8 +134,15 @@ class Sorter:
 
     def _sort(self, source: Path, name: str) -> None:
         absolute = os.path.abspath(source)  # noqa: PTH100  lexical: links are the user's own
+        if (folder := self._placed_in(source)) is not None:
+            if folder == name:
+                self.sorted[name] += 1
+            else:
+                self.left.append(Skipped(str(source), f"in {quoted(folder)} since an earlier run, now {quoted(name)}"))
+            return
         earlier = self._earlier.get(absolute)
-        if earlier is not None and is_placed(source, self.folder / earlier, self.by):
+        if earlier is not None and self.by == "move" and is_same_file(source, self.folder / earlier):
+            source.unlink()  # interrupted between the new name and the old one
             self.sorted[earlier.split("/")[0]] += 1
             return
         if (digest := content_digest(source)) is None:

@@ -85,6 +85,8 @@ def _undo(step: Step, target: Path) -> str:
     if step.by == "copy" and content_digest(target) != step.digest:
         return "changed since it was copied"
     if os.path.lexists(source):
+        if os.path.realpath(source) == os.path.realpath(target):
+            return f"the original is a link to it now, {quoted(step.source)}"
         # Of a move too, where it was interrupted between the new name and the old one.
         if (digest := content_digest(target)) is None or content_digest(source) != digest:
             return f"the original has changed, {quoted(step.source)}"
