@@ -144,6 +144,17 @@ def test_undo_keeps_what_the_original_links_to(new: Path, model: Path, tmp_path:
     assert image.is_file()
 
 
+def test_one_file_of_two_names(tmp_path: Path) -> None:
+    first, second, copy, link = (tmp_path / name for name in ("first", "second", "copy", "link"))
+    (tmp_path / "seen").symlink_to(tmp_path)
+    for path in (first, copy):
+        path.write_text("content")
+    link.symlink_to(first)
+    assert not any(placing.is_same_file(first, one) for one in (tmp_path / "seen" / "first", copy, link, second))
+    second.hardlink_to(first)
+    assert placing.is_same_file(first, second)
+
+
 @pytest.mark.parametrize("name", ["x" * 251 + ".png", "\u00e9" * 125 + ".jpeg"])
 def test_numbers_fit_into_long_names(name: str, tmp_path: Path) -> None:
     found = [one.name for one in islice(placing.free_names(tmp_path, name, 0), 12)]

@@ -60,9 +60,10 @@ def is_placed(source: Path, target: Path, by: By) -> bool:
 
 
 def is_same_file(source: Path, target: Path) -> bool:
-    """Whether both are names (hard links) of one file."""
+    """Whether both are names (hard links) of one file, which has at least two: a folder can be seen in two places."""
     try:
-        return not target.is_symlink() and os.path.samestat(os.lstat(source), os.lstat(target))
+        found = os.lstat(source)
+        return found.st_nlink > 1 and not target.is_symlink() and os.path.samestat(found, os.lstat(target))
     except OSError:
         return False
 
