@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from headstart.core.graph import Graph
-    from headstart.core.options import Runtime
+    from headstart.core.runtime import Runtime
     from headstart.modelfile.schema import Metadata
     from headstart.prediction.answers import Result
     from headstart.runs.result import Fitted

@@ -20,7 +20,7 @@ import pytest
 
 import headstart
 from headstart.backbones.embedder import Embedder, load_embedder
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.features import cache as feature_cache
 from headstart.features.cache import FILE_NAME, FeatureCache
 from headstart.features.dataset import Dataset

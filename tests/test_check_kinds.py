@@ -29,7 +29,7 @@ NONE_NEAR = near_duplicates(np.zeros((0, 1024), np.uint8))
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """As `headstart.checks.run` has it: two threads in such small products wait for each other."""
+    """As `headstart.checks.whole` has it: two threads in such small products wait for each other."""
     with threadpool_limits(1):
         yield
 

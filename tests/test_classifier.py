@@ -19,7 +19,7 @@ from PIL import Image
 
 import headstart
 from headstart import Classifier, ImageError, InputError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.modelfile import session
 from headstart.prediction import classifier as module
 from headstart.prediction.answers import Result

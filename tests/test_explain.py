@@ -20,7 +20,7 @@ from headstart.backbones.embedder import Embedder
 from headstart.core import marks
 from headstart.core.errors import ImageError, OptionError, SourceError
 from headstart.core.graph import IR_VERSION, OPSET, Graph
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.decode import decode
 from headstart.heads.calibrated import Calibrated
 from headstart.heads.linear import LinearHead

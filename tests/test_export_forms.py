@@ -22,7 +22,7 @@ from headstart.core.errors import ModelError, OptionError, SourceError
 from headstart.modelfile import guard
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.exporters import EXPORTERS
-from headstart.prediction.exporters.proof import prove
+from headstart.prediction.exporters.agreement import prove
 from helpers import draw, headstart_cli
 
 OF = "training and golden images"  # a small set is measured by folds, so that none is held out

@@ -18,8 +18,8 @@ import pytest
 import headstart
 from headstart.cli import signals
 from headstart.core.errors import ImageError
-from headstart.core.options import Runtime
-from headstart.features.loop import each
+from headstart.core.runtime import Runtime
+from headstart.features.passes import each
 from helpers import ENDS_WITHIN, headstart_process, write_images
 
 # The program, with a mark on standard error at the moment of interest: in the pool's third image, or in the fit.

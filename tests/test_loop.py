@@ -19,9 +19,9 @@ from headstart.core.errors import DeviceError, OptionError, TrainingError
 from headstart.core.progress import Silent
 from headstart.training.checkpoint import Position, found
 from headstart.training.freezing import stages, trained
-from headstart.training.images import PLAIN, Key
 from headstart.training.loop import fit
-from headstart.training.session import Session
+from headstart.training.parts import Session
+from headstart.training.pixel_feed import PLAIN, Key
 from headstart.training.task import Trained
 from helpers import write_images
 from tiny import RUNTIME, recipe, state, task, tiny
@@ -268,7 +268,7 @@ def test_it_does_not_begin_again_where_an_epoch_was_better(pictures: Path) -> No
 
 def test_beginning_again_is_resumed_to_the_bit(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted before the second try, and in it."""
-    monkeypatch.setattr("headstart.training.session.Session._is_best", lambda self, _: self.position.epoch in {0, 5})
+    monkeypatch.setattr("headstart.training.parts.Session._is_best", lambda self, _: self.position.epoch in {0, 5})
     settings = TOO_FAR | {"ema": 0.5}
     whole, told = train(pictures, **settings)
     assert told.best_epoch == 5

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from headstart.core.errors import ImageError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.decode import decode
-from headstart.features.loop import each
+from headstart.features.passes import each
 from helpers import draw
 
 

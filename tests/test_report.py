@@ -26,7 +26,7 @@ from headstart.features.thumbnails import LITE0_ENOUGH_PX, Thumbnails
 from headstart.partition.roles import Partition, Role
 from headstart.preprocess.spec import Preprocess
 from headstart.report import analysis as analyses
-from headstart.report import charts, evidence, layout, page, selection
+from headstart.report import charts, picked, render, similar, tsne
 from headstart.report.pictures import Pictures
 from headstart.report.run_page import run_page
 from headstart.runs.details import Details, HeadFit
@@ -202,7 +202,7 @@ def test_jinja_is_imported_by_reports_alone() -> None:
 
 
 def test_text_of_a_template_is_printable_and_escaped() -> None:
-    html = page.render("message.html.j2", heading="<b>", sentences=["\u202e", "\udcff", "{{7*7}}", "\x1b[31m", "'\""])
+    html = render.render("message.html.j2", heading="<b>", sentences=["\u202e", "\udcff", "{{7*7}}", "\x1b[31m", "'\""])
     body = html[html.index("<body>") :]
     for shown in ("&lt;b&gt;", "\\u202e", "\\xff", "{{7*7}}", "\\x1b[31m", "&#39;&#34;"):
         assert shown in body
@@ -213,11 +213,11 @@ def test_a_name_that_a_template_lacks_is_an_error() -> None:
     from jinja2 import UndefinedError
 
     with pytest.raises(UndefinedError):
-        page.render("message.html.j2", heading="no sentences")
+        render.render("message.html.j2", heading="no sentences")
 
 
 def test_no_template_marks_data_as_safe() -> None:
-    templates = Path(page.__file__).parent / "templates"
+    templates = Path(render.__file__).parent / "templates"
     for file in templates.rglob("*.j2"):
         text = file.read_text("utf-8")
         assert "|safe" not in text.replace(" ", ""), file.name
@@ -227,7 +227,7 @@ def test_no_template_marks_data_as_safe() -> None:
 
 
 def test_the_script_is_the_only_one_that_may_run() -> None:
-    html = page.render("message.html.j2", heading="", sentences=[])
+    html = render.render("message.html.j2", heading="", sentences=[])
     policy = html[html.index("Content-Security-Policy") :].split(">")[0]
     assert "default-src 'none'" in policy
     assert "script-src 'sha256-" in policy
@@ -254,11 +254,11 @@ def test_pictures_stop_at_their_budget() -> None:
 
 
 def test_numbers_in_words() -> None:
-    assert page.percent(0.9543) == "95.4\u00a0%"
-    assert page.percent(None) == "–"
-    assert page.interval((0.9, 0.95), 0) == "90 to 95\u00a0%"
-    assert page.decimals(1234.5678, 1) == "1,234.6"
-    assert page.data_uri(None) is None
+    assert render.percent(0.9543) == "95.4\u00a0%"
+    assert render.percent(None) == "–"
+    assert render.interval((0.9, 0.95), 0) == "90 to 95\u00a0%"
+    assert render.decimals(1234.5678, 1) == "1,234.6"
+    assert render.data_uri(None) is None
 
 
 # --- very many images and classes ------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def test_a_page_of_very_many_images_stays_small(
     assert len(html.encode()) < 5_000_000
     if images > 1000:
         assert "pictures were left out" in html
-        assert f"{images - selection.ON_THE_MAP:,} images are left out" in html
+        assert f"{images - picked.ON_THE_MAP:,} images are left out" in html
     if classes > analyses.CLASSES:
         assert f"the other {classes - analyses.CLASSES:,} are in metrics.json" in html
         assert "the whole matrix would be unreadable" in html
@@ -368,7 +368,7 @@ def test_the_map_keeps_neighbours_as_scikit_learn_does() -> None:
 
     data, labels = load_digits(return_X_y=True)
     features = data[:300].astype(np.float32)
-    places = layout.layout(features)
+    places = tsne.layout(features)
     assert places.shape == (300, 2)
     assert places.min() >= 0
     assert places.max() == pytest.approx(1)
@@ -376,29 +376,29 @@ def test_the_map_keeps_neighbours_as_scikit_learn_does() -> None:
     with threadpool_limits(1):
         theirs = TSNE(init="pca", perplexity=30, max_iter=500, random_state=0).fit_transform(unit)
     assert trustworthiness(unit, places, n_neighbors=10) > trustworthiness(unit, theirs, n_neighbors=10) - 0.01
-    kept = layout.kept_neighbours(features, places)
-    assert kept > layout.kept_neighbours(features, theirs.astype(float)) - 0.05
+    kept = tsne.kept_neighbours(features, places)
+    assert kept > tsne.kept_neighbours(features, theirs.astype(float)) - 0.05
     nearest = ((places[:, None] - places) ** 2).sum(-1) + np.eye(300) * 9
     assert (labels[:300][nearest.argmin(1)] == labels[:300]).mean() > 0.9
-    assert np.array_equal(places, layout.layout(features))
+    assert np.array_equal(places, tsne.layout(features))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 7, 31])
 def test_the_map_of_few_or_equal_images_is_finite(count: int) -> None:
     rng = np.random.default_rng(0)
     for features in (rng.normal(size=(count, 16)), np.ones((count, 16)), np.zeros((count, 16)), np.eye(count, 40)):
-        places = layout.layout(features.astype(np.float32))
+        places = tsne.layout(features.astype(np.float32))
         assert places.shape == (count, 2)
         assert np.isfinite(places).all()
-        assert 0 <= layout.kept_neighbours(features.astype(np.float32), places) <= 1
+        assert 0 <= tsne.kept_neighbours(features.astype(np.float32), places) <= 1
 
 
 def test_kept_neighbours_of_a_perfect_and_of_a_random_map() -> None:
     rng = np.random.default_rng(0)
     angles = rng.uniform(0, np.pi / 2, 300)
     features = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
-    assert layout.kept_neighbours(features, features.astype(float)) > 0.99
-    assert layout.kept_neighbours(features, rng.normal(size=(300, 2))) == pytest.approx(10 / 299, abs=0.02)
+    assert tsne.kept_neighbours(features, features.astype(float)) > 0.99
+    assert tsne.kept_neighbours(features, rng.normal(size=(300, 2))) == pytest.approx(10 / 299, abs=0.02)
 
 
 def test_evidence_is_the_nearest_training_image_by_cosine() -> None:
@@ -407,7 +407,7 @@ def test_evidence_is_the_nearest_training_image_by_cosine() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(700, 20)).astype(np.float32)
     parts = partition_of(np.repeat([Role.TRAIN, Role.VAL], [400, 300]))
-    found = evidence.nearest(features, list(range(390, 700)), parts, count=3)
+    found = similar.nearest(features, list(range(390, 700)), parts, count=3)
     distances, rows = NearestNeighbors(metric="cosine").fit(features[:400]).kneighbors(features[400:], 3)
     for row in range(400, 700):
         assert [place for place, _ in found[row]] == rows[row - 400].tolist()
@@ -420,20 +420,20 @@ def test_evidence_of_a_fold_comes_from_the_others() -> None:
     features = rng.normal(size=(60, 4)).astype(np.float32)
     folds = np.arange(60) % 3
     dealt = partition_of(np.full(60, Role.TRAIN), folds, Role.TRAIN)
-    found = evidence.nearest(features, list(range(60)), dealt, count=5)
+    found = similar.nearest(features, list(range(60)), dealt, count=5)
     for row, neighbours in found.items():
         assert len(neighbours) == 5
         assert all(folds[other] != folds[row] for other, _ in neighbours)
-    assert evidence.nearest(features, [0], partition_of(np.full(60, Role.VAL)), count=5) == {0: []}
+    assert similar.nearest(features, [0], partition_of(np.full(60, Role.VAL)), count=5) == {0: []}
 
 
 def test_like_their_own() -> None:
     features = np.repeat(np.eye(2, 8, dtype=np.float32), 20, axis=0)
     features += np.random.default_rng(0).normal(0, 0.01, features.shape).astype(np.float32)
     labels = np.repeat([0, 1], 20)
-    assert evidence.like_their_own(features, labels).tolist() == [1.0] * 40
+    assert similar.like_their_own(features, labels).tolist() == [1.0] * 40
     labels[0] = 1  # lies among those of the other class
-    assert evidence.like_their_own(features, labels)[0] == 0
+    assert similar.like_their_own(features, labels)[0] == 0
 
 
 def test_mistakes_come_with_the_most_confident_first_and_once() -> None:
@@ -441,13 +441,13 @@ def test_mistakes_come_with_the_most_confident_first_and_once() -> None:
     labels = rng.integers(0, 3, 200)
     rows = np.arange(100, 200)
     probabilities = rng.dirichlet(np.ones(3), 100)
-    chosen = selection.select(rows, probabilities, labels)
+    chosen = picked.select(rows, probabilities, labels)
     wrong = probabilities.argmax(1) != labels[rows]
     confidence = dict(zip(rows.tolist(), probabilities.max(1), strict=True))
     assert set(chosen.mistakes) <= set(rows[wrong].tolist())
     assert [confidence[row] for row in chosen.mistakes] == sorted(
         (confidence[row] for row in rows[wrong].tolist()), reverse=True
-    )[: selection.MISTAKES]
+    )[: picked.MISTAKES]
     assert not set(chosen.mistakes) & set(chosen.uncertain)
     counts = {(true, guess): count for true, guess, count, _ in chosen.cells}
     assert sum(counts.values()) == 100
@@ -462,8 +462,8 @@ def test_the_sample_of_the_map_has_every_class_and_the_mistakes() -> None:
     rows = np.arange(0, 10_000, 7)
     probabilities = np.eye(10)[labels[rows]]
     probabilities[:50] = np.eye(10)[9]
-    chosen = selection.select(rows, probabilities, labels)
-    assert len(chosen.on_the_map) == selection.ON_THE_MAP
+    chosen = picked.select(rows, probabilities, labels)
+    assert len(chosen.on_the_map) == picked.ON_THE_MAP
     assert set(chosen.mistakes) <= set(chosen.on_the_map)
     assert set(labels[list(chosen.on_the_map)]) == set(range(10))
 

@@ -33,7 +33,7 @@ safetensors_torch = pytest.importorskip("safetensors.torch")
 
 from headstart.training import sources  # noqa: E402
 from headstart.training.sources import checkpoint  # noqa: E402
-from headstart.training.sources.layers import layers  # noqa: E402
+from headstart.training.sources.layer_order import layers  # noqa: E402
 
 SIMPLE = "simple-resnet18"
 

@@ -14,7 +14,7 @@ from PIL import Image
 import headstart as hs
 from headstart import targets
 from headstart.core.errors import ModelError, OptionError, SourceError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.table import ImageTable, Row
 from headstart.features.dataset import Dataset
 from headstart.modelfile.schema import Metadata

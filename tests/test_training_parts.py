@@ -24,8 +24,8 @@ from headstart.training.cut import cut
 from headstart.training.engine import TorchEngine
 from headstart.training.export import export
 from headstart.training.freezing import Stage, stages, trained
-from headstart.training.images import batches, order, share
 from headstart.training.network import Network, make_head, prepare, start_from_probe
+from headstart.training.pixel_feed import batches, order, share
 from headstart.training.range_test import FALLBACK, steepest
 from headstart.training.views import ViewFeed
 from helpers import draw
@@ -215,7 +215,7 @@ def test_views_that_are_too_large_for_the_memory_go_to_a_file(monkeypatch: pytes
         images = SimpleNamespace(augment=SimpleNamespace(plain=False, flip=True))
 
         def __call__(self, shares: Any, view: int) -> Any:
-            from headstart.training.images import Batch
+            from headstart.training.pixel_feed import Batch
 
             for rows in shares:
                 values = torch.from_numpy(rows).float().reshape(-1, 1, 1, 1).expand(-1, 3, 4, 4) + 1000 * view

@@ -233,7 +233,7 @@ def test_values_above_the_level_are_told(tmp_path: Path) -> None:
 
 def test_the_training_loop_sees_the_same_pixels(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from headstart.training.images import Images
+    from headstart.training.pixel_feed import Images
 
     plain, deep = write(tmp_path / "8", None), write(tmp_path / "12", 4095)
     recipe = Recipe(strategy="finetune", flip=True)

@@ -21,7 +21,7 @@ import pytest
 import headstart
 from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import ImageError, SourceError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.work import Threads
 from headstart.data.inputs import expand
 from headstart.features.cache import FILE_NAME, FeatureCache

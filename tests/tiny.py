@@ -12,8 +12,8 @@ from torch import nn
 import headstart as hs
 from headstart import targets
 from headstart.preprocess.spec import Preprocess
-from headstart.training.images import Images
 from headstart.training.network import Network, make_head
+from headstart.training.pixel_feed import Images
 from headstart.training.task import Task
 
 PREPROCESS = Preprocess(

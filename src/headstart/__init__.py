@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         StorageError,
         TrainingError,
     )
-    from headstart.core.options import Runtime
+    from headstart.core.runtime import Runtime
     from headstart.data.readers import Columns
     from headstart.data.table import ImageTable
     from headstart.evaluation import Evaluation
@@ -83,7 +83,7 @@ _PUBLIC = {
     "Preprocess": "headstart.preprocess.spec",
     "Recipe": "headstart.settings.recipe",
     "Run": "headstart.api",
-    "Runtime": "headstart.core.options",
+    "Runtime": "headstart.core.runtime",
     "SourceError": "headstart.core.errors",
     "StorageError": "headstart.core.errors",
     "TrainingError": "headstart.core.errors",

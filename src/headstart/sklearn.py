@@ -21,7 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from headstart.core.errors import InputError, OptionError
-from headstart.core.options import Runtime, default_cache, default_workers
+from headstart.core.runtime import Runtime, default_cache, default_workers
 from headstart.heads import linear
 from headstart.partition.draw import deal_folds, join_groups
 from headstart.settings.recipe import ClassWeight, Recipe

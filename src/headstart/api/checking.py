@@ -11,11 +11,11 @@ from headstart.api.reading import read
 from headstart.checks import CHECKS, CheckReport, Finding, run, summary
 from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be
 from headstart.core.errors import OptionError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import portable
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
-from headstart.features.loop import refuse_skipped
+from headstart.features.passes import refuse_skipped
 from headstart.features.thumbnails import Thumbnails
 from headstart.partition.refusal import refusal
 from headstart.settings.recipe import FULL_RANGE, Recipe
@@ -83,7 +83,7 @@ def check_page(
         white_level: As for `check`.
         runtime: Its cache holds the pictures; others are decoded.
     """
-    from headstart.report.page import render
+    from headstart.report.render import render
 
     runtime = runtime or Runtime()
     shown = {kind: report.of(kind)[:MAX_FINDINGS] for kind in CHECKS}
@@ -108,7 +108,7 @@ def check_page(
 def _group(
     report: CheckReport, kind: Any, findings: Iterable[Finding], pictures: dict[str, bytes]
 ) -> dict[str, object]:
-    from headstart.report.page import data_uri
+    from headstart.report.render import data_uri
 
     labels = {row.path: row.label or "" for row in report.table.rows}
     everything = len(report.of(kind))

@@ -13,7 +13,7 @@ from headstart.api.run import Run
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_path
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_write, make_folder
-from headstart.core.options import Runtime, default_cache
+from headstart.core.runtime import Runtime, default_cache
 from headstart.core.text import json_text, portable, printable, quoted
 from headstart.data.table import Skipped
 from headstart.evaluation.comparison import Pair

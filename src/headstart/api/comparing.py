@@ -17,7 +17,7 @@ from headstart.api.training import train
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_names, must_be_path
 from headstart.core.errors import ExtraError, HeadstartError, StorageError
 from headstart.core.files import refuse_unwritable
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import printable
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable

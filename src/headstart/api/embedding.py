@@ -7,13 +7,13 @@ import numpy as np
 from headstart.api.reading import table_of
 from headstart.core.arguments import A_CLASSIFIER, A_RECIPE, A_RUNTIME, must_be
 from headstart.core.errors import OptionError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
 from headstart.features.embeddings import Embeddings
-from headstart.features.loop import refuse_skipped
+from headstart.features.passes import refuse_skipped
 from headstart.prediction.classifier import Classifier
-from headstart.prediction.embeddings import cache_key, embedding, width_of
+from headstart.prediction.embedded import cache_key, embedding, width_of
 from headstart.settings.recipe import Recipe
 
 

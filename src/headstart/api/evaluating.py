@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.core.arguments import A_CLASSIFIER, A_RUNTIME, must_be, must_be_flags
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.tables import resolve
 from headstart.core.text import counted
 from headstart.data.readers import Source
 from headstart.data.storage import Storage
 from headstart.data.table import ImageTable, Row
 from headstart.evaluation import Evaluation
-from headstart.features.loop import Pass, refuse_skipped
+from headstart.features.passes import Pass, refuse_skipped
 from headstart.prediction.classifier import Classifier
 from headstart.targets import TARGETS, Targets
 

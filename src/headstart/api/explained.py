@@ -13,10 +13,10 @@ from headstart.api.reading import read
 from headstart.core import marks
 from headstart.core.errors import ImageError, SourceError, StorageError
 from headstart.core.files import durable_write, make_folder, refuse_unwritable, refuse_unwritable_file
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import counted, portable, quoted
 from headstart.data.table import ImageTable, Skipped
-from headstart.features.loop import refuse_skipped
+from headstart.features.passes import refuse_skipped
 from headstart.features.thumbnails import Thumbnails
 from headstart.prediction.answers import top_of
 from headstart.prediction.classifier import Classifier

@@ -15,11 +15,11 @@ import numpy as np
 from headstart.api.reading import read, table_of
 from headstart.core.arguments import A_CLASSIFIER, A_RUNTIME, must_be
 from headstart.core.errors import ImageError, InputError, SourceError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import from_csv_cell, quoted
 from headstart.data.readers import Columns, Source
 from headstart.data.table import ImageTable, Row
-from headstart.features.loop import each
+from headstart.features.passes import each
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.explanation import Explainer, Explanation, Method
 from headstart.prediction.images import naming, several

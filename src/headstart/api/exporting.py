@@ -14,7 +14,7 @@ from headstart.core.tables import resolve
 from headstart.core.text import counted, listed, nearest, quoted
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.exporters import EXPORTERS, ExporterSpec
-from headstart.prediction.exporters.proof import Proof, prove
+from headstart.prediction.exporters.agreement import Proof, prove
 from headstart.runs.folder import MODEL_FILE
 
 _NOT_IN_NAMES = frozenset('/\\:*?"<>|')  # of files, on some system

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_path
 from headstart.core.errors import InputError, SourceError, StorageError
 from headstart.core.files import durable_write, make_folder, refuse_unwritable_file
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import quoted
 from headstart.data import readers
 from headstart.runs.folder import ANALYSIS_FILE, REPORT_FILE

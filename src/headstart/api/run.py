@@ -11,7 +11,7 @@ from pathlib import Path
 from headstart.checks.findings import count_kinds
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_path
 from headstart.core.files import folder_lock, make_folder
-from headstart.core.options import Runtime, default_cache
+from headstart.core.runtime import Runtime, default_cache
 from headstart.core.tables import resolve
 from headstart.core.text import portable, printable
 from headstart.data.table import Skipped

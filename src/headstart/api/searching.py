@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from headstart.api.reading import table_of
 from headstart.core.arguments import A_CLASSIFIER, A_RUNTIME, must_be, must_be_count, must_be_path
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
-from headstart.features.loop import refuse_skipped
+from headstart.features.passes import refuse_skipped
 from headstart.prediction.classifier import Classifier
-from headstart.prediction.embeddings import embedding
+from headstart.prediction.embedded import embedding
 from headstart.prediction.nearest import Nearest
 
 

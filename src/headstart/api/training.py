@@ -15,12 +15,12 @@ from headstart.api.run import Run
 from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be, must_be_path
 from headstart.core.errors import OptionError, StorageError
 from headstart.core.files import refuse_unwritable
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import quoted
 from headstart.data import readers
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
-from headstart.features.loop import refuse_skipped
+from headstart.features.passes import refuse_skipped
 from headstart.runs import resumption
 from headstart.runs.folder import WEIGHTS_FILE
 from headstart.runs.origin import Origin

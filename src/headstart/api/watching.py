@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.core.errors import ImageError
-from headstart.core.options import Runtime
 from headstart.core.progress import Silent
+from headstart.core.runtime import Runtime
 from headstart.data.arrivals import Arrivals, watched
 from headstart.data.storage import FolderStorage
 from headstart.data.table import ImageTable, Row

@@ -2,6 +2,6 @@
 
 from headstart.checks.findings import CheckReport, Finding, summary
 from headstart.checks.kinds import CHECKS
-from headstart.checks.run import run
+from headstart.checks.whole import run
 
 __all__ = ["CHECKS", "CheckReport", "Finding", "run", "summary"]

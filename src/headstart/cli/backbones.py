@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHOW = "show"
 # Imported only to show a network: they need PyTorch.
 _ARCHITECTURE = "headstart.training.sources:architecture"
-_LAYERS = "headstart.training.sources.layers:layers"
+_LAYERS = "headstart.training.sources.layer_order:layers"
 
 
 def backbones(

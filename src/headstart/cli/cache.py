@@ -63,7 +63,7 @@ def clear(json: options.Json = False, quiet: options.Quiet = False) -> int:
 
 def _folder() -> Path:
     from headstart.core.errors import OptionError
-    from headstart.core.options import CACHE_VARIABLE, default_cache
+    from headstart.core.runtime import CACHE_VARIABLE, default_cache
 
     folder = default_cache()
     if folder is None:

@@ -13,7 +13,7 @@ from headstart.core.text import counted, portable, quoted
 from headstart.prediction.exporters import EXPORTERS
 
 if TYPE_CHECKING:
-    from headstart.prediction.exporters.proof import Proof
+    from headstart.prediction.exporters.agreement import Proof
 
 _FORMS = "; ".join(f"{name}: {spec.help}" for name, spec in EXPORTERS.items())
 

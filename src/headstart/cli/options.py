@@ -13,7 +13,7 @@ from headstart.settings.setting import RUNNING, SOURCE
 
 if TYPE_CHECKING:
     from headstart.cli.output import Output
-    from headstart.core.options import Runtime
+    from headstart.core.runtime import Runtime
     from headstart.data.readers import Columns
 
 Json = Annotated[
@@ -122,7 +122,7 @@ def columns(parameters: Mapping[str, Any]) -> Columns:
 
 def runtime(output: Output, *, workers: int | None, strict: bool, cached: bool) -> Runtime:
     """How to run, from the options."""
-    from headstart.core.options import Runtime, default_cache, default_workers
+    from headstart.core.runtime import Runtime, default_cache, default_workers
 
     return Runtime(
         cache=default_cache() if cached else None,

@@ -92,7 +92,7 @@ def predict(
     from headstart.cli import predicted, written
     from headstart.cli.output import Output
     from headstart.data.inputs import expand
-    from headstart.features.loop import refuse_skipped
+    from headstart.features.passes import refuse_skipped
     from headstart.prediction.batch import predict_table
     from headstart.prediction.sorting.sorter import Sorter
 

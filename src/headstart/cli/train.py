@@ -17,13 +17,13 @@ from headstart.cli import training_options as settings
 from headstart.cli.folders import default_folder
 from headstart.cli.messages import DONE, SOME_SKIPPED
 from headstart.cli.trained import show_run
-from headstart.core.options import TRACKERS
+from headstart.core.runtime import TRACKERS
 from headstart.settings.setting import MODEL, RUNNING
 from headstart.settings.strategies import names
 
 if TYPE_CHECKING:
     from headstart.api import Run
-    from headstart.core.options import Runtime
+    from headstart.core.runtime import Runtime
     from headstart.settings.recipe import Recipe
 
 Source = Annotated[

@@ -11,13 +11,13 @@ import numpy as np
 from headstart.backbones.embedder import Embedder
 from headstart.core.digest import digest_record
 from headstart.core.errors import SourceError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import counted, quoted
 from headstart.data.table import ImageTable
 from headstart.features.cache import FeatureCache
 from headstart.features.dataset import Dataset
 from headstart.features.look import Look, Network, keep, traits_key
-from headstart.features.loop import Pass
+from headstart.features.passes import Pass
 from headstart.modelfile.session import LazySession
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.table import ImageTable
 from headstart.features.cache import FeatureCache
 from headstart.features.dataset import Dataset
 from headstart.features.look import Look, keep, traits_key
-from headstart.features.loop import Pass
+from headstart.features.passes import Pass
 from headstart.preprocess.spec import Preprocess
 
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from PIL import Image
 
 from headstart.core.errors import ImageError
-from headstart.core.options import default_workers
+from headstart.core.runtime import default_workers
 from headstart.data.decode import decode
 from headstart.data.table import ImageTable
 from headstart.data.traits import THUMBNAIL_PX, thumbnail

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.core.graph import Graph
-    from headstart.core.options import Runtime
+    from headstart.core.runtime import Runtime
     from headstart.targets import Targets
 
 

@@ -19,7 +19,7 @@ from headstart.core.text import json_text, portable
 from headstart.modelfile import prediction_sets
 from headstart.modelfile.familiarity import Familiarity
 from headstart.modelfile.prediction_sets import Conformal
-from headstart.modelfile.values import integer, mapping, number, positive, text_of
+from headstart.modelfile.untrusted import integer, mapping, number, positive, text_of
 from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import MAX_MEGAPIXELS
 from headstart.targets import CLASSES, TARGETS

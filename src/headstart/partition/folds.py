@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.core.errors import SourceError
-from headstart.core.options import Runtime
 from headstart.core.progress import Within
+from headstart.core.runtime import Runtime
 from headstart.features.dataset import Dataset
 from headstart.partition.draw import deal_folds, join_groups
 from headstart.partition.held_out import HeldOut

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import ImageError, InputError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.work import Threads
 from headstart.data.storage import Storage
 from headstart.data.table import ImageTable, Row
-from headstart.features.loop import in_turn
+from headstart.features.passes import in_turn
 from headstart.prediction import images as kinds
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 
 from headstart.core.arguments import must_be, must_be_count, must_be_flags, must_be_path, refused
 from headstart.core.errors import ImageError, InputError, ModelError, OptionError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import counted, listed, printable, quoted
 from headstart.modelfile import golden, guard, prediction_sets, wire
 from headstart.modelfile.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata

@@ -8,13 +8,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from headstart.core.digest import digest_record
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.storage import Storage
 from headstart.data.table import ImageTable, Row
 from headstart.features.cache import FeatureCache
-from headstart.features.loop import each
+from headstart.features.passes import each
 from headstart.prediction.classifier import Classifier
-from headstart.prediction.embeddings import cache_key
+from headstart.prediction.embedded import cache_key
 from headstart.prediction.explanation import Neighbour
 from headstart.prediction.nearest import Nearest
 

@@ -18,10 +18,10 @@ from headstart.evaluation.calibration import reliability
 from headstart.evaluation.conformal import COVERAGE, limit, measured
 from headstart.modelfile.prediction_sets import Conformal
 from headstart.partition.roles import Partition, Role
-from headstart.report.evidence import like_their_own, nearest
 from headstart.report.growth import forecast
-from headstart.report.layout import kept_neighbours, layout
-from headstart.report.selection import MATRIX_CLASSES, Selection, select
+from headstart.report.picked import MATRIX_CLASSES, Selection, select
+from headstart.report.similar import like_their_own, nearest
+from headstart.report.tsne import kept_neighbours, layout
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import Recipe
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart.features.thumbnails import Thumbnails
-from headstart.report.page import data_uri, percent, render
+from headstart.report.render import data_uri, percent, render
 from headstart.report.run_page import source_name
 from headstart.runs.result import Fitted
 

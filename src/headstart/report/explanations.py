@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 
 from headstart.core.errors import ImageError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.storage import Storage
 from headstart.data.table import ImageTable, Row
 from headstart.data.traits import thumbnail
-from headstart.features.loop import in_turn
+from headstart.features.passes import in_turn
 from headstart.prediction.explanation import METHODS, Explainer, Explanation
-from headstart.report.page import data_uri, render
+from headstart.report.render import data_uri, render
 
 if TYPE_CHECKING:
     from headstart.prediction.answers import Prediction

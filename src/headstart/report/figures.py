@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.core.text import counted
 from headstart.report.charts import Chart, empty
-from headstart.report.page import interval, percent
+from headstart.report.render import interval, percent
 
 MAP_WIDTH = 640
 _MAP_MARGIN = 14

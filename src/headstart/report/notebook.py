@@ -12,7 +12,7 @@ from headstart.core.markup import Markup, between, joined, paragraph, percent, p
 from headstart.core.text import counted
 from headstart.features.thumbnails import Thumbnails
 from headstart.report.comparison_page import disagreements
-from headstart.report.selection import select
+from headstart.report.picked import select
 from headstart.runs.result import Fitted
 
 MISTAKES = 12

@@ -10,7 +10,7 @@ from headstart.core.errors import ImageError
 from headstart.data.storage import Lasting, Storage
 from headstart.data.table import ImageTable, Row
 from headstart.features.thumbnails import Thumbnails
-from headstart.report.page import data_uri
+from headstart.report.render import data_uri
 from headstart.settings.recipe import FULL_RANGE
 
 # Of a page of at most 5 MB; the rest is words, tables and charts.

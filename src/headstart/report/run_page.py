@@ -9,8 +9,8 @@ from typing import Any
 
 from headstart.checks import CHECKS
 from headstart.report import figures
-from headstart.report.page import percent, render
 from headstart.report.pictures import BUDGET_BYTES, Pictures
+from headstart.report.render import percent, render
 from headstart.settings.strategies import spec_of
 
 WIDE_CLASSES = 8  # up to these, the columns of the matrix carry names instead of numbers

@@ -14,7 +14,7 @@ from typing import Any
 
 from headstart.core.errors import ModelError, OptionError, SourceError, StorageError
 from headstart.core.files import durable_write, make_folder
-from headstart.core.options import CHECKPOINTS
+from headstart.core.runtime import CHECKPOINTS
 from headstart.core.text import counted, quoted
 from headstart.data.table import ImageTable
 from headstart.runs.origin import Origin

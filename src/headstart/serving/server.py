@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from headstart.core.errors import OptionError, StorageError
-from headstart.core.options import default_workers
+from headstart.core.runtime import default_workers
 from headstart.core.text import quoted
 from headstart.serving.application import application
 from headstart.serving.desk import Desk

@@ -13,7 +13,7 @@ import numpy as np
 
 from headstart.api.explaining import training_source
 from headstart.core.errors import HeadstartError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import portable, quoted
 from headstart.core.vectors import unit_rows
 from headstart.data.table import ImageTable

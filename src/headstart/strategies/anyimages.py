@@ -14,7 +14,7 @@ import numpy as np
 from headstart.backbones.embedder import Embedder, load_embedder
 from headstart.core.digest import digest_record
 from headstart.core.errors import ImageError, InputError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.decode import decode
 from headstart.data.storage import read_file
 from headstart.features.cache import FeatureCache
@@ -122,7 +122,7 @@ def embed(
                 cache.put(found.digest, found.embedding)
 
         work = _Embed(embedder, LazySession(embedder.model), cache, recipe.max_megapixels)
-        passed = runtime.pool.run(work, enumerate(images), keep)  # in two steps, as in `headstart.features.loop`
+        passed = runtime.pool.run(work, enumerate(images), keep)  # in two steps, as in `headstart.features.passes`
         with closing(passed) as results:
             for found in results:
                 if isinstance(found, ImageError):

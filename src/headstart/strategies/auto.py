@@ -20,7 +20,7 @@ import numpy as np
 
 from headstart import targets
 from headstart.core.errors import BudgetError, HeadstartError, OptionError, SourceError, StorageError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import counted
 from headstart.data.table import ImageTable
 from headstart.evaluation import comparison, paired_tests

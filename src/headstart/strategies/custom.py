@@ -16,7 +16,7 @@ from headstart.settings.strategies import either, names
 if TYPE_CHECKING:
     from torch import nn
 
-    from headstart.core.options import Runtime
+    from headstart.core.runtime import Runtime
     from headstart.training.task import Task, Trained
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from headstart.backbones.embedder import Embedder, load_embedder
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.table import ImageTable
 from headstart.features.dataset import Dataset
 from headstart.features.extract import Engine, extract
 from headstart.settings.recipe import Recipe
-from headstart.strategies.engine import find_engine
 from headstart.strategies.proof import pictures
+from headstart.strategies.which_engine import find_engine
 
 
 class Embedded(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headstart.checks import Finding, run, summary
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.features.dataset import Dataset
 from headstart.preprocess.spec import Preprocess
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart import targets
 from headstart.core.extras import require
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.tables import resolve
 from headstart.core.text import quoted
 from headstart.data.table import ImageTable

@@ -164,7 +164,7 @@ TARGETS = {
         predictions="headstart.runs.predictions:of_classes",
         check="headstart.heads.linear:check",
         cross_validate="headstart.heads.linear:cross_validate",
-        report="headstart.report.files:files",
+        report="headstart.report.report_files:files",
         exclusive=True,
     ),
 }

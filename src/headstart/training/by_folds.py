@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.partition.folds import predict_by_folds
 from headstart.partition.held_out import HeldOut
 from headstart.partition.roles import Partition

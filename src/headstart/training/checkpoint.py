@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from headstart.core.errors import ModelError
 from headstart.core.files import make_folder, storage_error, sync_folder
-from headstart.core.options import CHECKPOINTS
+from headstart.core.runtime import CHECKPOINTS
 from headstart.core.text import counted, quoted
 
 _NAME = re.compile(r"epoch-(\d{6})")

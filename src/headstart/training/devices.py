@@ -14,7 +14,7 @@ from accelerate.utils import ProjectConfiguration
 
 from headstart.core.errors import DeviceError, ExtraError
 from headstart.core.extras import require
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import quoted
 from headstart.settings.recipe import Recipe
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from headstart import targets
 from headstart.core.errors import DeviceError, OptionError, StorageError, TrainingError
 from headstart.core.files import folder_lock, make_folder
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.table import ImageTable
 from headstart.features.dataset import Dataset
 from headstart.features.extract import extract
@@ -42,13 +42,13 @@ from headstart.training.custom_backbone import loaded as custom_loaded
 from headstart.training.devices import check
 from headstart.training.export import export, weights_file
 from headstart.training.finishing import Ended, finish_training
-from headstart.training.images import Images
 from headstart.training.job import Job, begun, probe_if_kept, train
+from headstart.training.pixel_feed import Images
 from headstart.training.plan import Plan, plan
 from headstart.training.task import Task, Trained
 
 if TYPE_CHECKING:
-    from headstart.training.images import Images
+    from headstart.training.pixel_feed import Images
 
 
 def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GIVEN, own: Own | None = None) -> Fitted:

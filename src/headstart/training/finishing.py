@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import counted
 from headstart.features.extract import extract
 from headstart.features.pixels import PixelSession

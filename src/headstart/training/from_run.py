@@ -11,8 +11,8 @@ from torch import nn
 
 from headstart.core.errors import ModelError, OptionError, SourceError
 from headstart.core.text import counted, listed, quoted
-from headstart.training.sources.checkpoint import read_checkpoint
 from headstart.training.sources.file import KEY
+from headstart.training.sources.weights import read_checkpoint
 
 PREFIX = "head."
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from headstart.core.options import Runtime
 from headstart.core.progress import Progress
+from headstart.core.runtime import Runtime
 from headstart.heads import Head
 from headstart.heads.calibrated import Calibrated
 from headstart.settings.recipe import Recipe

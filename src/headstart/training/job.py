@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.features.dataset import Dataset
 from headstart.heads.calibrated import Calibrated
 from headstart.heads.linear import LinearHead
@@ -16,8 +16,8 @@ from headstart.strategies.custom import Own
 from headstart.strategies.probe import fit_linear
 from headstart.training import loop, sources
 from headstart.training.from_run import start_from_run
-from headstart.training.images import Images
 from headstart.training.network import Network, make_head, start_from_probe
+from headstart.training.pixel_feed import Images
 from headstart.training.task import Task, Trained
 
 

@@ -15,19 +15,19 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from headstart.core.errors import OptionError, TrainingError
-from headstart.core.options import Runtime
 from headstart.core.progress import Advance
+from headstart.core.runtime import Runtime
 from headstart.settings.recipe import Recipe
 from headstart.targets import calibration_of
 from headstart.training import rates
 from headstart.training.batch_norm import count_batch
 from headstart.training.checkpoint import Position
 from headstart.training.devices import accelerator
-from headstart.training.images import PLAIN, Batch, batches, order, share
 from headstart.training.memory import keeping_memory, memory_guard
 from headstart.training.network import train_mode
+from headstart.training.parts import RETRY_SHARE, Session
+from headstart.training.pixel_feed import PLAIN, Batch, batches, order, share
 from headstart.training.range_test import range_test
-from headstart.training.session import RETRY_SHARE, Session
 from headstart.training.task import Task, Trained
 
 if TYPE_CHECKING:

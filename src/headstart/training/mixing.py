@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from headstart.settings.recipe import Recipe
-from headstart.training.images import Batch
+from headstart.training.pixel_feed import Batch
 
 
 class Mixing:

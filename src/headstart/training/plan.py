@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 
 from headstart.core.errors import BudgetError
-from headstart.core.options import Runtime
 from headstart.core.progress import Silent
+from headstart.core.runtime import Runtime
 from headstart.core.text import counted
 from headstart.settings.recipe import Recipe
 from headstart.training import loop
-from headstart.training.images import Images
+from headstart.training.pixel_feed import Images
 from headstart.training.rates import SMALL_SHARE, side_px
 from headstart.training.task import Task
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from headstart.core.progress import Advance
-from headstart.training.images import Batch
+from headstart.training.pixel_feed import Batch
 
 LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 100

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart.core.operators import MAX_SIZE, OPERATORS
-from headstart.training.exported import (
+from headstart.training.graph_values import (
     COUNTS,
     Node,
     Shape,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.settings.recipe import Recipe
 from headstart.training.devices import accelerator
-from headstart.training.images import PLAIN, Images, PixelFeed, batches
 from headstart.training.memory import keeping_memory, memory_guard
 from headstart.training.network import Network
+from headstart.training.pixel_feed import PLAIN, Images, PixelFeed, batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

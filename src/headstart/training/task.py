@@ -9,8 +9,8 @@ import numpy as np
 
 from headstart.settings.recipe import Recipe
 from headstart.targets import Targets
-from headstart.training.images import Images
 from headstart.training.network import Network
+from headstart.training.pixel_feed import Images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

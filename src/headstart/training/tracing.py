@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from headstart.core.errors import ModelError
 from headstart.core.graph import OPSET
-from headstart.training.exported import COUNTS, HINT, Shape
-from headstart.training.walk import Walk
+from headstart.training.graph_values import COUNTS, HINT, Shape
+from headstart.training.graph_walk import Walk
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from headstart.core.files import storage_error
-from headstart.training.images import PLAIN, Batch, PixelFeed, batches
+from headstart.training.pixel_feed import PLAIN, Batch, PixelFeed, batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -35,7 +35,7 @@ class ReaderSpec:
 _FOLDERS = "Expected a folder for each class with its images inside: cats/1.jpg, dogs/2.jpg."
 _LINES = "Expected a line for each image with its path and its label, below a first line path,label."
 READERS = {
-    "folder": ReaderSpec(read="headstart.data.readers.folder:read", expected=_FOLDERS),
+    "folder": ReaderSpec(read="headstart.data.readers.class_folders:read", expected=_FOLDERS),
     "list": ReaderSpec(
         read="headstart.data.readers.manifest:read", ends=(".csv", ".tsv", ".jsonl", ".json", ".txt"), expected=_LINES
     ),

@@ -11,8 +11,8 @@ from typing import Any
 
 from headstart.core.errors import SourceError
 from headstart.data.readers import Columns
+from headstart.data.readers.list_text import Records, named
 from headstart.data.readers.manifest import understand
-from headstart.data.readers.text import Records, named
 from headstart.data.readers.walk import walk
 from headstart.data.storage import FolderStorage
 from headstart.data.table import ImageTable

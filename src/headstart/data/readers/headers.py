@@ -15,7 +15,7 @@ from headstart.core.errors import SourceError
 from headstart.core.text import listed, nearest, quoted
 from headstart.data.readers import Columns
 from headstart.data.readers.layout import SPLIT_NAMES
-from headstart.data.readers.text import Records
+from headstart.data.readers.list_text import Records
 from headstart.data.table import Split
 
 # In order of precedence: a name of an earlier row is used even if the list has one of a later row too.

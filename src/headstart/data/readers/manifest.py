@@ -13,7 +13,7 @@ from headstart.core.errors import ImageError, SourceError
 from headstart.core.text import counted, from_csv_cell, portable, quoted
 from headstart.data.readers import Columns, finding, headers
 from headstart.data.readers.headers import Roles
-from headstart.data.readers.text import Records, records
+from headstart.data.readers.list_text import Records, records
 from headstart.data.readers.walk import walk
 from headstart.data.storage import FolderStorage, read_file
 from headstart.data.table import ImageTable, Row, Skipped, Split

@@ -19,9 +19,9 @@ from headstart.core.extras import require
 from headstart.core.text import counted, listed
 from headstart.data.readers import Columns
 from headstart.data.readers.layout import SPLIT_NAMES, Tree
+from headstart.data.readers.list_text import Records
 from headstart.data.readers.manifest import understand
 from headstart.data.readers.parquet_storage import ParquetStorage, image_columns, in_words, open_file, opened
-from headstart.data.readers.text import Records
 from headstart.data.storage import FolderStorage, Storage
 from headstart.data.table import ImageTable, Row, Skipped, Split
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from headstart import targets
 from headstart.core.errors import OptionError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.table import ImageTable
 from headstart.runs.chosen import Evidence
 from headstart.settings.recipe import Recipe

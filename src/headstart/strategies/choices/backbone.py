@@ -13,7 +13,7 @@ from typing import Any
 
 from headstart.backbones import catalog
 from headstart.core.errors import HeadstartError, ModelError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import counted, printable
 from headstart.evaluation.paired_tests import LEVEL
 from headstart.evaluation.transferability import logme

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart.core.errors import SourceError
-from headstart.core.options import Runtime
 from headstart.core.progress import Advance, Progress
+from headstart.core.runtime import Runtime
 from headstart.core.text import counted, quoted
 from headstart.data.table import ImageTable
 from headstart.data.traits import Traits

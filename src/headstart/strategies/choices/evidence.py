@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.tables import resolve
 from headstart.evaluation.paired_tests import LEVEL, mcnemar, swap_test
 from headstart.features.dataset import Dataset

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data.traits import Traits
 from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import Fit, Recipe

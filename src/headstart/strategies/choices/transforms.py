@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.core.errors import ImageError, OptionError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import listed, nearest, quoted
 from headstart.data.decode import decode
 from headstart.data.storage import Storage
@@ -22,7 +22,7 @@ from headstart.evaluation.intervals import NORMAL_95
 from headstart.evaluation.paired_intervals import design_effect, score_interval
 from headstart.evaluation.paired_tests import LEVEL, holm, mcnemar, swap_test
 from headstart.features.look import Network
-from headstart.features.loop import each
+from headstart.features.passes import each
 from headstart.heads import linear
 from headstart.modelfile.session import LazySession
 from headstart.preprocess.spec import Preprocess

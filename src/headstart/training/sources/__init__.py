@@ -15,7 +15,7 @@ from headstart.core.text import quoted
 from headstart.preprocess.spec import Preprocess
 from headstart.settings.backbones import FILE, BackboneSpec
 from headstart.training.sources import hub
-from headstart.training.sources.network import Network, quiet
+from headstart.training.sources.loaded import Network, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ def load(
         with hub.fetching(row) if fetch else contextlib.nullcontext():
             network = build(row, pretrained=fetch)
     if weights:
-        from headstart.training.sources.checkpoint import load_into
+        from headstart.training.sources.weights import load_into
 
         with quiet():
             load_into(network, Path(weights))
@@ -107,7 +107,7 @@ def architecture(name: str, *, weights: str = "") -> Loaded:
         with torch.random.fork_rng(devices=[]):
             network = build(row, pretrained=False)
     if weights:
-        from headstart.training.sources.checkpoint import fit, read_checkpoint
+        from headstart.training.sources.weights import fit, read_checkpoint
 
         with quiet():
             fit(network, read_checkpoint(Path(weights)).tensors, weights)

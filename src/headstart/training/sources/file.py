@@ -11,8 +11,8 @@ from headstart.backbones import catalog
 from headstart.core.errors import ModelError, OptionError
 from headstart.core.text import quoted
 from headstart.preprocess.spec import Preprocess
-from headstart.training.sources.checkpoint import fit, read_checkpoint
-from headstart.training.sources.network import Network
+from headstart.training.sources.loaded import Network
+from headstart.training.sources.weights import fit, read_checkpoint
 
 KEY = "headstart"  # of the texts in the header
 PREFIX = "backbone."

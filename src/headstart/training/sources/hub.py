@@ -38,7 +38,7 @@ def fetching(row: BackboneSpec) -> Iterator[None]:
     except HeadstartError:
         raise
     except pickle.UnpicklingError as error:
-        from headstart.training.sources.checkpoint import refusal
+        from headstart.training.sources.weights import refusal
 
         raise refusal(error, f"The weights of {quoted(row.name)} in the library's cache") from error
     except Exception as error:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from headstart.core.errors import OptionError
 from headstart.core.text import quoted
 from headstart.preprocess.spec import Preprocess
-from headstart.training.sources.network import Network
+from headstart.training.sources.loaded import Network
 
 NAME = "simple-resnet18"
 WIDTHS = (64, 128, 256, 512)

@@ -9,7 +9,7 @@ from headstart.core.errors import ModelError, OptionError
 from headstart.core.extras import require
 from headstart.core.text import quoted
 from headstart.preprocess.spec import Preprocess
-from headstart.training.sources.network import Network
+from headstart.training.sources.loaded import Network
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,7 +10,7 @@ import numpy as np
 from headstart.core.errors import ModelError
 from headstart.core.graph import OPSET
 from headstart.core.operators import MAX_INTEGERS, complaint
-from headstart.training.exported import COUNTS, HINT, Node, Shape, Value, attributes_of, dims, evaluate, refusal
+from headstart.training.graph_values import COUNTS, HINT, Node, Shape, Value, attributes_of, dims, evaluate, refusal
 from headstart.training.rewrite import HANDLERS, Rewriter
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from headstart.backbones.embedder import Embedder
 from headstart.core.errors import DeviceError
 from headstart.core.extras import require
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.tables import resolve
 from headstart.core.text import quoted
 from headstart.features.extract import Engine

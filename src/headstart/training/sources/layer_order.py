@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from headstart.training.sources import Loaded
-from headstart.training.sources.network import quiet
+from headstart.training.sources.loaded import quiet
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Generic, TypeVar
 
 from headstart.core.errors import ImageError, SourceError
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import counted, quoted
 from headstart.core.work import Work
 from headstart.data.table import ImageTable, Row, Skipped

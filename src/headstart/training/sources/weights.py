@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import ModelError
 from headstart.core.text import counted, printable, quoted
-from headstart.training.sources.network import Network
+from headstart.training.sources.loaded import Network
 
 if TYPE_CHECKING:
     import torch

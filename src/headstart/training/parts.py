@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.tables import resolve
 from headstart.settings.recipe import Recipe
 from headstart.targets import TARGETS
@@ -21,10 +21,10 @@ from headstart.training.batch_norm import synced
 from headstart.training.checkpoint import Position, Weights
 from headstart.training.cut import cut
 from headstart.training.freezing import Stage, stages, trained
-from headstart.training.images import ArrayFeed, Feed, Images, PixelFeed
 from headstart.training.losses import Loss
 from headstart.training.mixing import Mixing
 from headstart.training.network import prepare
+from headstart.training.pixel_feed import ArrayFeed, Feed, Images, PixelFeed
 from headstart.training.task import Task
 from headstart.training.views import ViewFeed
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from headstart.core.digest import digest_bytes, digest_record
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.data import decode as decoder
 from headstart.data.storage import Storage
 from headstart.data.table import ImageTable, Row
 from headstart.features.cache import FeatureCache
-from headstart.features.loop import Pass
+from headstart.features.passes import Pass
 from headstart.prediction.classifier import Classifier
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.core.options import Runtime
+from headstart.core.runtime import Runtime
 from headstart.core.text import json_text
 from headstart.runs.folder import ANALYSIS_FILE, REPORT_FILE
 from headstart.runs.result import Fitted

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from headstart.backbones import catalog
 from headstart.backbones.packaged import packaged, preprocess_of, read_weights
 from headstart.core.extras import require
-from headstart.training.sources.network import Network
+from headstart.training.sources.loaded import Network
 
 if TYPE_CHECKING:
     import torch
