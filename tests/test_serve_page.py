@@ -95,6 +95,23 @@ def test_it_shows_what_the_server_says(server: Server, model: Path, browser: Any
         assert [fault for fault in one.faults if "422" not in fault] == []  # the browser's own line on d.jpg
 
 
+def test_sets_of_another_size_that_are_asked_for_while_an_image_is_on_its_way(server: Server, browser: Any) -> None:
+    held: list[Any] = []
+    with at(browser, f"http://127.0.0.1:{server.port}/") as one:
+        one.page.route("**/predict*", lambda route: route.continue_() if held else held.append(route), times=2)
+        one.page.set_input_files("#choose-files", [{"name": "a.png", "mimeType": "", "buffer": saved("PNG")}])
+        end = time.monotonic() + 60
+        while not held:
+            assert time.monotonic() < end
+            one.page.wait_for_timeout(20)
+        one.page.select_option("#coverage", "0.8")
+        held[0].continue_()
+        one.page.wait_for_selector("#status:has-text('Done.')", timeout=60_000)
+        ((*_, labels),) = one.page.eval_on_selector_all("#rows tr", CELLS)
+        assert "disc" in labels
+        assert one.requests == one.faults == []
+
+
 def test_a_phone_shows_it_whole(server: Server, browser: Any) -> None:
     with at(browser, f"http://127.0.0.1:{server.port}/page/shapes", PHONE) as one:
         classify(one, {"a.png": saved("PNG")})

@@ -52,7 +52,11 @@ async function work(): Promise<void> {
 
 async function classify(input: Input, model: Model | null): Promise<Item> {
   try {
-    if (model === null) return { input, result: null, prediction: await ask(input, page, coverage) };
+    while (model === null) {
+      const wanted = coverage;
+      const prediction = await ask(input, page, wanted);
+      if (wanted === coverage) return { input, result: null, prediction }; // else the set that it holds is of another one
+    }
     const result = await model.run(await decode(input.file, page));
     return { input, result, prediction: record(input.path, result, page, coverage) };
   } catch (error) {
