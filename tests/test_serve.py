@@ -204,7 +204,7 @@ def test_addresses_and_localhost_are_its_names(server: Server, host: str) -> Non
 
 
 def test_pages_of_other_sites_may_not_send_images(server: Server) -> None:
-    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "file://"):
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "file://", "http://["):
         answer = server.ask(PREDICT, png("disc"), headers={"Origin": origin})
         assert (answer.status, answer.is_problem) == (403, True), origin
         assert "access-control-allow-origin" not in answer.headers
@@ -227,8 +227,14 @@ def test_a_token_a_name_and_a_site(model: Path) -> None:
         assert one.ask(path, png("disc"), headers=known).status == 200
         answer = one.ask(path, png("disc"), headers={**known, "Origin": "https://app.example"})
         assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, "https://app.example")
+        refused = one.ask(path, png("disc"), headers={"Origin": "https://app.example"})  # which its page must be told
+        assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, "https://app.example")
+        assert "retry-after" in refused.headers["access-control-expose-headers"].lower()
+        assert refused.headers["vary"] == "Origin"
+        refused = one.ask(path, png("disc"), headers={"Origin": "https://evil.example"})
+        assert (refused.status, "access-control-allow-origin" in refused.headers) == (403, False)
         asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST",
-                 "Access-Control-Request-Headers": "authorization"}  # fmt: skip
+                 "Access-Control-Request-Headers": "authorization,inference-header-content-length"}  # fmt: skip
         assert one.ask(path, method="OPTIONS", headers=asked).status == 200
         assert one.ask(path, method="OPTIONS", headers={**asked, "Origin": "https://evil.example"}).status == 401
 

@@ -52,7 +52,8 @@ def serve(
     neighbours: Annotated[
         bool | None,
         typer.Option(
-            help="Show the most similar training images, where the run folder tells them; default: if local.",
+            help="Show the most similar training images, where the run folder tells them; default: if local, with "
+            "neither --allow-host nor --cors-origin.",
             rich_help_panel=ACCESS,
         ),
     ] = None,
@@ -84,7 +85,7 @@ def serve(
     output = Output(as_json=json, quiet=quiet)
     if not models and watch is None:
         raise OptionError("No model is named.", "Name one: headstart serve MODEL; or a folder of runs: --watch RUNS.")
-    token = token or os.environ.get(TOKEN_VARIABLE, "")
+    token = (token or os.environ.get(TOKEN_VARIABLE, "")).strip()  # $(cat FILE) drops the end of line; others do not
     if not is_local(host) and not token and not insecure:
         raise OptionError(
             f"Other machines may reach a server at {host}, and no token is asked for.",
@@ -94,8 +95,9 @@ def serve(
     policy = Policy(token=token, hosts=allowed_names(allow_host or (), host), origins=frozenset(cors_origin or ()))
     served = load_all(models or (), max_megapixels)
     place = Place(host=host, port=port, **({} if workers is None else {"workers": workers}))
+    alone = is_local(host) and not allow_host and not cors_origin  # a name or a site: others reach it, by a proxy
     watched = Watched(folder=watch, max_megapixels=max_megapixels, note=output.note,
-                      training_images=is_local(host) if neighbours is None else neighbours)  # fmt: skip
+                      training_images=alone if neighbours is None else neighbours)  # fmt: skip
 
     def started(url: str, table: Models) -> None:
         signals.hand_over()

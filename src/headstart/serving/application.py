@@ -17,6 +17,7 @@ from headstart.serving.kserve import KServe
 from headstart.serving.manual import Manual
 from headstart.serving.problems import Problem
 from headstart.serving.rest import Rest
+from headstart.serving.tensors import LENGTH_HEADER
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -54,7 +55,8 @@ def application(desk: Desk, policy: Policy) -> ASGIApp:
             CORSMiddleware,
             allow_origins=sorted(policy.origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["Authorization", "Content-Type", LENGTH_HEADER],
+            expose_headers=["Retry-After", LENGTH_HEADER],
         )
     return Gate(app, policy, desk.metrics, desk.refuse_when_full)
 

@@ -54,6 +54,7 @@ class Gate:
         if scope["type"] != "http":
             return
         begun, status = time.perf_counter(), 0
+        origin = Headers(scope=scope).get("origin", "")
 
         async def send_safely(message: Message) -> None:
             nonlocal status
@@ -63,6 +64,12 @@ class Gate:
                 for name, value in _SAFE.items():
                     if name not in headers:
                         headers[name] = value
+                if origin in self._policy.origins and "Access-Control-Allow-Origin" not in headers:
+                    # The page of a site that may ask must be able to read refusals too, which never reach the
+                    # application: without this a 503 with Retry-After is a failure of the network to it.
+                    headers["Access-Control-Allow-Origin"] = origin
+                    headers["Access-Control-Expose-Headers"] = "Retry-After"
+                    headers.add_vary_header("Origin")
             await send(message)
 
         try:

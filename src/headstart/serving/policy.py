@@ -10,8 +10,10 @@ import ipaddress
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
+from http.cookies import SimpleCookie
 from urllib.parse import parse_qs, urlsplit
+
+from starlette.requests import cookie_parser
 
 from headstart.core.errors import OptionError
 from headstart.core.text import quoted
@@ -49,8 +51,7 @@ class Policy:
                 'Make one: python -c "import secrets; print(secrets.token_urlsafe())"',
             )
         for origin in self.origins:
-            parts = urlsplit(origin)
-            if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}":
+            if not _is_origin(origin):
                 raise OptionError(f"{quoted(origin)} is no origin.", "Expected one such as https://example.org.")
 
     def check_host(self, headers: Mapping[str, str]) -> None:
@@ -101,7 +102,8 @@ class Policy:
         Returns:
             What is to be set; empty for all other requests.
         """
-        token = parse_qs(query).get("token", [""])[0]
+        # Not as in a form, where a plus is a space: `openssl rand -base64` makes tokens with plusses.
+        token = parse_qs(query.replace("+", "%2B")).get("token", [""])[0]
         is_page = path == "/" or path.startswith("/page/")
         if not self.token or method != "GET" or not is_page or not self.knows(token):
             return ""
@@ -120,7 +122,16 @@ class Policy:
 
     def _may_write(self, origin: str, host: str) -> bool:
         # Behind a proxy that speaks TLS the scheme differs; the host may not.
-        return origin in self.origins or (origin != "null" and urlsplit(origin).netloc.lower() == host.lower())
+        # No URL is parsed here: `http://[` is none, and must be refused rather than raise.
+        return origin in self.origins or origin.partition("://")[2].lower() == host.lower() != ""
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and parts.netloc != "" and text == f"{parts.scheme}://{parts.netloc}"
 
 
 def is_local(host: str) -> bool:
@@ -155,11 +166,9 @@ def _token(headers: Mapping[str, str]) -> str:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return cookie.value if cookie else ""
+    # As browsers write them. SimpleCookie drops all where one has a value such as {"a":1}, and on localhost there are
+    # cookies of every other program with a page.
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
 
 
 def allowed_names(names: Iterable[str], host: str) -> frozenset[str]:
