@@ -90,9 +90,8 @@ async def body(request: Request, limits: Limits, budget: Budget) -> AsyncIterato
             ) from error
         except ClientDisconnect as error:
             raise Problem(400, "The connection was closed before the body had arrived.") from error
-        content = b"".join(parts) if len(parts) != 1 else parts[0]
-        parts.clear()
-        yield content
+        parts[:] = [b"".join(parts)]
+        yield parts.pop()  # no name here holds it, so that whoever asked can let go of it
     finally:
         budget.give_back(taken)
 

@@ -95,7 +95,7 @@ class Desk:
             self.metrics.images.labels(served.name, "refused").inc(len(images))
             raise busy() from error
         try:
-            async with asyncio.timeout(self.limits.request_seconds):
+            async with asyncio.timeout(self.limits.run_seconds):
                 found = await asyncio.gather(*futures, return_exceptions=True)
         except TimeoutError as error:  # no worker can be started, or is free in time
             raise busy("No worker became free in time.") from error

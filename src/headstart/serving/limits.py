@@ -53,6 +53,11 @@ class Limits:
         return self.body_bytes * BODIES_IN_MEMORY
 
     @property
+    def run_seconds(self) -> float:
+        """The longest that the images of a request can take; the rest of `request_seconds` is for their bytes."""
+        return 2 * self.seconds + HEADER_SECONDS / 2
+
+    @property
     def request_seconds(self) -> int:
         """The longest that a request can take, from its headers to the end of its answer."""
         return 3 * self.seconds + HEADER_SECONDS

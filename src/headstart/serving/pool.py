@@ -175,7 +175,10 @@ class _Keeper(threading.Thread):
 
     def _start(self) -> bool:
         context = multiprocessing.get_context("spawn")  # fork would copy our threads' locks in any state
-        ours, theirs = context.Pipe()
+        try:
+            ours, theirs = context.Pipe()
+        except OSError:  # as many files are open as the system allows
+            return False
         process = context.Process(target=worker.main, args=(theirs,), name=self.name, daemon=True)
         try:
             process.start()
@@ -225,7 +228,9 @@ class _Keeper(threading.Thread):
                 break
             with contextlib.suppress(_GoneError):
                 self._load(job.model)
-                return self._ask(job.message)
+                if isinstance(job.message, messages.Verify):
+                    return self._ask_of_model(job.message)
+                return self._ask(job.message, self._pool._seconds)
         raise BusyError
 
     def _is_there(self) -> bool:
@@ -238,10 +243,17 @@ class _Keeper(threading.Thread):
     def _load(self, model: Served) -> None:
         if model.key not in self._loaded:
             keep = self._pool._keys()
-            self._ask(messages.Load(model.key, model.classifier.content, model.max_megapixels, keep))
+            self._ask_of_model(messages.Load(model.key, model.classifier.content, model.max_megapixels, keep))
             self._loaded = (self._loaded & keep) | {model.key}
 
-    def _ask(self, message: messages.Load | messages.Image | messages.Verify) -> Result | None:
+    def _ask_of_model(self, message: messages.Load | messages.Verify) -> Result | None:
+        """Have the worker load or prove a model; what goes wrong then is not the fault of the image that waits."""
+        try:
+            return self._ask(message, max(self._pool._seconds, _START_SECONDS))
+        except ImageError as error:
+            raise ModelError(f"No worker could load it: {error}.") from error
+
+    def _ask(self, message: messages.Load | messages.Image | messages.Verify, seconds: float) -> Result | None:
         """Have the worker do something, and replace it where it dies or hangs.
 
         Raises:
@@ -249,7 +261,7 @@ class _Keeper(threading.Thread):
             ModelError: The model is refused.
             _GoneError: The worker was lost before it had the message.
         """
-        pipe, end, taken = self._pipe, time.monotonic() + self._pool._seconds, False
+        pipe, end, taken = self._pipe, time.monotonic() + seconds, False
         if pipe is None:
             raise _GoneError
         try:
@@ -265,7 +277,7 @@ class _Keeper(threading.Thread):
                 raise _GoneError from error
             raise ImageError(f"the process that read it ended (exit code {code})") from error
         self._lose()
-        raise ImageError(f"takes more than {self._pool._seconds:g} seconds to read")
+        raise ImageError(f"takes more than {seconds:g} seconds to read")
 
 
 def _settle(done: Future[Result | None], value: Result | BaseException | None) -> None:

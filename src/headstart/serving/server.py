@@ -188,6 +188,8 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            numbers.remove(signal.SIGHUP)  # `nohup` started us: a closed terminal is to be ignored
         before = {number: signal.signal(number, self._asked) for number in numbers}
         try:
             yield

@@ -111,9 +111,7 @@ def read(body: bytes, length: str | None, outputs: Sequence[str], most: int) -> 
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise Problem(400, f"Expected 'inputs' with one tensor, {quoted(PIXELS)} or {quoted(FILE)}.")
-    images, shape = _images(inputs[0], rest)
-    if not 0 < len(images) <= most:
-        raise Problem(400 if not images else 413, f"{counted(len(images), 'image')}; expected 1 to {most:,}.")
+    images, shape = _images(inputs[0], rest, most)
     identity = document.get("id", "")
     if not isinstance(identity, str):
         raise Problem(400, "'id' is no text.")
@@ -146,7 +144,7 @@ def write(tensors: Sequence[Tensor], wanted: Sequence[Wanted], head: dict[str, A
 def _document(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
     size = len(body)
     if length is not None:
-        if not (length.isascii() and length.isdigit()) or int(length[:20]) > len(body):
+        if not (length.isascii() and length.isdigit() and len(length) <= 20) or int(length) > len(body):
             raise Problem(400, f"{LENGTH_HEADER} is {quoted(length[:40])}; the body has {len(body):,} bytes.")
         size = int(length)
     if size > MAX_JSON_BYTES:
@@ -162,7 +160,7 @@ def _document(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
     return document, body[size:]
 
 
-def _images(tensor: Mapping[str, Any], rest: bytes) -> tuple[list[bytes], tuple[int, int, int] | None]:
+def _images(tensor: Mapping[str, Any], rest: bytes, most: int) -> tuple[list[bytes], tuple[int, int, int] | None]:
     name, kind, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
     if not isinstance(shape, list) or not all(type(one) is int and 0 < one < 2**31 for one in shape):
         raise Problem(400, "'shape' is no list of whole numbers above 0.")
@@ -173,6 +171,9 @@ def _images(tensor: Mapping[str, Any], rest: bytes) -> tuple[list[bytes], tuple[
     if size is None and rest:
         raise Problem(400, f"{len(rest):,} bytes follow the JSON, and no tensor claims them.")
     data = rest if size is not None else tensor.get("data")
+    # Before anything is cut into pieces: 60 MB of tiny elements would become gigabytes of objects.
+    if shape and shape[0] > most:
+        raise Problem(413, f"{counted(shape[0], 'image')}; expected 1 to {most:,}.")
     if (name, kind) == (FILE, "BYTES") and len(shape) in {1, 2} and shape[1:] in ([], [1]):
         images = _elements(rest, shape[0]) if size is not None else _texts(data)
         if len(images) != shape[0]:
@@ -193,8 +194,12 @@ def _pixels(data: Any, shape: list[int]) -> list[bytes]:
         content = data
     else:
         try:
-            values = np.asarray(data)
-            if values.dtype.kind not in "iu" or (values.size and (values.min() < 0 or values.max() > 255)):
+            # As objects first: of texts NumPy makes an array in which each takes the room of the longest.
+            values = np.array(data, dtype=object)
+            if set(map(type, values.ravel())) - {int}:
+                raise ValueError
+            values = values.astype(np.int64)
+            if values.size and (values.min() < 0 or values.max() > 255):
                 raise ValueError
         except (ValueError, OverflowError, RecursionError) as error:
             raise Problem(400, "'data' is no list of whole numbers in 0..255.") from error

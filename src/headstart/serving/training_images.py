@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,9 @@ class _Index:
     embeddings: NDArray[np.float32]  # (N, D), of length 1
     thumbnails: Thumbnails
 
+    def close(self) -> None:
+        self.thumbnails.__exit__(None, None, None)
+
 
 class TrainingImages:
     """The training images of the models that are served. They are looked up in the background, once for each model.
@@ -45,11 +47,14 @@ class TrainingImages:
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
-        self._ends = ExitStack()
+        self._lock = threading.Lock()
         self._found: dict[str, _Index] = {}  # by the model's key
+        self._newest: dict[str, str] = {}  # the key of the newest model of each name
 
     def find(self, served: Served) -> None:
-        """Look up the training images of a model, in the background."""
+        """Look up the training images of a model, in the background, and then forget those of the model before it."""
+        with self._lock:
+            self._newest[served.name] = served.key
         threading.Thread(target=self._find, args=(served,), name="headstart-training-images", daemon=True).start()
 
     def knows(self, served: Served) -> bool:
@@ -58,24 +63,41 @@ class TrainingImages:
 
     def nearest(self, served: Served, embedding: NDArray[np.float32], count: int) -> list[dict[str, Any]]:
         """The training images nearest to an embedding, the most similar first, as JSON values."""
-        index = self._found[served.key]
+        index = self._found.get(served.key)
+        if index is None:  # the model was replaced in between
+            return []
         cosines = index.embeddings @ unit_rows(embedding[None])[0]  # (N,)
         return [_record(index, int(row), float(cosines[row])) for row in np.argsort(-cosines, kind="stable")[:count]]
 
     def close(self) -> None:
         """Close the files that pictures come from."""
-        self._found.clear()
-        self._ends.close()
+        with self._lock:
+            self._newest.clear()  # what is found from now on is closed at once
+            self._forget()
 
     def _find(self, served: Served) -> None:
         try:
             table = training_source(served.path)
             if len(table) > MOST:
                 return self._note(f"{quoted(served.name)} has more than {MOST:,} training images: none are shown.")
-            self._found[served.key] = self._index(served, table)
+            self._keep(served, self._index(served, table))
         except HeadstartError as error:
             self._note(f"The training images of {quoted(served.name)} are not shown: {error.message}")
+        finally:
+            with self._lock:
+                self._forget()
         return None
+
+    def _keep(self, served: Served, index: _Index) -> None:
+        with self._lock:
+            same = self._found.get(served.key)
+            self._found[served.key] = index
+        if same is not None:  # one file under two names
+            same.close()
+
+    def _forget(self) -> None:
+        for key in self._found.keys() - set(self._newest.values()):
+            self._found.pop(key).close()
 
     def _index(self, served: Served, table: ImageTable) -> _Index:
         runtime = Runtime(workers=1)  # the workers have the other cores
@@ -86,8 +108,12 @@ class TrainingImages:
             raise HeadstartError("its source holds none of them any more.")
         rows = {row.path: row for row in table.rows}
         own = replace(table, rows=tuple(rows[one.path] for one in neighbours))
-        thumbnails = Thumbnails(own, [one.digest for one in neighbours], runtime.cache, served.most_megapixels)
-        self._ends.enter_context(thumbnails)
+        spec = served.classifier.metadata.preprocess  # as the training kept them
+        thumbnails = Thumbnails(
+            own, [one.digest for one in neighbours], runtime.cache, served.most_megapixels,
+            enough_px=spec.enough_px, white_level=spec.white_level,
+        )  # fmt: skip
+        thumbnails.__enter__()
         return _Index(neighbours, unit_rows(np.stack([one.embedding for one in learnt])), thumbnails)
 
 

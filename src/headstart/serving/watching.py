@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from headstart.core.errors import HeadstartError, SourceError
+from headstart.core.errors import HeadstartError, SourceError, StorageError
 from headstart.core.text import quoted
 from headstart.runs.folder import MODEL_FILE
 from headstart.serving.models import Models, Served, load, name_of
@@ -48,6 +48,7 @@ class Watcher(threading.Thread):
         self._max_megapixels = max_megapixels
         self._note = note
         self._seen: dict[Path, Stamp] = {}
+        self._told: dict[Path, Stamp] = {}  # of those that are tried again
         self._end = threading.Event()
 
     def run(self) -> None:
@@ -72,9 +73,16 @@ class Watcher(threading.Thread):
                 self._seen[path] = stamp
             except BusyError:
                 pass  # there is no room for its proof now: at the next look
+            except StorageError as error:  # no worker can be started, which says nothing of the model: as above
+                if self._told.get(path) != stamp:
+                    self._told[path] = stamp
+                    self._note(f"{quoted(str(path))} is not served yet: {error}")
             except HeadstartError as error:
                 self._seen[path] = stamp
                 self._note(f"{quoted(str(path))} is not served: {error}")
+            except Exception as error:  # noqa: BLE001  the thread must live, and whoever waits for the model must hear of it
+                self._seen[path] = stamp
+                self._note(f"{quoted(str(path))} is not served: {type(error).__name__}: {error}")
 
     def _take(self, path: Path) -> None:
         name = name_of(path)

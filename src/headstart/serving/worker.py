@@ -28,9 +28,10 @@ def main(pipe: Connection) -> None:
     Args:
         pipe: To the server.
     """
-    # Ctrl-C and systemd tell all processes; the server drains first, and then closes the pipe.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    # Ctrl-C, systemd and a closed terminal tell all processes; the server drains first, and then closes the pipe.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_server, name="headstart-parent", daemon=True).start()
     models: dict[str, Classifier] = {}
     try:
