@@ -29,15 +29,15 @@ pytest.importorskip("fastapi", reason="no web framework: pip install '.[serve]'"
 from starlette.requests import Request
 
 from headstart.features.thumbnails import Thumbnails
-from headstart.serving import bodies, messages, pool, server, tensors, training_images
+from headstart.serving import bodies, exchange, pool, server, tensors, training_images
+from headstart.serving.counters import Metrics
 from headstart.serving.desk import Desk
 from headstart.serving.limits import Limits
-from headstart.serving.metrics import Metrics
 from headstart.serving.models import Models, Served, load
 from headstart.serving.pool import Pool
 from headstart.serving.problems import Problem
 from headstart.serving.training_images import TrainingImages
-from headstart.serving.watching import Watcher
+from headstart.serving.watched import Watcher
 
 
 @pytest.fixture
@@ -132,8 +132,8 @@ def process_of(workers: Pool) -> int:
     return process.pid
 
 
-def image(served: Served) -> messages.Image:
-    return messages.Image(served.key, np.asarray(draw("disc", 90, (80, 64))).tobytes(), (64, 80, 3))
+def image(served: Served) -> exchange.Image:
+    return exchange.Image(served.key, np.asarray(draw("disc", 90, (80, 64))).tobytes(), (64, 80, 3))
 
 
 def test_a_worker_comes_back_when_files_may_be_opened_again(one_worker: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_a_worker_comes_back_when_files_may_be_opened_again(one_worker: Pool, mo
 def test_a_closed_terminal_is_the_servers_business(one_worker: Pool, served: Served) -> None:
     worker = process_of(one_worker)
     os.kill(worker, signal.SIGHUP)
-    (done,) = one_worker.submit(served, [messages.Verify(served.key)])
+    (done,) = one_worker.submit(served, [exchange.Verify(served.key)])
     assert done.result(60) is None
     assert (process_of(one_worker), one_worker.restarts) == (worker, 0)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from headstart.core.errors import ImageError, ModelError
 from headstart.prediction.answers import Result
-from headstart.serving import messages
+from headstart.serving import exchange
 from headstart.serving.bodies import Budget
+from headstart.serving.counters import Metrics
 from headstart.serving.limits import Limits
-from headstart.serving.metrics import Metrics
 from headstart.serving.models import Models, Served
 from headstart.serving.pool import BusyError, Pool
 from headstart.serving.problems import Problem, busy
@@ -83,7 +83,7 @@ class Desk:
             self.metrics.images.labels("", "refused").inc()
             raise busy()
 
-    async def run(self, served: Served, images: Sequence[messages.Image]) -> list[Result | ImageError]:
+    async def run(self, served: Served, images: Sequence[exchange.Image]) -> list[Result | ImageError]:
         """Run a model on images; what cannot be read has its error in its place.
 
         Raises:

@@ -17,7 +17,7 @@ from headstart.serving.problems import Problem
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from headstart.serving.metrics import Metrics
+    from headstart.serving.counters import Metrics
     from headstart.serving.policy import Policy
 
 _SAFE = {

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from headstart import __version__
 from headstart.core.errors import ImageError
 from headstart.prediction.answers import Result
-from headstart.serving import bodies, documents, messages, tensors
+from headstart.serving import bodies, documents, exchange, tensors
 from headstart.serving.desk import Desk
 from headstart.serving.models import Served
 from headstart.serving.problems import Problem, json_response
@@ -107,7 +107,7 @@ class KServe:
             asked = await bodies.parsed(tensors.read, content, length, _outputs(served), desk.limits.files)
             del content
             _check_size(asked.shape, served)
-            images = [messages.Image(served.key, one, asked.shape) for one in asked.images]
+            images = [exchange.Image(served.key, one, asked.shape) for one in asked.images]
             results = await desk.run(served, images)
         found: list[Result] = []
         for number, result in enumerate(results):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headstart.core.errors import ImageError, ModelError
-from headstart.serving import messages, worker
+from headstart.serving import exchange, worker
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -47,7 +47,7 @@ class Job:
     """
 
     model: Served
-    message: messages.Image | messages.Verify
+    message: exchange.Image | exchange.Verify
     until: float
     done: Future[Result | None] = field(default_factory=Future)
 
@@ -96,7 +96,7 @@ class Pool:
         """Whether no job would be taken."""
         return self.room <= 0
 
-    def submit(self, model: Served, tasks: Sequence[messages.Image | messages.Verify]) -> list[Future[Result | None]]:
+    def submit(self, model: Served, tasks: Sequence[exchange.Image | exchange.Verify]) -> list[Future[Result | None]]:
         """Have jobs done, all or none.
 
         Raises:
@@ -196,7 +196,7 @@ class _Keeper(threading.Thread):
     @staticmethod
     def _greets(pipe: Connection) -> bool:
         try:
-            return pipe.poll(_START_SECONDS) and pipe.recv_bytes() == messages.DONE
+            return pipe.poll(_START_SECONDS) and pipe.recv_bytes() == exchange.DONE
         except (EOFError, OSError):
             return False
 
@@ -228,7 +228,7 @@ class _Keeper(threading.Thread):
                 break
             with contextlib.suppress(_GoneError):
                 self._load(job.model)
-                if isinstance(job.message, messages.Verify):
+                if isinstance(job.message, exchange.Verify):
                     return self._ask_of_model(job.message)
                 return self._ask(job.message, self._pool._seconds)
         raise BusyError
@@ -243,17 +243,17 @@ class _Keeper(threading.Thread):
     def _load(self, model: Served) -> None:
         if model.key not in self._loaded:
             keep = self._pool._keys()
-            self._ask_of_model(messages.Load(model.key, model.classifier.content, model.max_megapixels, keep))
+            self._ask_of_model(exchange.Load(model.key, model.classifier.content, model.max_megapixels, keep))
             self._loaded = (self._loaded & keep) | {model.key}
 
-    def _ask_of_model(self, message: messages.Load | messages.Verify) -> Result | None:
+    def _ask_of_model(self, message: exchange.Load | exchange.Verify) -> Result | None:
         """Have the worker load or prove a model; what goes wrong then is not the fault of the image that waits."""
         try:
             return self._ask(message, max(self._pool._seconds, _START_SECONDS))
         except ImageError as error:
             raise ModelError(f"No worker could load it: {error}.") from error
 
-    def _ask(self, message: messages.Load | messages.Image | messages.Verify, seconds: float) -> Result | None:
+    def _ask(self, message: exchange.Load | exchange.Image | exchange.Verify, seconds: float) -> Result | None:
         """Have the worker do something, and replace it where it dies or hangs.
 
         Raises:
@@ -268,8 +268,8 @@ class _Keeper(threading.Thread):
             pipe.send(message)
             while pipe.poll(max(0, end - time.monotonic())):
                 answer = pipe.recv_bytes()
-                if answer != messages.TAKEN:
-                    return messages.read(answer)
+                if answer != exchange.TAKEN:
+                    return exchange.read(answer)
                 taken = True
         except (EOFError, OSError) as error:
             code = self._lose()

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from headstart.core.errors import ImageError, OptionError
 from headstart.prediction.model_card import sections
 from headstart.prediction.record import Wanted, record_of
-from headstart.serving import bodies, documents, messages
+from headstart.serving import bodies, documents, exchange
+from headstart.serving.counters import CONTENT_TYPE_LATEST
 from headstart.serving.desk import Desk
-from headstart.serving.metrics import CONTENT_TYPE_LATEST
 from headstart.serving.models import Served
 from headstart.serving.problems import Problem, json_response
 
@@ -120,7 +120,7 @@ class Rest:
             kind = request.headers.get("content-type", "")
             files = await bodies.parsed(bodies.files, content, kind, desk.limits)
             del content
-            results = await desk.run(served, [messages.Image(served.key, file.content) for file in files])
+            results = await desk.run(served, [exchange.Image(served.key, file.content) for file in files])
         records: list[dict[str, Any]] = []
         for file, result in zip(files, results, strict=True):
             if isinstance(result, ImageError):

@@ -19,16 +19,16 @@ from headstart.core.errors import OptionError, StorageError
 from headstart.core.runtime import default_workers
 from headstart.core.text import quoted
 from headstart.serving.application import application
+from headstart.serving.counters import Metrics
 from headstart.serving.desk import Desk
+from headstart.serving.exchange import Verify
 from headstart.serving.limits import Limits
-from headstart.serving.messages import Verify
-from headstart.serving.metrics import Metrics
 from headstart.serving.models import Models, Served
 from headstart.serving.policy import Policy
 from headstart.serving.pool import Pool
 from headstart.serving.protocol import with_deadline
 from headstart.serving.training_images import TrainingImages
-from headstart.serving.watching import Watcher
+from headstart.serving.watched import Watcher
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

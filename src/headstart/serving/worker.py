@@ -16,7 +16,7 @@ import numpy as np
 
 from headstart.core.errors import ImageError, ModelError
 from headstart.prediction.classifier import Classifier
-from headstart.serving import messages
+from headstart.serving import exchange
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -35,33 +35,33 @@ def main(pipe: Connection) -> None:
     threading.Thread(target=_end_with_server, name="headstart-parent", daemon=True).start()
     models: dict[str, Classifier] = {}
     try:
-        pipe.send_bytes(messages.DONE)
+        pipe.send_bytes(exchange.DONE)
         while True:
             message = pipe.recv()
-            pipe.send_bytes(messages.TAKEN)
+            pipe.send_bytes(exchange.TAKEN)
             pipe.send_bytes(_answer(message, models))
     except (EOFError, OSError):
         return
 
 
-def _answer(message: messages.Load | messages.Image | messages.Verify, models: dict[str, Classifier]) -> bytes:
+def _answer(message: exchange.Load | exchange.Image | exchange.Verify, models: dict[str, Classifier]) -> bytes:
     try:
-        if isinstance(message, messages.Load):
+        if isinstance(message, exchange.Load):
             for key in models.keys() - message.keep:
                 del models[key]
             models[message.key] = Classifier(message.content, max_megapixels=message.max_megapixels)
-            return messages.DONE
+            return exchange.DONE
         model = models[message.key]
-        if isinstance(message, messages.Verify):
+        if isinstance(message, exchange.Verify):
             _verify(model)
-            return messages.DONE
+            return exchange.DONE
         if message.shape is None:
-            return messages.of_result(model.run_file(message.content))
-        return messages.of_result(model.run_pixels(np.frombuffer(message.content, np.uint8).reshape(message.shape)))
+            return exchange.of_result(model.run_file(message.content))
+        return exchange.of_result(model.run_pixels(np.frombuffer(message.content, np.uint8).reshape(message.shape)))
     except (ImageError, ModelError) as error:
-        return messages.of_error(error)
+        return exchange.of_error(error)
     except MemoryError:
-        return messages.of_error(ImageError("takes more memory than there is"))
+        return exchange.of_error(ImageError("takes more memory than there is"))
 
 
 def _verify(model: Classifier) -> None:
