@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Comparison,
         Match,
         Run,
+        card,
         check,
         compare,
         draw_report,
