@@ -14,9 +14,10 @@ import struct
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -39,10 +40,18 @@ from headstart.serving.problems import Problem
 from headstart.serving.training_images import TrainingImages
 from headstart.serving.watched import Watcher
 
+Result = TypeVar("Result")
+
 
 @pytest.fixture
 def served(model: Path) -> Served:
     return load(model, "shapes", None)
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run it in a thread of its own: that of the tests has a loop already once a browser was opened."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, work).result()
 
 
 def until(holds: Callable[[], bool], seconds: float = 60) -> None:
@@ -109,7 +118,7 @@ def test_a_body_is_gone_when_whoever_asked_lets_go_of_it() -> None:
 
     tracemalloc.start()
     try:
-        assert asyncio.run(held()) < 8
+        assert run(held()) < 8
     finally:
         tracemalloc.stop()
 
@@ -213,7 +222,7 @@ def test_without_a_worker_the_client_is_told_to_come_again(served: Served) -> No
     nobody = Pool(0, 64, 30, Models([served]).keys)
     desk = Desk(Models([served]), nobody, Short(), Metrics())
     with pytest.raises(Problem, match="No worker") as refused:
-        asyncio.run(desk.run(served, [image(served)]))
+        run(desk.run(served, [image(served)]))
     assert refused.value.status == 503
     nobody.close()
 

@@ -32,7 +32,7 @@ torchvision = pytest.importorskip("torchvision")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
 from headstart.training import sources  # noqa: E402
-from headstart.training.sources import checkpoint  # noqa: E402
+from headstart.training.sources import weights  # noqa: E402
 from headstart.training.sources.layer_order import layers  # noqa: E402
 
 SIMPLE = "simple-resnet18"
@@ -369,7 +369,7 @@ def test_what_is_no_weights_file_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_file_of_absurd_size_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "MAX_BYTES", 1000)
+    monkeypatch.setattr(weights, "MAX_BYTES", 1000)
     with pytest.raises(ModelError, match="at most"):
         sources.load(SIMPLE, weights=str(save(tmp_path / "c.pt", random_state())))
 
