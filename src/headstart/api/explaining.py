@@ -24,13 +24,12 @@ from headstart.prediction.classifier import Classifier
 from headstart.prediction.explanation import Explainer, Explanation, Method
 from headstart.prediction.images import naming, several
 from headstart.prediction.neighbours import find_neighbours
+from headstart.runs.folder import ANALYSIS_FILE, SPLITS_FILE
 
 if TYPE_CHECKING:
     from headstart.prediction.images import ImageLike
 
 NEIGHBOURS = 5
-# What a run folder says about where its images are.
-_ANALYSIS, _SPLITS = "analysis.json", "splits.csv"
 
 
 @overload
@@ -150,17 +149,17 @@ def training_source(model: str | os.PathLike[str]) -> ImageTable:
     """
     folder = Path(model).parent
     try:
-        record = json.loads((folder / _ANALYSIS).read_text("utf-8"))
+        record = json.loads((folder / ANALYSIS_FILE).read_text("utf-8"))
         source, columns = record["source"], Columns.of(record.get("columns", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(
-            f"Nothing beside the model says what it was trained on ({quoted(str(folder / _ANALYSIS))}).",
+            f"Nothing beside the model says what it was trained on ({quoted(str(folder / ANALYSIS_FILE))}).",
             "Name the source: --source SOURCE (source=...).",
         ) from error
     if not isinstance(source, str):
-        raise SourceError(f"{quoted(str(folder / _ANALYSIS))} is damaged.", "Name the source: --source SOURCE.")
+        raise SourceError(f"{quoted(str(folder / ANALYSIS_FILE))} is damaged.", "Name the source: --source SOURCE.")
     table = read(source, columns=columns)
-    labels = _labels(folder / _SPLITS)
+    labels = of_splits(folder, "label")
 
     def relabelled(row: Row) -> Row:
         return replace(row, label=labels.get(row.path, row.label))
@@ -168,10 +167,10 @@ def training_source(model: str | os.PathLike[str]) -> ImageTable:
     return replace(table, rows=tuple(relabelled(row) for row in table.rows))
 
 
-def _labels(splits: Path) -> dict[str, str]:
-    """The labels of a run by the paths of its images; empty where that is not known."""
+def of_splits(folder: Path, column: str) -> dict[str, str]:
+    """A column of a run's ``splits.csv`` by the paths of its images; empty where that is not known."""
     try:
-        with splits.open(encoding="utf-8", newline="") as file:
-            return {from_csv_cell(row["path"]): from_csv_cell(row["label"]) for row in csv.DictReader(file)}
+        with (folder / SPLITS_FILE).open(encoding="utf-8", newline="") as file:
+            return {from_csv_cell(row["path"]): from_csv_cell(row[column]) for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, csv.Error):
         return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from headstart.api.explaining import training_source
+from headstart.api.explaining import of_splits, training_source
 from headstart.core.errors import ImageError, SourceError
-from headstart.core.text import from_csv_cell, quoted
+from headstart.core.text import quoted
 from headstart.data.inputs import expand
 from headstart.data.table import ImageTable, Row
 from headstart.prediction.classifier import Classifier
-from headstart.runs.folder import SPLITS_FILE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +56,7 @@ def sample_of(classifier: Classifier, model: Path, check: str | os.PathLike[str]
     notes: list[str] = []
     try:
         table = training_source(model)
-        roles = _roles(model.with_name(SPLITS_FILE))
+        roles = of_splits(model.parent, "split")
     except SourceError as error:
         table, roles = None, {}
         if check is None:
@@ -113,12 +111,3 @@ class _Pixels(Sequence["NDArray[np.uint8]"]):
         if isinstance(place, slice):
             return _Pixels(self._classifier, self._table, self._rows[place])
         return self._classifier.pixels(self._table.storage.read(self._rows[place].path))
-
-
-def _roles(splits: Path) -> dict[str, str]:
-    """The split of each image of a run by its path; empty where that is not known."""
-    try:
-        with splits.open(encoding="utf-8", newline="") as file:
-            return {from_csv_cell(row["path"]): row["split"] for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, csv.Error):
-        return {}

@@ -26,7 +26,7 @@ _SIDE_PX = 8
 
 
 class Embedded(NamedTuple):
-    """An image as the model sees it: SHA-256 of its file, its embedding, float32 (D,), and whether that was kept."""
+    """An image: SHA-256 of its file or of its pixels, its embedding, float32 (D,), and whether that was kept."""
 
     digest: bytes
     embedding: NDArray[np.float32]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from headstart.data.storage import read_file
 from headstart.features.cache import FeatureCache
 from headstart.modelfile.session import LazySession
 from headstart.prediction import images as kinds
+from headstart.prediction.embedded import Embedded
 from headstart.settings.recipe import FULL_RANGE, Recipe
 from headstart.strategies.proof import ENOUGH_PX, IMAGES
 
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
-
-
-class Found(NamedTuple):
-    """An image: SHA-256 of its file or of its pixels, its embedding, float32 (D,), and whether that was kept."""
-
-    digest: bytes
-    embedding: NDArray[np.float32]
-    cached: bool
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ class _Embed:
     kept: FeatureCache
     max_megapixels: int
 
-    def __call__(self, item: tuple[int, Any], /) -> Found:
+    def __call__(self, item: tuple[int, Any], /) -> Embedded:
         index, image = item
         with kinds.naming(image, index, of_several=True):
             if isinstance(image, str | os.PathLike):
@@ -56,11 +49,11 @@ class _Embed:
             digest = sha256(image if isinstance(image, bytes) else _spelled(image)).digest()
             found = self.kept.get(digest)
             if found is not None:
-                return Found(digest, found, cached=True)
+                return Embedded(digest, found, cached=True)
             (embedding,) = self.network.run(kinds.pixels(image, self.embedder.preprocess, self.max_megapixels))
             if not np.isfinite(embedding).all():
                 raise ImageError("the network gives values that are not finite")
-        return Found(digest, embedding, cached=False)
+        return Embedded(digest, embedding, cached=False)
 
 
 def _spelled(pixels: NDArray[np.uint8]) -> bytes:
@@ -117,7 +110,7 @@ def embed(
     key = digest_record({"embedder": embedder.digest, "max_megapixels": recipe.max_megapixels})
     with FeatureCache(runtime.cache, key, embedder.width) as cache:
 
-        def keep(found: Found) -> None:
+        def keep(found: Embedded) -> None:
             if not found.cached:
                 cache.put(found.digest, found.embedding)
 
