@@ -103,7 +103,7 @@ def serve(
         signals.hand_over()
         names = [one.name for one in table.all()]
         what = listed(names) or "no model yet"
-        output.say(f"Serving {what} at {url} with {counted(place.workers, 'worker')}. Ctrl-C ends it.")
+        output.say(f"Serving {what} at {url} with {counted(place.workers, 'worker')}. Press Ctrl-C to stop.")
         if names and not token:
             output.say(f"Try:   curl -F files=@PHOTO {url}/v1/models/{quote(names[0])}/predict")
         if token:

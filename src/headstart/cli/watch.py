@@ -51,7 +51,7 @@ def watch(
     try:
         for found in results:
             if found is None:
-                output.note(f"Watching {quoted(str(folder))}. Ctrl-C ends it.")
+                output.note(f"Watching {quoted(str(folder))}. Press Ctrl-C to stop.")
                 continue
             print(as_json(record_of(*found, wanted), indent=None), flush=True)
             told += 1
