@@ -26,7 +26,7 @@ from headstart.prediction.exporters.agreement import prove
 from helpers import draw, headstart_cli
 
 OF = "training and golden images"  # a small set is measured by folds, so that none is held out
-FORMS = [name for name, spec in EXPORTERS.items() if spec.run]
+FORMS = [name for name, spec in EXPORTERS.items() if spec.run and not spec.folder]  # which ONNX Runtime runs
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,7 @@ def test_another_program_gives_what_predict_gives(form: str, source: Path, tmp_p
 
 def test_what_has_the_precision_already_stays_as_it_is(model: Path, in_float32: Path, tmp_path: Path) -> None:
     for source, form in ((model, "onnx-int8"), (in_float32, "onnx")):
+        assert EXPORTERS[form].keeps == headstart.load(source).metadata.precision
         made = headstart.export(source, form, out=tmp_path / form)
         assert made.path.read_bytes() == source.read_bytes()
         assert made.proof is not None
@@ -164,6 +165,15 @@ def test_int8_needs_images(in_float32: Path, shapes: Path, tmp_path: Path) -> No
     made = headstart.export(alone, "onnx-int8", check=shapes)
     assert "Half of the images" in made.notes[0]
     guard.check(made.path.read_bytes())
+
+
+def test_a_model_in_int8_needs_no_images_to_become_one(model: Path, shapes: Path, tmp_path: Path) -> None:
+    """None is spent on ranges: all of a folder are proved on."""
+    alone = Path(shutil.copy(model, tmp_path / "alone.onnx"))
+    made = headstart.export(alone, "onnx-int8", check=shapes)
+    assert made.proof is not None
+    assert (made.proof.images, made.notes) == (36 + 3, ())
+    assert headstart.export(alone, "onnx-int8", overwrite=True).proof is not None
 
 
 def test_options_that_do_not_fit_are_refused(model: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from headstart.api.samples import sample_of
 from headstart.core.arguments import must_be, must_be_flags, must_be_path
 from headstart.core.errors import ModelError, OptionError, StorageError
+from headstart.core.extras import require
 from headstart.core.files import durable_write_all, make_folder, refuse_unwritable, refuse_unwritable_file
 from headstart.core.tables import resolve
 from headstart.core.text import counted, listed, nearest, quoted
@@ -68,6 +69,7 @@ def export(
     Raises:
         ModelError: There is no such model file, or it is refused; or the form differs by more than the bound.
         OptionError: There is no such form, or the bound is none.
+        ExtraError: The form needs a package that is not installed.
         SourceError: `check` names no image that can be read.
         StorageError: Something is there already, or it cannot be written.
 
@@ -86,6 +88,8 @@ def export(
         if value is not None:
             must_be_path(argument, value)
     spec = _spec(to, bound, check)
+    if spec.extra:
+        require(spec.extra, spec.extra, f"An export to {to}")
     source, found = model_of(model)
     classifier = Classifier.load(source)
     name = name or found
@@ -93,7 +97,8 @@ def export(
     _refuse_existing(path, is_file=not spec.folder, overwrite=overwrite)
     if not spec.run:
         return _written(to, path, resolve(spec.make)(classifier, name, ()), None, ())
-    sample = sample_of(classifier, source, check, learns=spec.learns)
+    learns = spec.learns and spec.keeps != classifier.metadata.precision
+    sample = sample_of(classifier, source, check, learns=learns)
     files = resolve(spec.make)(classifier, name, sample.learnt)
     proof = prove(
         classifier, resolve(spec.run)(files), sample.images, sample.of, spec.bound if bound is None else bound

@@ -32,7 +32,9 @@ class ExporterSpec:
         next_step: What to do with it.
         run: What opens it, as ``module:name``; empty for a form that proves itself where it is opened.
         bound: The largest difference of a probability that is handed out; larger ones are refused.
-        learns: It is made by looking at training images.
+        learns: It is made by looking at training images, unless the model stays as it is.
+        keeps: The precision of models that stay as they are, to the byte.
+        extra: What must be installed for it, as the name of an extra and of its package.
     """
 
     make: str
@@ -43,9 +45,12 @@ class ExporterSpec:
     run: str = ""
     bound: float = 0.0
     learns: bool = False
+    keeps: str = ""
+    extra: str = ""
 
 
 _GRAPHS = "headstart.prediction.exporters.graphs"
+_TORCH = "headstart.training.portable.program"  # the one room that imports PyTorch
 _ONNX_NEXT = "It runs in ONNX Runtime: the input `image` is uint8 (N, H, W, 3), the output `probabilities` (N, C)."
 EXPORTERS = {
     "html": ExporterSpec(
@@ -68,6 +73,7 @@ EXPORTERS = {
         next_step=_ONNX_NEXT,
         run=f"{_GRAPHS}:session",
         bound=0.1,
+        keeps="float32",
     ),
     "onnx-fp16": ExporterSpec(
         make=f"{_GRAPHS}:in_float16",
@@ -85,6 +91,7 @@ EXPORTERS = {
         run=f"{_GRAPHS}:session",
         bound=0.3,
         learns=True,
+        keeps="int8",
     ),
     "ort": ExporterSpec(
         make="headstart.prediction.exporters.ort:make",
@@ -93,5 +100,15 @@ EXPORTERS = {
         next_step="Load it with ONNX Runtime of the same version or a later one, on a phone or elsewhere.",
         run="headstart.prediction.exporters.graphs:session",
         bound=0.001,
+    ),
+    "torch": ExporterSpec(
+        make=f"{_TORCH}:make",
+        help="an ExportedProgram of PyTorch in float32, and its weights as safetensors (extra torch)",
+        suffix="-torch",
+        folder=True,
+        next_step="Run it: torch.export.load('model.pt2').module()(image), with image uint8 (N, H, W, 3) on the CPU.",
+        run=f"{_TORCH}:opened",
+        bound=0.1,
+        extra="torch",
     ),
 }

@@ -34,14 +34,14 @@ NO_IMAGES = "Give a folder of images like those that it will see: --check FOLDER
 
 def in_float32(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8]]) -> Files:
     """The model in float32; one that is in float32 already stays as it is, to the byte."""
-    return {"": _float32(classifier)}
+    return {"": as_float32(classifier)}
 
 
 def in_float16(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8]]) -> Files:
     """The model with its network in float16; what goes in and what comes out stays in its types."""
     import onnx
 
-    model = onnx.load_from_string(_float32(classifier))
+    model = onnx.load_from_string(as_float32(classifier))
     halve(model, set(_outside(model, classifier)))
     return {"": model.SerializeToString(deterministic=True)}
 
@@ -73,7 +73,8 @@ def _is_int8(classifier: Classifier) -> bool:
     return classifier.metadata.precision == "int8"
 
 
-def _float32(classifier: Classifier) -> bytes:
+def as_float32(classifier: Classifier) -> bytes:
+    """The model file in float32: as it is, or what computes in int8 without rounding."""
     if not _is_int8(classifier):
         return classifier.content
     import onnx
