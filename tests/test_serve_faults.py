@@ -311,10 +311,13 @@ def test_many_clients_at_once_are_answered_or_told_to_come_again(whole: Server) 
     with ThreadPoolExecutor(250) as pool:
         sent = [pool.submit(one, number) for number in range(500)]
         time.sleep(0.2)
-        begun = time.monotonic()
-        for _ in range(3):
+        waits = []
+        while not all(done.done() for done in sent):
+            begun = time.monotonic()
             assert whole.ask("/healthz").status == 200
-        assert time.monotonic() - begun < 10 * QUICK
+            waits.append(time.monotonic() - begun)
+        # In a flood it was 1 to 2 seconds where health had no turn before others; see also test_serve_turns.
+        assert sorted(waits)[len(waits) // 2] < QUICK / 10
         for done in sent:
             done.result()
     assert set(answers) == {200, 503}, answers

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from headstart.core.errors import ModelError, StorageError
+from headstart.core.errors import ImageError, ModelError, StorageError
 from helpers import draw
 
 pytest.importorskip("fastapi", reason="no web framework: pip install '.[serve]'")
@@ -38,6 +38,7 @@ from headstart.serving.models import Models, Served, load
 from headstart.serving.pool import Pool
 from headstart.serving.problems import Problem
 from headstart.serving.training_images import TrainingImages
+from headstart.serving.turns import Turns
 from headstart.serving.watched import Watcher
 
 Result = TypeVar("Result")
@@ -176,7 +177,8 @@ def test_nohup_is_heeded(ignored: bool) -> None:
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
     try:
-        one = server._Server(server._config(nothing, Limits()), lambda: None)
+        turns = Turns()
+        one = server._Server(server._config(nothing, Limits(), turns), turns, lambda: None)
         with one.capture_signals():
             signal.raise_signal(signal.SIGHUP)
         assert one.should_exit == (not ignored)
@@ -199,13 +201,23 @@ def test_a_model_that_cannot_be_loaded_is_told_as_such(
     one_worker: Pool, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_START_SECONDS", 0.1)
-    worker = process_of(one_worker)
-    os.kill(worker, signal.SIGSTOP)
+    os.kill(process_of(one_worker), signal.SIGSTOP)
     (done,) = one_worker.submit(served, [image(served)])
-    time.sleep(2.5)
-    os.kill(worker, signal.SIGCONT)
     with pytest.raises(ModelError, match="2 seconds"):
         done.result(60)
+
+
+def test_a_worker_that_stops_reading_is_replaced(one_worker: Pool, served: Served) -> None:
+    (done,) = one_worker.submit(served, [image(served)])
+    assert done.result(60) is not None  # the model is loaded
+    os.kill(process_of(one_worker), signal.SIGSTOP)
+    pixels = np.zeros((2000, 2000, 3), np.uint8)  # more than any pipe holds: sending it would never end
+    (late,) = one_worker.submit(served, [exchange.Image(served.key, pixels.tobytes(), pixels.shape)])
+    with pytest.raises(ImageError, match="more than 2 seconds"):
+        late.result(30)
+    (done,) = one_worker.submit(served, [image(served)])
+    assert done.result(60) is not None
+    assert one_worker.restarts == 1
 
 
 @pytest.mark.parametrize("seconds", [1, 30, 3600])

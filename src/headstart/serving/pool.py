@@ -7,7 +7,7 @@ import multiprocessing
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _START_SECONDS = 60  # to import and load, on a busy machine
 _PULSE_SECONDS = 0.25  # how soon a worker that dies in between is noticed
 _PAUSE_SECONDS = 1.0  # before a worker that cannot be started is tried again
+_LATE_SECONDS = 0.1  # how soon a worker that is late is noticed
 
 
 class BusyError(Exception):
@@ -73,8 +74,10 @@ class Pool:
         self._waiting = 0
         self._keepers = [_Keeper(self, number) for number in range(workers)]
         self._closing = False
-        for keeper in self._keepers:
-            keeper.start()
+        self._ended = threading.Event()
+        self._clock = threading.Thread(target=self._watch_the_clock, name="headstart-clock", daemon=True)
+        for thread in (*self._keepers, self._clock):
+            thread.start()
 
     @property
     def alive(self) -> int:
@@ -121,6 +124,13 @@ class Pool:
             keeper.end()
         for keeper in self._keepers:
             keeper.join(5)
+        self._ended.set()
+        self._clock.join(5)
+
+    def _watch_the_clock(self) -> None:
+        while not self._ended.wait(_LATE_SECONDS):
+            for keeper in self._keepers:
+                keeper.end_if_late()
 
     def _next(self) -> Job | None:
         """The next job, or None at the end.
@@ -145,6 +155,9 @@ class _Keeper(threading.Thread):
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._loaded: set[str] = set()
+        self._lock = threading.Lock()
+        self._due: float | None = None  # until when the worker has time, as of `time.monotonic`
+        self._late = False
 
     def run(self) -> None:
         while not self._pool._closing:
@@ -172,6 +185,24 @@ class _Keeper(threading.Thread):
         if pipe is not None:
             with contextlib.suppress(OSError):
                 pipe.close()
+
+    def end_if_late(self) -> None:
+        """End a worker whose time is over; then the pipe is closed, and the keeper waits no longer at either end."""
+        with self._lock:
+            if self._due is not None and self._process is not None and time.monotonic() > self._due:
+                self._late, self._due = True, None
+                self._process.kill()
+
+    @contextlib.contextmanager
+    def _in_time(self, seconds: float) -> Iterator[None]:
+        """Within it, the worker is ended after so many seconds."""
+        with self._lock:
+            self._late, self._due = False, time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._due = None
 
     def _start(self) -> bool:
         context = multiprocessing.get_context("spawn")  # fork would copy our threads' locks in any state
@@ -261,23 +292,24 @@ class _Keeper(threading.Thread):
             ModelError: The model is refused.
             _GoneError: The worker was lost before it had the message.
         """
-        pipe, end, taken = self._pipe, time.monotonic() + seconds, False
+        pipe, taken = self._pipe, False
         if pipe is None:
             raise _GoneError
         try:
-            pipe.send(message)
-            while pipe.poll(max(0, end - time.monotonic())):
-                answer = pipe.recv_bytes()
-                if answer != exchange.TAKEN:
-                    return exchange.read(answer)
-                taken = True
+            # No wait has a limit of its own: a message may be larger than what the pipe holds, and a worker that
+            # stops in the middle of one, or of its answer, is as late as one that says nothing.
+            with self._in_time(seconds):
+                pipe.send(message)
+                while (answer := pipe.recv_bytes()) == exchange.TAKEN:
+                    taken = True
         except (EOFError, OSError) as error:
-            code = self._lose()
+            late, code = self._late, self._lose()
+            if late:
+                raise ImageError(f"takes more than {seconds:g} seconds to read") from error
             if not taken:
                 raise _GoneError from error
             raise ImageError(f"the process that read it ended (exit code {code})") from error
-        self._lose()
-        raise ImageError(f"takes more than {seconds:g} seconds to read")
+        return exchange.read(answer)
 
 
 def _settle(done: Future[Result | None], value: Result | BaseException | None) -> None:

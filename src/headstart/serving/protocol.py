@@ -10,6 +10,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from headstart.serving.limits import HEADER_SECONDS
 from headstart.serving.problems import PROBLEM_TYPE, Problem
+from headstart.serving.turns import Turns, is_probe
+
+_HELD_BYTES = 65_536  # more is left to the system until the request has its turn
 
 
 class Protocol(H11Protocol):
@@ -19,12 +22,17 @@ class Protocol(H11Protocol):
     has left. A connection that is idle between requests is uvicorn's to close.
     """
 
-    request_seconds: float = 100  # of the server that makes the connections; see `with_deadline`
+    # Of the server that makes the connections; see `protocol_of`.
+    request_seconds: float
+    turns: Turns
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._deadline: asyncio.TimerHandle | None = None
         self._in_headers = True
+        self._has_turn = False  # for the request that has begun or begins next
+        self._held = bytearray()  # of a request that waits for its turn
+        self._lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
@@ -33,12 +41,34 @@ class Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """A client has gone."""
+        self._lost = True
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Bytes have come; those with which a request begins wait for its turn."""
+        if self._has_turn or (not self._held and is_probe(data)):
+            self._has_turn = True
+            self._receive(data)
+            return
+        first = not self._held
+        self._held += data
+        if len(self._held) > _HELD_BYTES:
+            self.flow.pause_reading()
+        if first:
+            self._unset_keepalive_if_required()
+            self.turns.take(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if self._lost:
+            return
+        self._has_turn = True
+        data, self._held = bytes(self._held), bytearray()
+        self.flow.resume_reading()
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         before = self.cycle
         if (before is None or before.response_complete) and not self._in_headers:
             self._in_headers = True
@@ -50,6 +80,7 @@ class Protocol(H11Protocol):
     def on_response_complete(self) -> None:
         """The answer is in the buffer of the connection."""
         before = self.cycle
+        self._has_turn = False
         self._arm(HEADER_SECONDS)  # for the client to take it
         super().on_response_complete()
         if self.cycle is not before:  # the next request was in the same bytes
@@ -77,7 +108,7 @@ class Protocol(H11Protocol):
         self.transport.close()
 
     def _begin(self) -> None:
-        self._in_headers = False
+        self._in_headers, self._has_turn = False, True
         if not self.cycle.response_complete:
             self._arm(self.request_seconds)
 
@@ -92,6 +123,6 @@ class Protocol(H11Protocol):
             self.transport.abort()
 
 
-def with_deadline(seconds: float) -> type[Protocol]:
-    """The protocol of a server whose requests take at most so long."""
-    return type("Protocol", (Protocol,), {"request_seconds": seconds})
+def protocol_of(seconds: float, turns: Turns) -> type[Protocol]:
+    """The protocol of a server whose requests take at most so long, and begin in turns."""
+    return type("Protocol", (Protocol,), {"request_seconds": seconds, "turns": turns})

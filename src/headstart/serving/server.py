@@ -26,8 +26,9 @@ from headstart.serving.limits import Limits
 from headstart.serving.models import Models, Served
 from headstart.serving.policy import Policy
 from headstart.serving.pool import Pool
-from headstart.serving.protocol import with_deadline
+from headstart.serving.protocol import Protocol, protocol_of
 from headstart.serving.training_images import TrainingImages
+from headstart.serving.turns import Door, Turns
 from headstart.serving.watched import Watcher
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def run_server(
         _open_many_files()
         address, port = place.host, listener.getsockname()[1]
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
-        _Server(_config(app, limits), lambda: started(url, table)).run([listener])
+        turns = Turns()
+        _Server(_config(app, limits, turns), turns, lambda: started(url, table)).run([listener])
 
 
 def warm_up(pool: Pool, models: Sequence[Served]) -> None:
@@ -164,26 +166,51 @@ def _listen(place: Place) -> socket.socket:
     return listener
 
 
-def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+def _config(app: ASGIApp, limits: Limits, turns: Turns) -> uvicorn.Config:
     for name in ("uvicorn", "python_multipart"):  # a line for each garbled request would fill the disk
         logging.getLogger(name).setLevel(logging.ERROR)
     return uvicorn.Config(
-        app, http=with_deadline(limits.request_seconds), ws="none", lifespan="off", log_config=None, access_log=False,
-        server_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS, backlog=_BACKLOG,
-        timeout_graceful_shutdown=limits.request_seconds,
+        app, http=protocol_of(limits.request_seconds, turns), ws="none", lifespan="off", log_config=None,
+        access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        backlog=_BACKLOG, timeout_graceful_shutdown=limits.request_seconds,
     )  # fmt: skip
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which ends by itself at a signal rather than by the signal, and says when it has begun."""
+    """uvicorn behind doors of ours. It ends by itself at a signal, not by the signal, and says when it has begun."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, turns: Turns, started: Callable[[], None]) -> None:
         super().__init__(config)
+        self.servers = []  # of asyncio
+        self._doors: list[Door] = []
+        self._turns = turns
         self._told = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            for listener in sockets or ():
+                listener.listen(_BACKLOG)
+                self._doors.append(Door(listener, self._protocol, self._turns))
+            self.started = True
+        except NotImplementedError:  # the event loop of Windows cannot watch sockets
+            await super().startup(sockets)
         self._told()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for door in self._doors:
+            door.close()
+        await self._turns.all_begun()  # what has come is answered
+        for door in self._doors:
+            await door.wait_closed()
+        await self._turns.all_begun()
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> Protocol:
+        kind = self.config.http_protocol_class
+        assert issubclass(kind, Protocol)
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
