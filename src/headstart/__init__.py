@@ -1,6 +1,6 @@
 """Headstart: from a folder of labelled images to one model file that can be trusted and shipped.
 
-Example:
+Examples:
     >>> import headstart as hs
     >>> run = hs.train(hs.read("photos/"))  # doctest: +SKIP
     >>> run.save("runs/pets")  # doctest: +SKIP

@@ -2,7 +2,7 @@
 
 For a model file, with calibration on held-out images, familiarity and a report, use `headstart.train`.
 
-Example:
+Examples:
     >>> from headstart.sklearn import ImageClassifier  # doctest: +SKIP
     >>> cross_val_score(ImageClassifier(), paths, labels)  # doctest: +SKIP
     array([0.97, 0.94, 0.95, 0.96, 0.95])
@@ -99,7 +99,7 @@ class ImageClassifier(ClassifierMixin, _Backbone):
         coef_: Weights, float32 (C, D).
         intercept_: float32 (C,).
 
-    Example:
+    Examples:
         >>> model = ImageClassifier().fit(paths, ["ant", "bee", "ant", "bee"])  # doctest: +SKIP
         >>> model.predict(["new.jpg"])  # doctest: +SKIP
         array(['ant'], dtype='<U3')
@@ -218,7 +218,7 @@ class ImageEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Backbone
 
     The parameters are those of `ImageClassifier`; there is nothing to learn.
 
-    Example:
+    Examples:
         >>> make_pipeline(ImageEmbedder(), StandardScaler(), KMeans(8)).fit(paths)  # doctest: +SKIP
     """
 

@@ -45,7 +45,7 @@ def check(
         SourceError: There is no such source, no image can be read, or the decisions do not fit it.
         OptionError: Decisions were given beside a table; or the recipe leaves the backbone or the fit open.
 
-    Example:
+    Examples:
         >>> headstart.check("photos/").counts["label"]  # doctest: +SKIP
         3
     """

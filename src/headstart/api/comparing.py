@@ -63,7 +63,7 @@ def compare(
         HeadstartError: All of them failed; the first one's error.
         StorageError: The folder holds a comparison already, or cannot be written.
 
-    Example:
+    Examples:
         >>> headstart.compare("photos/", strategies=["probe", "finetune"]).verdict.sentence  # doctest: +SKIP
         'Use probe: it is the cheapest ...'
     """

@@ -27,7 +27,7 @@ def card(model: str | os.PathLike[str], *, name: str | None = None, licence: str
         ModelError: There is no such model file, or it is refused.
         OptionError: The licence is no identifier.
 
-    Example:
+    Examples:
         >>> Path("runs/pets/README.md").write_text(headstart.card("runs/pets"))  # doctest: +SKIP
     """
     must_be_path("model", model)

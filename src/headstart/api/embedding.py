@@ -36,7 +36,7 @@ def embed(
         SourceError: No image can be read.
         OptionError: Both a classifier and a recipe are given, or an argument is of a wrong kind.
 
-    Example:
+    Examples:
         >>> found = headstart.embed("photos/")  # doctest: +SKIP
         >>> found.features.shape, found.table.rows[0].label  # doctest: +SKIP
         ((397, 1280), 'ants')

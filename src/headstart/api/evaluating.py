@@ -62,7 +62,7 @@ def evaluate(
         SourceError: Classes that the model does not know, or lacks; or no image can be read.
         OptionError: An argument is of a wrong kind.
 
-    Example:
+    Examples:
         >>> headstart.evaluate(headstart.load("model.onnx"), "photos/")[0].accuracy  # doctest: +SKIP
         0.954
     """

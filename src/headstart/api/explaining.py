@@ -77,7 +77,7 @@ def explain(
         OptionError: The model does not know the class, or does not allow the method.
         SourceError: The source cannot be read.
 
-    Example:
+    Examples:
         >>> model = headstart.load("runs/photos/model.onnx")  # doctest: +SKIP
         >>> headstart.explain(model, "cat.jpg").overlay().save("why.png")  # doctest: +SKIP
     """

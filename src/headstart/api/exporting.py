@@ -73,7 +73,7 @@ def export(
         SourceError: `check` names no image that can be read.
         StorageError: Something is there already, or it cannot be written.
 
-    Example:
+    Examples:
         >>> headstart.export("runs/pets", "html").path  # doctest: +SKIP
         PosixPath('runs/pets/pets.html')
         >>> headstart.export("runs/pets", "onnx-fp16").proof.difference  # doctest: +SKIP

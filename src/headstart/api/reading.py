@@ -32,7 +32,7 @@ def read(
         SourceError: There is no such source, or it holds no image; or the decisions do not fit it.
         OptionError: The columns or the decisions are of a wrong kind.
 
-    Example:
+    Examples:
         >>> headstart.read("photos/").classes  # doctest: +SKIP
         ('ants', 'bees')
     """
@@ -63,7 +63,7 @@ def load(path: str | os.PathLike[str], *, max_megapixels: int | None = None) -> 
         ModelError: There is no such file, or it is refused.
         OptionError: The limit is not in 1..178.
 
-    Example:
+    Examples:
         >>> headstart.load("runs/photos/model.onnx").classes  # doctest: +SKIP
         ('ants', 'bees')
     """

@@ -58,7 +58,7 @@ def draw_report(
         StorageError: The run has kept nothing to draw from, or the page cannot be written.
         SourceError: There is no such source.
 
-    Example:
+    Examples:
         >>> headstart.draw_report("runs/photos").path  # doctest: +SKIP
         PosixPath('runs/photos/report.html')
     """

@@ -58,7 +58,7 @@ def search(
         SourceError: None of the others can be read.
         OptionError: An argument is of a wrong kind.
 
-    Example:
+    Examples:
         >>> found, _ = headstart.search(classifier, "cat.jpg", "photos/")  # doctest: +SKIP
         >>> found[0].path, round(found[0].similarity, 2)  # doctest: +SKIP
         ('cats/17.jpg', 0.91)

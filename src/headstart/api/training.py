@@ -67,7 +67,7 @@ def train(
         DeviceError: The device is not there, or has too little memory.
         TrainingError: The loss is NaN or infinite.
 
-    Example:
+    Examples:
         >>> headstart.train("photos/").evaluation.accuracy  # doctest: +SKIP
         0.954
     """
@@ -143,7 +143,7 @@ def resume(
         SourceError: The images differ; it says which.
         ModelError: The checkpoint is damaged.
 
-    Example:
+    Examples:
         >>> headstart.resume("runs/pets").save("runs/pets")  # doctest: +SKIP
     """
     must_be_path("folder", folder)

@@ -43,7 +43,7 @@ class Pass(Generic[T]):
         stage: What progress calls it.
         done: See `each`.
 
-    Example:
+    Examples:
         >>> images = Pass(table, work, Runtime(), "Reading")  # doctest: +SKIP
         >>> results = [result for _, result in images]
         >>> kept = images.table()

@@ -35,7 +35,7 @@ class Thumbnails:
         enough_px: Of the preprocessing that the images were embedded with; see `Preprocess.enough_px`.
         white_level: The value of 16-bit images that is white.
 
-    Example:
+    Examples:
         >>> with Thumbnails(fitted.data.table, fitted.data.digests, runtime.cache, 100) as thumbnails:  # doctest: +SKIP
         ...     jpeg = thumbnails.small(0)
     """

@@ -109,7 +109,7 @@ def near_duplicates(fingerprints: NDArray[np.uint8], embeddings: NDArray[np.floa
         fingerprints: Luma of each image at 32 x 32 in row order, (N, 1024); see `headstart.data.traits`.
         embeddings: Of each image, (N, D).
 
-    Example:
+    Examples:
         >>> near_duplicates(np.stack([a, b, a]))  # doctest: +SKIP
         Pairs(rows=array([[0, 2]]), similarity=array([1.], dtype=float32), mirrored=array([False]))
     """

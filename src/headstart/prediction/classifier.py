@@ -115,7 +115,7 @@ class Classifier:
             OptionError: The model file holds nothing to make such sets with, there is no such coverage, or empty sets
                 are allowed where none were asked for.
 
-        Example:
+        Examples:
             >>> headstart.load("runs/pets/model.onnx").predict("cat.jpg").label  # doctest: +SKIP
             'cat'
         """
@@ -164,7 +164,7 @@ class Classifier:
             InputError: A value is of no kind that `predict` takes; its number is named.
             OptionError: As for `predict`, or there is no such value of `errors`.
 
-        Example:
+        Examples:
             >>> model = headstart.load("runs/pets/model.onnx")  # doctest: +SKIP
             >>> for prediction in model.predict_iter(pathlib.Path("new").glob("*.jpg")):  # doctest: +SKIP
             ...     print(prediction.label)

@@ -32,7 +32,7 @@ def render(template: str, **context: Any) -> str:
     Raises:
         jinja2.TemplateError: The template and its context do not fit: a fault of ours.
 
-    Example:
+    Examples:
         >>> "<h1" in render("message.html.j2", heading="<Hello>", sentences=["No tags: <b>"])
         True
     """
