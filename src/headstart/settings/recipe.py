@@ -58,7 +58,7 @@ class Recipe:
     backbone: str = setting(
         "lite0",
         MODEL,
-        "Pretrained network: lite0, torchvision:NAME, timm:NAME, file:PATH, or auto.",
+        "Pretrained network: lite0, lite1, lite2, torchvision:NAME, timm:NAME, file:PATH, or auto.",
         more="auto chooses by cross-validation on the train images among those whose weights are on this computer.",
         first=True,
         metavar="NAME",
@@ -74,7 +74,7 @@ class Recipe:
         None,
         MODEL,
         "Arithmetic of the backbone.",
-        more="int8 exists for a probe on lite0 with its own weights, where it is the default.",
+        more="int8 exists for a probe on lite0, lite1 or lite2 with their own weights, where it is the default.",
     )
     fit: Fit = setting(
         "crop",
