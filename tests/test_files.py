@@ -15,6 +15,7 @@ import pytest
 
 import headstart
 from headstart.core import files
+from headstart.core.appending import GrowingFile
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_write, durable_write_all, folder_lock, leftovers
 from helpers import headstart_process, write_images
@@ -448,3 +449,33 @@ def test_full_disk_for_the_output(model: Path) -> None:
         assert done.returncode == 2
         assert "disk is full" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+class Regions:
+    """Locks on bytes as Windows has them, on files of this process: what is tested is the branch, not Windows."""
+
+    LK_NBLCK = 2
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[int, int], int] = {}
+
+    def locking(self, descriptor: int, mode: int, count: int) -> None:
+        assert (mode, count) == (self.LK_NBLCK, 1)
+        file, place = os.fstat(descriptor).st_ino, os.lseek(descriptor, 0, os.SEEK_CUR)
+        holder = self.held.setdefault((file, place), descriptor)
+        if holder != descriptor:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_the_lock_of_windows_is_on_a_byte_that_no_line_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, regions = tmp_path / "lines", Regions()
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", regions)
+    with GrowingFile(path) as file:
+        file.append("one")
+        with pytest.raises(StorageError, match="Another process"):
+            GrowingFile(path)
+        file.append("two")
+        assert list(file.lines()) == ["one", "two"]
+    ((_, place),) = regions.held
+    assert place > 10**9

@@ -170,9 +170,16 @@ def test_other_disks_and_disks_without_links(tmp_path: Path, monkeypatch: pytest
 
 # Killed at the call of a function of `os` that places files, the n-th of the run.
 KILLED = """
-    import os, signal, sys
+    import errno, os, signal, sys
     from headstart.cli.main import main
     name, at = sys.argv[1], int(sys.argv[2])
+    link = os.link
+    def to_another_disk(source, target, **named):
+        if str(source).endswith(".png"):
+            raise OSError(errno.EXDEV, "another disk")
+        return link(source, target, **named)
+    if os.environ.get("DISKS") == "2":
+        os.link = to_another_disk
     plain, count = getattr(os, name), 0
     def killing(*inputs, **named):
         global count
@@ -185,15 +192,17 @@ KILLED = """
 """
 
 
-@pytest.mark.parametrize("by", ["copy", "move"])
+@pytest.mark.parametrize(("by", "disks"), [("copy", "1"), ("move", "1"), ("move", "2")])
 @pytest.mark.parametrize("call", ["link", "unlink"])
-def test_killed_in_the_middle_loses_no_file(call: str, by: str, new: Path, model: Path, tmp_path: Path) -> None:
+def test_killed_in_the_middle_loses_no_file(
+    call: str, by: str, disks: str, new: Path, model: Path, tmp_path: Path
+) -> None:
     before = files(new)
     out = tmp_path / "out"
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(KILLED), call, "2", "predict", str(model), str(new), "--sort-into",
          str(out), "--sort-by", by],
-        capture_output=True, check=False, timeout=120,
+        capture_output=True, check=False, timeout=120, env=os.environ | {"DISKS": disks},
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
     assert set(before.values()) == {*files(new).values(), *files(out).values()}

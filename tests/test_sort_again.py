@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from headstart.prediction.sorting import placing, sorter
+from headstart.prediction.record import Wanted
+from headstart.prediction.sorting import journal, placing, sorter
 from headstart.prediction.sorting.journal import UNDO_FILE
 from helpers import headstart_cli, write_images
 
@@ -41,6 +43,37 @@ def test_what_is_dropped_again_is_moved_again(new: Path, model: Path, tmp_path: 
         done = headstart_cli("predict", model, image, "--sort-into", out, "--sort-by", "move", "--json")
         assert (done.code, done.json["sorted"]["left"], image.exists()) == (0, [], False)
         assert [one.read_bytes() for one in images(out)] == [content] * count
+
+
+def test_what_comes_to_the_place_of_a_half_moved_image_is_another_one(new: Path, model: Path, tmp_path: Path) -> None:
+    """Killed after the old name was gone and before that was written, and then the same image comes once more."""
+    out, image = tmp_path / "out", new / "disc" / "000.png"
+    content = image.read_bytes()
+    command = ["predict", model, image, "--sort-into", out, "--sort-by", "move", "--json"]
+    headstart_cli(*command)
+    undo_file = out / UNDO_FILE
+    lines = undo_file.read_text().splitlines(keepends=True)
+    assert ["moved" in line for line in lines] == [False, True]
+    undo_file.write_text(lines[0])
+    headstart_cli("predict", model, new / "stripes", "--sort-into", out)
+    image.write_bytes(content)
+    assert headstart_cli(*command).json["sorted"]["folders"] == {"disc": 1}
+    assert [one.read_bytes() for one in images(out / "disc")] == [content] * 2
+
+
+def test_the_only_copy_of_a_half_moved_image_is_not_deleted(new: Path, model: Path, tmp_path: Path) -> None:
+    """The folder of images is the class folder, by another path: both names are of one file."""
+    out, image = tmp_path / "out", new / "disc" / "000.png"
+    headstart_cli("predict", model, image, "--sort-into", out, "--sort-by", "move")
+    undo_file = out / UNDO_FILE
+    undo_file.write_text(undo_file.read_text().splitlines(keepends=True)[0])
+    (new / "disc" / "001.png").unlink()
+    (new / "disc").rmdir()
+    (new / "disc").symlink_to(out / "disc")
+    step = journal.Step(**json.loads(undo_file.read_text()))
+    with sorter.Sorter(out, "move", ("disc",), Wanted(top=5)) as one:
+        assert not one._is_half_moved(step)
+    assert image.is_file()
 
 
 @pytest.mark.parametrize("by", ["copy", "link"])

@@ -223,3 +223,39 @@ def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
         pytest.skip("a file system of UTF-8 alone")
     with pytest.raises(SourceError, match="is not UTF-8"):
         next(watched(odd, Arrivals(0.1), existing=False))
+
+
+def test_the_loop_of_python_gives_what_arrives(folder: Path, model: Path) -> None:
+    pytest.importorskip("watchfiles")
+    classifier = headstart.load(model)
+    draw("disc", 5).save(folder / "there.png")
+    begun: list[str] = []
+
+    def started() -> None:
+        draw("stripes", 6).save(folder / "new.png")
+        (folder / "broken.png").write_text("no image")
+        begun.append("started")
+
+    found = {}
+    for path, result in headstart.watch(
+        classifier, folder, top=2, coverage=0.9, existing=True, settle_seconds=0.1, started=started
+    ):
+        found[Path(path).name] = result
+        if isinstance(result, headstart.ImageError):  # it is waited for longest
+            break
+    assert (begun, set(found)) == (["started"], {"there.png", "new.png", "broken.png"})
+    prediction = found["there.png"]
+    assert isinstance(prediction, headstart.Prediction)
+    assert prediction == classifier.predict(folder / "there.png", top=2, coverage=0.9)
+    assert prediction.label == "disc"
+
+
+def test_what_cannot_be_watched_is_refused_before_the_loop(folder: Path, model: Path) -> None:
+    pytest.importorskip("watchfiles")
+    classifier = headstart.load(model)
+    with pytest.raises(headstart.SourceError, match="There is no folder"):
+        headstart.watch(classifier, folder / "none")
+    with pytest.raises(headstart.OptionError, match="settle_seconds"):
+        headstart.watch(classifier, folder, settle_seconds=0)
+    with pytest.raises(headstart.OptionError, match="folder"):
+        headstart.watch(classifier, 3)  # type: ignore[arg-type]

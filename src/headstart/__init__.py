@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         resume,
         search,
         train,
+        watch,
     )
     from headstart.checks import CheckReport
     from headstart.core.errors import (
@@ -101,6 +102,7 @@ _PUBLIC = {
     "resume": "headstart.api",
     "search": "headstart.api",
     "train": "headstart.api",
+    "watch": "headstart.api",
 }
 
 __all__ = [
@@ -145,6 +147,7 @@ __all__ = [
     "resume",
     "search",
     "train",
+    "watch",
 ]
 
 

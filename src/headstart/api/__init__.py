@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headstart.api.run import Run
     from headstart.api.searching import Match, search
     from headstart.api.training import resume, train
+    from headstart.api.watching import watch
 
 # Name -> its file.
 _FILES = {
@@ -42,6 +43,7 @@ _FILES = {
     "resume": "training",
     "search": "searching",
     "train": "training",
+    "watch": "watching",
 }
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "resume",
     "search",
     "train",
+    "watch",
 ]
 
 

@@ -34,7 +34,6 @@ def watch(
 ) -> int:
     """Print a JSON line for each file that arrives in a folder, until Ctrl-C or SIGTERM."""
     from headstart import api
-    from headstart.api.watching import watch as watching
     from headstart.cli.output import Output
     from headstart.cli.signals import Stopped
     from headstart.cli.streams import as_json
@@ -47,12 +46,15 @@ def watch(
     runtime = options.runtime(output, workers=workers, strict=False, cached=False)
     classifier.verify()  # the session is ready before the first file comes
     told = 0
-    results = watching(classifier, folder, wanted, runtime, settle_seconds=settle, existing=existing)
+
+    def started() -> None:
+        output.note(f"Watching {quoted(str(folder))}. Press Ctrl-C to stop.")
+
     try:
-        for found in results:
-            if found is None:
-                output.note(f"Watching {quoted(str(folder))}. Press Ctrl-C to stop.")
-                continue
+        for found in api.watch(
+            classifier, folder, top=top, coverage=coverage, existing=existing, settle_seconds=settle, started=started,
+            runtime=runtime,
+        ):  # fmt: skip
             print(as_json(record_of(*found, wanted), indent=None), flush=True)
             told += 1
     except (Stopped, KeyboardInterrupt):  # the way to end it

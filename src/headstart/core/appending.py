@@ -10,6 +10,7 @@ from pathlib import Path
 
 from headstart.core.errors import StorageError
 from headstart.core.files import storage_error
+from headstart.core.locks import lock
 from headstart.core.text import quoted
 
 SYNC_SECONDS = 1.0  # of work that a power cut may cost; a process that is killed loses none
@@ -100,19 +101,11 @@ class GrowingFile:
                 self._synced = time.monotonic()
 
     def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows has no flock
-            return
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if lock(self._descriptor) is False:
             raise StorageError(
                 f"Another process is writing to {quoted(str(self._path))}.",
                 "Wait for it to finish, or choose another file.",
-            ) from error
-        except OSError:
-            return  # a file system without locks (some network disks)
+            )
 
     @contextlib.contextmanager
     def _in_words(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from headstart.core.errors import StorageError
+from headstart.core.locks import lock
 from headstart.core.text import quoted
 
 _ATTEMPTS = 50
@@ -174,9 +175,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     Raises:
         StorageError: Another process holds the folder, or it cannot be read.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows has no flock; single files are still replaced whole
+    if os.name == "nt":  # a folder cannot be opened there; single files are still replaced whole
         yield
         return
     try:
@@ -184,19 +183,16 @@ def folder_lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise storage_error(error, folder) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
-                yield  # a file system without locks (some network disks)
-                return
+        locked = lock(descriptor)
+        if locked is False:
             raise StorageError(
                 f"Another process is writing to {quoted(str(folder))}.",
                 "Wait for it to finish, or choose another folder with --out.",
-            ) from error
-        with contextlib.suppress(OSError):
-            for temporary in leftovers(folder):
-                temporary.unlink(missing_ok=True)
+            )
+        if locked:
+            with contextlib.suppress(OSError):
+                for temporary in leftovers(folder):
+                    temporary.unlink(missing_ok=True)
         yield
     finally:
         os.close(descriptor)

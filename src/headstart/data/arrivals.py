@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -110,7 +110,17 @@ def state_of(path: str) -> State | None:
     return State(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
-def watched(folder: Path, arrivals: Arrivals, *, existing: bool) -> Iterator[list[str]]:
+def refuse_missing(folder: Path) -> None:
+    """Say that there is no such folder.
+
+    Raises:
+        SourceError: There is none.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"There is no folder {quoted(str(folder))}.", "Make it first, or check the path.")
+
+
+def watched(folder: Path, arrivals: Arrivals, *, existing: bool) -> Generator[list[str]]:
     """Watch a folder and all below it, and tell the arrivals what happens there; hidden files are passed over.
 
     Args:
@@ -127,8 +137,7 @@ def watched(folder: Path, arrivals: Arrivals, *, existing: bool) -> Iterator[lis
         ExtraError: watchfiles is not installed.
     """
     watchfiles = require("watchfiles", "watch", "Watching a folder")
-    if not folder.is_dir():
-        raise SourceError(f"There is no folder {quoted(str(folder))}.", "Make it first, or check the path.")
+    refuse_missing(folder)
     root = os.path.abspath(folder)  # noqa: PTH100  lexical: links are the user's own
     try:
         root.encode()

@@ -1,4 +1,4 @@
-"""The undo file: what was put where, a line each, written before it is done."""
+"""The undo file: what was put where, a line each, written before it is done; of a move, another line after it."""
 
 from __future__ import annotations
 
@@ -35,22 +35,42 @@ class Step:
         return json.dumps(asdict(self))
 
 
-def steps_in(folder: Path, lines: Iterator[str]) -> Iterator[Step]:
-    """The steps of an undo file.
+@dataclass(frozen=True)
+class Moved:
+    """A move is complete: its file has lost its old name. What is found there from then on is another file.
+
+    Attributes:
+        moved: The target of its step.
+    """
+
+    moved: str
+
+    def line(self) -> str:
+        """The line of the undo file."""
+        return json.dumps(asdict(self))
+
+
+def entries_in(folder: Path, lines: Iterator[str]) -> Iterator[Step | Moved]:
+    """The lines of an undo file.
 
     Raises:
         StorageError: A line is none.
     """
     for number, line in enumerate(lines, 1):
         try:
-            step = Step(**json.loads(line))
-            sound = step.by in WAYS and all(isinstance(one, str) for one in (step.source, step.target, step.digest))
+            found = json.loads(line)
+            entry = Moved(**found) if "moved" in found else Step(**found)
+            sound = all(isinstance(one, str) for one in asdict(entry).values())
         except (ValueError, TypeError, RecursionError):
             sound = False
         # A target elsewhere is none that was written: nothing outside of the folder is ever deleted.
-        if not sound or Path(step.target).is_absolute() or ".." in Path(step.target).parts:
+        if not sound or (isinstance(entry, Step) and not _is_sound(entry)):
             raise StorageError(
                 f"Line {number} of {quoted(str(folder / UNDO_FILE))} is none that sorting has written.",
                 "Nothing was changed. Mend the file, or put the images back by hand.",
             )
-        yield step
+        yield entry
+
+
+def _is_sound(step: Step) -> bool:
+    return step.by in WAYS and not Path(step.target).is_absolute() and ".." not in Path(step.target).parts

@@ -13,6 +13,7 @@ from typing import Literal
 
 from headstart.core.digest import digest_bytes
 from headstart.core.errors import ImageError, StorageError
+from headstart.core.files import sync_folder
 from headstart.core.text import quoted
 from headstart.data.readers.layout import is_litter
 from headstart.data.storage import read_file
@@ -68,6 +69,15 @@ def is_same_file(source: Path, target: Path) -> bool:
         return False
 
 
+def is_seen_twice(source: Path, target: Path) -> bool:
+    """Whether both are the one name of one file, in a folder that is seen in two places: it has no other copy."""
+    try:
+        found = os.lstat(source)
+        return found.st_nlink == 1 and os.path.samestat(found, target.stat())
+    except OSError:
+        return False
+
+
 def content_digest(path: Path) -> str | None:
     """SHA-256 of a file, hexadecimal; None where it cannot be read."""
     try:
@@ -84,6 +94,7 @@ def _move(source: Path, target: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         _copy(source, target)  # another disk, or a file system without links
+        sync_folder(target.parent)  # the old disk may forget the name before the new one knows its own
     source.unlink()
 
 

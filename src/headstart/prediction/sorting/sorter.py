@@ -17,13 +17,14 @@ from headstart.core.text import quoted
 from headstart.data.inputs import STANDARD_INPUT
 from headstart.data.table import ImageTable, Skipped
 from headstart.prediction.record import Wanted
-from headstart.prediction.sorting.journal import UNDO_FILE, Step, steps_in
+from headstart.prediction.sorting.journal import UNDO_FILE, Moved, Step, entries_in
 from headstart.prediction.sorting.placing import (
     By,
     content_digest,
     free_names,
     is_placed,
     is_same_file,
+    is_seen_twice,
     place,
     refuse_below,
     refuse_inside,
@@ -54,7 +55,8 @@ class Sorter:
     def __init__(self, folder: Path, by: By, classes: tuple[str, ...], wanted: Wanted) -> None:
         self.folder, self.by, self._wanted = folder, by, wanted
         self._folders = folder_names(classes)
-        self._earlier: dict[str, str] = {}
+        self._earlier: dict[str, str] = {}  # targets, by their absolute source
+        self._begun: dict[str, Step] = {}  # moves that may be half done, by the same
         self._numbers = Counter[Path]()
         self._stack = contextlib.ExitStack()
         self.sorted = Counter[str]()
@@ -83,8 +85,7 @@ class Sorter:
         make_folder(self.folder)
         with contextlib.ExitStack() as stack:
             self._undo = stack.enter_context(GrowingFile(self.folder / UNDO_FILE))
-            for step in steps_in(self.folder, self._undo.lines()):
-                self._earlier[step.source] = step.target
+            self._read_undo_file()
             for name in {*self._folders.values(), UNFAMILIAR, AMBIGUOUS}:
                 with contextlib.suppress(OSError):  # of a process that was killed
                     for temporary in leftovers(self.folder / name):
@@ -94,6 +95,21 @@ class Sorter:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _read_undo_file(self) -> None:
+        moves: dict[str, Step] = {}  # that are not known to be complete, by their target
+        for entry in entries_in(self.folder, self._undo.lines()):
+            if isinstance(entry, Moved):
+                moves.pop(entry.moved, None)
+                continue
+            self._earlier[entry.source] = entry.target
+            if entry.by == "move":
+                moves[entry.target] = entry
+        for step in moves.values():
+            if os.path.lexists(step.source):
+                self._begun[step.source] = step
+            else:  # killed before the line was written: it is now, as another file may come to that place
+                self._undo.append(Moved(step.target).line())
 
     def sorting(
         self, predictions: Iterator[tuple[str, Prediction | ImageError]]
@@ -127,6 +143,15 @@ class Sorter:
             return None
         return earlier.split("/")[0]
 
+    def _is_half_moved(self, step: Step) -> bool:
+        """Whether a file has its new name and still has its old one, since the move was killed in between."""
+        source, target = Path(step.source), self.folder / step.target
+        if is_same_file(source, target):
+            return True
+        # Across disks it is a copy, which got its name when it was whole.
+        copied = not target.is_symlink() and content_digest(target) == step.digest == content_digest(source)
+        return copied and not is_seen_twice(source, target)
+
     def _folder_of(self, prediction: Prediction) -> str:
         if prediction.familiar is False:
             return UNFAMILIAR
@@ -140,10 +165,10 @@ class Sorter:
             else:
                 self.left.append(Skipped(str(source), f"in {quoted(folder)} since an earlier run, now {quoted(name)}"))
             return
-        earlier = self._earlier.get(absolute)
-        if earlier is not None and self.by == "move" and is_same_file(source, self.folder / earlier):
-            source.unlink()  # interrupted between the new name and the old one
-            self.sorted[earlier.split("/")[0]] += 1
+        if self.by == "move" and (step := self._begun.pop(absolute, None)) is not None and self._is_half_moved(step):
+            source.unlink()
+            self._undo.append(Moved(step.target).line())
+            self.sorted[step.target.split("/")[0]] += 1
             return
         if (digest := content_digest(source)) is None:
             self.left.append(Skipped(str(source), "gone since it was predicted"))
@@ -162,6 +187,8 @@ class Sorter:
                 continue
             except OSError as error:
                 raise storage_error(error, target) from error
+            if self.by == "move":
+                self._undo.append(Moved(relative).line())
             self.sorted[name] += 1
             return
         raise StorageError(

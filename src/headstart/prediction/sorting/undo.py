@@ -12,7 +12,7 @@ from headstart.core.errors import InputError
 from headstart.core.files import durable_write, make_folder, storage_error
 from headstart.core.text import quoted
 from headstart.data.table import Skipped
-from headstart.prediction.sorting.journal import UNDO_FILE, Step, steps_in
+from headstart.prediction.sorting.journal import UNDO_FILE, Moved, Step, entries_in
 from headstart.prediction.sorting.placing import content_digest, is_placed, place
 
 
@@ -47,7 +47,8 @@ def undo(folder: Path) -> Undone:
     kept: list[tuple[Step, Skipped]] = []
     images = 0
     with GrowingFile(path) as file:
-        steps = list(steps_in(folder, file.lines()))
+        entries = list(entries_in(folder, file.lines()))
+        steps = [entry for entry in entries if isinstance(entry, Step)]
         for step in reversed(steps):
             target = folder / step.target
             if not os.path.lexists(target):
@@ -63,7 +64,9 @@ def undo(folder: Path) -> Undone:
             else:
                 images += 1
     if kept:
-        durable_write(path, "".join(f"{step.line()}\n" for step, _ in reversed(kept)))
+        targets = {step.target for step, _ in kept}
+        left = [one for one in entries if (one.moved if isinstance(one, Moved) else one.target) in targets]
+        durable_write(path, "".join(f"{one.line()}\n" for one in left))
     else:
         path.unlink()
     for parent in {(folder / step.target).parent for step in steps}:
