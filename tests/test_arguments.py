@@ -92,6 +92,17 @@ VERBS: dict[str, tuple[list[str], dict[Any, tuple[list[Any], str]]]] = {
         "name": ([5, b"pets"], "name"),
         "licence": ([5, ["mit"], "Apache 2"], "licence"),
     }),
+    "push": (["model"], {
+        0: ([None, 5, b"model", []], "model is"),
+        "repository": ([5, b"me/pets", "pets", "me/pets/x", "/pets", "me/\n"], "repository is"),
+        "name": ([5, b"pets"], "name"),
+        "licence": ([5, ["mit"], "Apache 2"], "licence"),
+        "private": (["yes", 1], "private"),
+        "branch": ([5, "", "a b"], "branch"),
+        "message": ([5], "message"),
+        "overwrite": (["yes", 1], "overwrite"),
+        "dry_run": (["yes", 1], "dry_run"),
+    }),
     "draw_report": (["run"], {
         0: ([None, 5, []], "folder"),
         1: ([5, []], "expected a path or a DataFrame"),
@@ -116,7 +127,7 @@ def test_wrong_kinds(verb: str, key: Any, value: Any, words: str, model: Path, s
         "run": model.parent,
     }  # fmt: skip
     arguments: list[Any] = [right[name] for name in VERBS[verb][0]]
-    named: dict[str, Any] = {"to": "html"} if verb == "export" else {}
+    named: dict[str, Any] = {"export": {"to": "html"}, "push": {"repository": "me/pets"}}.get(verb, {})
     if isinstance(key, int):
         arguments[key : key + 1] = [value]
     else:

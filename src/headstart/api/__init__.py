@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headstart.api.evaluating import evaluate
     from headstart.api.explaining import explain
     from headstart.api.exporting import Exported, export
+    from headstart.api.pushing import Pushed, push
     from headstart.api.reading import load, read
     from headstart.api.reporting import comparison_page, draw_report
     from headstart.api.run import Run
@@ -27,6 +28,7 @@ _FILES = {
     "Comparison": "compared",
     "Exported": "exporting",
     "Match": "searching",
+    "Pushed": "pushing",
     "Run": "run",
     "card": "describing",
     "check": "checking",
@@ -39,6 +41,7 @@ _FILES = {
     "explain": "explaining",
     "export": "exporting",
     "load": "reading",
+    "push": "pushing",
     "read": "reading",
     "resume": "training",
     "search": "searching",
@@ -50,6 +53,7 @@ __all__ = [
     "Comparison",
     "Exported",
     "Match",
+    "Pushed",
     "Run",
     "card",
     "check",
@@ -62,6 +66,7 @@ __all__ = [
     "explain",
     "export",
     "load",
+    "push",
     "read",
     "resume",
     "search",

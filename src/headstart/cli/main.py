@@ -87,6 +87,10 @@ COMMANDS = {
         function="headstart.cli.card:card",
         help="Write the model card in Markdown, with the header that the Hugging Face Hub reads.",
     ),
+    "push": CommandSpec(
+        function="headstart.cli.push:push",
+        help="Upload a model to the Hugging Face Hub: model.onnx, its card (README.md) and labels.json, in one commit.",
+    ),
     "serve": CommandSpec(
         function="headstart.cli.serve:serve",
         help="Serve models over HTTP: REST, metrics, health; on this machine alone unless told otherwise.",

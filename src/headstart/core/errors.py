@@ -11,7 +11,7 @@ HeadstartError
 ├── DeviceError           (RuntimeError) the device is missing, or has too little memory
 ├── TrainingError         (ArithmeticError) the loss is NaN or infinite
 ├── StorageError          (OSError)      disk full, read-only, locked by another process
-└── OfflineError          (OSError)      a download did not succeed
+└── OfflineError          (OSError)      a download or an upload did not succeed
 """
 
 from __future__ import annotations
@@ -75,4 +75,4 @@ class StorageError(HeadstartError, OSError):
 
 
 class OfflineError(HeadstartError, OSError):
-    """A download did not succeed."""
+    """A download or an upload did not succeed."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib
-import os
 import pickle
 import ssl
 import urllib.error
@@ -14,13 +12,11 @@ from collections.abc import Iterator
 
 from headstart.backbones import catalog
 from headstart.core.errors import HeadstartError, ModelError, OfflineError
-from headstart.core.text import printable, quoted
+from headstart.core.hub import endpoint, of_network, reason, silently
+from headstart.core.text import quoted
 from headstart.settings.backbones import BackboneSpec
 
-# Packages whose errors are those of a network. Their versions have them under different names.
-_NETWORK = {"huggingface_hub", "httpx", "httpx2", "httpcore", "requests", "urllib3", "urllib"}
 REACH_SECONDS = 10
-DEFAULT_ENDPOINT = "https://huggingface.co"
 
 
 @contextlib.contextmanager
@@ -32,7 +28,7 @@ def fetching(row: BackboneSpec) -> Iterator[None]:
         ModelError: They were refused.
     """
     try:
-        with _no_bars():
+        with silently():
             reach(row)
             yield
     except HeadstartError:
@@ -44,10 +40,10 @@ def fetching(row: BackboneSpec) -> Iterator[None]:
     except Exception as error:
         if not _of_network(error):
             raise ModelError(
-                f"The weights of {quoted(row.name)} cannot be loaded: {_reason(error)}.",
+                f"The weights of {quoted(row.name)} cannot be loaded: {reason(error)}.",
                 f"If the file in the library's cache is damaged, delete it: {_place(row)}.",
             ) from error
-        raise missing(row, _reason(error)) from error
+        raise missing(row, reason(error)) from error
 
 
 def reach(row: BackboneSpec) -> None:
@@ -58,7 +54,7 @@ def reach(row: BackboneSpec) -> None:
     """
     if not row.address or catalog.is_local(row):
         return
-    url = _endpoint() if row.weights.startswith("hf:") else row.weights
+    url = endpoint() if row.weights.startswith("hf:") else row.weights
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310  of the listing, or the user's own endpoint
     try:
         urllib.request.urlopen(request, timeout=REACH_SECONDS).close()  # noqa: S310
@@ -67,12 +63,12 @@ def reach(row: BackboneSpec) -> None:
     except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(getattr(error, "reason", error), ssl.SSLError):  # the library may have other certificates
             return
-        raise missing(row, f"{url} cannot be reached ({_reason(error)})") from error
+        raise missing(row, f"{url} cannot be reached ({reason(error)})") from error
 
 
-def missing(row: BackboneSpec, reason: str) -> OfflineError:
+def missing(row: BackboneSpec, why: str) -> OfflineError:
     """The error for weights that are not here."""
-    message = f"The weights of {quoted(row.name)} are not on this computer, and could not be downloaded: {reason}."
+    message = f"The weights of {quoted(row.name)} are not on this computer, and could not be downloaded: {why}."
     if not row.address:
         return OfflineError(message, "Connect to the network, or name a file with --weights PATH.")
     if row.weights.startswith("hf:"):
@@ -80,15 +76,11 @@ def missing(row: BackboneSpec, reason: str) -> OfflineError:
         return OfflineError(
             message,
             f"With a network, run `hf download {repository} {file}`, which puts it in {catalog.target(row)}; "
-            f"or download {_endpoint()}/{repository}/resolve/main/{file} and name it with --weights PATH.",
+            f"or download {endpoint()}/{repository}/resolve/main/{file} and name it with --weights PATH.",
         )
     return OfflineError(
         message, f"Download {row.weights} and put it at {catalog.target(row)}, or name it with --weights PATH."
     )
-
-
-def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT).rstrip("/")
 
 
 def _place(row: BackboneSpec) -> str:
@@ -97,30 +89,5 @@ def _place(row: BackboneSpec) -> str:
 
 def _of_network(error: BaseException) -> bool:
     """Whether an error, or what caused it, came from a network, a server or a full disk."""
-    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _NETWORK:
-        return True
     # PyTorch's own check of a download
-    return isinstance(error, RuntimeError) and "invalid hash value" in str(error)
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of what an error says, which may be long and many."""
-    lines = str(error).strip().splitlines()
-    return printable((lines[0] if lines else type(error).__name__).rstrip("."))[:200]
-
-
-@contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    try:
-        utils = importlib.import_module("huggingface_hub.utils")
-    except ModuleNotFoundError:  # then nothing is fetched with it
-        yield
-        return
-    if utils.are_progress_bars_disabled():
-        yield
-        return
-    utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        utils.enable_progress_bars()
+    return of_network(error) or (isinstance(error, RuntimeError) and "invalid hash value" in str(error))
