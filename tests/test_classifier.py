@@ -156,7 +156,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "generator of numbers": ((x for x in (5, 6)), "Image 0: A value of type int"),
     "empty generator": ((x for x in ()), "An empty list"),
     "closed file": (closed_file(), "closed"),
-    "text file": (io.StringIO("text"), "gives no bytes"),
+    "text file": (io.StringIO("text"), "does not return bytes"),
     "empty list": ([], "An empty list"),
     "empty tuple": ((), "An empty list"),
     "empty stack": (np.zeros((0, 8, 8, 3), np.uint8), "An empty list"),

@@ -71,7 +71,7 @@ def test_those_that_are_here() -> None:
     (folder / "snapshots" / "abc" / "model.safetensors").write_bytes(b"weights")
     assert here() == ["lite0", "torchvision:resnet18", "timm:test_vit.r160_in1k"]
     assert here("timm") == ["timm:test_vit.r160_in1k"]
-    assert "None of them has its weights" in headstart_cli("backbones", "vgg", "--here").out
+    assert "None of them have their weights" in headstart_cli("backbones", "vgg", "--here").out
 
 
 def test_bad_input() -> None:

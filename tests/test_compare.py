@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 import headstart as hs
 from headstart import recipes as kept
 from headstart.api.compared import folders_of
+from headstart.cli.output import Output
 from headstart.core.errors import ExtraError, HeadstartError, OptionError, SourceError, StorageError
 from headstart.core.progress import Silent
 from headstart.strategies import candidates
@@ -402,3 +403,16 @@ def test_strategies_by_name_on_photos(some_photos: Path, tmp_path: Path) -> None
     assert done.json["chosen"] == "probe"
     assert f"{rows['probe']['n']} held-out images cannot separate" in done.json["verdict"]
     assert rows["probe"]["n"] == len(list((some_photos / "val").rglob("*.jpg")))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_wide_table_becomes_two_that_fit_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    name, cells = "probe timm:resnet18.a1_in1k", [f"{'x' * 11}{i}" for i in range(5)]
+    Output().wide_table(["Candidate", *"abcde"], [[name, *cells]], right=(1, 2, 3, 4, 5), second=4)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum(line.startswith(name) for line in lines) == (2 if width == 80 else 1)  # whole, on one line
+    assert all(sum(cell in line for line in lines) == 1 for cell in cells)

@@ -84,8 +84,8 @@ def test_images_without_classes(shapes: Path, model: Path, tmp_path: Path) -> No
     ("options", "says"),
     [
         (["--out", "e.txt"], "Expected '.npz', '.parquet'"),
-        (["--out", "there.npz"], "is there already"),
-        (["--out", "e.npz", "--model", "{model}", "--backbone", "lite0"], "--backbone is about another one"),
+        (["--out", "there.npz"], "already exists"),
+        (["--out", "e.npz", "--model", "{model}", "--backbone", "lite0"], "--backbone selects another one"),
     ],
 )
 def test_what_cannot_be_written_is_refused_first(

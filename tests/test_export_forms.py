@@ -185,7 +185,7 @@ def test_options_that_do_not_fit_are_refused(model: Path) -> None:
 
 def test_the_command_says_what_was_proved(model: Path, tmp_path: Path) -> None:
     done = headstart_cli("export", model, "--to", "ort", "--out", tmp_path / "shapes.ort")
-    assert "Proved on" in done.out + done.err
+    assert "Tested on" in done.out + done.err
     assert "95 % interval" in done.out + done.err
     record: Any = headstart_cli("export", model, "--to", "ort", "--out", tmp_path / "2.ort", "--json").json
     assert record["proof"]["same_class"] == record["proof"]["images"]

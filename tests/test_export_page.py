@@ -301,7 +301,7 @@ def test_what_is_there_is_not_replaced(model: Path, tmp_path: Path) -> None:
     there.write_text("mine")
     result = headstart_cli("export", model, "--to", "html", "--out", there)
     assert (result.code, there.read_text()) == (2, "mine")
-    assert "is there already" in result.err
+    assert "already exists" in result.err
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "index.html").write_text("mine")
     result = headstart_cli("export", model, "--to", "web", "--out", tmp_path / "site")

@@ -131,9 +131,9 @@ def test_what_is_there_is_not_replaced(new: Path, model: Path, tmp_path: Path) -
     out = tmp_path / "p.csv"
     out.write_text("mine\n")
     done = headstart_cli("predict", model, new, "--out", out)
-    assert (done.code, "is there already" in done.err) == (2, True)
+    assert (done.code, "already exists" in done.err) == (2, True)
     done = headstart_cli("predict", model, new, "--out", out, "--resume")
-    assert (done.code, "the record of what it was made with" in done.err) == (2, True)
+    assert (done.code, "the record of how it was made" in done.err) == (2, True)
     assert out.read_text() == "mine\n"
 
 
@@ -161,8 +161,8 @@ def test_the_file_is_no_image_of_its_own_folder(model: Path, tmp_path: Path) -> 
         (["--resume"], "--out"),
         (["--overwrite"], "--out"),
         (["--format", "parquet"], "--out"),
-        (["--out", "p.txt"], "does not say in which form"),
-        (["--out", "p.csv", "--format", "table"], "for people"),
+        (["--out", "p.txt"], "does not tell the format"),
+        (["--out", "p.csv", "--format", "table"], "cannot be written to a file"),
         (["--out", "p.csv", "--resume", "--overwrite"], "Choose one"),
     ],
 )

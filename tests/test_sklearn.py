@@ -217,7 +217,8 @@ def test_labels_of_any_type(labels: Any, images: tuple[list[str], np.ndarray]) -
     ("parameters", "says"),
     [
         ({"C": 0.0}, "C is 0.0"), ({"C": "1"}, "C is '1'"), ({"class_weight": "none"}, "class_weight"),
-        ({"backbone": "nothing"}, "nothing"), ({"backbone": "auto"}, "chooses no backbone"), ({"resize": "x"}, "x"),
+        ({"backbone": "nothing"}, "nothing"), ({"backbone": "auto"}, "does not choose the backbone"),
+        ({"resize": "x"}, "x"),
         ({"n_jobs": 0}, "workers"), ({"precision": "int4"}, "int4"), ({"random_state": -1}, "random_state is -1"),
         ({"random_state": np.random.RandomState(0)}, "random_state is RandomState"),
     ],

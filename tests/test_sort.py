@@ -138,7 +138,7 @@ def test_a_foreign_undo_file_is_refused(line: str, tmp_path: Path) -> None:
 
 def test_what_cannot_be_sorted_is_refused(new: Path, model: Path, tmp_path: Path) -> None:
     done = headstart_cli("predict", model, new, "--sort-into", new)
-    assert (done.code, "lies in" in done.err) == (2, True)
+    assert (done.code, "is inside" in done.err) == (2, True)
     assert not (new / UNDO_FILE).exists()
     done = headstart_cli("unsort", new)
     assert (done.code, "nothing was sorted into it" in done.err) == (2, True)
@@ -148,7 +148,7 @@ def test_links_are_not_moved(new: Path, model: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.png"
     link.symlink_to("new/disc/000.png")
     done = headstart_cli("predict", model, link, "--sort-into", tmp_path / "out", "--sort-by", "move", "--json")
-    assert (done.code, done.json["sorted"]["left"][0]["reason"]) == (3, "a link, which is not moved")
+    assert (done.code, done.json["sorted"]["left"][0]["reason"]) == (3, "a link; links are not moved")
     assert link.is_symlink()
 
 

@@ -87,7 +87,7 @@ def test_images_whose_class_has_changed_are_named(
     done = headstart_cli(*command)
     assert (done.code, done.json["sorted"]["folders"]) == (3, {})
     assert [one["reason"] for one in done.json["sorted"]["left"]] == [
-        "in 'disc' since an earlier run, now 'stripes'"
+        "in 'disc' from an earlier run; it would now go to 'stripes'"
     ] * 2
     assert images(tmp_path / "out") == before
 
@@ -173,7 +173,7 @@ def test_undo_keeps_what_the_original_links_to(new: Path, model: Path, tmp_path:
     image.symlink_to(out / "disc" / "000.png")
     done = headstart_cli("unsort", out, "--json")
     assert (done.code, done.json["undone"]) == (3, 0)
-    assert "is a link to it now" in done.json["kept"][0]["reason"]
+    assert "is now a link to it" in done.json["kept"][0]["reason"]
     assert image.is_file()
 
 
@@ -201,7 +201,7 @@ def test_numbers_fit_into_long_names(name: str, tmp_path: Path) -> None:
 def test_a_folder_among_the_images_is_refused_at_once(new: Path, model: Path, tmp_path: Path) -> None:
     for given, cwd in ((str(new), tmp_path), (".", new)):
         done = headstart_cli("predict", model, given, "--sort-into", new / "sorted", cwd=cwd)
-        assert (done.code, "lies in" in done.err) == (2, True)
+        assert (done.code, "is inside" in done.err) == (2, True)
         assert not (new / "sorted").exists()
     hidden = ["predict", model, new, "--sort-into", new / ".sorted"]
     assert [headstart_cli(*hidden).code for _ in range(2)] == [3, 3]

@@ -134,12 +134,12 @@ def test_what_another_task_has_not_is_refused(pairs: Path, task: str, monkeypatc
     run = hs.train(table)
     assert run.fitted.details.prediction_sets is None
     assert not {one.kind for one in run.fitted.findings} & {"class", "label", "shortcut", "spelling"}
-    with pytest.raises(OptionError, match="the task of this model is tags, where any number can be true"):
+    with pytest.raises(OptionError, match="in the task of this model, tags, any number can be true"):
         run.classifier.predict(pairs / "nought" / "7.png", coverage=0.9)
     assert hs.explain(run.classifier, pairs / "nought" / "7.png", label="nought").method == "occlusion"
     record = json.loads(run.classifier.metadata.to_json())
     assert record["task"] == task
-    with pytest.raises(ModelError, match="prediction sets, which the task tags has not"):
+    with pytest.raises(ModelError, match="prediction sets, which the task tags does not have"):
         Metadata.from_json(json.dumps(record | {"conformal": {"images": 1, "scores": [0.5], "split": "test"}}))
     monkeypatch.delitem(targets.TARGETS, TASK)
     with pytest.raises(ModelError, match="names a task that this Headstart does not know: 'tags'"):

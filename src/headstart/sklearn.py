@@ -49,7 +49,10 @@ class _Backbone(BaseEstimator):
     def _load(self, images: Sequence[Any]) -> None:
         """Look at the parameters, and find the embedder."""
         if "auto" in {self.backbone, self.resize}:
-            raise OptionError("An estimator chooses no backbone and no resize.", "Search them with GridSearchCV.")
+            raise OptionError(
+                "An estimator does not choose the backbone or the resize mode.",
+                "Name one, or search them with GridSearchCV.",
+            )
         self._recipe = Recipe.from_dict({
             "backbone": self.backbone, "fit": self.resize, "max_megapixels": self.max_megapixels,
             **({} if self.precision is None else {"precision": self.precision}),

@@ -56,7 +56,8 @@ def check(
         raise OptionError("The check uses a single backbone, and auto was asked for.", "Name a backbone.")
     if decisions is not None and isinstance(images, ImageTable):
         raise OptionError(
-            "Decisions were given beside a table.", "Read the source with them: headstart.read(source, decisions=)."
+            "Decisions were given together with a table.",
+            "Read the source with them: headstart.read(source, decisions=).",
         )
     table = images if isinstance(images, ImageTable) else read(images, decisions=decisions)
     refuse_skipped(table, runtime)

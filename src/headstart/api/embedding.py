@@ -45,7 +45,9 @@ def embed(
     must_be("recipe", recipe, Recipe | None, A_RECIPE)
     must_be("runtime", runtime, Runtime | None, A_RUNTIME)
     if classifier is not None and recipe is not None:
-        raise OptionError("A classifier brings its own network; a recipe names another one.", "Give one of them.")
+        raise OptionError(
+            "A classifier comes with its own network, and a recipe names another one.", "Give one of them."
+        )
     runtime = runtime or Runtime()
     table = table_of(images)
     refuse_skipped(table, runtime)

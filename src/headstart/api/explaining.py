@@ -153,7 +153,7 @@ def training_source(model: str | os.PathLike[str]) -> ImageTable:
         source, columns = record["source"], Columns.of(record.get("columns", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(
-            f"Nothing beside the model says what it was trained on ({quoted(str(folder / ANALYSIS_FILE))}).",
+            f"There is no record next to the model of what it was trained on ({quoted(str(folder / ANALYSIS_FILE))}).",
             "Name the source: --source SOURCE (source=...).",
         ) from error
     if not isinstance(source, str):

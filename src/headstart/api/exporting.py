@@ -80,7 +80,7 @@ def export(
         0.0041
     """
     must_be_path("model", model)
-    must_be("to", to, str, "the name of a form")
+    must_be("to", to, str, "the name of a format")
     must_be("name", name, str | None, "a name")
     must_be("bound", bound, float | int | None, "a number above 0 and up to 1")
     must_be_flags(overwrite=overwrite)
@@ -105,10 +105,10 @@ def export(
     )
     if not proof.passed:
         raise ModelError(
-            f"The export to {to} differs too much: a probability by {proof.difference:.3f} "
+            f"The export to {to} differs too much from the model: a probability by {proof.difference:.3f} "
             f"(at most {proof.bound:g} is accepted), on {counted(proof.images, 'image')} ({proof.of}); the most "
             f"probable class is the same for {proof.same:,}. Nothing was written.",
-            "Choose another form, or accept more with --bound (bound=...).",
+            "Choose another format, or accept more with --bound (bound=...).",
         )
     return _written(to, path, files, proof, sample.notes)
 
@@ -123,7 +123,7 @@ def _spec(to: str, bound: float | None, check: object) -> ExporterSpec:
     spec = EXPORTERS[to]
     if not spec.run and (check is not None or bound is not None):
         raise OptionError(
-            f"An export to {to} checks itself where it is opened, on the golden images in it.",
+            f"An export to {to} checks itself on its golden images when it is opened.",
             "Leave out --check and --bound (check=..., bound=...).",
         )
     return spec
@@ -159,6 +159,6 @@ def _refuse_existing(path: Path, *, is_file: bool, overwrite: bool) -> None:
     there = path.exists() and (is_file or any(path.iterdir()))
     if there and not overwrite:
         raise StorageError(
-            f"{quoted(str(path))} {'is there already' if is_file else 'is a folder that is not empty'}.",
+            f"{quoted(str(path))} {'already exists' if is_file else 'is a folder that is not empty'}.",
             "Choose another one with --out, or replace what is there with --overwrite (overwrite=True in Python).",
         )

@@ -61,8 +61,8 @@ def sample_of(classifier: Classifier, model: Path, check: str | os.PathLike[str]
         table, roles = None, {}
         if check is None:
             notes.append(
-                "Proved on the golden images alone, since no images of the run were found "
-                f"({error.message.rstrip('.')}). Name some like yours: --check FOLDER (check=...)."
+                "Tested on the golden images only, because no images of the run were found "
+                f"({error.message.rstrip('.')}). Give some like yours: --check FOLDER (check=...)."
             )
     learnt = _read(classifier, table, [row for row in table.rows if roles.get(row.path, "train") == "train"],
                    MOST_LEARNT) if table is not None and learns else []  # fmt: skip
@@ -79,7 +79,7 @@ def sample_of(classifier: Classifier, model: Path, check: str | os.PathLike[str]
     if learns and not learnt:
         learnt = images[::2][:MOST_LEARNT]
         images = images[1::2]
-        notes.append("Half of the images were used to make it, and the others to prove it.")
+        notes.append("Half of the images were used to make it, and the others to test it.")
     return Sample(images, f"images of {quoted(os.fspath(check))} and golden images", learnt, tuple(notes))
 
 

@@ -55,11 +55,11 @@ def watch(
 
     Args:
         classifier: The classifier.
-        folder: The folder; those below it are watched too.
+        folder: The folder to watch, including its subfolders.
         top: How many classes to name.
         coverage: As in `Classifier.predict`.
         existing: The files that are there already count as arrivals.
-        settle_seconds: The while, above 0.
+        settle_seconds: Time without a change after which a file counts as complete, above 0.
         started: Called once the folder is being watched, which begins with the loop.
         runtime: Workers.
 

@@ -57,7 +57,7 @@ def backbones(
             raise OptionError(f"`show` takes one name, and {counted(len(words) - 1, 'name')} were given.")
         _show(output, words[1], unfreeze, weights, pretrained=pretrained)
     elif len(words) > 1:
-        raise OptionError(f"One pattern was expected, and {listed(words)} were given.", "For layers: show NAME.")
+        raise OptionError(f"One pattern was expected, and {listed(words)} were given.", "To see layers: show NAME.")
     else:
         _list(output, words[0] if words else "", here=here)
     return DONE
@@ -83,7 +83,7 @@ def _list(output: Output, pattern: str, *, here: bool) -> None:
             "lists all."
         )
     elif not chosen:
-        output.say("None of them has its weights on this computer.")
+        output.say("None of them have their weights on this computer.")
     records = [
         {
             "name": row.name, "parameters": row.parameters, "size_px": row.size_px,

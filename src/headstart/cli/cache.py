@@ -10,7 +10,7 @@ from headstart.cli import options
 from headstart.cli.messages import DONE
 from headstart.core.text import counted
 
-app = typer.Typer(name="cache", help="Where embeddings are kept, how much they take, and how to clear them.",
+app = typer.Typer(name="cache", help="Show or clear the cache of embeddings.",
                   no_args_is_help=True, rich_markup_mode=None)  # fmt: skip
 
 

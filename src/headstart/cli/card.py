@@ -18,7 +18,7 @@ def card(
         Path | None, typer.Option("--out", "-o", help="File to write, such as README.md; default: print it.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What the card calls the model; default: the name of the run folder.")
+        str | None, typer.Option(help="Name of the model on the card; default: the name of the run folder.")
     ] = None,
     licence: Annotated[
         str | None, typer.Option(metavar="ID", help="Licence that you publish the model under, such as apache-2.0.")
@@ -27,7 +27,10 @@ def card(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Write the model card in Markdown, with the header that the Hugging Face Hub reads."""
+    """Write a model card in Markdown.
+
+    It has the metadata header that the Hugging Face Hub reads.
+    """
     from headstart import api
     from headstart.cli.output import Output
     from headstart.core.errors import StorageError
@@ -38,11 +41,11 @@ def card(
     if out is not None:
         if out.exists() and not overwrite:
             raise StorageError(
-                f"{quoted(str(out))} is there already.", "Choose another file with --out, or replace it (--overwrite)."
+                f"{quoted(str(out))} already exists.", "Choose another file with --out, or replace it (--overwrite)."
             )
         make_folder(out.parent)
         durable_write(out, text)
-        output.say(f"Written: {quoted(str(out))}. Look at it before you publish it.")
+        output.say(f"Wrote {quoted(str(out))}. Read it before you publish it.")
     elif not json:
         print(text, end="")
     output.document({"path": portable(str(out)) if out else None, "card": text})

@@ -31,7 +31,7 @@ def check(
     ] = None,
     decisions: options.Decisions = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of --html and --fix-list where they exist.")
+        bool, typer.Option("--overwrite", help="Replace existing files of --html and --fix-list.")
     ] = False,
     backbone: Annotated[
         str | None,
@@ -41,7 +41,10 @@ def check(
     white_level: options.WhiteLevel = None,
     **given: Any,
 ) -> int:
-    """Look for duplicates, leaks, wrong labels, outliers, poor images and shortcuts; nothing is changed."""
+    """Find duplicates, leaks, wrong labels and poor images.
+
+    Also outliers, and shortcuts: classes that size, format or camera give away. Nothing is changed.
+    """
     from headstart import api
     from headstart.checks import decisions as fixes
     from headstart.cli.output import Output

@@ -27,7 +27,7 @@ Names = Annotated[
     str | None,
     typer.Option(
         metavar="A,B",
-        help="Of probe, finetune and scratch; all by default, the probe with --backbones.",
+        help="Any of probe, finetune, scratch; default: all, or only probe with --backbones.",
         rich_help_panel=panels.FIRST,
     ),
 ]
@@ -67,7 +67,10 @@ def compare(
     overwrite: Overwrite = False,
     **given: Any,
 ) -> int:
-    """Train several ways on the same splits, and say which to use, or that the images cannot separate them."""
+    """Compare ways to train on the same splits.
+
+    Says which one to use, or that the images cannot separate them.
+    """
     from headstart import api
     from headstart.cli.output import Output
 
@@ -105,11 +108,11 @@ def _show(output: Output, comparison: Comparison, told: Sequence[str]) -> None:
         return
     output.say(f"Measured on {comparison.images}")
     output.say()
-    output.table(
-        ["", "Training time", "Accuracy", "95 % interval", "Log loss", "Model size", "Time per image"],
+    output.wide_table(
+        ["Candidate", "Accuracy", "95 % interval", "Log loss", "Training time", "Time per image", "Model size"],
         [_cells(row.as_dict()) for row in comparison.rows],
-        right=(1, 2, 3, 4, 5, 6),
-    )
+        right=(1, 2, 3, 4, 5, 6), second=4,
+    )  # fmt: skip
     output.say()
     _show_pairs(output, comparison)
     output.say(f"\n{comparison.verdict.sentence}")
@@ -126,8 +129,8 @@ def _cells(row: dict[str, object]) -> list[str]:
     interval = row["accuracy_interval"]
     between = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %" if isinstance(interval, list) else "-"
     return [
-        str(row["name"]), number("seconds", "{:.1f} s"), number("accuracy", "{:.1f} %", 100), between,
-        number("log_loss", "{:.3f}"), number("model_bytes", "{:.1f} MB", 1e-6), number("milliseconds", "{:.1f} ms"),
+        str(row["name"]), number("accuracy", "{:.1f} %", 100), between, number("log_loss", "{:.3f}"),
+        number("seconds", "{:.1f} s"), number("milliseconds", "{:.1f} ms"), number("model_bytes", "{:.1f} MB", 1e-6),
     ]  # fmt: skip
 
 
@@ -135,7 +138,7 @@ def _show_pairs(output: Output, comparison: Comparison) -> None:
     names = list(comparison.runs)
     rows = [
         [
-            f"{names[pair.first]} - {names[pair.second]}", f"{100 * pair.difference:+.1f} points",
+            f"{names[pair.first]} - {names[pair.second]}", f"{100 * pair.difference:+.1f}",
             f"{100 * pair.difference_interval[0]:+.1f} to {100 * pair.difference_interval[1]:+.1f}",
             f"{pair.only_first:,} : {pair.only_second:,}",
             "< 0.001" if pair.p_corrected < 0.001 else f"{pair.p_corrected:.3f}",
@@ -143,5 +146,7 @@ def _show_pairs(output: Output, comparison: Comparison) -> None:
         for pair in comparison.pairs
     ]  # fmt: skip
     if rows:
-        header = ["Difference in accuracy", "", "95 % interval", "Only one correct", "p, corrected"]
-        output.table(header, rows, right=(1, 2, 3, 4))
+        output.say("Differences in accuracy, in percentage points")
+        output.say()
+        header = ["Pair", "Difference", "95 % interval", "Only one correct", "Corrected p"]
+        output.wide_table(header, rows, right=(1, 2, 3, 4), second=3)

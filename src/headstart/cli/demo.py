@@ -35,7 +35,10 @@ def demo(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Write a real image set, then train, evaluate and predict on it with the commands that you would type."""
+    """Try Headstart on a small set of real images.
+
+    Writes the images, then trains, evaluates and predicts with the commands that you would type.
+    """
     from headstart.cli.output import Output
     from headstart.data import demo as sets
 

@@ -16,7 +16,7 @@ def embed(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Labelled images, as for train.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write: .npz or .parquet.")],
     unlabelled: Annotated[
-        bool, typer.Option("--unlabelled", help="SOURCE is images without classes, as for predict.")
+        bool, typer.Option("--unlabelled", help="SOURCE holds images without labels, as for predict.")
     ] = False,
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Embed with the network of this model.onnx.")
@@ -25,13 +25,18 @@ def embed(
         str | None,
         typer.Option(help="Network: lite0 (the default), lite1, lite2, torchvision:NAME, timm:NAME, file:PATH."),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="Of the network: int8 (the default) or float32.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision of the network: int8 (the default) or float32.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
     max_megapixels: options.MaxMegapixels = None,
     white_level: options.WhiteLevel = None,
     **given: Any,
 ) -> int:
-    """Write the embeddings of images, for clustering and search: .npz or .parquet."""
+    """Write the embeddings of images to a file.
+
+    For your own clustering or search, as .npz or .parquet.
+    """
     from headstart import api
     from headstart.cli.output import Output
     from headstart.core.errors import OptionError
@@ -47,7 +52,7 @@ def embed(
     named = {name: value for name, value in chosen.items() if value is not None}
     if model is not None and named:
         raise OptionError(
-            f"--model brings its own network; --{next(iter(named)).replace('_', '-')} is about another one.",
+            f"--model comes with its own network; --{next(iter(named)).replace('_', '-')} selects another one.",
             "Give one of them.",
         )
     if max_megapixels is not None:

@@ -17,7 +17,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Labelled images, as for train; where there is a test or val split, only that is measured.",
+            help="Labelled images, as for train; if there is a test or val split, only that is measured.",
         ),
     ],
     allow_missing: Annotated[
@@ -30,7 +30,10 @@ def evaluate(
     quiet: options.Quiet = False,
     **given: Any,
 ) -> int:
-    """Run a model file on labelled images and report its accuracy with intervals."""
+    """Measure a model on labelled images.
+
+    Reports its accuracy and other metrics with confidence intervals.
+    """
     from headstart import api
     from headstart.cli.output import Output
     from headstart.cli.show import show_evaluation

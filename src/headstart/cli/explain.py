@@ -53,7 +53,10 @@ def explain(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Show where on each image the model finds the evidence for a class: a picture each, and a page with all."""
+    """Show which regions of an image are evidence for a class.
+
+    Writes a picture for each image, and a page with all of them.
+    """
     from headstart import api
     from headstart.api.explained import ExplainOptions, explain_table
     from headstart.cli.output import Output

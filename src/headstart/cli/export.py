@@ -24,22 +24,23 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File or folder to write; default: beside the model.")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="What the page calls the model; default: the name of the run folder.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="Title of the page; default: the name of the run folder.")] = None,
     check: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Images to prove the export on; default: the held-out images of the run."),
+        typer.Option(metavar="FOLDER", help="Images to test the export on; default: the held-out images of the run."),
     ] = None,
     bound: Annotated[
         float | None,
-        typer.Option(help="Refuse an export of which a probability differs by more; default: that of the form."),
+        typer.Option(help="Largest accepted difference in a probability; default: that of the format."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Write a model in another form, such as a page that classifies in any browser, and prove that it agrees."""
+    """Convert a model to another format, such as a web page.
+
+    The page classifies in any browser. The result is tested against the model, and refused if it differs.
+    """
     from headstart import api
     from headstart.cli.output import Output
 
@@ -48,7 +49,7 @@ def export(
     size = f"{made.size / 1e6:.1f} MB"
     files = "" if made.files == (made.path,) else f" in {counted(len(made.files), 'file')}"
     output.notes(made.notes)
-    output.say(f"Written: {quoted(str(made.path))} ({size}{files}). {EXPORTERS[made.format].next_step}")
+    output.say(f"Wrote {quoted(str(made.path))} ({size}{files}). {EXPORTERS[made.format].next_step}")
     if made.proof:
         output.say(_in_words(made.proof))
     output.document({
@@ -65,7 +66,7 @@ def export(
 def _in_words(proof: Proof) -> str:
     low, high = (f"{100 * end:.1f}" for end in proof.interval)
     return (
-        f"Proved on {counted(proof.images, 'image')} ({proof.of}): the same class for {proof.same:,} "
+        f"Tested on {counted(proof.images, 'image')} ({proof.of}): the same class for {proof.same:,} "
         f"(95 % interval {low} to {high} %); probabilities differ by at most {proof.difference:.2g} "
         f"(refused above {proof.bound:g}). {proof.milliseconds:.0f} ms per image here, the model file "
         f"{proof.milliseconds_before:.0f} ms (one thread, without decoding)."

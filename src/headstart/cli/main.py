@@ -33,59 +33,59 @@ class CommandSpec:
 COMMANDS = {
     "train": CommandSpec(
         function="headstart.cli.train:train",
-        help="Train a classifier, measure it on images it has not seen, and write a run folder with model.onnx.",
+        help="Train a classifier and measure it on held-out images.",
     ),
     "check": CommandSpec(
         function="headstart.cli.check:check",
-        help="Look for duplicates, leaks, wrong labels, outliers, poor images and shortcuts; nothing is changed.",
+        help="Find duplicates, leaks, wrong labels and poor images.",
     ),
     "compare": CommandSpec(
         function="headstart.cli.compare:compare",
-        help="Train several ways on the same splits, and say which to use, or that the images cannot separate them.",
+        help="Compare ways to train on the same splits.",
     ),
     "recipes": CommandSpec(
         function="headstart.cli.recipes:recipes",
-        help="List the recipes that follow published tutorials, or print the settings of one.",
+        help="List the recipes of published tutorials, or print one.",
     ),
     "predict": CommandSpec(
         function="headstart.cli.predict:predict",
-        help="Say which class each image belongs to, how probable that is, and whether it is like the training images.",
+        help="Predict the class of each image.",
     ),
     "watch": CommandSpec(
         function="headstart.cli.watch:watch",
-        help="Print a JSON line for each file that arrives in a folder, until Ctrl-C or SIGTERM.",
+        help="Predict the class of each file that arrives in a folder.",
     ),
     "unsort": CommandSpec(
         function="headstart.cli.unsort:unsort",
-        help="Put back the images that predict --sort-into has moved, and delete its copies and links.",
+        help="Undo predict --sort-into.",
     ),
     "explain": CommandSpec(
         function="headstart.cli.explain:explain",
-        help="Show where on each image the model finds the evidence for a class: a picture each, and a page with all.",
+        help="Show which regions of an image are evidence for a class.",
     ),
     "embed": CommandSpec(
         function="headstart.cli.embed:embed",
-        help="Write the embeddings of images, for clustering and search: .npz or .parquet.",
+        help="Write the embeddings of images to a file.",
     ),
     "search": CommandSpec(
         function="headstart.cli.search:search",
-        help="Find the images that are most like one, by the network of a model.",
+        help="Find the images that are most similar to a given one.",
     ),
     "evaluate": CommandSpec(
         function="headstart.cli.evaluate:evaluate",
-        help="Run a model file on labelled images and report its accuracy with intervals.",
+        help="Measure a model on labelled images.",
     ),
     "verify": CommandSpec(
         function="headstart.cli.verify:verify",
-        help="Run the golden images inside a model file, and compare with the results of the machine that trained it.",
+        help="Check that this machine reproduces a model's results.",
     ),
     "export": CommandSpec(
         function="headstart.cli.export:export",
-        help="Write a model in another form, such as a page that classifies in any browser, and prove that it agrees.",
+        help="Convert a model to another format, such as a web page.",
     ),
     "card": CommandSpec(
         function="headstart.cli.card:card",
-        help="Write the model card in Markdown, with the header that the Hugging Face Hub reads.",
+        help="Write a model card in Markdown.",
     ),
     "push": CommandSpec(
         function="headstart.cli.push:push",
@@ -93,15 +93,15 @@ COMMANDS = {
     ),
     "serve": CommandSpec(
         function="headstart.cli.serve:serve",
-        help="Serve models over HTTP: REST, metrics, health; on this machine alone unless told otherwise.",
+        help="Serve models over HTTP: REST API, web page, metrics.",
     ),
     "report": CommandSpec(
         function="headstart.cli.report:report",
-        help="Draw the report of a run again, with the pictures that can still be found.",
+        help="Draw the report of a run again.",
     ),
     "demo": CommandSpec(
         function="headstart.cli.demo:demo",
-        help="Write a real image set, then train, evaluate and predict on it with the commands that you would type.",
+        help="Try Headstart on a small set of real images.",
     ),
     "backbones": CommandSpec(
         function="headstart.cli.backbones:backbones",
@@ -109,7 +109,7 @@ COMMANDS = {
     ),
     "cache": CommandSpec(
         function="headstart.cli.cache:app",
-        help="Where embeddings are kept, how much they take, and how to clear them.",
+        help="Show or clear the cache of embeddings.",
     ),
 }
 # Objects that are made before Python looks for garbage; its own 700 has it look 150 times while packages are imported.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headstart.data.table import Skipped
 
 MAX_SKIPPED_SHOWN = 10
+_GAP = 3  # characters between two columns of a table
 
 
 class Output:
@@ -74,6 +75,30 @@ class Output:
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))  # Text: names are never read as markup
         _console(highlight=False, emoji=False).print(table)
+
+    def wide_table(
+        self, header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int], second: int
+    ) -> None:
+        """A table for people, or two where it is wider than the terminal.
+
+        Args:
+            header: The headings.
+            rows: The cells of each row.
+            right: Columns that are aligned to the right.
+            second: Column that the second table begins with, after the first column, which both have.
+        """
+        from rich.cells import cell_len
+
+        columns = range(len(header))
+        widths = (max(cell_len(printable(row[i])) for row in (header, *rows)) for i in columns)
+        if self.as_json or sum(widths) + _GAP * (len(header) - 1) <= _console().width:
+            self.table(header, rows, right=right)
+            return
+        for number, part in enumerate(([*columns[:second]], [0, *columns[second:]])):
+            if number:
+                self.say()
+            cells = [[row[i] for i in part] for row in rows]
+            self.table([header[i] for i in part], cells, right=[part.index(i) for i in right if i in part])
 
     def skipped(self, skipped: Sequence[Skipped]) -> None:
         """The files that were not used, with reasons."""

@@ -57,7 +57,7 @@ def predict(
         bool,
         typer.Option(
             "--abstain",
-            help="Name no class for images unlike the training images or, with --coverage, for sets of more or less "
+            help="Name no class for images unlike the training images or, with --coverage, for sets of more or fewer "
             "than one class.",
         ),
     ] = False,
@@ -71,23 +71,24 @@ def predict(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue --out: only images that it does not hold yet are predicted.")
+        bool, typer.Option("--resume", help="Continue --out: predict only the images that are not in it yet.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
     sort_into: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Put the images into a folder for each class; headstart unsort DIR undoes that."
-        ),
+        typer.Option(metavar="DIR", help="Sort the images into a folder per class; undo with headstart unsort DIR."),
     ] = None,
-    sort_by: Annotated[By, typer.Option(help="How the images get there.")] = By.copy,
+    sort_by: Annotated[By, typer.Option(help="How --sort-into places the images.")] = By.copy,
     max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
     strict: options.Strict = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Say which class each image belongs to, how probable that is, and whether it is like the training images."""
+    """Predict the class of each image.
+
+    Gives its probability, and says whether the image is like the training images.
+    """
     from headstart import api
     from headstart.cli import predicted, written
     from headstart.cli.output import Output
@@ -147,16 +148,17 @@ def _refuse(
         raise OptionError(f"--json and --format {format} exclude each other.", "Choose one of them.")
     if empty and not sets:
         raise OptionError(
-            "--allow-empty needs prediction sets, and none are asked for.", "Give --coverage too, such as 0.9."
+            "--allow-empty applies to prediction sets, and there are none without --coverage.",
+            "Give --coverage too, such as 0.9.",
         )
     if out is None and (resume or overwrite):
         raise OptionError(
-            f"{'--resume' if resume else '--overwrite'} is about the file of predictions, and none is named.",
+            f"{'--resume' if resume else '--overwrite'} applies to a file of predictions, and none is named.",
             "Name it with --out.",
         )
     if resume and overwrite:
-        raise OptionError("--resume goes on with the file, --overwrite replaces it.", "Choose one of them.")
+        raise OptionError("--resume continues the file, --overwrite replaces it.", "Choose one of them.")
     if out is None and format is Format.parquet:
-        raise OptionError("Parquet is no text to print.", "Name a file with --out.")
+        raise OptionError("Parquet is a binary format and cannot be printed.", "Name a file with --out.")
     if out is not None and format is Format.table:
-        raise OptionError("A table is for people, not for a file.", "Choose --format csv, jsonl or parquet.")
+        raise OptionError("A table cannot be written to a file.", "Choose --format csv, jsonl or parquet.")

@@ -18,7 +18,7 @@ def recipes(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """List the recipes that follow published tutorials, or print the settings of one."""
+    """List the recipes of published tutorials, or print one."""
     from headstart import recipes as table
     from headstart.cli.output import Output
 

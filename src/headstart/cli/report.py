@@ -28,7 +28,10 @@ def report(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Draw the report of a run again, with the pictures that can still be found."""
+    """Draw the report of a run again.
+
+    With the pictures that can still be found.
+    """
     from headstart import api
     from headstart.cli.output import Output
 

@@ -12,9 +12,9 @@ from headstart.cli.messages import DONE, SOME_SKIPPED
 
 def search(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image that others are compared with.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image to compare with.")],
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Images, folders, patterns or @FILE, as for predict.")
+        list[str], typer.Argument(metavar="PATH", help="Images, folders, patterns or @FILE to search, as for predict.")
     ],
     count: Annotated[int, typer.Option(min=1, help="How many images to find.")] = 10,
     max_megapixels: options.MaxMegapixels = None,
@@ -24,7 +24,10 @@ def search(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Find the images that are most like one, by the network of a model."""
+    """Find the images that are most similar to a given one.
+
+    Compares the embeddings that the network of a model gives them.
+    """
     from headstart import api
     from headstart.cli.output import Output
     from headstart.core.text import counted, portable
@@ -35,7 +38,7 @@ def search(
     runtime = options.runtime(output, workers=workers, strict=strict, cached=not no_cache)
     found, table = api.search(classifier, image, expand(paths), count=count, runtime=runtime)
     output.table(["Image", "Similarity"], [[one.path, f"{one.similarity:.3f}"] for one in found], right=(1,))
-    output.say(f"Of {counted(len(table), 'image')}; 1 is the same image.")
+    output.say(f"Cosine similarity, among {counted(len(table), 'image')}; 1 is an identical image.")
     output.notes(table.notes)
     output.skipped(table.skipped)
     output.document({

@@ -19,35 +19,35 @@ TOKEN_VARIABLE = "HEADSTART_TOKEN"  # noqa: S105  its name
 _EXTRA = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 ProcessWorkers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=256, help="Processes; default: one a core.", rich_help_panel=RUNNING),
+    typer.Option("--workers", min=1, max=256, help="Worker processes; default: one per core.", rich_help_panel=RUNNING),
 ]
 
 
 def serve(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL...", help="Model files or run folders; NAME=PATH gives a name."),
+        typer.Argument(metavar="MODEL...", help="Model files or run folders; NAME=PATH sets the name."),
     ] = None,
     watch: Annotated[
         Path | None,
-        typer.Option(metavar="RUNS", help="Serve the runs in a folder too, new ones and replaced ones as they come."),
+        typer.Option(metavar="RUNS", help="Also serve every run in this folder, and pick up new and replaced runs."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen at.", rich_help_panel=ACCESS)] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=ACCESS)] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
     token: Annotated[
         str,
-        typer.Option(help=f"What requests must bear; better in the variable {TOKEN_VARIABLE}.", rich_help_panel=ACCESS),
+        typer.Option(help=f"Token that requests must send; better set in {TOKEN_VARIABLE}.", rich_help_panel=ACCESS),
     ] = "",
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let all who reach it ask, without a token.", rich_help_panel=ACCESS)
+        bool, typer.Option("--insecure", help="Require no token, even from other machines.", rich_help_panel=ACCESS)
     ] = False,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A name that the server is called by; repeatable.", rich_help_panel=ACCESS),
+        typer.Option(metavar="NAME", help="Additional host name of the server; repeatable.", rich_help_panel=ACCESS),
     ] = None,
     cors_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="A site whose pages may ask; repeatable.", rich_help_panel=ACCESS),
+        typer.Option(metavar="URL", help="Origin whose pages may send requests; repeatable.", rich_help_panel=ACCESS),
     ] = None,
     neighbours: Annotated[
         bool | None,
@@ -57,20 +57,26 @@ def serve(
             rich_help_panel=ACCESS,
         ),
     ] = None,
-    max_mb: Annotated[int, typer.Option(min=1, help="Largest body of a request.", rich_help_panel=LIMITS)] = 64,
-    max_files: Annotated[int, typer.Option(min=1, help="Images in a request.", rich_help_panel=LIMITS)] = 64,
+    max_mb: Annotated[int, typer.Option(min=1, help="Largest request body, in MB.", rich_help_panel=LIMITS)] = 64,
+    max_files: Annotated[int, typer.Option(min=1, help="Most images in one request.", rich_help_panel=LIMITS)] = 64,
     max_megapixels: options.MaxMegapixels = None,
     max_seconds: Annotated[
-        int, typer.Option(min=1, help="For a body to arrive, for the queue, for an image.", rich_help_panel=LIMITS)
+        int,
+        typer.Option(
+            min=1, help="Time limit for receiving a body, for waiting, and for each image.", rich_help_panel=LIMITS
+        ),
     ] = 30,
     queue: Annotated[
-        int, typer.Option(min=1, help="Images that wait; more are refused at once (503).", rich_help_panel=LIMITS)
+        int, typer.Option(min=1, help="Most images waiting; more are refused at once (503).", rich_help_panel=LIMITS)
     ] = 128,
     workers: ProcessWorkers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Serve models over HTTP: REST, metrics, health; on this machine alone unless told otherwise."""
+    """Serve models over HTTP: REST API, web page, metrics.
+
+    Listens on this machine only, unless told otherwise.
+    """
     from headstart.cli.output import Output
     from headstart.core.errors import OptionError
     from headstart.core.extras import require
@@ -88,7 +94,7 @@ def serve(
     token = (token or os.environ.get(TOKEN_VARIABLE, "")).strip()  # $(cat FILE) drops the end of line; others do not
     if not is_local(host) and not token and not insecure:
         raise OptionError(
-            f"Other machines may reach a server at {host}, and no token is asked for.",
+            f"Other machines can reach a server at {host}, and there is no token.",
             f"Set {TOKEN_VARIABLE} (or --token), or allow all with --insecure.",
         )
     limits = Limits(megabytes=max_mb, files=max_files, seconds=max_seconds, waiting=queue)
@@ -111,5 +117,5 @@ def serve(
         output.document({"url": url, "models": names, "workers": place.workers, "process": os.getpid()})
 
     run_server(served, place, limits, policy, watched, started)
-    output.say("Stopped: what had begun was answered.")
+    output.say("Stopped after completing the requests that had begun.")
     return DONE

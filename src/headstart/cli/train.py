@@ -74,7 +74,10 @@ def train(
     start_from: From = None,
     **given: Any,
 ) -> int:
-    """Train a classifier, measure it on images it has not seen, and write a run folder with model.onnx."""
+    """Train a classifier and measure it on held-out images.
+
+    Writes a run folder with model.onnx, the metrics and a report.
+    """
     from headstart import api
     from headstart.cli.output import Output
     from headstart.runs import resumption

@@ -12,11 +12,14 @@ from headstart.cli.messages import DONE, SOME_SKIPPED
 
 
 def unsort(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that was given to predict --sort-into.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder given to predict --sort-into.")],
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Put back the images that predict --sort-into has moved, and delete its copies and links."""
+    """Undo predict --sort-into.
+
+    Moves images back, and deletes copies and links.
+    """
     from headstart.cli.output import Output
     from headstart.core.text import counted
     from headstart.prediction.sorting.undo import undo

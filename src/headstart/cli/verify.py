@@ -16,7 +16,10 @@ def verify(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Run the golden images inside a model file, and compare with the results of the machine that trained it."""
+    """Check that this machine reproduces a model's results.
+
+    Runs the golden images inside the model file, and compares the results.
+    """
     from headstart import api
     from headstart.cli.output import Output
     from headstart.core.errors import ModelError
@@ -33,7 +36,7 @@ def verify(
     if classifier.metadata.familiarity:
         found += f", in a distance {result.distance_difference:.2g} (allowed {allowed.get('distance', 0):g})"
     if not result.images:
-        raise ModelError("The model carries no golden images: there is nothing to compare with.", "Train it again.")
+        raise ModelError("The model has no golden images, so there is nothing to compare with.", "Train it again.")
     if not result.passed:
         raise ModelError(
             f"The model gives different results here than on the machine that trained it. {found}.",

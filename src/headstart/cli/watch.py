@@ -12,13 +12,14 @@ from headstart.cli.messages import DONE
 
 
 def watch(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder; those below it are watched too.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to watch, including its subfolders.")],
     model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="The model.onnx of a run.")],
     existing: Annotated[
-        bool, typer.Option("--existing", help="Predict the files that are there already, too.")
+        bool, typer.Option("--existing", help="Also predict the files that are already there.")
     ] = False,
     settle: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="How long a file stays as it is until it counts as whole.")
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="Time without a change after which a file counts as complete."),
     ] = 0.5,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
     coverage: Annotated[
@@ -32,7 +33,10 @@ def watch(
     workers: options.Workers = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Print a JSON line for each file that arrives in a folder, until Ctrl-C or SIGTERM."""
+    """Predict the class of each file that arrives in a folder.
+
+    Prints a JSON line per file, until Ctrl-C or SIGTERM.
+    """
     from headstart import api
     from headstart.cli.output import Output
     from headstart.cli.signals import Stopped

@@ -34,12 +34,14 @@ def file_of(out: Path, format: str | None, classifier: Classifier, wanted: Wante
     form = named if format is None else str(format)
     if form is None:
         raise OptionError(
-            f"{quoted(out.name)} does not say in which form to write; expected a name that ends in "
+            f"{quoted(out.name)} does not tell the format; expected a name that ends in "
             f"{listed(spec.suffix for spec in FORMS.values())}.",
-            "Choose such a name, or the form with --format.",
+            "Choose such a name, or give --format.",
         )
     file = PredictionFile(out, Made.by(classifier, form, wanted), wanted)
-    set_hint("What was predicted is kept. Run the same command with --resume to go on.", record=str(file.growing))
+    set_hint(
+        "The predictions so far are kept. Run the same command with --resume to continue.", record=str(file.growing)
+    )
     return file
 
 

@@ -161,7 +161,7 @@ def _size_complaint(operator: str, values: dict[str, Any], constants: list[list[
         return "pads by an absurd amount"
     steps = [step for part in constants[3:] for step in part] if operator == "Slice" else []
     if (operator == "Slice" and len(constants) < 3) or not all(1 <= step <= MAX_PAD for step in steps):
-        return "lacks axes, or goes backwards"
+        return "lacks axes, or has negative steps"
     if operator == "Cast" and values.get("to") != _FLOAT:
         return "changes to another type than float32"
     if operator == "TopK" and not (len(constants[0]) == 1 and 1 <= constants[0][0] <= MAX_SIZE):

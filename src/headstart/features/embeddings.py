@@ -105,13 +105,13 @@ def refuse_unfit(path: Path, *, overwrite: bool) -> None:
     """
     suffix = path.suffix.lower()
     if suffix not in FORMS:
-        raise OptionError(f"{quoted(path.name)} is no name for a file of embeddings.", f"Expected {listed(FORMS)}.")
+        raise OptionError(f"{quoted(path.name)} is not a name for a file of embeddings.", f"Expected {listed(FORMS)}.")
     if suffix == ".parquet":
         require("pyarrow", "parquet", "Parquet")
     refuse_unwritable_file(path)
     if os.path.lexists(path) and not overwrite:
         raise StorageError(
-            f"{quoted(str(path))} is there already.",
+            f"{quoted(str(path))} already exists.",
             "Choose another one with --out, or replace what is there with --overwrite (overwrite=True in Python).",
         )
 

@@ -71,7 +71,7 @@ def extract(
             if not np.isfinite(seen.embedding).all():
                 raise SourceError(
                     f"The embedding of {quoted(row.path)} holds values that are not finite.",
-                    "Nothing was saved. Look at this image, or leave it out.",
+                    "Nothing was saved. Look at this image, or remove it from the source.",
                 )
             matrix[len(digests)] = seen.embedding
             digests.append(seen.digest.hex())

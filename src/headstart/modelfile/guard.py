@@ -91,7 +91,7 @@ def _check_outside(model: ModelProto, metadata: Metadata) -> None:
     opset = list(model.opset_import)
     standard = len(opset) == 1 and not opset[0].domain and MIN_OPSET <= opset[0].version <= MAX_OPSET
     if not standard or not 0 < model.ir_version <= MAX_IR_VERSION:
-        raise ModelError("The model asks for operators that Headstart never writes; refused.")
+        raise ModelError("The model uses operators that Headstart never writes; refused.")
     inputs, outputs = [value.name for value in graph.input], [value.name for value in graph.output]
     required = [*OUTPUTS, DISTANCE] if metadata.familiarity else OUTPUTS
     allowed = [required, [*required, FEATURE_MAP]] if metadata.schema > 1 else [OUTPUTS]
@@ -144,7 +144,7 @@ def _check_preprocess(model: ModelProto, expected: Graph) -> None:
     same_nodes = list(model.graph.node[: len(expected.nodes)]) == expected.nodes
     if not same_nodes or constants != expected.constants:
         raise ModelError(
-            "The model does not prepare pixels the way that its record says; refused.",
+            "The model does not preprocess pixels as its record says; refused.",
             "It was changed, or written by an unreleased version: train it again, or get the original file.",
         )
 

@@ -142,8 +142,8 @@ def required(conformal: Conformal | None, task: str) -> Conformal:
     """
     if not TARGETS[task].exclusive:
         raise OptionError(
-            "A set of a chosen coverage holds the one class of an image; the task of this model is "
-            f"{task}, where any number can be true.",
+            "A prediction set contains the one true class of an image; in the task of this model, "
+            f"{task}, any number can be true.",
             "Leave the coverage out.",
         )
     if conformal is None:

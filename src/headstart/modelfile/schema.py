@@ -230,7 +230,7 @@ def _task(record: Mapping[str, Any]) -> str:
             "If a newer Headstart wrote it: pip install --upgrade headstart",
         )
     if record.get("conformal") is not None and not TARGETS[task].exclusive:
-        raise ModelError(f"The model has scores for prediction sets, which the task {task} has not; refused.")
+        raise ModelError(f"The model has scores for prediction sets, which the task {task} does not have; refused.")
     return task
 
 

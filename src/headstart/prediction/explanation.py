@@ -290,6 +290,6 @@ def _pixels_of(part: Frame, shape: tuple[int, ...]) -> tuple[slice, slice]:
 def _no_cam() -> OptionError:
     return OptionError(
         "This model has no class activation map: that needs a linear head on the mean of a feature map, "
-        "which older model files do not give.",
+        "which older model files do not have.",
         "Use --method occlusion (method='occlusion'), or train it again.",
     )

@@ -74,7 +74,7 @@ def as_array(value: Any) -> NDArray[Any]:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"A value of type {type(value).__name__} gives no array: {str(error)[:200]}",
+            f"A value of type {type(value).__name__} cannot be converted to an array: {str(error)[:200]}",
             "For a tensor, give image.detach().cpu().",
         ) from error
 
@@ -104,7 +104,7 @@ def content(file: Any) -> bytes:
     except ValueError as error:
         reason = str(error).rstrip(".")
         raise InputError(
-            f"A file that cannot be read: {reason}.", "Keep it open until its prediction is there."
+            f"A file that cannot be read: {reason}.", "Keep it open until its prediction has been returned."
         ) from error
     if not isinstance(data, bytes):
         raise _not_binary(file)
@@ -114,7 +114,7 @@ def content(file: Any) -> bytes:
 
 
 def _not_binary(file: Any) -> InputError:
-    return InputError(f"A {type(file).__name__} that gives no bytes.", "Open the file with open(path, 'rb').")
+    return InputError(f"A {type(file).__name__} that does not return bytes.", "Open the file with open(path, 'rb').")
 
 
 def channels_last(value: Any) -> NDArray[np.uint8]:

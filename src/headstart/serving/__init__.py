@@ -1,1 +1,1 @@
-"""Models behind HTTP: REST and the Open Inference Protocol, on the public record of a prediction."""
+"""HTTP server for models: REST and the Open Inference Protocol, based on the public record of a prediction."""

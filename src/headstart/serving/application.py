@@ -1,4 +1,4 @@
-"""The application: all routes behind the gate."""
+"""The ASGI application: all routes, behind the gate."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    detail = "There is nothing at this address." if error.status_code == 404 else str(error.detail)
-    response = Problem(error.status_code, detail, "See /docs for what there is.").response()
+    detail = "There is no page at this address." if error.status_code == 404 else str(error.detail)
+    response = Problem(error.status_code, detail, "/docs lists all endpoints.").response()
     response.headers.update(error.headers or {})
     return response
 
@@ -82,11 +82,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    return Problem(500, "The server failed on this request.", "Its log says why: please report it.").response()
+    return Problem(500, "The server failed on this request.", "The cause is in its log; please report it.").response()
 
 
 def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document, with problem documents where FastAPI describes errors of its own."""
+    """The OpenAPI document, in which problem documents replace FastAPI's own error schemas."""
     parts = schema["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         parts.pop(name, None)

@@ -1,4 +1,4 @@
-"""The images in the body of a request: a form with files, or the bytes of one. All of it is bounded, and in memory."""
+"""Images in a request body: a form with files, or the bytes of one image. Bounded in size, and kept in memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class File:
     """One file of a request.
 
     Attributes:
-        name: As the client called it.
+        name: The name that the client gave it.
         content: Its bytes.
     """
 
@@ -39,10 +39,10 @@ class File:
 
 
 class Budget:
-    """How many bytes of all bodies are in memory; for the event loop alone.
+    """Counts the bytes of all request bodies in memory. Used by the event loop only.
 
     Args:
-        most: The largest number.
+        most: The maximum.
     """
 
     def __init__(self, most: int) -> None:
@@ -52,10 +52,10 @@ class Budget:
         """Take bytes.
 
         Raises:
-            Problem: There are not so many left.
+            Problem: Fewer bytes than that are left.
         """
         if size > self._left:
-            raise busy("Too much is being uploaded at the moment.")
+            raise busy("Too much data is being uploaded at the moment.")
         self._left -= size
 
     def give_back(self, size: int) -> None:
@@ -65,10 +65,10 @@ class Budget:
 
 @asynccontextmanager
 async def body(request: Request, limits: Limits, budget: Budget) -> AsyncIterator[bytes]:
-    """The body of a request, which counts in the budget as long as the context lasts.
+    """The body of a request, which counts towards the budget until the context ends.
 
     Raises:
-        Problem: It is too large, comes too slowly, or there is no memory for it now.
+        Problem: It is too large, arrives too slowly, or there is no memory for it at the moment.
     """
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > limits.body_bytes:
@@ -86,10 +86,10 @@ async def body(request: Request, limits: Limits, budget: Budget) -> AsyncIterato
                     parts.append(part)
         except TimeoutError as error:
             raise Problem(
-                408, f"The body had not arrived after {limits.seconds} seconds.", "Send less at once."
+                408, f"The request body did not arrive within {limits.seconds} seconds.", "Send less data at once."
             ) from error
         except ClientDisconnect as error:
-            raise Problem(400, "The connection was closed before the body had arrived.") from error
+            raise Problem(400, "The connection was closed before the request body had arrived.") from error
         parts[:] = [b"".join(parts)]
         yield parts.pop()  # no name here holds it, so that whoever asked can let go of it
     finally:
@@ -97,7 +97,7 @@ async def body(request: Request, limits: Limits, budget: Budget) -> AsyncIterato
 
 
 async def parsed(parse: Callable[Concatenate[bytes, P], T], content: bytes, *more: P.args, **named: P.kwargs) -> T:
-    """What a function makes of a body; in another thread where it is so large that the event loop would wait."""
+    """Apply a function to a body, in another thread if the body is so large that it would block the event loop."""
     if len(content) < _LARGE_BYTES:
         return parse(content, *more, **named)
     return await asyncio.to_thread(parse, content, *more, **named)
@@ -108,11 +108,11 @@ def files(content: bytes, content_type: str, limits: Limits) -> list[File]:
 
     Args:
         content: The body.
-        content_type: What the client says that it is.
-        limits: How many there may be.
+        content_type: The Content-Type that the client declares.
+        limits: Among others, how many files are allowed.
 
     Raises:
-        Problem: There is none, there are too many, or the body is no form.
+        Problem: There are none or too many, or the body is not a form.
     """
     kind, options = parse_options_header(content_type)
     kind_name = kind.decode("latin-1").lower()
@@ -120,12 +120,14 @@ def files(content: bytes, content_type: str, limits: Limits) -> list[File]:
         found = _form_files(content, options.get(b"boundary", b""), limits)
     elif kind_name.startswith(_NOT_IMAGES):
         raise Problem(
-            415, f"A body of type {quoted(kind_name)}; expected {_FORM}, or the bytes of one image.", _how_to()
+            415,
+            f"The request body has the type {quoted(kind_name)}; expected {_FORM}, or the bytes of one image.",
+            _how_to(),
         )
     else:
         found = [File(_UNNAMED, content)] if content else []
     if not found:
-        raise Problem(422, "The request holds no image.", _how_to())
+        raise Problem(422, "The request contains no image.", _how_to())
     return found
 
 
@@ -167,7 +169,7 @@ class _Form:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         field = options.get(b"name", b"").decode("utf-8", "replace")
         if field != FIELD:
-            raise Problem(422, f"The form has the field {quoted(field[:100])}; expected {quoted(FIELD)}.", _how_to())
+            raise Problem(422, f"The form has a field {quoted(field[:100])}; expected {quoted(FIELD)}.", _how_to())
         name = options.get(b"filename", b"").decode("utf-8", "surrogateescape")
         self.files.append(File(portable(name)[:1000] or _UNNAMED, bytes(self._content)))
         self._content = bytearray()
@@ -201,7 +203,7 @@ def _form_files(content: bytes, boundary: bytes, limits: Limits) -> list[File]:
         parser.write(content)
         parser.finalize()
     except FormParserError as error:
-        raise Problem(400, f"The body is not a form of type {_FORM}: {error}.", _how_to()) from error
+        raise Problem(400, f"The request body is not a form of type {_FORM}: {error}.", _how_to()) from error
     if not form.ended:
         raise Problem(400, "The form ends early: its last boundary is missing.", _how_to())
     return form.files
@@ -213,4 +215,6 @@ def _how_to() -> str:
 
 
 def _too_large(limits: Limits) -> Problem:
-    return Problem(413, f"The body is larger than the limit of {limits.megabytes:,} MB.", "Send fewer images at once.")
+    return Problem(
+        413, f"The request body is larger than the limit of {limits.megabytes:,} MB.", "Send fewer images at once."
+    )

@@ -1,4 +1,4 @@
-"""The page for people: the one of `headstart export`, whose images this server classifies."""
+"""The web page: the one that `headstart export` writes, but with predictions made by this server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """Counts of one server, apart from those of others in the process."""
+    """The metrics of one server, separate from those of other servers in the process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
-            "headstart_requests", "Requests that were answered.", ["route", "status"], registry=self._registry
+            "headstart_requests", "Requests answered.", ["route", "status"], registry=self._registry
         )
         self.seconds = Histogram(
             "headstart_request_seconds",
-            "From the headers of a request to the end of its answer.",
+            "Seconds from the headers of a request to the end of its response.",
             ["route"],
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self.images = Counter("headstart_images", "Images.", ["model", "outcome"], registry=self._registry)
+        self.images = Counter("headstart_images", "Images by outcome.", ["model", "outcome"], registry=self._registry)
 
     def watch(self, name: str, words: str, value: Callable[[], float]) -> None:
-        """Tell a number that is looked up when it is asked for."""
+        """Add a gauge whose value is computed when the metrics are read."""
         Gauge(name, words, registry=self._registry).set_function(value)
 
     def text(self) -> bytes:
-        """All of them in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""What the routes share: the models, the pool, the limits, and the way from files to results."""
+"""State shared by the routes: models, worker pool, limits; and how images become results."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Desk:
 
     Attributes:
         models: What is served.
-        pool: What runs it.
-        limits: What a request may take.
-        metrics: What is counted.
-        training_images: What images are like; None shows none.
-        budget: Bytes of all bodies; for the event loop alone.
+        pool: The worker processes.
+        limits: What a request may use.
+        metrics: The counters.
+        training_images: Finds the most similar training images; None to show none.
+        budget: Bytes of all request bodies in memory.
     """
 
     models: Models
@@ -42,14 +42,18 @@ class Desk:
     def __post_init__(self) -> None:
         self.budget = Budget(self.limits.all_bytes)
         watch = self.metrics.watch
-        watch("headstart_queue_images", "Images that wait for a worker.", lambda: self.pool.waiting)
-        watch("headstart_workers", "Worker processes that can take an image.", lambda: self.pool.alive)
-        watch("headstart_worker_restarts", "Worker processes that were replaced.", lambda: self.pool.restarts)
-        watch("headstart_models", "Models that are served.", lambda: len(self.models))
+        watch("headstart_queue_images", "Images waiting for a worker.", lambda: self.pool.waiting)
+        watch("headstart_workers", "Worker processes that can take an image now.", lambda: self.pool.alive)
+        watch(
+            "headstart_worker_restarts",
+            "Worker processes replaced after a crash or a timeout.",
+            lambda: self.pool.restarts,
+        )
+        watch("headstart_models", "Models served.", lambda: len(self.models))
 
     @property
     def ready(self) -> bool:
-        """Whether an image would be classified now."""
+        """Whether the server can classify an image now."""
         return self.pool.alive > 0 and len(self.models) > 0
 
     def model(self, name: str) -> Served:
@@ -60,21 +64,21 @@ class Desk:
         """
         served = self.models.find(name)
         if served is None:
-            raise Problem(404, "There is no model of this name.", self.models.suggestion(name))
+            raise Problem(404, "There is no model with this name.", self.models.suggestion(name))
         return served
 
     def knows_training_images(self, served: Served) -> bool:
-        """Whether the training images of a model may be shown, and are known by now."""
+        """Whether the training images of a model may be shown and have been found."""
         return self.training_images is not None and self.training_images.knows(served)
 
     async def nearest(self, served: Served, result: Result, count: int) -> list[dict[str, Any]]:
-        """The training images that are most like an image, as JSON values; none where they are not known."""
+        """The training images most similar to an image, as JSON values; an empty list if they are not known."""
         if self.training_images is None or not self.training_images.knows(served):
             return []
         return await asyncio.to_thread(self.training_images.nearest, served, result.embedding, count)
 
     def refuse_when_full(self) -> None:
-        """Say that there is no room before the body is read.
+        """Refuse a request while the queue is full, before its body is read.
 
         Raises:
             Problem: There is none.
@@ -84,10 +88,10 @@ class Desk:
             raise busy()
 
     async def run(self, served: Served, images: Sequence[exchange.Image]) -> list[Result | ImageError]:
-        """Run a model on images; what cannot be read has its error in its place.
+        """Run a model on images. An image that cannot be read has an error in place of its result.
 
         Raises:
-            Problem: There is no room for them, or they waited too long.
+            Problem: The queue has no room for them, or they waited too long.
         """
         try:
             futures = [asyncio.wrap_future(future) for future in self.pool.submit(served, images)]
@@ -98,7 +102,7 @@ class Desk:
             async with asyncio.timeout(self.limits.run_seconds):
                 found = await asyncio.gather(*futures, return_exceptions=True)
         except TimeoutError as error:  # no worker can be started, or is free in time
-            raise busy("No worker became free in time.") from error
+            raise busy("No worker became available in time.") from error
         finally:
             for future in futures:
                 future.cancel()  # of no use where the client has gone

@@ -1,4 +1,4 @@
-"""What the answers look like, for the OpenAPI document; `headstart.prediction.record` is what makes them."""
+"""Response schemas for the OpenAPI document; the responses themselves are made by `headstart.prediction.record`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headstart.serving.problems import PROBLEM_TYPE
 
 
 class Document(BaseModel):
-    """A JSON object; more keys may come."""
+    """A JSON object; more keys may be added."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -23,7 +23,7 @@ class Label(Document):
 
 
 class TrainingImage(Document):
-    """A training image that is like an image; `picture` is a small JPEG file in base64."""
+    """A training image similar to the image; `picture` is a small JPEG file in base64."""
 
     path: str
     label: str
@@ -32,7 +32,7 @@ class TrainingImage(Document):
 
 
 class PredictionRecord(Document):
-    """What the model says of one image, in the form of `headstart predict --json`; or why it could not be read."""
+    """The prediction for one image, as in `headstart predict --json`, or the reason why it could not be read."""
 
     path: str
     label: str | None = None
@@ -54,7 +54,7 @@ class Skipped(Document):
 
 
 class Predictions(Document):
-    """An answer to predict: a record for each file, in their order."""
+    """The response of predict: a record for each file, in the order of the request."""
 
     model: str
     predictions: list[PredictionRecord]
@@ -77,7 +77,7 @@ class ModelList(Document):
 
 
 class Card(Document):
-    """What is known of a model."""
+    """Facts about a model, with its model card."""
 
     name: str
     sha256: str
@@ -101,28 +101,28 @@ class ProblemDocument(Document):
 
 
 class Health(Document):
-    """A state in a word."""
+    """The state of the server in one word."""
 
     status: str
 
 
 _WORDS = {
-    400: "The body or the request is damaged.",
+    400: "The request or its body is malformed.",
     401: "A token is needed.",
-    403: "Another site's page asks.",
-    404: "There is no such model.",
-    408: "The body came too slowly.",
-    413: "The body is too large.",
-    415: "The body is of a kind that holds no image.",
-    421: "The server has another name.",
-    422: "An image cannot be read, or an option has no such value.",
-    500: "The server failed.",
-    503: "All workers are busy: try again after the seconds of Retry-After.",
+    403: "The request comes from a page of a site that is not allowed.",
+    404: "There is no model with this name.",
+    408: "The request body arrived too slowly.",
+    413: "The request body is too large.",
+    415: "The request body has a type that is not an image.",
+    421: "The request names a host that is not this server.",
+    422: "An image cannot be read, or an option has an invalid value.",
+    500: "Internal error of the server.",
+    503: "All workers are busy: try again after the time in Retry-After.",
 }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route, beside those that all have."""
+    """The errors of a route, in addition to those that all routes have."""
     schema = {"$ref": "#/components/schemas/ProblemDocument"}
     return {
         status: {"description": _WORDS[status], "content": {PROBLEM_TYPE: {"schema": schema}}}

@@ -1,6 +1,6 @@
-"""What goes between the server and a worker process.
+"""Messages between the server and a worker process.
 
-What the worker sends is never unpickled: it reads the files of strangers, and were its decoder taken over, the server
+What a worker sends is never unpickled: it reads untrusted files, and if its decoder were compromised, the server
 would still read nothing but numbers and text from it.
 """
 
@@ -21,10 +21,10 @@ class Load:
     """Take a model.
 
     Attributes:
-        key: What it is called from here on.
+        key: Identifies the model in later messages.
         content: The model file.
         max_megapixels: See `headstart.prediction.classifier.Classifier`.
-        keep: The models that are still served; others are dropped.
+        keep: Keys of the models that are still served; the worker drops all others.
     """
 
     key: str
@@ -39,8 +39,8 @@ class Image:
 
     Attributes:
         key: The model.
-        content: An image file; or pixels, uint8, where there is a shape.
-        shape: (H, W, 3) of pixels; None of a file.
+        content: An image file, or uint8 pixels if there is a shape.
+        shape: (H, W, 3) of pixels; None for a file.
     """
 
     key: str
@@ -78,11 +78,11 @@ TAKEN = b"T"  # sent before the work: what ends the worker from here on may be t
 
 
 def read(answer: bytes) -> Result | None:
-    """The result that a worker has sent; None of what has none.
+    """The result that a worker has sent; None for messages without one.
 
     Raises:
         ImageError: The image cannot be read, or the model failed on it.
-        ModelError: The model is refused, or gives other results here than where it was trained.
+        ModelError: The model is refused, or does not reproduce the results of the machine that trained it.
     """
     kind, rest = answer[:1], answer[1:]
     if kind == _IMAGE_ERROR:

@@ -1,4 +1,4 @@
-"""What surrounds every request: the policy, the headers of safety, the counts, and an answer where the server fails."""
+"""Applied to every request: access policy, security headers, metrics, and a response if the server fails."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Gate:
         app: The application.
         policy: Who may ask.
         metrics: Where requests are counted.
-        refuse_when_full: Called before an image is taken, so that what is refused costs next to nothing: in a flood,
-            probes of the server's health wait behind it.
+        refuse_when_full: Called before an image is accepted, so that refusing one costs next to nothing: under
+            overload, health probes wait behind it.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Gate:
             self._metrics.seconds.labels(route).observe(time.perf_counter() - begun)
 
     def _answer(self, scope: Scope) -> ASGIApp:
-        """Who answers a request, which may be asked.
+        """The application that answers a request, if the request is allowed.
 
         Raises:
             Problem: It may not.
@@ -104,5 +104,5 @@ class Gate:
 
 
 def _route(scope: dict[str, Any] | Scope) -> str:
-    """The pattern of the path, of which there are few; not the path, of which there is no end."""
+    """The pattern of the route, of which there are few, and not the path, of which there can be any number."""
     return str(getattr(scope.get("route"), "path", "none"))

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2 (KServe, Triton): the same results for clients that speak it."""
+"""The Open Inference Protocol, version 2 (KServe, Triton), with the same results as REST."""
 
 from __future__ import annotations
 
@@ -57,28 +57,28 @@ class KServe:
         app.add_api_route(versioned, self.infer, methods=["POST"], include_in_schema=False)
 
     async def server(self) -> Response:
-        """What the server is, and which extensions it knows."""
+        """Name and version of the server, and the extensions that it supports."""
         return json_response({"name": "headstart", "version": __version__, "extensions": ["binary_tensor_data"]})
 
     async def live(self) -> Response:
-        """Whether the server answers at all."""
+        """Whether the server is alive."""
         return json_response({"live": True})
 
     async def ready(self) -> Response:
-        """Whether an image would be classified now."""
+        """Whether the server can classify an image now."""
         if not self._desk.ready:
             raise Problem(503, "No model is loaded, or no worker is up.", "Try again a little later.")
         return json_response({"ready": True})
 
     async def model_ready(self, name: Name) -> Response:
-        """Whether a model would classify an image now."""
+        """Whether a model can classify an image now."""
         served = self._desk.model(name)
         if not self._desk.ready:
             raise Problem(503, "No worker is up.", "Try again a little later.")
         return json_response({"name": served.name, "ready": True})
 
     async def metadata(self, name: Name) -> Response:
-        """Inputs and outputs of a model. A request gives one of the inputs: pixels, or image files."""
+        """Inputs and outputs of a model. A request provides one of the inputs: pixels or image files."""
         served = self._desk.model(name)
         classes = len(served.classifier.classes)
         width = served.classifier.metadata.backbone.embedding_size or -1
@@ -99,7 +99,7 @@ class KServe:
         })  # fmt: skip
 
     async def infer(self, name: Name, request: Request) -> Response:
-        """Classify images: pixels as `image`, UINT8 [N, H, W, 3], or files as `file`, BYTES [N], base64 in JSON."""
+        """Classify images: pixels (`image`, UINT8 [N, H, W, 3]) or files (`file`, BYTES [N], base64 in JSON)."""
         desk = self._desk
         served = desk.model(name)
         length = request.headers.get(tensors.LENGTH_HEADER)

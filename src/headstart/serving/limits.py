@@ -23,7 +23,7 @@ class Limits:
         megabytes: Largest body of a request, in units of a million bytes.
         files: Images in one request.
         seconds: For each of three: until the body has arrived, in the queue, and in the decoder and the model.
-        waiting: Images that wait for a worker; what comes beyond is refused at once.
+        waiting: Images that may wait for a worker; more are refused at once.
     """
 
     megabytes: int = 64
@@ -36,28 +36,28 @@ class Limits:
             must_be_count(name, getattr(self, name))
         if self.waiting < self.files:
             raise OptionError(
-                f"A queue of {self.waiting:,} images cannot take a request of {self.files:,}.",
-                "Give a longer --queue, or fewer --max-files.",
+                f"A queue of {self.waiting:,} images is too short for a request of {self.files:,}.",
+                "Use a larger --queue, or a smaller --max-files.",
             )
         if self.seconds > MAX_SECONDS:
             raise OptionError(f"--max-seconds is {self.seconds:,}; expected at most {MAX_SECONDS:,}.")
 
     @property
     def body_bytes(self) -> int:
-        """Largest body of a request."""
+        """Largest request body, in MB."""
         return self.megabytes * 1_000_000
 
     @property
     def all_bytes(self) -> int:
-        """All bodies that are in memory at one time."""
+        """Most bytes of request bodies in memory at one time."""
         return self.body_bytes * BODIES_IN_MEMORY
 
     @property
     def run_seconds(self) -> float:
-        """The longest that the images of a request can take; the rest of `request_seconds` is for their bytes."""
+        """The longest time that the images of a request can take; the rest of `request_seconds` is for their bytes."""
         return 2 * self.seconds + HEADER_SECONDS / 2
 
     @property
     def request_seconds(self) -> int:
-        """The longest that a request can take, from its headers to the end of its answer."""
+        """The longest time that a request can take, from its headers to the end of the response."""
         return 3 * self.seconds + HEADER_SECONDS

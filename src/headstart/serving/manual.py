@@ -1,4 +1,4 @@
-"""The page at /docs: every operation of the OpenAPI document, without a script and without another host."""
+"""The page at /docs: every operation of the OpenAPI document, without scripts and without other hosts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Manual:
         schema = self._app.openapi()
         body = joined([
             Markup(f"<h1>{escaped(schema['info']['title'])} {escaped(schema['info']['version'])}</h1>"),
-            Markup(f"<p>{escaped(schema['info']['description'])} The same for programs: "
+            Markup(f"<p>{escaped(schema['info']['description'])} Machine-readable: "
                    "<a href='/openapi.json'>OpenAPI document</a>.</p>"),
             *_operations(schema),
         ])  # fmt: skip
@@ -48,7 +48,7 @@ class Manual:
 
 
 def document(body: Markup, title: str) -> Response:
-    """A page of text, without a script."""
+    """An HTML page without scripts."""
     content = (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
         f"content='width=device-width'><title>{escaped(title)}</title><style>{_STYLE}</style></head>"

@@ -21,9 +21,9 @@ class Served:
     Attributes:
         name: What requests call it.
         path: Its file.
-        classifier: What is known of it; it is run in the workers.
+        classifier: Its metadata; the model itself runs in the workers.
         key: SHA-256 of its file, hexadecimal.
-        max_megapixels: Images of more are refused; None for the limit that it was trained with.
+        max_megapixels: Larger images are refused; None for the limit that it was trained with.
         since: When it was loaded, in seconds since 1970.
     """
 
@@ -36,17 +36,17 @@ class Served:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Its classes, as every file format can hold them."""
+        """Its class names, in valid UTF-8."""
         return tuple(portable(label) for label in self.classifier.classes)
 
     @property
     def most_megapixels(self) -> int:
-        """Images of more are refused."""
+        """Larger images are refused."""
         return self.max_megapixels or self.classifier.metadata.max_megapixels
 
 
 class Models:
-    """The models that are served, by name. Any thread may use it: the whole table is replaced at once."""
+    """The models that are served, by name. Thread-safe: the whole table is replaced at once."""
 
     def __init__(self, served: Sequence[Served] = ()) -> None:
         self._served = {one.name: one for one in served}
@@ -55,36 +55,36 @@ class Models:
         return len(self._served)
 
     def all(self) -> list[Served]:
-        """All of them, in the order that they came in."""
+        """All models, in the order in which they were added."""
         return list(self._served.values())
 
     def find(self, name: str) -> Served | None:
-        """The one of a name; None where there is none."""
+        """The model with a name, or None."""
         return self._served.get(name)
 
     def suggestion(self, name: str) -> str:
-        """What might have been meant by a name that there is not."""
+        """A hint for a name that does not exist."""
         return f"{nearest(name, self._served)}There are {listed(self._served)}." if self._served else ""
 
     def keys(self) -> frozenset[str]:
-        """The keys of all."""
+        """The keys of all models."""
         return frozenset(one.key for one in self._served.values())
 
     def take(self, model: Served) -> None:
-        """Serve a model from now on, in the place of one of its name; requests that have begun keep the old one."""
+        """Serve a model, replacing one of the same name; requests that have begun keep the old one."""
         self._served = self._served | {model.name: model}
 
 
 def load_all(arguments: Sequence[str], max_megapixels: int | None) -> list[Served]:
-    """The models that were named on the command line.
+    """The models named on the command line.
 
     Args:
-        arguments: Model files and run folders, ``NAME=PATH`` where one is to be called otherwise.
+        arguments: Model files and run folders; ``NAME=PATH`` sets another name.
         max_megapixels: Images of more are refused; None for the limit that each was trained with.
 
     Raises:
         ModelError: There is no such model file, or it is refused.
-        OptionError: Two have one name.
+        OptionError: Two have the same name.
     """
     found: dict[str, Served] = {}
     for argument in arguments:
@@ -92,7 +92,7 @@ def load_all(arguments: Sequence[str], max_megapixels: int | None) -> list[Serve
         if name in found:
             raise OptionError(
                 f"Two models are called {quoted(name)}: {quoted(str(found[name].path))} and {quoted(str(path))}.",
-                f"Give one of them another name: other={argument}",
+                f"Give one of them another name: NAME={argument}",
             )
         found[name] = load(path, name, max_megapixels)
     return list(found.values())
@@ -110,7 +110,7 @@ def load(path: Path, name: str, max_megapixels: int | None) -> Served:
 
 
 def name_of(path: Path) -> str:
-    """The name of a run folder, whose model files are all called alike, or that of the file."""
+    """The name of the run folder, since model files in run folders all have the same name; else that of the file."""
     return portable(path.resolve().parent.name if path.name == MODEL_FILE else path.stem) or "model"
 
 
@@ -120,7 +120,7 @@ def _named(argument: str) -> tuple[str, Path]:
     chosen = ""
     if equals and name and rest and not path.exists():
         if "/" in name:
-            raise ModelError(f"{quoted(name)} cannot be the name of a model: it has a slash.", "Give NAME=PATH.")
+            raise ModelError(f"{quoted(name)} cannot be the name of a model: it contains a slash.", "Give NAME=PATH.")
         chosen, path = portable(name), Path(rest)
     path = path / MODEL_FILE if path.is_dir() else path
     return chosen or name_of(path), path

@@ -1,7 +1,7 @@
-"""Who may ask: the Host, the Origin and the token of a request are looked at before anything else.
+"""Access policy: Host, Origin and token of a request are checked before anything else.
 
-A server on a laptop is reached by every page that its owner has open in a browser. Such a page can send requests to
-127.0.0.1, which bear its Origin; and a name of its own that it has pointed there (DNS rebinding) comes in the Host.
+A server on a laptop can be reached by every page that its owner has open in a browser. Such a page can send requests to
+127.0.0.1, which carry its Origin; if it has pointed a host name of its own there (DNS rebinding), the Host shows that.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Policy:
     """Who may ask.
 
     Attributes:
-        token: What each request must bear; empty for none.
-        hosts: Names that the server is called by, beside localhost and addresses.
-        origins: Other sites whose pages may ask, such as ``https://example.org``.
+        token: Token that each request must send; empty for none.
+        hosts: Host names of the server, in addition to localhost and IP addresses.
+        origins: Origins whose pages may send requests, such as ``https://example.org``.
     """
 
     token: str = ""
@@ -52,10 +52,10 @@ class Policy:
             )
         for origin in self.origins:
             if not _is_origin(origin):
-                raise OptionError(f"{quoted(origin)} is no origin.", "Expected one such as https://example.org.")
+                raise OptionError(f"{quoted(origin)} is not an origin.", "Expected one such as https://example.org.")
 
     def check_host(self, headers: Mapping[str, str]) -> None:
-        """Refuse a request to another name.
+        """Refuse a request for another host name.
 
         Raises:
             Problem: With the status 421.
@@ -64,12 +64,12 @@ class Policy:
         if not self._is_ours(host):
             raise Problem(
                 421,
-                f"This server is not called {quoted(host[:200])}.",
-                "Use its address, or start it with --allow-host NAME.",
+                f"{quoted(host[:200])} is not a host name of this server.",
+                "Use its address, or start the server with --allow-host NAME.",
             )
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
-        """Refuse who may not ask.
+        """Refuse a request that is not allowed.
 
         Args:
             method: Of the request.
@@ -84,15 +84,15 @@ class Policy:
         if origin is not None and method not in _READING and not self._may_write(origin, host):
             raise Problem(
                 403,
-                f"Pages of {quoted(origin[:200])} may not send images to this server.",
-                "Start it with --cors-origin ORIGIN to allow that.",
+                f"Pages of {quoted(origin[:200])} are not allowed to use this server.",
+                "Start the server with --cors-origin ORIGIN to allow it.",
             )
         preflight = method == "OPTIONS" and origin in self.origins
         if self.token and path not in HEALTH and not preflight and not self.knows(_token(headers)):
-            raise Problem(401, "The request bears no valid token.", "Send the header: Authorization: Bearer TOKEN")
+            raise Problem(401, "The request has no valid token.", "Send the header: Authorization: Bearer TOKEN")
 
     def asks_for_cookie(self, method: str, path: str, query: str) -> str:
-        """The cookie for a browser that was opened with the token in the address, as nobody can type a header there.
+        """The cookie for a browser that opened an address with the token in it, since headers cannot be typed there.
 
         Args:
             method: Of the request.
@@ -100,7 +100,7 @@ class Policy:
             query: Of its address.
 
         Returns:
-            What is to be set; empty for all other requests.
+            The value of Set-Cookie; empty for all other requests.
         """
         # Not as in a form, where a plus is a space: `openssl rand -base64` makes tokens with plusses.
         token = parse_qs(query.replace("+", "%2B")).get("token", [""])[0]
@@ -113,7 +113,7 @@ class Policy:
         return cookie[COOKIE].OutputString()
 
     def knows(self, token: str) -> bool:
-        """Whether a token is the right one, in a time that does not tell how much of it is."""
+        """Whether a token is correct, compared in constant time."""
         return secrets.compare_digest(token.encode("utf-8", "replace"), self.token.encode())
 
     def _is_ours(self, host: str) -> bool:
@@ -135,7 +135,7 @@ def _is_origin(text: str) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Whether a server that listens there is reached from this machine alone."""
+    """Whether a server that listens there can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -145,7 +145,7 @@ def is_local(host: str) -> bool:
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header, without its port; empty for what is none."""
+    """The host name in a Host header, without its port; empty if it is invalid."""
     if host.startswith("["):
         name, bracket, port = host[1:].partition("]")
         return name if bracket and (not port or (port[0] == ":" and port[1:].isdigit())) else ""
@@ -154,7 +154,7 @@ def _host_name(host: str) -> str:
 
 
 def _is_address(name: str) -> bool:
-    """Rebinding needs a name: whoever asks for an address means it."""
+    """Whether a host is an IP address: DNS rebinding needs a name."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -172,5 +172,5 @@ def _token(headers: Mapping[str, str]) -> str:
 
 
 def allowed_names(names: Iterable[str], host: str) -> frozenset[str]:
-    """The names of a server that listens on a host, which may be one itself."""
+    """The allowed host names of a server, including the one it listens on if that is a name."""
     return frozenset(name.lower() for name in (*names, host) if name)

@@ -1,4 +1,4 @@
-"""The pool of worker processes: a bounded queue, a deadline for each image, and a new worker for one that is lost."""
+"""The pool of worker processes: a bounded queue, a deadline for each image, and a replacement for a lost worker."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class BusyError(Exception):
 
 
 class _GoneError(Exception):
-    """A worker was lost before it had a message, which another one may have."""
+    """A worker was lost before it received a message, which can go to another worker."""
 
 
 @dataclass(eq=False)
 class Job:
-    """One message for any worker that has the model.
+    """A message for any worker that has loaded the model.
 
     Attributes:
         model: The model.
         message: What to do with it.
-        until: When it is too late to begin, as of `time.monotonic`.
-        done: What becomes of it.
+        until: Deadline to begin, in the time of `time.monotonic`.
+        done: Its result.
     """
 
     model: Served
@@ -54,12 +54,12 @@ class Job:
 
 
 class Pool:
-    """Worker processes, each with a thread here that gives it one job at a time. Any thread may use it.
+    """Worker processes, each with a thread here that gives it one job at a time. Thread-safe.
 
     Args:
         workers: How many.
-        waiting: Jobs that wait at most.
-        seconds: That a job may wait, and that it may then take.
+        waiting: Most jobs in the queue.
+        seconds: How long a job may wait, and how long it may then take.
         keys: The keys of the models that are served now.
     """
 
@@ -86,21 +86,21 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """Jobs that no worker has taken yet."""
+        """Number of jobs that no worker has taken yet."""
         return self._waiting
 
     @property
     def room(self) -> int:
-        """Jobs that would be taken now."""
+        """Number of jobs that would be accepted now."""
         return self._most_waiting - self._waiting
 
     @property
     def full(self) -> bool:
-        """Whether no job would be taken."""
+        """Whether no job would be accepted."""
         return self.room <= 0
 
     def submit(self, model: Served, tasks: Sequence[exchange.Image | exchange.Verify]) -> list[Future[Result | None]]:
-        """Have jobs done, all or none.
+        """Queue a job for each image: for all of them or for none.
 
         Raises:
             BusyError: The queue has no room for them.
@@ -116,7 +116,7 @@ class Pool:
         return [job.done for job in jobs]
 
     def close(self) -> None:
-        """End the workers, with what they do."""
+        """Stop the workers and their jobs."""
         self._closing = True
         for _ in self._keepers:
             self._queue.put(None)
@@ -136,7 +136,7 @@ class Pool:
         """The next job, or None at the end.
 
         Raises:
-            queue.Empty: There is none for now.
+            queue.Empty: There is none at the moment.
         """
         job = self._queue.get(timeout=_PULSE_SECONDS)
         if job is not None:
@@ -176,7 +176,7 @@ class _Keeper(threading.Thread):
         self.end()
 
     def end(self) -> None:
-        """End the worker at once."""
+        """Kill the worker."""
         self.ready = False
         process, pipe = self._process, self._pipe
         if process is not None:
@@ -265,7 +265,7 @@ class _Keeper(threading.Thread):
         raise BusyError
 
     def _is_there(self) -> bool:
-        """Whether there is a worker, a new one where it died in between: that was not the fault of this job."""
+        """Whether there is a worker, after replacing one that died between jobs, which is not the fault of this job."""
         if self._process is not None and self._process.is_alive():
             return True
         self._lose()
@@ -278,19 +278,19 @@ class _Keeper(threading.Thread):
             self._loaded = (self._loaded & keep) | {model.key}
 
     def _ask_of_model(self, message: exchange.Load | exchange.Verify) -> Result | None:
-        """Have the worker load or prove a model; what goes wrong then is not the fault of the image that waits."""
+        """Have the worker load or verify a model; a failure here is not the fault of the waiting image."""
         try:
             return self._ask(message, max(self._pool._seconds, _START_SECONDS))
         except ImageError as error:
             raise ModelError(f"No worker could load it: {error}.") from error
 
     def _ask(self, message: exchange.Load | exchange.Image | exchange.Verify, seconds: float) -> Result | None:
-        """Have the worker do something, and replace it where it dies or hangs.
+        """Send the worker a message, and replace the worker if it dies or hangs.
 
         Raises:
-            ImageError: The image cannot be read, or the worker was lost over it.
+            ImageError: The image cannot be read, or the worker was lost while reading it.
             ModelError: The model is refused.
-            _GoneError: The worker was lost before it had the message.
+            _GoneError: The worker was lost before it received the message.
         """
         pipe, taken = self._pipe, False
         if pipe is None:
@@ -308,7 +308,7 @@ class _Keeper(threading.Thread):
                 raise ImageError(f"takes more than {seconds:g} seconds to read") from error
             if not taken:
                 raise _GoneError from error
-            raise ImageError(f"the process that read it ended (exit code {code})") from error
+            raise ImageError(f"the process that read it crashed (exit code {code})") from error
         return exchange.read(answer)
 
 

@@ -33,7 +33,7 @@ class Problem(Exception):  # noqa: N818  the word of RFC 9457
 
     @classmethod
     def of(cls, error: HeadstartError, status: int = 422) -> Problem:
-        """The problem that an error of ours is to a client."""
+        """The problem document for one of our errors."""
         return cls(status, error.message, error.hint)
 
     def document(self) -> dict[str, Any]:
@@ -62,10 +62,10 @@ class Problem(Exception):  # noqa: N818  the word of RFC 9457
 def json_response(
     document: Any, status: int = 200, media_type: str = "application/json", headers: dict[str, str] | None = None
 ) -> Response:
-    """JSON that every reader accepts: no NaN, valid UTF-8."""
+    """JSON that every parser accepts: no NaN, valid UTF-8."""
     return Response(json_text(document, indent=None), status, headers, media_type)
 
 
 def busy(why: str = "All workers are busy and the queue is full.") -> Problem:
-    """The server has more work than it can take."""
+    """The problem of a server at its limits (503)."""
     return Problem(503, why, "Try again a little later.")

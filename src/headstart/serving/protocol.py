@@ -1,4 +1,4 @@
-"""uvicorn's HTTP with deadlines: it has none for headers, for bodies, and for clients that do not read the answer."""
+"""uvicorn's HTTP protocol with deadlines, which it lacks for headers, bodies, and clients that do not read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _HELD_BYTES = 65_536  # more is left to the system until the request has its tur
 class Protocol(H11Protocol):
     """One connection.
 
-    At any time one of three deadlines runs: until the headers are there, until a request is answered, until its answer
-    has left. A connection that is idle between requests is uvicorn's to close.
+    At any time one of three deadlines applies: until the headers have arrived, until the request is answered, until
+    the response has been sent. Connections that are idle between requests are closed by uvicorn.
     """
 
     # Of the server that makes the connections; see `protocol_of`.
@@ -35,19 +35,19 @@ class Protocol(H11Protocol):
         self._lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has come."""
+        """A client has connected."""
         super().connection_made(transport)
         self._arm(HEADER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """A client has gone."""
+        """A client has disconnected."""
         self._lost = True
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come; those with which a request begins wait for its turn."""
+        """Bytes have arrived; those that begin a request wait for its turn."""
         if self._has_turn or (not self._held and is_probe(data)):
             self._has_turn = True
             self._receive(data)
@@ -78,7 +78,7 @@ class Protocol(H11Protocol):
             self._begin()
 
     def on_response_complete(self) -> None:
-        """The answer is in the buffer of the connection."""
+        """The response is in the buffer of the connection."""
         before = self.cycle
         self._has_turn = False
         self._arm(HEADER_SECONDS)  # for the client to take it
@@ -87,7 +87,7 @@ class Protocol(H11Protocol):
             self._begin()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, or has headers beyond all measure."""
+        """Answer a request that is not HTTP, or whose headers are too large."""
         if self.cycle is not None and not self.cycle.response_complete:  # it was the body that is not HTTP
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -124,5 +124,5 @@ class Protocol(H11Protocol):
 
 
 def protocol_of(seconds: float, turns: Turns) -> type[Protocol]:
-    """The protocol of a server whose requests take at most so long, and begin in turns."""
+    """The protocol class for a server with a limit on the time of a request, whose requests begin in turns."""
     return type("Protocol", (Protocol,), {"request_seconds": seconds, "turns": turns})

@@ -1,4 +1,4 @@
-"""REST: the public record of a prediction over HTTP."""
+"""The REST API: the public record of a prediction over HTTP."""
 
 from __future__ import annotations
 
@@ -17,18 +17,26 @@ from headstart.serving.desk import Desk
 from headstart.serving.models import Served
 from headstart.serving.problems import Problem, json_response
 
-Name = Annotated[str, Path(description="The model, as GET /v1/models lists it.")]
-Top = Annotated[int, Query(ge=1, le=1000, description="How many classes to name.")]
+Name = Annotated[str, Path(description="Name of the model, as listed by GET /v1/models.")]
+Top = Annotated[int, Query(ge=1, le=1000, description="How many of the most probable classes to return.")]
 Coverage = Annotated[
     float | None,
-    Query(gt=0, lt=1, description="Give sets of classes that hold the true one with this probability, such as 0.9."),
+    Query(
+        gt=0, lt=1, description="Return prediction sets that contain the true class with this probability, such as 0.9."
+    ),
 ]
-AllowEmpty = Annotated[bool, Query(description="Such a set may be empty.")]
+AllowEmpty = Annotated[bool, Query(description="Allow empty prediction sets.")]
 Neighbours = Annotated[
     int,
-    Query(ge=0, le=20, description="How many of the most similar training images to show, where they are known."),
+    Query(ge=0, le=20, description="How many of the most similar training images to return, if they are known."),
 ]
-Abstain = Annotated[bool, Query(description="Name no class where there is reason to doubt.")]
+Abstain = Annotated[
+    bool,
+    Query(
+        description="Name no class for images unlike the training images or, with coverage, for sets of more or fewer "
+        "than one class."
+    ),
+]
 
 
 class Rest:
@@ -62,17 +70,17 @@ class Rest:
         )
 
     async def health(self) -> Response:
-        """Whether the server answers at all."""
+        """Whether the server is alive."""
         return json_response({"status": "ok"})
 
     async def ready(self) -> Response:
-        """Whether an image would be classified now: a model is loaded and a worker is up."""
+        """Whether the server can classify an image now: a model is loaded and a worker is running."""
         if not self._desk.ready:
             raise Problem(503, "No model is loaded, or no worker is up.", "Try again a little later.")
         return json_response({"status": "ready"})
 
     async def metrics(self) -> Response:
-        """Counts, for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(self._desk.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def models(self) -> Response:
@@ -84,7 +92,7 @@ class Rest:
         return json_response({"models": entries})
 
     async def card(self, name: Name) -> Response:
-        """What is known of a model: classes, accuracy with its interval, how it was made."""
+        """A model's classes and its model card: accuracy with its interval, and how it was trained."""
         served = self._desk.model(name)
         metadata = served.classifier.metadata
         return json_response({
@@ -108,10 +116,10 @@ class Rest:
         abstain: Abstain = False,
         neighbours: Neighbours = 0,
     ) -> Response:
-        """The class of each image: a form with the field `files`, once or more often, or the bytes of one image.
+        """Predict the class of each image: a form with one or more fields `files`, or the bytes of one image.
 
-        Where some of the files cannot be read, their records have `error` in place of a class; where none can, that is
-        an error (422), whose document has the records too.
+        If some files cannot be read, their records have `error` in place of a class. If none can be read, the response
+        is a problem document (422), which has the records too.
         """
         desk = self._desk
         served = desk.model(name)

@@ -1,4 +1,4 @@
-"""The server: a socket, the pool of workers and uvicorn, until a signal asks it to end."""
+"""The server: a socket, the worker pool and uvicorn, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What is looked at while the server runs: a folder whose models are served, and what they were trained on.
+    """What the server looks up while it runs: a folder whose models it serves, and their training images.
 
     Attributes:
-        folder: The folder of run folders; None watches none.
+        folder: The folder of run folders; None to watch none.
         max_megapixels: Images of more are refused; None for the limit that each model was trained with.
-        note: Told what has happened.
-        training_images: Show those that are most like an image.
+        note: Called with a message about what has happened.
+        training_images: Whether to show the training images most similar to an image.
     """
 
     folder: Path | None = None
@@ -81,19 +81,19 @@ def run_server(
     watched: Watched,
     started: Callable[[str, Models], None],
 ) -> None:
-    """Serve models until a signal asks to end; what has begun is answered.
+    """Serve models until a signal arrives, and then complete the requests that have begun.
 
     Args:
         models: What to serve.
         place: Where.
-        limits: What a request may take.
+        limits: What a request may use.
         policy: Who may ask.
         watched: Where more models come from.
-        started: Told the address and the models as soon as images are taken.
+        started: Called with the address and the models once requests are accepted.
 
     Raises:
-        OptionError: There is no such address, or another program listens there.
-        ModelError: A model cannot be run here, or gives other results than where it was trained.
+        OptionError: The address is invalid, or another program listens on it.
+        ModelError: A model cannot be run here, or does not reproduce the results of the machine that trained it.
         SourceError: There is no such folder to watch.
         StorageError: No worker process can be started.
     """
@@ -127,11 +127,11 @@ def run_server(
 
 
 def warm_up(pool: Pool, models: Sequence[Served]) -> None:
-    """Have the workers load models, and prove that they compute here what they computed where they were trained.
+    """Have the workers load models, and verify that they reproduce the results of the machine that trained them.
 
     Raises:
         ModelError: One does not, or cannot be run.
-        BusyError: There is no room for the proof now.
+        BusyError: The queue has no room for the verification.
         StorageError: No worker can be started.
     """
     end = time.monotonic() + _START_SECONDS
@@ -159,8 +159,8 @@ def _listen(place: Place) -> socket.socket:
             raise
     except OSError as error:
         raise OptionError(
-            f"The server cannot listen at {quoted(place.host)}, port {place.port}: {error.strerror or error}.",
-            "Choose another --host or --port; --port 0 takes one that is free.",
+            f"The server cannot listen on {quoted(place.host)}, port {place.port}: {error.strerror or error}.",
+            "Choose another --host or --port; --port 0 takes any free one.",
         ) from error
     listener.set_inheritable(False)
     return listener
@@ -177,7 +177,7 @@ def _config(app: ASGIApp, limits: Limits, turns: Turns) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn behind doors of ours. It ends by itself at a signal, not by the signal, and says when it has begun."""
+    """uvicorn behind our doors. It exits normally on a signal instead of raising it, and reports when it has started."""
 
     def __init__(self, config: uvicorn.Config, turns: Turns, started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -230,7 +230,7 @@ class _Server(uvicorn.Server):
 
 
 def _open_many_files() -> None:
-    """As many connections as the system allows: the usual limit of 1,024 is for programs that use `select`."""
+    """Allow as many connections as the system permits: the usual limit, 1,024, is for programs that use `select`."""
     try:
         import resource
     except ImportError:  # Windows has no such limit

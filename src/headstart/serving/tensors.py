@@ -1,4 +1,4 @@
-"""The body of an inference request of the Open Inference Protocol, version 2, and of its answer.
+"""Request and response bodies of inference in the Open Inference Protocol, version 2.
 
 Both are JSON, after which the data of some tensors may follow in binary form (the protocol's binary extension): the
 header `Inference-Header-Content-Length` tells where the JSON ends.
@@ -31,7 +31,7 @@ _LENGTH = struct.Struct("<I")  # before each element of BYTES
 
 @dataclass(frozen=True)
 class Wanted:
-    """An output that is asked for.
+    """A requested output.
 
     Attributes:
         name: Which.
@@ -49,8 +49,8 @@ class Inference:
     Attributes:
         images: Files, or pixels with their shape.
         shape: (H, W, 3) of each where they are pixels; None of files.
-        outputs: What is asked for.
-        id: What the client calls it; empty where it has no name.
+        outputs: The requested outputs.
+        id: Identifier given by the client; empty if there is none.
     """
 
     images: list[bytes]
@@ -78,11 +78,11 @@ class Tensor:
 
     @property
     def datatype(self) -> str:
-        """Of its elements, in the protocol's words."""
+        """The type of its elements, in the protocol's terms."""
         return "FP32" if isinstance(self.values, np.ndarray) else "BYTES"
 
     def binary(self) -> bytes:
-        """Its data as it follows the JSON."""
+        """Its data in binary form, as it follows the JSON."""
         if isinstance(self.values, np.ndarray):
             return self.values.astype("<f4").tobytes()
         texts = [portable(text).encode() for text in self.values]
@@ -101,8 +101,8 @@ def read(body: bytes, length: str | None, outputs: Sequence[str], most: int) -> 
     Args:
         body: All of it.
         length: The header `LENGTH_HEADER`; None where there is none.
-        outputs: Names of the outputs that there are.
-        most: Images in a request at most.
+        outputs: Names of the existing outputs.
+        most: Most images in a request.
 
     Raises:
         Problem: It does not follow the protocol.
@@ -114,16 +114,16 @@ def read(body: bytes, length: str | None, outputs: Sequence[str], most: int) -> 
     images, shape = _images(inputs[0], rest, most)
     identity = document.get("id", "")
     if not isinstance(identity, str):
-        raise Problem(400, "'id' is no text.")
+        raise Problem(400, "'id' is not a string.")
     return Inference(images, shape, _outputs(document, outputs), identity)
 
 
 def write(tensors: Sequence[Tensor], wanted: Sequence[Wanted], head: dict[str, Any]) -> tuple[bytes, int | None]:
-    """The body of an answer, and the length of its JSON where binary data follows.
+    """The body of a response, and the length of its JSON if binary data follows.
 
     Args:
         tensors: All outputs.
-        wanted: What was asked for.
+        wanted: The requested outputs.
         head: What comes before them in the JSON.
     """
     known = {tensor.name: tensor for tensor in tensors}
@@ -149,27 +149,29 @@ def _document(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
         size = int(length)
     if size > MAX_JSON_BYTES:
         raise Problem(
-            413, f"{size:,} bytes of JSON, more than {MAX_JSON_BYTES:,}.", "Send the data of tensors in binary form."
+            413,
+            f"The request has {size:,} bytes of JSON, more than {MAX_JSON_BYTES:,}.",
+            "Send the data of tensors in binary form.",
         )
     try:
         document = json.loads(body[:size])
     except (ValueError, RecursionError) as error:
-        raise Problem(400, "The body is no JSON document.", "See the Open Inference Protocol, version 2.") from error
+        raise Problem(400, "The request body is not JSON.", "See the Open Inference Protocol, version 2.") from error
     if not isinstance(document, dict):
-        raise Problem(400, "The body is no JSON object.", "See the Open Inference Protocol, version 2.")
+        raise Problem(400, "The request body is not a JSON object.", "See the Open Inference Protocol, version 2.")
     return document, body[size:]
 
 
 def _images(tensor: Mapping[str, Any], rest: bytes, most: int) -> tuple[list[bytes], tuple[int, int, int] | None]:
     name, kind, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
     if not isinstance(shape, list) or not all(type(one) is int and 0 < one < 2**31 for one in shape):
-        raise Problem(400, "'shape' is no list of whole numbers above 0.")
+        raise Problem(400, "'shape' is not a list of positive integers.")
     parameters = tensor.get("parameters") or {}
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     if size is not None and size != len(rest):
         raise Problem(400, f"'binary_data_size' is {str(size)[:40]}; {len(rest):,} bytes follow the JSON.")
     if size is None and rest:
-        raise Problem(400, f"{len(rest):,} bytes follow the JSON, and no tensor claims them.")
+        raise Problem(400, f"{len(rest):,} bytes follow the JSON, and belong to no tensor.")
     data = rest if size is not None else tensor.get("data")
     # Before anything is cut into pieces: 60 MB of tiny elements would become gigabytes of objects.
     if shape and shape[0] > most:
@@ -202,7 +204,7 @@ def _pixels(data: Any, shape: list[int]) -> list[bytes]:
             if values.size and (values.min() < 0 or values.max() > 255):
                 raise ValueError
         except (ValueError, OverflowError, RecursionError) as error:
-            raise Problem(400, "'data' is no list of whole numbers in 0..255.") from error
+            raise Problem(400, "'data' is not a list of integers from 0 to 255.") from error
         content = values.astype(np.uint8).tobytes()
     if len(content) != size * shape[0]:
         raise Problem(400, f"{len(content):,} values in a tensor of the shape {shape}.")
@@ -210,7 +212,7 @@ def _pixels(data: Any, shape: list[int]) -> list[bytes]:
 
 
 def _elements(rest: bytes, most: int) -> list[bytes]:
-    """Elements of BYTES in binary form: the length of each before it."""
+    """Elements of BYTES in binary form, each preceded by its length."""
     found: list[bytes] = []
     at = 0
     while at < len(rest):
@@ -225,19 +227,19 @@ def _elements(rest: bytes, most: int) -> list[bytes]:
 
 def _texts(data: Any) -> list[bytes]:
     if not isinstance(data, list):
-        raise Problem(400, "A tensor without data.")
+        raise Problem(400, "The tensor has no data.")
     try:
         items = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in data]
         return [base64.b64decode(one, validate=True) for one in items]
     except (binascii.Error, TypeError, ValueError) as error:
-        raise Problem(400, f"'data' of {quoted(FILE)} is no list of image files in base64.") from error
+        raise Problem(400, f"'data' of {quoted(FILE)} is not a list of image files in base64.") from error
 
 
 def _outputs(document: Mapping[str, Any], known: Sequence[str]) -> list[Wanted]:
     binary = _flag(document, "binary_data_output")
     asked = document.get("outputs") or [{"name": name} for name in known]
     if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
-        raise Problem(400, "'outputs' is no list of objects.")
+        raise Problem(400, "'outputs' is not a list of objects.")
     wanted = []
     for one in asked:
         name = one.get("name")
@@ -245,7 +247,7 @@ def _outputs(document: Mapping[str, Any], known: Sequence[str]) -> list[Wanted]:
             raise Problem(400, f"There is no output {quoted(str(name)[:100])}.", f"There are {listed(known)}.")
         wanted.append(Wanted(name, _flag(one, "binary_data", default=binary)))
     if len({one.name for one in wanted}) < len(wanted):
-        raise Problem(400, "An output is asked for twice.")
+        raise Problem(400, "An output is requested twice.")
     return wanted
 
 

@@ -1,4 +1,4 @@
-"""The training images that are most like an image, for models whose run folder tells what they were trained on."""
+"""The training images most similar to an image, for models whose run folder records their source."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class _Index:
 
 
 class TrainingImages:
-    """The training images of the models that are served. They are looked up in the background, once for each model.
+    """The training images of the models that are served, looked up in the background, once per model.
 
     Args:
-        note: Told of models whose training images cannot be found.
+        note: Called with a message about models whose training images cannot be found.
     """
 
     def __init__(self, note: Callable[[str], None]) -> None:
@@ -52,13 +52,13 @@ class TrainingImages:
         self._newest: dict[str, str] = {}  # the key of the newest model of each name
 
     def find(self, served: Served) -> None:
-        """Look up the training images of a model, in the background, and then forget those of the model before it."""
+        """Look up the training images of a model in the background, then forget those of the model that it replaces."""
         with self._lock:
             self._newest[served.name] = served.key
         threading.Thread(target=self._find, args=(served,), name="headstart-training-images", daemon=True).start()
 
     def knows(self, served: Served) -> bool:
-        """Whether those of a model are known by now."""
+        """Whether the training images of a model have been found."""
         return served.key in self._found
 
     def nearest(self, served: Served, embedding: NDArray[np.float32], count: int) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ class TrainingImages:
         return [_record(index, int(row), float(cosines[row])) for row in np.argsort(-cosines, kind="stable")[:count]]
 
     def close(self) -> None:
-        """Close the files that pictures come from."""
+        """Close the archives that pictures are read from."""
         with self._lock:
             self._newest.clear()  # what is found from now on is closed at once
             self._forget()
@@ -79,7 +79,7 @@ class TrainingImages:
         try:
             table = training_source(served.path)
             if len(table) > MOST:
-                return self._note(f"{quoted(served.name)} has more than {MOST:,} training images: none are shown.")
+                return self._note(f"{quoted(served.name)} has more than {MOST:,} training images, so none are shown.")
             self._keep(served, self._index(served, table))
         except HeadstartError as error:
             self._note(f"The training images of {quoted(served.name)} are not shown: {error.message}")
@@ -105,7 +105,7 @@ class TrainingImages:
         learnt = list(learnt_images(served.classifier, table, width, runtime))
         neighbours = tuple(one.neighbour for one in learnt)
         if not learnt:
-            raise HeadstartError("its source holds none of them any more.")
+            raise HeadstartError("none of them are left in its source.")
         rows = {row.path: row for row in table.rows}
         own = replace(table, rows=tuple(rows[one.path] for one in neighbours))
         spec = served.classifier.metadata.preprocess  # as the training kept them

@@ -1,4 +1,4 @@
-"""A folder of runs that is watched: a new model file is proved, and then takes the place of the old one at once."""
+"""Watches a folder of runs: a new model file is verified, and then replaces the old one at once."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Stamp = tuple[int, int, int]
 
 
 class Watcher(threading.Thread):
-    """Looks at the model files in the folders of a folder, and serves those that are new or have changed.
+    """Looks at the model files in the run folders of a folder, and serves those that are new or have changed.
 
-    What cannot be used is noted, and what was served before stays; so does a model whose file is gone. A file that is
-    half-written is refused as damaged, and looked at again when it has changed.
+    A file that cannot be used is noted, and the model served before stays; so does a model whose file is gone. A
+    half-written file is refused as damaged, and read again when it has changed.
 
     Args:
         folder: The folder of run folders.
         models: What is served.
-        prove: Called with a model before it is served; raises where it may not be.
+        prove: Called with a model before it is served; raises an error if it must not be served.
         max_megapixels: Images of more are refused; None for the limit that each model was trained with.
-        note: Told what has happened.
+        note: Called with a message about what has happened.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class Watcher(threading.Thread):
         self._end = threading.Event()
 
     def run(self) -> None:
-        """Look until it is ended."""
+        """Look at the folder repeatedly, until stopped."""
         while not self._end.wait(_SECONDS):
             self.look()
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._end.set()
         if self.is_alive():
             self.join(5)
 
     def look(self) -> None:
-        """Look once."""
+        """Look at the folder once."""
         for path in sorted(self._folder.glob(f"*/{MODEL_FILE}")):
             stamp = _stamp(path)
             if stamp is None or self._seen.get(path) == stamp or self._end.is_set():
@@ -98,7 +98,7 @@ class Watcher(threading.Thread):
 
 
 def _stamp(path: Path) -> Stamp | None:
-    """What changes with a file; a replaced one has another number even where time and size are the same."""
+    """A file's identity and version: a replaced file has another inode number even if time and size are the same."""
     try:
         status = path.stat()
     except OSError:

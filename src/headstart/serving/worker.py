@@ -1,7 +1,7 @@
 """A worker process: decodes images and runs models on them, one at a time.
 
-A process, not a thread: a decoder that crashes or stalls over a hostile file takes nothing else with it, and the event
-loop never waits for Python's lock.
+It is a process and not a thread, so that a decoder that crashes or hangs on a malicious file affects nothing else,
+and the event loop never waits for Python's global lock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main(pipe: Connection) -> None:
-    """Answer messages until the server goes.
+    """Answer messages until the server exits.
 
     Args:
         pipe: To the server.
@@ -68,14 +68,14 @@ def _verify(model: Classifier) -> None:
     found = model.verify()
     if found.images and not found.passed:
         raise ModelError(
-            "The model gives other results here than where it was trained: the largest difference in a probability "
-            f"is {found.probability_difference:.2g}.",
+            "The model gives different results here than on the machine that trained it: the largest "
+            f"difference in a probability is {found.probability_difference:.2g}.",
             "See `headstart verify`.",
         )
 
 
 def _end_with_server() -> None:
-    """End this process when the server has ended in any way, whatever the main thread is doing."""
+    """End this process once the server has ended for any reason, whatever the main thread is doing."""
     if (parent := parent_process()) is not None:
         connection.wait([parent.sentinel])
         os._exit(1)

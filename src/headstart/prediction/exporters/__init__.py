@@ -97,7 +97,7 @@ EXPORTERS = {
         make="headstart.prediction.exporters.ort:make",
         help="the format of ONNX Runtime Mobile",
         suffix=".ort",
-        next_step="Load it with ONNX Runtime of the same version or a later one, on a phone or elsewhere.",
+        next_step="Load it with ONNX Runtime, in the same version or a later one, on a phone or elsewhere.",
         run="headstart.prediction.exporters.graphs:session",
         bound=0.001,
     ),

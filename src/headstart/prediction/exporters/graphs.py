@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from headstart.prediction.classifier import Classifier
     from headstart.prediction.exporters import Files, Runner
 
-NO_IMAGES = "Give a folder of images like those that it will see: --check FOLDER (check=...)."
+NO_IMAGES = "Give a folder of images like those that the model will see: --check FOLDER (check=...)."
 
 
 def in_float32(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8]]) -> Files:
@@ -55,7 +55,7 @@ def in_int8(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8
     if _is_int8(classifier):
         return {"": classifier.content}
     if not images:
-        raise ModelError("An export in int8 needs images to find the ranges of its values with.", NO_IMAGES)
+        raise ModelError("An export to int8 needs images to determine the value ranges.", NO_IMAGES)
     import onnx
 
     model = onnx.load_from_string(classifier.content)

@@ -40,8 +40,8 @@ _ON_A_HOST = (
     "Images stay on this device: the page fetches its model from its own host, and its security policy keeps it from "
     "sending anything elsewhere."
 )
-_ON_A_SERVER = "Images are sent to this server, which classifies them in memory and keeps none of them."
-_IN_BROWSERS = "JPEG, PNG, WebP, AVIF, GIF and BMP; browsers do not decode TIFF, and most of them no HEIC."
+_ON_A_SERVER = "Images are sent to this server, which classifies them in memory and does not keep them."
+_IN_BROWSERS = "JPEG, PNG, WebP, AVIF, GIF and BMP; browsers do not decode TIFF, and most do not decode HEIC."
 _ANYWHERE = "JPEG, PNG, HEIC, WebP, AVIF, TIFF, GIF, BMP, JPEG 2000 and others."
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 

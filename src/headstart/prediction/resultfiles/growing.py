@@ -76,8 +76,8 @@ class PredictionFile:
             self._made.refuse_other(self.path)
         elif there and not overwrite:
             raise StorageError(
-                f"{quoted(str(self.path))} {'is there already' if self.path in there else 'is begun already'}.",
-                "Go on with it (--resume), replace it (--overwrite), or choose another one with --out.",
+                f"{quoted(str(self.path))} {'already exists' if self.path in there else 'is already being written'}.",
+                "Continue it (--resume), replace it (--overwrite), or choose another one with --out.",
             )
 
     def __enter__(self) -> PredictionFile:
@@ -177,6 +177,6 @@ class PredictionFile:
 
     def _refuse(self, number: int, line: str) -> None:
         raise StorageError(
-            f"Line {number} of {quoted(str(self.growing))} is none that predict has written: {quoted(line[:60])}.",
-            "Mend it, or begin anew with --overwrite.",
+            f"Line {number} of {quoted(str(self.growing))} was not written by predict: {quoted(line[:60])}.",
+            "Correct it, or start over with --overwrite.",
         )

@@ -18,7 +18,7 @@ _WORDS = {
     "abstain": "--abstain", "max_megapixels": "--max-megapixels",
 }  # fmt: skip
 _VERSION = 1
-_ANEW = "Begin anew with --overwrite, or choose another file with --out."
+_ANEW = "Start over with --overwrite, or choose another file with --out."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,8 @@ class Made:
             found = json.loads(beside(path).read_bytes())
         except FileNotFoundError as error:
             raise StorageError(
-                f"{quoted(str(path))} cannot be gone on with: the record of what it was made with, "
-                f"{quoted(beside(path).name)} beside it, is missing.",
+                f"{quoted(str(path))} cannot be continued: the record of how it was made,  "
+                f"{quoted(beside(path).name)}, is missing.",
                 _ANEW,
             ) from error
         except OSError as error:
@@ -83,7 +83,7 @@ class Made:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict) or found.get("version") != _VERSION:
-            raise StorageError(f"{quoted(str(beside(path)))} is no record that this version can read.", _ANEW)
+            raise StorageError(f"{quoted(str(beside(path)))} is not a record that this version can read.", _ANEW)
         differ = [name for name, value in asdict(self).items() if found.get(name) != value]
         if differ:
             told = [
@@ -92,7 +92,7 @@ class Made:
             ]
             raise StorageError(
                 f"{quoted(str(path))} was made with another {' and another '.join(told)}.",
-                f"Give the same to go on. {_ANEW}",
+                f"Use the same to continue. {_ANEW}",
             )
 
 

@@ -72,5 +72,6 @@ def restore(path: Path) -> Iterator[dict[str, Any]]:
                         yield {name: value for name, value in row.items() if name != "error"}
     except (pa.ArrowException, OSError, KeyError) as error:
         raise StorageError(
-            f"{quoted(str(path))} is no Parquet file of predictions.", "Begin anew with --overwrite, or another --out."
+            f"{quoted(str(path))} is not a Parquet file of predictions.",
+            "Start over with --overwrite, or choose another file with --out.",
         ) from error

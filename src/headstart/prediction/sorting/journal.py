@@ -66,8 +66,8 @@ def entries_in(folder: Path, lines: Iterator[str]) -> Iterator[Step | Moved]:
         # A target elsewhere is none that was written: nothing outside of the folder is ever deleted.
         if not sound or (isinstance(entry, Step) and not _is_sound(entry)):
             raise StorageError(
-                f"Line {number} of {quoted(str(folder / UNDO_FILE))} is none that sorting has written.",
-                "Nothing was changed. Mend the file, or put the images back by hand.",
+                f"Line {number} of {quoted(str(folder / UNDO_FILE))} was not written by predict --sort-into.",
+                "Nothing was changed. Correct the file, or put the images back by hand.",
             )
         yield entry
 

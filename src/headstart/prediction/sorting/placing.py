@@ -129,8 +129,8 @@ def refuse_below(folder: Path, given: str) -> None:
     below = Path(os.path.relpath(os.path.realpath(folder), os.path.realpath(given)))
     if not any(is_litter(part) for part in below.parts):  # hidden folders are not searched
         raise StorageError(
-            f"{quoted(str(folder))} lies in {quoted(given)}, the images of which are to be sorted.",
-            "Sort into a folder beside it.",
+            f"{quoted(str(folder))} is inside {quoted(given)}, whose images are to be sorted.",
+            "Sort into a folder next to it.",
         )
 
 
@@ -142,8 +142,8 @@ def refuse_inside(path: str, folder: Path) -> None:
     """
     if _is_inside(path, folder):
         raise StorageError(
-            f"{quoted(path)} lies in {quoted(str(folder))}, into which images are to be sorted.",
-            "Sort into a folder that holds none of them.",
+            f"{quoted(path)} is inside {quoted(str(folder))}, the folder to sort into.",
+            "Sort into a folder that contains none of them.",
         )
 
 

@@ -76,7 +76,7 @@ class Sorter:
         refuse_unwritable(self.folder)
         for row in table.rows:
             if row.path == STANDARD_INPUT:
-                raise OptionError("The image on standard input is no file to sort.", "Give its path.")
+                raise OptionError("The image on standard input is not a file that can be sorted.", "Give its path.")
             refuse_inside(row.path, self.folder)
         for path in given:
             refuse_below(self.folder, path)
@@ -123,7 +123,7 @@ class Sorter:
             if isinstance(result, Exception):
                 self.left.append(Skipped(path, str(result)))
             elif self.by == "move" and os.path.islink(path):  # noqa: PTH114
-                self.left.append(Skipped(path, "a link, which is not moved"))
+                self.left.append(Skipped(path, "a link; links are not moved"))
             else:
                 self._sort(Path(path), self._folder_of(result))
             yield path, result
@@ -163,7 +163,9 @@ class Sorter:
             if folder == name:
                 self.sorted[name] += 1
             else:
-                self.left.append(Skipped(str(source), f"in {quoted(folder)} since an earlier run, now {quoted(name)}"))
+                self.left.append(
+                    Skipped(str(source), f"in {quoted(folder)} from an earlier run; it would now go to {quoted(name)}")
+                )
             return
         if self.by == "move" and (step := self._begun.pop(absolute, None)) is not None and self._is_half_moved(step):
             source.unlink()
@@ -171,7 +173,7 @@ class Sorter:
             self.sorted[step.target.split("/")[0]] += 1
             return
         if (digest := content_digest(source)) is None:
-            self.left.append(Skipped(str(source), "gone since it was predicted"))
+            self.left.append(Skipped(str(source), "no longer there"))
             return
         make_folder(self.folder / name)
         wanted = self.folder / name / source.name
@@ -192,6 +194,6 @@ class Sorter:
             self.sorted[name] += 1
             return
         raise StorageError(
-            f"{quoted(str(wanted.parent))} holds too many files of the name {quoted(wanted.name)}.",
+            f"{quoted(str(wanted.parent))} contains too many files named {quoted(wanted.name)}.",
             "Sort into another folder.",
         )

@@ -53,7 +53,7 @@ def undo(folder: Path) -> Undone:
             target = folder / step.target
             if not os.path.lexists(target):
                 if not os.path.lexists(step.source):
-                    kept.append((step, Skipped(step.target, "no longer there, nor where it came from")))
+                    kept.append((step, Skipped(step.target, "neither here nor where it came from")))
                 continue  # never done, or undone before
             try:
                 reason = _undo(step, target)
@@ -82,14 +82,14 @@ def _undo(step: Step, target: Path) -> str:
     source = Path(step.source)
     if step.by == "link":
         if not is_placed(source, target, "link"):
-            return "no longer the link that was made"
+            return "no longer the link that was created"
         target.unlink()
         return ""
     if step.by == "copy" and content_digest(target) != step.digest:
         return "changed since it was copied"
     if os.path.lexists(source):
         if os.path.realpath(source) == os.path.realpath(target):
-            return f"the original is a link to it now, {quoted(step.source)}"
+            return f"the original is now a link to it, {quoted(step.source)}"
         # Of a move too, where it was interrupted between the new name and the old one.
         if (digest := content_digest(target)) is None or content_digest(source) != digest:
             return f"the original has changed, {quoted(step.source)}"
