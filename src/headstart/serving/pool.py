@@ -308,7 +308,7 @@ class _Keeper(threading.Thread):
                 raise ImageError(f"takes more than {seconds:g} seconds to read") from error
             if not taken:
                 raise _GoneError from error
-            raise ImageError(f"the process that read it crashed (exit code {code})") from error
+            raise ImageError(f"the process that read it ended unexpectedly (exit code {code})") from error
         return exchange.read(answer)
 
 

@@ -177,7 +177,7 @@ def _config(app: ASGIApp, limits: Limits, turns: Turns) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn behind our doors. It exits normally on a signal instead of raising it, and reports when it has started."""
+    """uvicorn behind our doors. Exits normally on a signal instead of raising it, and reports when it has started."""
 
     def __init__(self, config: uvicorn.Config, turns: Turns, started: Callable[[], None]) -> None:
         super().__init__(config)
