@@ -176,11 +176,17 @@ def test_nothing_is_left_to_fill_in() -> None:
         assert not re.search(r"@[A-Z_]+@|^FIGURES$", (ROOT / page).read_text("utf-8"), re.MULTILINE), page
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_and_pictures_lead_somewhere() -> None:
+    pictures = set()
     for page in ("README.md", "CONTRIBUTING.md", *PAGES):
-        for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / page).read_text("utf-8")):
+        text = (ROOT / page).read_text("utf-8")
+        for target in re.findall(r'src(?:set)?="([^"]+)"', text):
+            pictures.add((ROOT / page).parent.joinpath(target))
+        for target in re.findall(r"\]\((?!http)([^)#]+)", text):
             made = page == "docs/index.md" and target.startswith(("command-line/", "python/"))  # by the site alone
             assert made or (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
+    assert pictures == set((ROOT / "docs" / "pictures").iterdir())
+    assert max(picture.stat().st_size for picture in pictures) < 150_000
 
 
 def test_every_option_of_the_readme_exists() -> None:
