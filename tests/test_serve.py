@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import headstart
+from headstart.prediction.explanation import Explainer
 from helpers import draw, headstart_cli
 from serving import Server, form, read, serving
 
@@ -68,6 +70,36 @@ def test_it_answers_with_the_record_of_predict(
     assert answer.json["predictions"] == wanted
     assert answer.json["model"] == "shapes"
     assert answer.json["skipped"] == [{"path": "b.jpg", "reason": wanted[1]["error"]}]
+
+
+def test_the_map_is_that_of_explain(server: Server, model: Path) -> None:
+    file = io.BytesIO()
+    draw("stripes", 72, (200, 120)).save(file, "PNG")
+    files = {"a.png": file.getvalue(), "b.jpg": b"no image"}
+    answer = server.send(PREDICT + "?activation_map=true", files)
+    assert answer.status == 200
+    first, second = answer.json["predictions"]
+    assert set(second) == {"path", "error"}
+    found = first.pop("activation_map")
+    (plain, _) = server.send(PREDICT, files).json["predictions"]
+    assert first == plain  # all else is as ever
+    explained = Explainer(headstart.load(model), "cam").explain_file(file.getvalue(), found["label"])
+    assert found["label"] == explained.prediction.label == first["label"]
+    assert np.abs(np.array(found["values"]) - explained.grid).max() < 1e-5
+    where = explained.frame
+    assert [found[side] for side in ("top", "left", "bottom", "right")] == [
+        where.top, where.left, where.bottom, where.right
+    ]  # fmt: skip
+    assert server.ask("/v1/models/shapes").json["maps"] is True
+
+
+def test_a_model_without_maps_says_so() -> None:
+    with serving(f"old={Path(__file__).parent / 'golden' / 'model-1.onnx'}", "--workers", "1") as old:
+        answer = old.ask("/v1/models/old/predict?activation_map=true", png("disc"))
+        assert (answer.status, answer.is_problem) == (422, True)
+        assert "no class activation maps" in answer.json["detail"]
+        assert old.ask("/v1/models/old").json["maps"] is False
+        assert b'"maps": false' in old.ask("/").body
 
 
 @pytest.mark.parametrize("kind", ["image/png", "application/octet-stream", "application/x-www-form-urlencoded", ""])

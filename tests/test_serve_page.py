@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -26,6 +27,7 @@ GOLDEN = Path(__file__).parent / "golden"
 LINKS = "all => all.map((one) => one.textContent)"
 CELLS = "all => all.map((row) => [...row.children].map((cell) => cell.textContent))"
 PREDICT = "/v1/models/shapes/predict"
+PIXELS = "one => [...one.getContext('2d').getImageData(0, 0, one.width, one.height).data]"
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,38 @@ def test_sets_of_another_size_that_are_asked_for_while_an_image_is_on_its_way(se
         ((*_, labels),) = one.page.eval_on_selector_all("#rows tr", CELLS)
         assert "disc" in labels
         assert one.requests == one.faults == []
+
+
+@pytest.mark.parametrize("size", [(160, 120), (90, 200)], ids=["wide", "high"])
+def test_it_shows_the_evidence_as_the_exported_page_does(server: Server, model: Path, browser: Any, size: Any) -> None:
+    file = io.BytesIO()
+    draw("disc", 95, size).save(file, "PNG")
+    page = Path(headstart.export(model, "html", out=model.parent / f"page-{size[0]}.html", overwrite=True).path)
+    shown = []
+    for address in (f"http://127.0.0.1:{server.port}/", page.as_uri()):
+        with at(browser, address) as one:
+            classify(one, {"a.png": file.getvalue()})
+            one.page.click("text=Show the evidence for disc")
+            one.page.wait_for_selector("canvas.map[role=img]")
+            assert one.page.inner_text("#cards button.link") == "Show the image"
+            shown.append(one.page.eval_on_selector("canvas.map", PIXELS))
+            assert one.faults == []
+    served, exported = (np.array(pixels) for pixels in shown)
+    assert served.shape == exported.shape
+    assert np.ptp(served) > 100
+    assert np.abs(served - exported).max() <= 2  # of 255: values travel with six digits
+
+
+def test_what_has_no_picture_or_no_map_has_no_button(server: Server, browser: Any, tmp_path: Path) -> None:
+    with at(browser, f"http://127.0.0.1:{server.port}/") as one:
+        classify(one, {"a.tif": saved("TIFF")})
+        one.page.wait_for_selector("text=This browser shows no picture")
+        assert one.count("#cards button.link") == 0
+        one.page.click("#clear")
+        one.page.route("**/predict?activation_map*", lambda route: route.abort())
+        classify(one, {"a.png": saved("PNG")})
+        one.page.click("text=Show the evidence")
+        one.page.wait_for_selector("text=No map can be shown")
 
 
 def test_a_phone_shows_it_whole(server: Server, browser: Any) -> None:

@@ -4,9 +4,12 @@ import type { Result } from "./model";
 import type { PageData, Preprocess } from "./page-data";
 
 /** Edges of the network's square, as shares of the image's sides. */
-interface Frame { readonly top: number; readonly left: number; readonly bottom: number; readonly right: number }
+export interface Frame { readonly top: number; readonly left: number; readonly bottom: number; readonly right: number }
 
-interface Grid { readonly data: Float64Array; readonly rows: number; readonly columns: number }
+export interface Grid { readonly data: Float64Array; readonly rows: number; readonly columns: number }
+
+/** A map, and where on the image it lies. */
+export interface Evidence { readonly grid: Grid; readonly where: Frame }
 
 const COLOURS = [
   [68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142],
@@ -42,8 +45,7 @@ export function activationMap(result: Result, weights: Float32Array, page: PageD
 }
 
 /** Paint a picture in grey with the map in colours over it; what the network does not see is dark. */
-export function paint(picture: ImageData, grid: Grid, spec: Preprocess, height: number, width: number): void {
-  const where = frame(spec, height, width);
+export function paint(picture: ImageData, { grid, where }: Evidence): void {
   const highest = Math.max(...grid.data);
   const down = shares(picture.height, where.top, where.bottom, grid.rows);
   const across = shares(picture.width, where.left, where.right, grid.columns);
@@ -72,8 +74,8 @@ function colourOf(value: number): number[] {
   return COLOURS[below]!.map((one, i) => one * (1 - share) + COLOURS[below + 1]![i]! * share);
 }
 
-/** As `preprocess/frame.py`, number by number. */
-function frame(spec: Preprocess, height: number, width: number): Frame {
+/** The square that the network sees of an image; as `preprocess/frame.py`, number by number. */
+export function frame(spec: Preprocess, height: number, width: number): Frame {
   if (spec.fit === "squash") return { top: 0, left: 0, bottom: 1, right: 1 };
   const [top, bottom] = edges(spec, height, Math.min(height, width), Math.max(height, width));
   const [left, right] = edges(spec, width, Math.min(height, width), Math.max(height, width));

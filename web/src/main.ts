@@ -2,7 +2,7 @@
 
 import { byId, counted, el } from "./dom";
 import { ImageFault } from "./files";
-import { activationMap } from "./heatmap";
+import { evidence } from "./evidence";
 import { connect, type Input } from "./inputs";
 import { showCard } from "./model-card";
 import { Model, type Result } from "./model";
@@ -157,9 +157,7 @@ window.headstart = {
   },
   async activationMap(file, label) {
     const model = await loading;
-    if (model === null) throw new Error("the server computes no maps");
-    const result = await model.run(await decode(file, page), true);
-    const { data, rows, columns } = activationMap(result, model.weights!, page, page.classes.indexOf(label));
+    const { data, rows, columns } = (await evidence(label, { path: "image", file }, model, page)).grid;
     return Array.from({ length: rows }, (_, row) => [...data.slice(row * columns, (row + 1) * columns)]);
   },
 };

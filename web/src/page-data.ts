@@ -5,6 +5,8 @@ export interface PageData {
   readonly server: string | null;
   /** Whether the server knows the nearest training images. */
   readonly neighbours: boolean;
+  /** Whether the server gives class activation maps. */
+  readonly maps: boolean;
   readonly name: string;
   readonly version: string;
   readonly classes: readonly string[];

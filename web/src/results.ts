@@ -1,11 +1,11 @@
 /** What is shown of each image: its class, the bars of the probabilities, the reasons to doubt, and where the evidence is. */
 
 import { button, counted, el, percent } from "./dom";
-import { activationMap, paint } from "./heatmap";
+import { evidence, mapped } from "./evidence";
+import { paint } from "./heatmap";
 import type { Input } from "./inputs";
 import type { Model } from "./model";
 import type { PageData } from "./page-data";
-import { decode } from "./pixels";
 import { type Answer, isFault, type Prediction } from "./prediction";
 
 const PICTURE_PX = 480;
@@ -19,14 +19,15 @@ export function card(prediction: Prediction, input: Input, model: Model | null, 
       el("div", {}, name(prediction.path), el("p", { class: "label" }, "Not classified"), el("p", {}, prediction.error)));
   }
   const picture = el("canvas", { class: "thumb", "aria-hidden": "true" });
+  const toggle = mapped(model, page) ? mapButton(prediction, input, model, page, figure) : null;
   drawPicture(picture, input.file, THUMB_PX).catch(() => {
     picture.replaceWith(el("p", { class: "soft" }, "This browser shows no picture of this kind of file."));
+    toggle?.remove(); // a map lies on a picture
   });
   figure.append(picture);
   const details = el("div", {}, name(prediction.path),
     el("p", { class: "label" }, prediction.label, " ", el("span", {}, percent(prediction.probability))),
-    doubts(prediction), bars(prediction), neighbours(prediction));
-  if (model?.mapped) details.append(mapButton(prediction, input, model, page, figure));
+    doubts(prediction), bars(prediction), neighbours(prediction), toggle);
   return el("li", { class: "result" }, figure, details);
 }
 
@@ -71,7 +72,7 @@ function bars(answer: Answer): HTMLElement {
 }
 
 /** Shows and hides the class activation map, which is computed when it is first asked for. */
-function mapButton(answer: Answer, input: Input, model: Model, page: PageData, figure: HTMLElement): HTMLElement {
+function mapButton(answer: Answer, input: Input, model: Model | null, page: PageData, figure: HTMLElement): HTMLElement {
   let canvas: HTMLCanvasElement | null = null;
   const show = `Show the evidence for ${answer.label}`;
   const toggle = button(show, () => {
@@ -81,24 +82,28 @@ function mapButton(answer: Answer, input: Input, model: Model, page: PageData, f
     figure.classList.toggle("mapped", !shown);
     if (canvas !== null || shown) return;
     toggle.disabled = true;
-    void draw(answer, input, model, page).then((drawn) => {
-      canvas = drawn;
-      figure.append(drawn);
-      toggle.disabled = false;
-    });
+    draw(answer, input, model, page).then(
+      (drawn) => {
+        canvas = drawn;
+        figure.append(drawn);
+        toggle.disabled = false;
+      },
+      (error: unknown) => {
+        figure.classList.remove("mapped");
+        toggle.replaceWith(el("p", { class: "soft" }, `No map can be shown: ${error instanceof Error ? error.message : String(error)}.`));
+      },
+    );
   }, { class: "link", "aria-pressed": "false" });
   return toggle;
 }
 
-async function draw(answer: Answer, input: Input, model: Model, page: PageData): Promise<HTMLCanvasElement> {
-  const pixels = await decode(input.file, page);
-  const result = await model.run(pixels, true);
-  const grid = activationMap(result, model.weights!, page, page.classes.indexOf(answer.label));
+async function draw(answer: Answer, input: Input, model: Model | null, page: PageData): Promise<HTMLCanvasElement> {
+  const found = await evidence(answer.label, input, model, page);
   const label = `Class activation map: bright regions are evidence for ${answer.label}`;
   const canvas = el("canvas", { class: "map", role: "img", "aria-label": label });
   const context = await drawPicture(canvas, input.file, PICTURE_PX);
   const picture = context.getImageData(0, 0, canvas.width, canvas.height);
-  paint(picture, grid, page.preprocess, pixels.height, pixels.width);
+  paint(picture, found);
   context.putImageData(picture, 0, 0);
   return canvas;
 }

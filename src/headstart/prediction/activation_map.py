@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from headstart.modelfile.linear_head import find
+from headstart.modelfile.schema import FEATURE_MAP
 from headstart.targets import TARGETS
 from headstart.targets.classes.temperature import to_probabilities
 
@@ -65,6 +66,15 @@ def activation_map(head: Head, result: Result, number: int) -> tuple[NDArray[np.
     entropy = -float(share @ np.log(np.maximum(share, np.finfo(float).tiny)))
     offset = float(head.bias[number] - head.bias[others] @ share) - entropy
     return features @ weights, offset
+
+
+def has_map(classifier: Classifier) -> bool:
+    """Whether a model has class activation maps: a linear head, and a feature map that its file gives out."""
+    import onnx
+
+    if linear_head(classifier) is None:
+        return False
+    return any(one.name == FEATURE_MAP for one in onnx.load_from_string(classifier.content).graph.output)
 
 
 def linear_head(classifier: Classifier) -> Head | None:

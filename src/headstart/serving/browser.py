@@ -48,5 +48,7 @@ class Browser:
     def _page(self, served: Served, root: str) -> Response:
         address = f"{root}{quote(served.name, safe='')}/predict"
         neighbours = self._desk.knows_training_images(served)
-        content, policy = served_page(served.classifier, served.name, address, neighbours=neighbours)
+        content, policy = served_page(
+            served.classifier, served.name, address, neighbours=neighbours, maps=served.mapped
+        )
         return HTMLResponse(content, headers={"Content-Security-Policy": f"{policy}; frame-ancestors 'none'"})

@@ -31,6 +31,22 @@ class TrainingImage(Document):
     picture: str | None
 
 
+class ActivationMap(Document):
+    """The class activation map of a class: which regions of the image are evidence for it.
+
+    `values` are the rows of a grid from the top. Their mean is the log-odds of the class against the others but for a
+    constant; what is above 0 speaks for it. The grid covers a square on the image, whose edges are given as shares of
+    the image's sides: 0 is the top or left edge, 1 the bottom or right one.
+    """
+
+    label: str
+    values: list[list[float]]
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+
 class PredictionRecord(Document):
     """The prediction for one image, as in `headstart predict --json`, or the reason why it could not be read."""
 
@@ -43,6 +59,7 @@ class PredictionRecord(Document):
     labels: list[str] | None = None
     abstained: str | None = None
     neighbours: list[TrainingImage] | None = None
+    activation_map: ActivationMap | None = None
     error: str | None = None
 
 
@@ -86,6 +103,7 @@ class Card(Document):
     max_megapixels: int
     familiarity: bool
     sets: bool
+    maps: bool
     card: list[dict[str, Any]]
 
 

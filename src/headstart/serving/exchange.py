@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstart.core.errors import ImageError, ModelError
 from headstart.prediction.answers import Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,26 @@ class Image:
         key: The model.
         content: An image file, or uint8 pixels if there is a shape.
         shape: (H, W, 3) of pixels; None for a file.
+        mapped: Return the class activation map too, if the model has one.
     """
 
     key: str
     content: bytes
     shape: tuple[int, int, int] | None = None
+    mapped: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped(Result):
+    """A result with the class activation map of its most probable class.
+
+    Attributes:
+        grid: float32 (h, w); see `headstart.prediction.activation_map`.
+        size: Height and width of the image, in pixels, as the network got it.
+    """
+
+    grid: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -56,14 +75,16 @@ class Verify:
 
 
 _DONE, _RESULT, _IMAGE_ERROR, _MODEL_ERROR = b"D", b"R", b"I", b"M"
-_HEAD = struct.Struct("<Id")  # number of classes, distance
+# Number of classes, distance; of a map its height and width, and those of the image: 0 where there is none.
+_HEAD = struct.Struct("<IdIIII")
 
 
 def of_result(result: Result) -> bytes:
     """A result, as a worker sends it."""
     distance = math.nan if result.distance is None else result.distance
-    head = _HEAD.pack(len(result.probabilities), distance)
-    floats = np.concatenate([result.probabilities, result.embedding]).astype("<f4")
+    grid, size = (result.grid, result.size) if isinstance(result, Mapped) else (np.zeros((0, 0)), (0, 0))
+    head = _HEAD.pack(len(result.probabilities), distance, *grid.shape, *size)
+    floats = np.concatenate([result.probabilities, result.embedding, grid.ravel()]).astype("<f4")
     return _RESULT + head + floats.tobytes()
 
 
@@ -91,6 +112,11 @@ def read(answer: bytes) -> Result | None:
         raise ModelError(rest.decode("utf-8", "replace"))
     if kind == _DONE:
         return None
-    classes, distance = _HEAD.unpack_from(rest)
+    classes, number, rows, columns, height, width = _HEAD.unpack_from(rest)
     floats = np.frombuffer(rest, "<f4", offset=_HEAD.size)
-    return Result(floats[:classes], floats[classes:], None if math.isnan(distance) else distance)
+    distance = None if math.isnan(number) else number
+    end = len(floats) - rows * columns
+    probabilities, embedding, grid = floats[:classes], floats[classes:end], floats[end:]
+    if not rows:
+        return Result(probabilities, embedding, distance)
+    return Mapped(probabilities, embedding, distance, grid=grid.reshape(rows, columns), size=(height, width))

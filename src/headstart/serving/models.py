@@ -6,10 +6,12 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from headstart.core.errors import ModelError, OptionError
 from headstart.core.text import listed, nearest, portable, quoted
+from headstart.prediction.activation_map import has_map
 from headstart.prediction.classifier import Classifier
 from headstart.runs.folder import MODEL_FILE
 
@@ -38,6 +40,11 @@ class Served:
     def labels(self) -> tuple[str, ...]:
         """Its class names, in valid UTF-8."""
         return tuple(portable(label) for label in self.classifier.classes)
+
+    @cached_property
+    def mapped(self) -> bool:
+        """Whether it has class activation maps."""
+        return has_map(self.classifier)
 
     @property
     def most_megapixels(self) -> int:

@@ -9,8 +9,10 @@ from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import Response
 
 from headstart.core.errors import ImageError, OptionError
+from headstart.prediction.answers import Result
 from headstart.prediction.model_card import sections
 from headstart.prediction.record import Wanted, record_of
+from headstart.preprocess.frame import frame
 from headstart.serving import bodies, documents, exchange
 from headstart.serving.counters import CONTENT_TYPE_LATEST
 from headstart.serving.desk import Desk
@@ -36,6 +38,9 @@ Abstain = Annotated[
         description="Name no class for images unlike the training images or, with coverage, for sets of more or fewer "
         "than one class."
     ),
+]
+WithMap = Annotated[
+    bool, Query(description="Return the class activation map of the most probable class, if the model has maps.")
 ]
 
 
@@ -103,6 +108,7 @@ class Rest:
             "max_megapixels": served.most_megapixels,
             "familiarity": metadata.familiarity is not None,
             "sets": metadata.conformal is not None,
+            "maps": served.mapped,
             "card": [section.as_dict() for section in sections(served.classifier)],
         })  # fmt: skip
 
@@ -115,6 +121,7 @@ class Rest:
         allow_empty: AllowEmpty = False,
         abstain: Abstain = False,
         neighbours: Neighbours = 0,
+        activation_map: WithMap = False,
     ) -> Response:
         """Predict the class of each image: a form with one or more fields `files`, or the bytes of one image.
 
@@ -124,11 +131,16 @@ class Rest:
         desk = self._desk
         served = desk.model(name)
         wanted = _wanted(served, top, coverage, allow_empty=allow_empty, abstain=abstain)
+        if activation_map and not served.mapped:
+            raise Problem(
+                422, "This model has no class activation maps.", "They need a linear head, and a network that averages."
+            )
         async with bodies.body(request, desk.limits, desk.budget) as content:
             kind = request.headers.get("content-type", "")
             files = await bodies.parsed(bodies.files, content, kind, desk.limits)
             del content
-            results = await desk.run(served, [exchange.Image(served.key, file.content) for file in files])
+            images = [exchange.Image(served.key, file.content, mapped=activation_map) for file in files]
+            results = await desk.run(served, images)
         records: list[dict[str, Any]] = []
         for file, result in zip(files, results, strict=True):
             if isinstance(result, ImageError):
@@ -138,6 +150,8 @@ class Rest:
             records.append(record_of(file.name, said, wanted))
             if neighbours:
                 records[-1]["neighbours"] = await desk.nearest(served, result, neighbours)
+            if activation_map:
+                records[-1]["activation_map"] = _map(served, result)
         skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
         if len(skipped) == len(records):
             first = skipped[0]
@@ -158,6 +172,18 @@ def _wanted(served: Served, top: int, coverage: float | None, *, allow_empty: bo
         return Wanted.of(served.classifier, top, coverage=coverage, allow_empty=allow_empty, abstain=abstain)
     except OptionError as error:
         raise Problem.of(error) from error
+
+
+def _map(served: Served, result: Result) -> dict[str, Any] | None:
+    """The class activation map of a result, as JSON values; None where it would not be exact."""
+    if not isinstance(result, exchange.Mapped):
+        return None
+    where = frame(served.classifier.metadata.preprocess, *result.size)
+    return {
+        "label": served.labels[int(result.probabilities.argmax())],
+        "values": [[round(float(value), 6) for value in row] for row in result.grid],
+        "top": where.top, "left": where.left, "bottom": where.bottom, "right": where.right,
+    }  # fmt: skip
 
 
 def _time(served: Served) -> str:

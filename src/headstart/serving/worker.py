@@ -9,17 +9,21 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from functools import cached_property
 from multiprocessing import connection, parent_process
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstart.core.errors import ImageError, ModelError
+from headstart.prediction.activation_map import Head, activation_map, linear_head
 from headstart.prediction.classifier import Classifier
 from headstart.serving import exchange
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+    from headstart.prediction.answers import Result
 
 
 def main(pipe: Connection) -> None:
@@ -33,7 +37,7 @@ def main(pipe: Connection) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_server, name="headstart-parent", daemon=True).start()
-    models: dict[str, Classifier] = {}
+    models: dict[str, _Model] = {}
     try:
         pipe.send_bytes(exchange.DONE)
         while True:
@@ -44,20 +48,47 @@ def main(pipe: Connection) -> None:
         return
 
 
-def _answer(message: exchange.Load | exchange.Image | exchange.Verify, models: dict[str, Classifier]) -> bytes:
+class _Model:
+    """A model, with what is found in it when it is first asked for."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+
+    @cached_property
+    def _head(self) -> Head | None:
+        return linear_head(self.classifier)
+
+    def run(self, image: exchange.Image) -> Result:
+        """What the model says of an image; with its map where that is asked for and exact."""
+        classifier = self.classifier
+        if image.shape is None:
+            pixels = classifier.pixels(image.content)
+        else:
+            pixels = np.frombuffer(image.content, np.uint8).reshape(image.shape)
+        if not image.mapped or self._head is None:
+            return classifier.run_pixels(pixels)
+        result = classifier.run_pixels(pixels, feature_map=True)
+        if not self._head.gives(result):
+            return result
+        grid, _ = activation_map(self._head, result, int(result.probabilities.argmax()))
+        height, width = pixels.shape[:2]
+        return exchange.Mapped(
+            result.probabilities, result.embedding, result.distance, grid=grid.astype(np.float32), size=(height, width)
+        )
+
+
+def _answer(message: exchange.Load | exchange.Image | exchange.Verify, models: dict[str, _Model]) -> bytes:
     try:
         if isinstance(message, exchange.Load):
             for key in models.keys() - message.keep:
                 del models[key]
-            models[message.key] = Classifier(message.content, max_megapixels=message.max_megapixels)
+            models[message.key] = _Model(Classifier(message.content, max_megapixels=message.max_megapixels))
             return exchange.DONE
         model = models[message.key]
         if isinstance(message, exchange.Verify):
-            _verify(model)
+            _verify(model.classifier)
             return exchange.DONE
-        if message.shape is None:
-            return exchange.of_result(model.run_file(message.content))
-        return exchange.of_result(model.run_pixels(np.frombuffer(message.content, np.uint8).reshape(message.shape)))
+        return exchange.of_result(model.run(message))
     except (ImageError, ModelError) as error:
         return exchange.of_error(error)
     except MemoryError:

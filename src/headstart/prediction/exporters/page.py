@@ -77,7 +77,7 @@ def site(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8]] 
     }
 
 
-def served_page(classifier: Classifier, name: str, address: str, *, neighbours: bool) -> tuple[str, str]:
+def served_page(classifier: Classifier, name: str, address: str, *, neighbours: bool, maps: bool) -> tuple[str, str]:
     """The page of a server, which classifies what the page sends to it; and the page's security policy.
 
     Args:
@@ -85,9 +85,11 @@ def served_page(classifier: Classifier, name: str, address: str, *, neighbours: 
         name: What the page calls it.
         address: Where it sends images.
         neighbours: Whether the server knows the nearest training images.
+        maps: Whether it gives class activation maps.
     """
     policy = _policy("connect-src 'self'")
-    return _page(classifier, name, {}, _ON_A_SERVER, policy, address, neighbours=neighbours), policy
+    server = {"server": address, "neighbours": neighbours, "maps": maps}
+    return _page(classifier, name, {}, _ON_A_SERVER, policy, server), policy
 
 
 def _policy(more: str) -> str:
@@ -104,14 +106,12 @@ def _page(
     blobs: dict[str, bytes],
     private: str,
     policy: str,
-    server: str | None = None,
-    *,
-    neighbours: bool = False,
+    server: dict[str, Any] | None = None,
 ) -> str:
     count = counted(len(classifier.classes), "class", "classes")
-    data = {**_data(classifier, name), "server": server, "neighbours": neighbours}
+    data = {**_data(classifier, name), "server": None, "neighbours": False, "maps": False}
     if server is not None:  # which runs the model, and has proved it
-        data |= {"head": None, "golden": []}
+        data |= {"head": None, "golden": [], **server}
     return _fill(
         _asset("page.html").decode(),
         {
