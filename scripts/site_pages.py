@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ from headstart.cli.main import COMMANDS, program
 from headstart.cli.panels import PANELS
 
 COMMAND_LINE, PYTHON = "Command line", "Python"
+_ITEM = re.compile(r"(?:[-*]|\d+\.) ")
 _EXIT_CODES = """
 Every command takes `--json` (one document on standard output; notes go to standard error) and `--quiet`, and ends with
 one of these exit codes:
@@ -72,7 +74,9 @@ def _described(command: Any, context: Any, *, level: int) -> list[str]:
             sections.setdefault(panel, []).append(f"| {_code(record[0])} | {_cell(record[1])} |")
     for panel in sorted(sections, key=["Arguments", *PANELS, "Options"].index):
         head = ["| argument | |" if panel == "Arguments" else "| option | |", "|---|---|"]
-        parts += [f"{'#' * (level + 1)} {panel}", "\n".join([*head, *sections[panel]])]
+        table = "\n".join([*head, *sections[panel]])
+        # A class of its own for the style sheet, by which a phone shows the words below the option.
+        parts += [f"{'#' * (level + 1)} {panel}", f'<div class="options" markdown>\n\n{table}\n\n</div>']
     return parts
 
 
@@ -103,14 +107,14 @@ def python_pages() -> dict[str, str]:
     pages = {}
     for page, (title, words, names) in groups.items():
         rows = [f"| [`{name}`]({page}.md#headstart.{name}) | {_first(found[name])} |" for name in names]
-        listing += [f"## {title}", "\n".join([f"| name | {words} |", "|---|---|", *rows])]
+        listing += [f"## {title}", words, "\n".join(["| name | what it is |", "|---|---|", *rows])]
         pages[f"python/{page}.md"] = _directives(title, words, (f"headstart.{name}" for name in names))
     names = list(estimators.__all__)
     rows = [
         f"| [`{name}`](sklearn.md#headstart.sklearn.{name}) | {_first(getattr(estimators, name))} |" for name in names
     ]
-    listing += ["## scikit-learn", "\n".join(["| name | Estimators, in `headstart.sklearn`. |", "|---|---|", *rows])]
     words = "`headstart.sklearn` holds estimators for pipelines, searches and cross-validation."
+    listing += ["## scikit-learn", words, "\n".join(["| name | what it is |", "|---|---|", *rows])]
     pages["python/sklearn.md"] = _directives("scikit-learn", words, (f"headstart.sklearn.{name}" for name in names))
     return {"python/index.md": "\n\n".join(listing) + "\n", **pages}
 
@@ -131,7 +135,7 @@ def _code(text: str) -> str:
 
 def _cell(text: str) -> str:
     """Plain text in a cell of a table, with what is in backticks as code."""
-    parts = " ".join(text.split()).split("`")
+    parts = " ".join(text.split()).replace("``", "`").split("`")
     if len(parts) % 2 == 0:
         return _escaped("`".join(parts))
     return "".join(_code(part) if i % 2 else _escaped(part) for i, part in enumerate(parts))
@@ -159,6 +163,33 @@ def python_pages_of_the_navigation() -> list[dict[str, str]]:
         {"Functions": "python/functions.md"}, {"Classes": "python/classes.md"}, {"Errors": "python/errors.md"},
         {"scikit-learn": "python/sklearn.md"},
     ]  # fmt: skip
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Set blocks apart as Python-Markdown wants it (called by MkDocs); GitHub does not need the empty lines."""
+    return set_apart(markdown)
+
+
+def set_apart(markdown: str) -> str:
+    """Markdown with an empty line around each code block, and before each list and table."""
+    lines: list[str] = []
+    inside = ended = False
+    for line in markdown.split("\n"):
+        before = lines[-1] if lines else ""
+        fence = line.startswith("```")
+        begins = fence and not inside
+        if before and line and (ended or begins or (not inside and _interrupts(line, before))):
+            lines.append("")
+        lines.append(line)
+        inside, ended = inside != fence, fence and inside
+    return "\n".join(lines)
+
+
+def _interrupts(line: str, before: str) -> bool:
+    """Whether a list or a table begins here, right below a paragraph."""
+    if line.startswith("|"):
+        return not before.startswith("|")
+    return bool(_ITEM.match(line)) and not _ITEM.match(before) and not before.startswith(" ")
 
 
 def on_files(files: Any, config: Any) -> Any:

@@ -133,6 +133,16 @@ def test_pages_ask_no_other_host_and_fit_the_screen(
         context.close()
 
 
+def test_blocks_are_set_apart(site: Path) -> None:
+    """Where a code block, a list or a table follows a paragraph without an empty line, as GitHub allows it."""
+    found = {}
+    for page in site.rglob("*.html"):
+        for text in re.findall(r"<p>(.*?)</p>", page.read_text("utf-8"), re.DOTALL):
+            if "<div" in text or re.search(r"(?:^|\n)(?:- |\d+\. |\||```)", text):
+                found[page.name] = text[:200]
+    assert found == {}
+
+
 def test_search_finds_an_option(site: Path, address: str, browser: Any) -> None:
     context = browser.new_context(viewport={"width": DESKTOP[0], "height": DESKTOP[1]})
     try:
@@ -142,6 +152,20 @@ def test_search_finds_an_option(site: Path, address: str, browser: Any) -> None:
         page.locator("input.md-search__input").press_sequentially("white-level")
         page.locator(".md-search-result__link").first.wait_for(timeout=20_000)
         assert "white" in page.locator(".md-search-result").inner_text()
+    finally:
+        context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_are_accessible(address: str, browser: Any, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core: pip install '.[dev]'")
+    context = browser.new_context(color_scheme=scheme, reduced_motion="reduce")
+    try:
+        page = context.new_page()
+        for path in ("tutorial.html", "python/sklearn.html"):
+            page.goto(f"{address}/{path}", wait_until="networkidle")
+            found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
+            assert [(path, one["id"], one["nodes"][0]["html"]) for one in found.response["violations"]] == []
     finally:
         context.close()
 
