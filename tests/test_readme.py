@@ -134,7 +134,7 @@ def test_commands_and_python_of_the_tutorial(tmp_path: Path, digits: Path, warm:
 
 def test_every_python_block_is_run() -> None:
     # These are text and tables without code that is run.
-    others = {f"docs/{name}.md" for name in ("index", "limits", "measured", "settings")}
+    others = {f"docs/{name}.md" for name in ("index", "limits", "measured", "other-languages", "settings")}
     assert [page for page in sorted(others) if blocks(page, "python") or commands(page)] == []
     assert set(PAGES) == {*RUN_PAGES, *others, "docs/model-file.md", "docs/sources.md", "docs/tutorial.md"}
 
