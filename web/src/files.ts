@@ -42,7 +42,7 @@ export function reason(kind: Kind): string {
   if (kind === "unknown") return "not an image in a known format";
   if (kind === "PDF") return "a PDF document, not an image";
   if (kind === "HEIC" || kind === "TIFF" || kind === "JPEG XL") return `this browser does not decode ${kind}. ${elsewhere}`;
-  return `damaged ${kind}, or one that this browser does not decode`;
+  return `damaged ${kind}, or a variant that this browser does not decode`;
 }
 
 /** Whether the first picture in a JPEG file has an end; a preview in its metadata has one too. */

@@ -92,7 +92,7 @@ function connectCamera(take: (inputs: readonly Input[]) => void): void {
   }, { class: "first" });
   byId("camera-buttons").append(shoot, button("Close", () => dialog.close()));
   open.addEventListener("click", () => {
-    words.textContent = "Waiting for the camera: the browser asks you whether this page may use it.";
+    words.textContent = "Waiting for permission to use the camera.";
     shoot.disabled = true;
     dialog.showModal();
     navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } }).then(
@@ -108,9 +108,9 @@ function connectCamera(take: (inputs: readonly Input[]) => void): void {
       (error: unknown) => {
         const name = error instanceof DOMException ? error.name : "";
         words.textContent =
-          name === "NotAllowedError" ? "The camera was refused. Allow it in the browser's settings for this page, or choose image files."
+          name === "NotAllowedError" ? "Access to the camera was denied. Allow it for this page in the browser's settings, or choose image files."
           : name === "NotFoundError" ? "This device has no camera."
-          : "The camera cannot be used; another program may have it.";
+          : "The camera cannot be used; another program may be using it.";
       },
     );
   });

@@ -112,7 +112,7 @@ function save(): void {
 function start(): void {
   showCard(page);
   connect((inputs) => {
-    if (inputs.length === 0) return status("No image file was given.");
+    if (inputs.length === 0) return status("No image files were selected.");
     waiting.push(...inputs);
     void work();
   });
@@ -135,7 +135,7 @@ function start(): void {
       byId("verified").classList.toggle("wrong", !passed);
     },
     (error: unknown) => {
-      status(`The model cannot be started in this browser: ${String(error)}. A current Chrome, Edge, Firefox or Safari can.`);
+      status(`The model cannot be started in this browser: ${String(error)}. Use a current version of Chrome, Edge, Firefox or Safari.`);
       byId("status").classList.add("wrong");
     },
   );

@@ -68,7 +68,7 @@ function draw(bitmap: ImageBitmap, width: number, height: number): ImageData {
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
-  if (context === null) throw new ImageFault(`${width} x ${height} pixels: the browser has no memory for it`);
+  if (context === null) throw new ImageFault(`${width} x ${height} pixels: the browser does not have enough memory for it`);
   context.fillStyle = "#fff";
   context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";

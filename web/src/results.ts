@@ -21,7 +21,7 @@ export function card(prediction: Prediction, input: Input, model: Model | null, 
   const picture = el("canvas", { class: "thumb", "aria-hidden": "true" });
   const toggle = mapped(model, page) ? mapButton(prediction, input, model, page, figure) : null;
   drawPicture(picture, input.file, THUMB_PX).catch(() => {
-    picture.replaceWith(el("p", { class: "soft" }, "This browser shows no picture of this kind of file."));
+    picture.replaceWith(el("p", { class: "soft" }, "This browser cannot display files of this format."));
     toggle?.remove(); // a map lies on a picture
   });
   figure.append(picture);
