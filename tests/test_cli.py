@@ -174,7 +174,7 @@ def test_strict_makes_a_skip_an_error(trained: tuple[Path, dict]) -> None:
         (["train"], ["Missing argument 'SOURCE'", "headstart train --help"]),
         (["train", "nowhere"], ["There is no file or folder 'nowhere'"]),
         (["train", "photo"], ["Did you mean 'photos'?"]),
-        (["train", "photos", "--backbone", "lite1"], ["There is no backbone 'lite1'", "Did you mean 'lite0'"]),
+        (["train", "photos", "--backbone", "lit0"], ["There is no backbone 'lit0'", "Did you mean 'lite0'"]),
         (["train", "photos", "--strategy", "prob"], ["Did you mean 'probe'?"]),
         (["train", "photos", "--fit", "crp"], ["Did you mean 'crop'?", "squash"]),
         (["train", "photos", "--holdout", "0.9"], ["holdout", "0.5"]),

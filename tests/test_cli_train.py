@@ -27,7 +27,7 @@ from headstart.cli.trained import work_lines
 from headstart.cli.values import Command
 from headstart.core.errors import DeviceError, ExtraError, OptionError, TrainingError
 from headstart.partition.roles import Role
-from headstart.runs.details import Details, Embedding, Training
+from headstart.runs.details import Details, Embedding, Epoch, Training
 from headstart.settings import describe
 from headstart.settings import recipe as recipe_module
 from headstart.settings.recipe import SETTINGS
@@ -357,7 +357,10 @@ def test_words_on_a_training() -> None:
     (0, "No epoch was better than the starting point: accuracy 90.0 % on 40 val images, which chose between them."),
 ])  # fmt: skip
 def test_words_on_the_best_epoch(best: int, words: str) -> None:
-    history = tuple({"epoch": n, "validation_accuracy": value} for n, value in enumerate((0.9, 0.9, 0.925)))
+    history = tuple(
+        Epoch(epoch=number, validation_loss=0.3, validation_accuracy=value, seconds=1.0)
+        for number, value in enumerate((0.9, 0.9, 0.925))
+    )
     run = run_of({"train": 4.0}, Details(training=dataclasses.replace(TRAINED, best_epoch=best, history=history)))
     run.fitted.choosing = SimpleNamespace(rows=np.arange(40))
     run.fitted.partition = SimpleNamespace(roles=np.full(40, Role.VAL))

@@ -19,7 +19,7 @@ from headstart.core.errors import DeviceError, OptionError, TrainingError
 from headstart.core.progress import Silent
 from headstart.training.checkpoint import Position, found
 from headstart.training.freezing import stages, trained
-from headstart.training.loop import fit
+from headstart.training.loop import Validated, fit
 from headstart.training.parts import Session
 from headstart.training.pixel_feed import PLAIN, Key
 from headstart.training.task import Trained
@@ -74,7 +74,7 @@ def test_views_come_round(pictures: Path) -> None:
     """With two views and augmentation, the first epochs are those of the loop; the third sees the first view again."""
     same = {"unfreeze": "head", "lr": 0.1, "optimizer": "sgd", "schedule": "constant", "warmup_epochs": 0}
     histories = [train(pictures, **same, views=views, epochs=4)[1].history for views in (0, 2, 4)]
-    losses = [[one["train_loss"] for one in history] for history in histories]
+    losses = [[one.train_loss for one in history] for history in histories]
     assert losses[1] == pytest.approx(losses[2][:2] + losses[1][2:], rel=1e-5)
     assert losses[0] == pytest.approx(losses[2], rel=1e-4)
     assert losses[1][2] != pytest.approx(losses[2][2], rel=1e-5)
@@ -116,7 +116,7 @@ def test_the_best_epoch_is_loaded_back(pictures: Path, best_by: Any) -> None:
         pictures, recipe(epochs=5, lr=2.0, optimizer="sgd", unfreeze="all", best_by=best_by, schedule="constant")
     )
     result = fit(one, RUNTIME)
-    values = [epoch[f"validation_{best_by}"] for epoch in result.history]
+    values = [getattr(epoch, f"validation_{best_by}") for epoch in result.history]
     assert len(set(values)) > 1
     best = values[result.best_epoch - 1]
     assert best == (max if best_by == "accuracy" else min)(values)
@@ -145,7 +145,7 @@ def test_every_setting_has_an_effect(pictures: Path, settings: dict[str, Any]) -
     """None is accepted and then forgotten."""
     base, _result = train(pictures)
     other, changed = train(pictures, **settings)
-    assert all(np.isfinite(one["train_loss"]) for one in changed.history)
+    assert all(np.isfinite(one.train_loss) for one in changed.history)
     assert any(name not in base or not torch.equal(base[name], value) for name, value in other.items())
     if settings.get("lr") == "auto":
         rates = [rate for rate, _ in changed.range_test]
@@ -233,15 +233,15 @@ def test_a_rate_that_spoils_the_start_is_tried_once_and_then_a_tenth_of_it(
 ) -> None:
     worse = itertools.chain([0.1], itertools.count(1.0))  # the start is never reached again
 
-    def validate(session: Any, advance: Any) -> dict[str, float]:
+    def validate(session: Any, advance: Any) -> Validated:
         session.losses = np.full(len(session.task.validation), next(worse))
-        return {"validation_loss": 1.0, "validation_accuracy": 0.5, "validation_calibrated": float(session.losses[0])}
+        return Validated(1.0, 0.5, float(session.losses[0]))
 
     monkeypatch.setattr("headstart.training.loop.validate", validate)
     one = task(pictures, recipe(**TOO_FAR | {"schedule": "constant"}))
     before = state(one)
     told = fit(one, RUNTIME)
-    assert [row["lr"] for row in told.history] == pytest.approx([None, *[0.01] * 3, *[0.001] * 3])
+    assert [row.lr for row in told.history] == pytest.approx([None, *[0.01] * 3, *[0.001] * 3])
     assert told.best_epoch == 0
     assert all(torch.equal(value, state(one)[name]) for name, value in before.items())
     assert "No epoch at a learning rate of up to 0.01 was better than the start" in told.notes[-1]
@@ -251,9 +251,9 @@ def test_a_rate_that_spoils_the_start_is_tried_once_and_then_a_tenth_of_it(
 def test_it_does_not_begin_again_where_the_start_makes_no_mistake(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def validate(session: Any, advance: Any) -> dict[str, float]:
+    def validate(session: Any, advance: Any) -> Validated:
         session.losses = np.full(len(session.task.validation), 0.1 + session.position.epoch)
-        return {"validation_loss": 1.0, "validation_accuracy": 1.0, "validation_calibrated": float(session.losses[0])}
+        return Validated(1.0, 1.0, float(session.losses[0]))
 
     monkeypatch.setattr("headstart.training.loop.validate", validate)
     told = train(pictures, **TOO_FAR)[1]
@@ -278,7 +278,9 @@ def test_beginning_again_is_resumed_to_the_bit(pictures: Path, tmp_path: Path, m
     resumed, again = train(pictures, dataclasses.replace(RUNTIME, folder=run, resume=True), **settings)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert again.notes == told.notes
-    assert [{**one, "seconds": 0} for one in again.history] == [{**one, "seconds": 0} for one in told.history]
+    assert [{**one.as_dict(), "seconds": 0} for one in again.history] == [
+        {**one.as_dict(), "seconds": 0} for one in told.history
+    ]
 
 
 def test_small_squares_first_and_the_own_size_in_the_last_third(pictures: Path) -> None:
@@ -357,7 +359,7 @@ def test_resumed_is_uninterrupted_to_the_bit(pictures: Path, tmp_path: Path, set
     stop(pictures, run, 3, resume=True, **settings)  # interrupted twice
     resumed, told_again = train(pictures, dataclasses.replace(RUNTIME, folder=run, resume=True), **settings)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    numbers = [[{**one, "seconds": 0} for one in result.history] for result in (told, told_again)]
+    numbers = [[{**one.as_dict(), "seconds": 0} for one in result.history] for result in (told, told_again)]
     assert numbers[0] == numbers[1]
     assert [epoch for epoch, _ in found(run)] == [5]
 

@@ -145,9 +145,9 @@ def program(folder: Path, arguments: list[str], leaves: bool = False) -> None:
     if leaves:
         plain = loop.Session.finish_epoch
 
-        def finish(self: loop.Session, numbers: Any) -> None:
-            plain(self, numbers)
-            if numbers["epoch"] == 1:
+        def finish(self: loop.Session, epoch: Any) -> None:
+            plain(self, epoch)
+            if epoch.epoch == 1:
                 os._exit(9)
 
         loop.Session.finish_epoch = finish

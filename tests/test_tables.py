@@ -41,5 +41,5 @@ def test_one_function_resolves_them() -> None:
         if "import_module(" in path.read_text(encoding="utf-8")
     ]  # fmt: skip
     # `others` import packages that are not ours.
-    others = {"core/extras.py", "modelfile/session.py", "training/sources/hub.py"}
+    others = {"core/extras.py", "modelfile/session.py", "core/hub.py"}
     assert set(importing) <= {"core/tables.py"} | others

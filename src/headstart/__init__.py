@@ -155,13 +155,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'headstart' has no attribute {name!r}")
-    from headstart.core.tables import resolve
+    from headstart.core.tables import public
 
-    value = resolve(f"{_PUBLIC[name]}:{name}")
-    globals()[name] = value
-    return value
+    return public("headstart", name, _PUBLIC, globals())
 
 
 def __dir__() -> list[str]:

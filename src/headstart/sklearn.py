@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn on images: they go into its pipelines, searches and cross-validation.
+"""scikit-learn estimators for images, for use in its pipelines, searches and cross-validation.
 
 For a model file, with calibration on held-out images, familiarity and a report, use `headstart.train`.
 
@@ -93,12 +93,12 @@ class ImageClassifier(ClassifierMixin, _Backbone):
         max_megapixels: Images of more are refused.
         cache: Folder of the feature cache; ``default`` for that of the command line, None for none.
         n_jobs: Threads; None for one for each core.
-        random_state: Whole number that deals the folds which choose `C`; None is 0.
+        random_state: Seed of the folds that choose `C`; None is 0.
 
     Attributes:
         classes_: The classes, sorted, (C,).
         C_: The inverse strength of the penalty of the fit.
-        temperature_: What the scores are divided by before they become probabilities.
+        temperature_: Temperature that the scores are divided by before the softmax.
         coef_: Weights, float32 (C, D).
         intercept_: float32 (C,).
 
@@ -132,7 +132,7 @@ class ImageClassifier(ClassifierMixin, _Backbone):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
-        """Learn from images.
+        """Fit the classifier to images.
 
         Args:
             X: Paths (N,), a list of paths, bytes, PIL images or arrays, or pixels uint8 (N, H, W) or (N, H, W, C).
@@ -140,7 +140,7 @@ class ImageClassifier(ClassifierMixin, _Backbone):
 
         Raises:
             InputError: An image cannot be read, or there are too few images of a class.
-            OptionError: A parameter has no such value.
+            OptionError: A parameter has an invalid value.
         """
         images = _several(X)
         if y is None:
@@ -217,7 +217,7 @@ class ImageClassifier(ClassifierMixin, _Backbone):
 
 
 class ImageEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Backbone):
-    """Images to the embeddings of a frozen, pretrained network, for whatever estimator comes after it.
+    """Transforms images into the embeddings of a frozen, pretrained network, for use with any estimator.
 
     The parameters are those of `ImageClassifier`; there is nothing to learn.
 

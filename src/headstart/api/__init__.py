@@ -1,10 +1,10 @@
-"""The verbs: one file each, and `run`, what a training gives. A verb is imported when it is asked for."""
+"""The verbs, a file each, and `run`, the result of a training. A verb is imported when it is first used."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headstart.core.tables import resolve
+from headstart.core.tables import public
 
 if TYPE_CHECKING:
     from headstart.api.checking import check, check_page
@@ -76,8 +76,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FILES:
-        raise AttributeError(f"module 'headstart.api' has no attribute {name!r}")
-    value = resolve(f"headstart.api.{_FILES[name]}:{name}")
-    globals()[name] = value
-    return value
+    return public("headstart.api", name, {one: f"headstart.api.{file}" for one, file in _FILES.items()}, globals())

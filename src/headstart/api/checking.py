@@ -38,11 +38,11 @@ def check(
     Args:
         images: An image table, or a source of one.
         decisions: A file of decisions on earlier findings, for a source.
-        recipe: The backbone, and how images are read; None for the default.
+        recipe: Names the backbone and how images are read; None for the defaults.
         runtime: Cache, workers, progress, strictness.
 
     Raises:
-        SourceError: There is no such source, no image can be read, or the decisions do not fit it.
+        SourceError: The source does not exist, no image can be read, or the decisions do not fit it.
         OptionError: Decisions were given beside a table; or the recipe leaves the backbone or the fit open.
 
     Examples:
@@ -76,7 +76,7 @@ def check_page(
     white_level: int | None = None,
     runtime: Runtime | None = None,
 ) -> str:
-    """The findings as one HTML page with small pictures, which loads nothing.
+    """The findings as one self-contained HTML page with small pictures.
 
     Args:
         report: What `check` gave.

@@ -1,4 +1,4 @@
-"""What a comparison gives, and the folder that it is saved in."""
+"""The result of a comparison, and the folder that it is saved in."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ COMPARISON_FILE = "comparison.json"
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared, and what it comes to.
+    """The result of a comparison.
 
     Attributes:
-        rows: All that were asked for, those that failed too.
-        runs: Those that did not, by name.
-        pairs: Each pair of them, by their places in `runs`.
-        verdict: What to use, and why.
-        images: What they were measured on, in words.
+        rows: All candidates, including those that failed.
+        runs: The candidates that did not fail, by name.
+        pairs: The test of each pair of runs, which it names by their positions in `runs`.
+        verdict: Which candidate to use, and why.
+        images: The images that they were measured on, in words.
         rule_of_thumb: What people would try before they measure; see `headstart.strategies.choices.advice`.
-        notes: Sentences that a person should read.
-        saved: The folder that the runs were saved in already; None where they were not.
+        notes: Remarks for the user.
+        saved: The folder in which the runs have been saved; None if they have not.
     """
 
     rows: tuple[Row, ...]
@@ -53,7 +53,7 @@ class Comparison:
         return f"Comparison({', '.join(map(printable, self.runs))}: {printable(self.verdict.sentence)})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the verdict, the table, and the images that decide between them."""
+        """Shown in a notebook: the verdict, the table, and the images on which the candidates disagree."""
         from headstart.report.notebook import comparison_html
 
         sentences = [self.verdict.sentence, f"Measured on {self.images}", *self.notes]
@@ -134,7 +134,7 @@ class Comparison:
         return path
 
     def _page(self, runtime: Runtime) -> tuple[str, str]:
-        """The page, or why there is none: what was trained is not lost by what is written of it."""
+        """The report page, or a page with the reason why there is none: a failed report must not lose the trainings."""
         shown = {**self.as_dict(), "rows": [row.as_dict() for row in self.rows if not row.problem]}
         try:
             return comparison_page(shown, self.runs, runtime=runtime), ""
@@ -145,10 +145,10 @@ class Comparison:
 
 
 def refuse_comparison(folder: Path) -> None:
-    """Keep a folder from being overwritten by accident.
+    """Refuse to overwrite a folder by accident.
 
     Raises:
-        StorageError: It holds something, or it is no folder.
+        StorageError: It is not empty, or is not a folder.
     """
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{quoted(str(folder))} is a file; a comparison needs a folder.", "Choose another --out.")
@@ -161,7 +161,7 @@ def refuse_comparison(folder: Path) -> None:
 
 
 def folders_of(names: Sequence[str]) -> dict[str, str]:
-    """A folder for each run: ``probe torchvision:resnet18`` is in ``probe-torchvision-resnet18``."""
+    """The folder name of each run: ``probe torchvision:resnet18`` is in ``probe-torchvision-resnet18``."""
     folders: dict[str, str] = {}
     for name in names:
         folder = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"

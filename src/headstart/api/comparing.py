@@ -41,7 +41,7 @@ def compare(
     overwrite: bool = False,
     runtime: Runtime | None = None,
 ) -> Comparison:
-    """Train several, measure them on the same images, and say which one the evidence supports.
+    """Train several candidates, measure them on the same images, and say which one the evidence supports.
 
     All have the same held-out images; with ``settings={"measure_by": "folds"}`` the same folds. What fails becomes a
     row that says why.
@@ -112,7 +112,7 @@ def _must_be_names(
 def _train_all(
     plans: Sequence[Plan], table: ImageTable, path: Path | None, runtime: Runtime, *, overwrite: bool
 ) -> tuple[list[Row], dict[str, Run]]:
-    """What became of each; those that did not fail are saved as soon as they are finished."""
+    """The outcome of each candidate; runs are saved as soon as they are finished."""
     folders = folders_of([one.name for one in plans])
     rows: list[Row] = []
     runs: dict[str, Run] = {}
@@ -145,7 +145,7 @@ def _train(one: Plan, table: ImageTable, folder: Path | None, runtime: Runtime, 
 
 
 def _verdict(verdict: Verdict, rows: Sequence[Row]) -> Verdict:
-    """The verdict with what is missing of it."""
+    """The verdict, extended by the candidates that could not be trained."""
     failed = [row for row in rows if row.problem]
     sentence = verdict.sentence
     if len(rows) - len(failed) == 1:

@@ -1,4 +1,4 @@
-"""The model card, as a text to publish beside the model."""
+"""The model card, as a text to publish with the model."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
 
 def card(model: str | os.PathLike[str], *, name: str | None = None, licence: str | None = None) -> str:
-    """The model card in Markdown, as the Hugging Face Hub reads it: what the model is, how good, and how to use it.
+    """The model card in Markdown with the Hugging Face Hub's metadata: description, metrics, and how to use the model.
 
     Args:
         model: The model file, or the run folder that it is in.
-        name: What the card calls it; None for the name of the run folder or of the file.
-        licence: That you give the model away under, such as ``apache-2.0``; None leaves it out.
+        name: Name of the model on the card; None for the name of the run folder or of the file.
+        licence: Licence that you publish the model under, such as ``apache-2.0``; None to leave it out.
 
     Raises:
         ModelError: There is no such model file, or it is refused.
-        OptionError: The licence is no identifier.
+        OptionError: The licence is not an identifier.
 
     Examples:
         >>> Path("runs/pets/README.md").write_text(headstart.card("runs/pets"))  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Embeddings for people's own clustering and search."""
+"""Embeddings for your own clustering and search."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def embed(
     recipe: Recipe | None = None,
     runtime: Runtime | None = None,
 ) -> Embeddings:
-    """Embed images with a pretrained backbone, or with the network of a model; each image once, through the cache.
+    """Embed images with a pretrained backbone or with the network of a model. Each image is embedded once, then cached.
 
     Args:
         images: An image table, or a source of one.
-        classifier: Its network embeds; None for the backbone of the recipe.
-        recipe: Names the backbone, its precision and the fit; None for the default.
+        classifier: Embed with its network; None for the backbone of the recipe.
+        recipe: Names the backbone, its precision and the fit; None for the defaults.
         runtime: Cache, workers, progress, strictness.
 
     Raises:
         SourceError: No image can be read.
-        OptionError: Both a classifier and a recipe are given, or an argument is of a wrong kind.
+        OptionError: Both a classifier and a recipe are given, or an argument has the wrong type.
 
     Examples:
         >>> found = headstart.embed("photos/")  # doctest: +SKIP

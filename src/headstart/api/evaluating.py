@@ -29,7 +29,7 @@ from headstart.api.reading import table_of
 
 @dataclass(frozen=True)
 class _Run:
-    """The unit of work: the probabilities of an image, float32 (C,), and whether the model has learnt from it."""
+    """The unit of work: the probabilities of an image, float32 (C,), and whether the model was trained on it."""
 
     classifier: Classifier
     storage: Storage
@@ -56,10 +56,10 @@ def evaluate(
         runtime: Workers, progress, strictness.
 
     Returns:
-        The evaluation, and the table of the images that it is about, with all that were skipped.
+        The evaluation, and the table of the measured images, which also lists those that were skipped.
 
     Raises:
-        SourceError: Classes that the model does not know, or lacks; or no image can be read.
+        SourceError: The classes differ from those of the model, or no image can be read.
         OptionError: An argument is of a wrong kind.
 
     Examples:

@@ -1,4 +1,4 @@
-"""Explain any number of images into a folder: a picture of each, and a page with all of them."""
+"""Explain any number of images: a folder with a picture of each, and a page with all of them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _NAME_LENGTH = 60
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainOptions:
-    """What is explained of each image, and where to.
+    """What to explain about each image, and where to write it.
 
     Attributes:
         out: Folder for the PNG files.
         page: File for the page.
-        label: The class to be explained; None for the one that is predicted of each image.
+        label: The class to explain; None for the predicted class of each image.
         method: See `headstart.explain`.
         top: How many classes to name for each image.
-        source: What the model was trained on; None for what its run folder names.
+        source: The training images; None for the source recorded in the run folder.
         neighbours: How many of the nearest training images to show.
         overwrite: Replace files of an earlier run.
     """
@@ -57,13 +57,13 @@ class ExplainOptions:
 
 @dataclass(frozen=True)
 class Explained:
-    """What is kept of an explanation: no pixels, so that any number of images can be explained.
+    """The part of an explanation that is kept: no pixels, so that any number of images can be explained.
 
     Attributes:
         path: Of the image.
         picture: The PNG file that was written.
         explanation: What was found.
-        entry: What the page shows of it; None where it shows others.
+        entry: The entry on the page; None if the page does not show this image.
     """
 
     path: str
@@ -97,7 +97,7 @@ class Explanations:
     Attributes:
         explained: Those that could be read, in order.
         skipped: Those that could not, with reasons.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
         page: The page.
     """
 
@@ -119,7 +119,7 @@ class Explanations:
 def explain_table(
     classifier: Classifier, model: str, table: ImageTable, options: ExplainOptions, runtime: Runtime
 ) -> Explanations:
-    """Explain each image of a table, and write its picture as soon as that is done; the page in the end.
+    """Explain each image of a table, and write its picture as soon as it is done; the page is written at the end.
 
     Args:
         classifier: The classifier.
@@ -129,7 +129,7 @@ def explain_table(
         runtime: Cache, pool, progress, strictness.
 
     Raises:
-        OptionError: The model does not know the class, or does not allow the method.
+        OptionError: The model does not know the class, or does not support the method.
         SourceError: An image cannot be read, and the runtime is strict; or the source cannot be read.
         StorageError: A file is there already, or cannot be written.
     """

@@ -61,20 +61,20 @@ def explain(
     source: ImageTable | Source | None = None,
     runtime: Runtime | None = None,
 ) -> Explanation | list[Explanation]:
-    """Which regions of an image, or of each image of a list, are evidence for a class.
+    """Show which regions of an image, or of each image of a list, are evidence for a class.
 
     Args:
         classifier: The classifier.
         images: As for `Classifier.predict`.
-        label: The class to be explained; None for the one that is predicted of each image.
-        method: ``cam``, the class activation map, which is exact; ``occlusion``, which works with every model and takes
+        label: The class to explain; None for the predicted class of each image.
+        method: ``cam`` (class activation map, exact), ``occlusion`` (works with every model, and takes
             fifty times as long; ``auto``, the first where the model allows it.
-        source: What the model was trained on: with it, the nearest training images are found.
+        source: The training images; if given, the nearest of them are found.
         runtime: Cache, workers, progress.
 
     Raises:
         ImageError: An image cannot be read.
-        OptionError: The model does not know the class, or does not allow the method.
+        OptionError: The model does not know the class, or does not support the method.
         SourceError: The source cannot be read.
 
     Examples:
@@ -139,7 +139,7 @@ def with_neighbours(
 
 
 def training_source(model: str | os.PathLike[str]) -> ImageTable:
-    """The source that a model in a run folder was trained on, with the labels that it was trained with.
+    """The source that the model in a run folder was trained on, with the labels used in training.
 
     Args:
         model: The model file of a run.

@@ -1,4 +1,4 @@
-"""Export: a model in another form, such as a page that classifies in any browser, proved to give the same answers."""
+"""Export: a model in another format, such as a page that classifies in any browser, tested to agree with the model."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _NOT_IN_NAMES = frozenset('/\\:*?"<>|')  # of files, on some system
 
 @dataclass(frozen=True)
 class Exported:
-    """A model in another form.
+    """A model in another format.
 
     Attributes:
-        format: Which.
-        path: The file, or the folder.
+        format: The format, such as ``html``.
+        path: The file or folder.
         files: All files that were written.
-        size: Bytes of them together.
-        proof: How far it agrees with the model; None for a page, which proves itself where it is opened.
-        notes: Sentences that a person should read.
+        size: Their total size in bytes.
+        proof: How far it agrees with the model; None for a page, which tests itself when it is opened.
+        notes: Remarks for the user.
     """
 
     format: str
@@ -52,18 +52,18 @@ def export(
     bound: float | None = None,
     overwrite: bool = False,
 ) -> Exported:
-    """Write a model in another form. What cannot be shown to give the same probabilities is refused.
+    """Convert a model to another format; the result is refused if its probabilities differ too much.
 
     A page checks itself where it is opened. Other forms are run beside the model on its golden images and on up to 200
     others: those of `check`, or the held-out images of the run, where they still are where they were.
 
     Args:
         model: The model file, or the run folder that it is in.
-        to: The form: see `headstart export --help`.
-        out: The file or folder to write; None for one beside the model, of its name.
-        name: What the page calls the model; None for the name of the run folder or of the file.
-        check: Images to prove it on, as for `predict`: a folder, a file, a pattern.
-        bound: The largest difference of a probability that is accepted, above 0 and up to 1; None for that of the form.
+        to: The format; see `headstart export --help`.
+        out: The file or folder to write; None for one next to the model, with its name.
+        name: Title of the page; None for the name of the run folder or of the file.
+        check: Images to test it on, as for `predict`: a folder, a file, a pattern.
+        bound: The largest accepted difference in a probability, above 0 and up to 1; None for that of the format.
         overwrite: Replace what is there.
 
     Raises:
@@ -130,7 +130,7 @@ def _spec(to: str, bound: float | None, check: object) -> ExporterSpec:
 
 
 def _written(to: str, path: Path, files: dict[str, bytes], proof: Proof | None, notes: tuple[str, ...]) -> Exported:
-    """Put the files in place, all or none."""
+    """Put all files in place, or none."""
     contents: dict[Path, bytes | str] = {path / name if name else path: content for name, content in files.items()}
     for folder in {file.parent for file in contents}:
         make_folder(folder)
@@ -151,7 +151,7 @@ def _file_name(name: str) -> str:
 
 
 def _refuse_existing(path: Path, *, is_file: bool, overwrite: bool) -> None:
-    """Say that something is in the way, or that nothing can be written there, before the work."""
+    """Refuse an output that exists or cannot be written, before any work."""
     if is_file:
         refuse_unwritable_file(path)
     else:

@@ -19,7 +19,7 @@ def read(
     columns: readers.Columns | None = None,
     decisions: str | os.PathLike[str] | None = None,
 ) -> ImageTable:
-    """Read a source into an image table; no image is decoded yet.
+    """Read a source into an image table, without decoding any image.
 
     Args:
         source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a CSV, TSV or JSONL
@@ -30,7 +30,7 @@ def read(
 
     Raises:
         SourceError: There is no such source, or it holds no image; or the decisions do not fit it.
-        OptionError: The columns or the decisions are of a wrong kind.
+        OptionError: The columns or the decisions have the wrong type.
 
     Examples:
         >>> headstart.read("photos/").classes  # doctest: +SKIP

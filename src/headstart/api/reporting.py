@@ -26,12 +26,12 @@ MAX_ANALYSIS_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Drawn:
-    """A report that was drawn again.
+    """A redrawn report.
 
     Attributes:
         path: The page.
         images: Images that it shows or names.
-        missing: Those of them whose pictures are not to be found.
+        missing: Those of them whose pictures were not found.
     """
 
     path: Path
@@ -46,7 +46,7 @@ def draw_report(
     out: str | os.PathLike[str] | None = None,
     runtime: Runtime | None = None,
 ) -> Drawn:
-    """Draw the report of a run again, from what it kept, with the pictures that can still be found.
+    """Draw the report of a run again from its stored data, with the pictures that can still be found.
 
     Args:
         folder: The run folder.
@@ -142,7 +142,7 @@ def _damaged(folder: Path, reason: str) -> StorageError:
 
 
 def comparison_page(comparison: Mapping[str, Any], runs: Mapping[str, Run], *, runtime: Runtime | None = None) -> str:
-    """The page of a comparison: the verdict, the table, the pairs, and the images that decide between them.
+    """The page of a comparison: the verdict, the table, the pairs, and the images on which the candidates disagree.
 
     Args:
         comparison: ``rows``, ``pairs`` and ``verdict``, as ``compare --json`` prints them.

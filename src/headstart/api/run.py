@@ -28,7 +28,7 @@ class Run:
     """A finished training.
 
     Attributes:
-        fitted: What the strategy gave.
+        fitted: The result of the strategy.
         recipe: All choices that it followed from.
         seconds: Time of each stage, and in all.
     """
@@ -44,7 +44,7 @@ class Run:
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: numbers, and the most confident mistakes with their pictures."""
+        """Shown in a notebook: the metrics, and the most confident mistakes with their pictures."""
         from headstart.report.notebook import run_html
 
         low, high = self.evaluation.accuracy_interval

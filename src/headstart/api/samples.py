@@ -32,7 +32,7 @@ class Sample:
         images: To prove an export on.
         of: Which those are, in words.
         learnt: To make it with, where that takes images.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
     images: Sequence[NDArray[np.uint8]]

@@ -48,7 +48,7 @@ class CheckReport:
         table: The images that can be read, with all that were skipped.
         digests: SHA-256 of each, hexadecimal.
         findings: Sorted by kind, those first that spoil a result most, and within a kind the worst first.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
         seconds: How long the check itself took, without the reading and embedding of the images.
     """
 

@@ -13,7 +13,7 @@ from headstart.core.text import portable, quoted
 
 
 def card(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run, or the run folder.")],
+    model: options.ModelOrRun,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write, such as README.md; default: print it.")
     ] = None,

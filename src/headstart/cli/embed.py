@@ -28,7 +28,7 @@ def embed(
     precision: Annotated[
         str | None, typer.Option(help="Precision of the network: int8 (the default) or float32.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
+    overwrite: options.ReplaceOut = False,
     max_megapixels: options.MaxMegapixels = None,
     white_level: options.WhiteLevel = None,
     **given: Any,

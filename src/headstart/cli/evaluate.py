@@ -12,7 +12,7 @@ from headstart.cli.messages import DONE, SOME_SKIPPED
 
 @panels.takes(options.COLUMNS)
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
+    model: options.Model,
     source: Annotated[
         str,
         typer.Argument(

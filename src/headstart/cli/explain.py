@@ -27,7 +27,7 @@ class Method(StrEnum):
 
 
 def explain(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
+    model: options.Model,
     paths: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images, folders, or patterns.")],
     out: Annotated[Path, typer.Option(help="Folder for the PNG files and the page.")] = Path("explanations"),
     html: Annotated[Path | None, typer.Option(help=f"File for the page; default: {PAGE} in the folder.")] = None,
@@ -44,7 +44,7 @@ def explain(
         str | None, typer.Option(help="What the model was trained on; default: what its run folder names.")
     ] = None,
     neighbours: Annotated[int, typer.Option(min=0, max=50, help="Nearest training images to show.")] = 5,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
+    top: options.Top = 3,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of an earlier run.")] = False,
     max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,

@@ -19,7 +19,7 @@ _FORMS = "; ".join(f"{name}: {spec.help}" for name, spec in EXPORTERS.items())
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run, or the run folder.")],
+    model: options.ModelOrRun,
     to: Annotated[str, typer.Option(metavar="|".join(EXPORTERS), help=f"{_FORMS}.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File or folder to write; default: beside the model.")

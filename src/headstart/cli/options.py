@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from headstart.core.runtime import Runtime
     from headstart.data.readers import Columns
 
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")]
+ModelOrRun = Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run, or the run folder.")]
+Top = Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")]
+Coverage = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Give prediction sets that contain the true class this often, such as 0.9."),
+]
+ReplaceOut = Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document; notes go to standard error.", rich_help_panel=RUNNING)
 ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from headstart.cli import options
 from headstart.cli.messages import DONE, SOME_SKIPPED
-from headstart.prediction.record import Wanted, record_of
+from headstart.prediction.record import Wanted
 
 
 class By(StrEnum):
@@ -31,53 +31,57 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH",
+        help="Images, folders, patterns such as 'new/*.jpg', - for an image on standard input, @FILE for the paths "
+        "in a file (@- on standard input); each file counts once.",
+    ),
+]
+AllowEmpty = Annotated[
+    bool,
+    typer.Option(
+        "--allow-empty",
+        help="Allow empty prediction sets, where even the most probable class is too uncertain.",
+    ),
+]
+Abstain = Annotated[
+    bool,
+    typer.Option(
+        "--abstain",
+        help="Name no class for images unlike the training images or, with --coverage, for sets of more or fewer "
+        "than one class.",
+    ),
+]
+OutputFormat = Annotated[Format | None, typer.Option(help="Output format. Default: a table, or by the name of --out.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="FILE", help="Write to this file as predictions come: .csv, .jsonl or .parquet."
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue --out: predict only the images that are not in it yet.")
+]
+SortInto = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Sort the images into a folder per class; undo with headstart unsort DIR."),
+]
+
+
 def predict(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
-    paths: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PATH",
-            help="Images, folders, patterns such as 'new/*.jpg', - for an image on standard input, @FILE for the paths "
-            "in a file (@- on standard input); each file counts once.",
-        ),
-    ],
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
-    coverage: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Give prediction sets that contain the true class this often, such as 0.9."),
-    ] = None,
-    allow_empty: Annotated[
-        bool,
-        typer.Option(
-            "--allow-empty",
-            help="Allow empty prediction sets, where even the most probable class is too uncertain.",
-        ),
-    ] = False,
-    abstain: Annotated[
-        bool,
-        typer.Option(
-            "--abstain",
-            help="Name no class for images unlike the training images or, with --coverage, for sets of more or fewer "
-            "than one class.",
-        ),
-    ] = False,
-    format: Annotated[
-        Format | None, typer.Option(help="Output format. Default: a table, or by the name of --out.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FILE", help="Write to this file as predictions come: .csv, .jsonl or .parquet."
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue --out: predict only the images that are not in it yet.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --out.")] = False,
-    sort_into: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Sort the images into a folder per class; undo with headstart unsort DIR."),
-    ] = None,
+    model: options.Model,
+    paths: Paths,
+    top: options.Top = 3,
+    coverage: options.Coverage = None,
+    allow_empty: AllowEmpty = False,
+    abstain: Abstain = False,
+    format: OutputFormat = None,
+    out: Out = None,
+    resume: Resume = False,
+    overwrite: options.ReplaceOut = False,
+    sort_into: SortInto = None,
     sort_by: Annotated[By, typer.Option(help="How --sort-into places the images.")] = By.copy,
     max_megapixels: options.MaxMegapixels = None,
     workers: options.Workers = None,
@@ -106,7 +110,6 @@ def predict(
     refuse_skipped(table, runtime)
     notes = [*table.notes, *predicted.notes(classifier, wanted)]
     output.notes(notes)
-    document: dict[str, Any] = {}
     sets = {} if coverage is None else {"sets": predicted.sets(classifier, coverage, allow_empty=allow_empty)}
     file = None if out is None else written.file_of(out, format, classifier, wanted)
     sorter = None if sort_into is None else Sorter(sort_into, sort_by.value, classifier.classes, wanted)
@@ -114,28 +117,19 @@ def predict(
         file.prepare(resume=resume, overwrite=overwrite)
     if sorter is not None:
         sorter.prepare(table, paths)
+    printed = format if format in {Format.csv, Format.jsonl} and file is None else None
     with contextlib.ExitStack() as stack:
         table = written.opened(stack, file, sorter, table)
         predictions = written.writing(predict_table(classifier, table, wanted, runtime), file, sorter)
-        if file is not None:
-            for _ in predictions:
-                pass
-            unread = file.unread
-        elif json:
-            records = [record_of(path, result, wanted) for path, result in predictions]
-            skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
-            unread, document = len(skipped), {"predictions": records, "skipped": skipped}
-        elif format in {Format.csv, Format.jsonl}:
-            unread = predicted.printed(predictions, wanted, str(format))
-        elif sorter is not None:
-            unread = sum(isinstance(result, Exception) for _, result in predictions)
+        if file is None and (json or printed or sorter is None):
+            unread, document = predicted.shown(predictions, wanted, classifier, output, printed)
         else:
-            unread = predicted.table(list(predictions), wanted, classifier, output)
-    aside = file is None and format in {Format.csv, Format.jsonl}
-    document |= {**written.told_of_file(file, output), **written.told_of_sorting(sorter, output, aside=aside)}
+            unread, document = sum(isinstance(result, Exception) for _, result in predictions), {}
+    if file is not None:  # those of an interrupted run too
+        unread = file.unread
+    document |= written.told_of_file(file, output) | written.told_of_sorting(sorter, output, aside=bool(printed))
     output.document({**document, "notes": notes, **sets})
-    left = sorter is not None and sorter.left
-    return SOME_SKIPPED if unread or left else DONE
+    return SOME_SKIPPED if unread or (sorter is not None and sorter.left) else DONE
 
 
 def _refuse(

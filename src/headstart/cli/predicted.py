@@ -72,6 +72,30 @@ def sets(classifier: Classifier, coverage: float, *, allow_empty: bool) -> dict[
     return {"coverage": coverage, "allow_empty": allow_empty, "measured": measured}
 
 
+def shown(
+    predictions: Predicted, wanted: Wanted, classifier: Classifier, output: Output, lines: str | None
+) -> tuple[int, dict[str, Any]]:
+    """Print predictions in the format that was asked for.
+
+    Args:
+        predictions: What is printed.
+        wanted: What is asked of each prediction.
+        classifier: What made them.
+        output: Where to: as JSON, or as a table.
+        lines: ``csv`` or ``jsonl`` for lines; None otherwise.
+
+    Returns:
+        How many images could not be read, and the keys of the JSON document that hold the predictions.
+    """
+    if output.as_json:
+        records = [record_of(path, result, wanted) for path, result in predictions]
+        skipped = [{"path": one["path"], "reason": one["error"]} for one in records if "error" in one]
+        return len(skipped), {"predictions": records, "skipped": skipped}
+    if lines is not None:
+        return printed(predictions, wanted, str(lines)), {}
+    return table(list(predictions), wanted, classifier, output), {}
+
+
 def table(
     predictions: list[tuple[str, Prediction | ImageError]], wanted: Wanted, classifier: Classifier, output: Output
 ) -> int:

@@ -11,7 +11,7 @@ from headstart.cli.messages import DONE, SOME_SKIPPED
 
 
 def search(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
+    model: options.Model,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image to compare with.")],
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH", help="Images, folders, patterns or @FILE to search, as for predict.")

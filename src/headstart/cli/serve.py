@@ -22,53 +22,63 @@ ProcessWorkers = Annotated[
     typer.Option("--workers", min=1, max=256, help="Worker processes; default: one per core.", rich_help_panel=RUNNING),
 ]
 
+ModelPaths = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="MODEL...", help="Model files or run folders; NAME=PATH sets the name."),
+]
+Watch = Annotated[
+    Path | None,
+    typer.Option(metavar="RUNS", help="Also serve every run in this folder, and pick up new and replaced runs."),
+]
+Token = Annotated[
+    str,
+    typer.Option(help=f"Token that requests must send; better set in {TOKEN_VARIABLE}.", rich_help_panel=ACCESS),
+]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Require no token, even from other machines.", rich_help_panel=ACCESS)
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Additional host name of the server; repeatable.", rich_help_panel=ACCESS),
+]
+CorsOrigin = Annotated[
+    list[str] | None,
+    typer.Option(metavar="URL", help="Origin whose pages may send requests; repeatable.", rich_help_panel=ACCESS),
+]
+Neighbours = Annotated[
+    bool | None,
+    typer.Option(
+        help="Show the most similar training images, where the run folder tells them; default: if local, with "
+        "neither --allow-host nor --cors-origin.",
+        rich_help_panel=ACCESS,
+    ),
+]
+MaxSeconds = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Time limit for receiving a body, for waiting, and for each image.", rich_help_panel=LIMITS
+    ),
+]
+Queue = Annotated[
+    int, typer.Option(min=1, help="Most images waiting; more are refused at once (503).", rich_help_panel=LIMITS)
+]
+
 
 def serve(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="MODEL...", help="Model files or run folders; NAME=PATH sets the name."),
-    ] = None,
-    watch: Annotated[
-        Path | None,
-        typer.Option(metavar="RUNS", help="Also serve every run in this folder, and pick up new and replaced runs."),
-    ] = None,
+    models: ModelPaths = None,
+    watch: Watch = None,
     host: Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=ACCESS)] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
-    token: Annotated[
-        str,
-        typer.Option(help=f"Token that requests must send; better set in {TOKEN_VARIABLE}.", rich_help_panel=ACCESS),
-    ] = "",
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Require no token, even from other machines.", rich_help_panel=ACCESS)
-    ] = False,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Additional host name of the server; repeatable.", rich_help_panel=ACCESS),
-    ] = None,
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(metavar="URL", help="Origin whose pages may send requests; repeatable.", rich_help_panel=ACCESS),
-    ] = None,
-    neighbours: Annotated[
-        bool | None,
-        typer.Option(
-            help="Show the most similar training images, where the run folder tells them; default: if local, with "
-            "neither --allow-host nor --cors-origin.",
-            rich_help_panel=ACCESS,
-        ),
-    ] = None,
+    token: Token = "",
+    insecure: Insecure = False,
+    allow_host: AllowHost = None,
+    cors_origin: CorsOrigin = None,
+    neighbours: Neighbours = None,
     max_mb: Annotated[int, typer.Option(min=1, help="Largest request body, in MB.", rich_help_panel=LIMITS)] = 64,
     max_files: Annotated[int, typer.Option(min=1, help="Most images in one request.", rich_help_panel=LIMITS)] = 64,
     max_megapixels: options.MaxMegapixels = None,
-    max_seconds: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Time limit for receiving a body, for waiting, and for each image.", rich_help_panel=LIMITS
-        ),
-    ] = 30,
-    queue: Annotated[
-        int, typer.Option(min=1, help="Most images waiting; more are refused at once (503).", rich_help_panel=LIMITS)
-    ] = 128,
+    max_seconds: MaxSeconds = 30,
+    queue: Queue = 128,
     workers: ProcessWorkers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -91,12 +101,7 @@ def serve(
     output = Output(as_json=json, quiet=quiet)
     if not models and watch is None:
         raise OptionError("No model is named.", "Name one: headstart serve MODEL; or a folder of runs: --watch RUNS.")
-    token = (token or os.environ.get(TOKEN_VARIABLE, "")).strip()  # $(cat FILE) drops the end of line; others do not
-    if not is_local(host) and not token and not insecure:
-        raise OptionError(
-            f"Other machines can reach a server at {host}, and there is no token.",
-            f"Set {TOKEN_VARIABLE} (or --token), or allow all with --insecure.",
-        )
+    token = _token(token, required=not is_local(host) and not insecure, host=host)
     limits = Limits(megabytes=max_mb, files=max_files, seconds=max_seconds, waiting=queue)
     policy = Policy(token=token, hosts=allowed_names(allow_host or (), host), origins=frozenset(cors_origin or ()))
     served = load_all(models or (), max_megapixels)
@@ -119,3 +124,16 @@ def serve(
     run_server(served, place, limits, policy, watched, started)
     output.say("Stopped after completing the requests that had begun.")
     return DONE
+
+
+def _token(given: str, *, required: bool, host: str) -> str:
+    """The token from the option or the environment; empty for none."""
+    from headstart.core.errors import OptionError
+
+    token = (given or os.environ.get(TOKEN_VARIABLE, "")).strip()  # $(cat FILE) drops the end of line; others do not
+    if required and not token:
+        raise OptionError(
+            f"Other machines can reach a server at {host}, and there is no token.",
+            f"Set {TOKEN_VARIABLE} (or --token), or allow all with --insecure.",
+        )
+    return token

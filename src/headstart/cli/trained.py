@@ -76,12 +76,12 @@ def _best(run: Run, training: Training) -> list[str]:
     """Which epoch was kept, and what chose it; nothing if a custom loop did not say."""
     from headstart.partition.roles import Role
 
-    best = [numbers for numbers in training.history if numbers["epoch"] == training.best_epoch]
-    if not best or run.fitted.choosing is None or best[0]["validation_accuracy"] is None:
+    best = [one for one in training.history if one.epoch == training.best_epoch]
+    if not best or run.fitted.choosing is None:
         return []
     rows = run.fitted.choosing.rows
     role = Role(run.fitted.partition.roles[rows[0]]).word
-    accuracy = f"accuracy {100 * best[0]['validation_accuracy']:.1f} % on {counted(len(rows), f'{role} image')}"
+    accuracy = f"accuracy {100 * best[0].validation_accuracy:.1f} % on {counted(len(rows), f'{role} image')}"
     if not training.best_epoch:
         return [f"No epoch was better than the starting point: {accuracy}, which chose between them."]
     return [f"Epoch {training.best_epoch} was best: {accuracy}, which chose it; its weights were loaded."]

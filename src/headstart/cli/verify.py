@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from headstart.cli import options
 from headstart.cli.messages import DONE
 from headstart.core.text import counted
 
 
 def verify(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")],
+    model: options.Model,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:

@@ -21,11 +21,8 @@ def watch(
         float,
         typer.Option(min=0.1, metavar="SECONDS", help="Time without a change after which a file counts as complete."),
     ] = 0.5,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 3,
-    coverage: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Give prediction sets that contain the true class this often, such as 0.9."),
-    ] = None,
+    top: options.Top = 3,
+    coverage: options.Coverage = None,
     abstain: Annotated[
         bool, typer.Option("--abstain", help="Give no class to images unlike the training images.")
     ] = False,

@@ -1,4 +1,4 @@
-"""The seam between what is done to each image and where that is done.
+"""The interface between what is done to each image and where it is done.
 
 A unit of work is a value: a callable that can be pickled, with all that it needs in its fields, and that gives the same
 for the same item in whatever process. A pool runs it over many items. Nothing above knows which pool that is: threads

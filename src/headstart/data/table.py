@@ -69,7 +69,7 @@ class ImageTable:
         rows: The images, in an order that does not depend on the file system.
         skipped: Files that were found and cannot be used, with reasons.
         ignored: Number of hidden files and system litter (``.DS_Store``, ``__MACOSX``, ...).
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
         columns: The names by which a manifest's columns were read, so that it can be read again.
         decisions: The file of decisions that were applied, an absolute path; empty for none.
         task: What a label is; see `headstart.targets.TARGETS`.

@@ -27,7 +27,7 @@ class Dataset(ByValue):
         traits: What is known of each image without a network, (N,).
         features: Embeddings, float32 (N, D); None where nothing has embedded them.
         cached: How many embeddings came from the cache.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
     table: ImageTable

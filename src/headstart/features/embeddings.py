@@ -38,7 +38,7 @@ class Embeddings(ByValue):
         features: float32 (N, D).
         network: Name of what computed them.
         embedder: Digest of it: where this is the same, embeddings can be compared.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
     table: ImageTable

@@ -59,7 +59,7 @@ class LinearHead:
             not find the weights.
         log_loss: Its cross-validated log loss, after the temperature; see `smoothed_losses`. None if `fit` did not find
             the weights.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
         whitening: How far the variances of the principal axes were equalised before the fit, in 0..1; see
             `whitening_factors`.
     """

@@ -22,7 +22,7 @@ class MlpHead:
         bias: float32 (H,).
         weights_out: float32 (H, C), from the hidden layer.
         bias_out: float32 (C,).
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
     weights: NDArray[np.float32]

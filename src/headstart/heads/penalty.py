@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from headstart.targets.classes.temperature import fit_temperature, smoothed_loss
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    _Split = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # the rows that a fold learns from, and those outside of it
 
 # Powers of ten of C, the inverse strength of the penalty, as in scikit-learn.
 POWERS = tuple(range(-2, 4))
@@ -67,6 +70,81 @@ class _Tried(NamedTuple):
     found: list[softmax.Solution]  # of each of these folds
 
 
+@dataclass
+class _Search:
+    """Fits of the same rows with several penalties.
+
+    Attributes:
+        z: Features along their principal axes, float32 (M, R).
+        labels: Class index of each, int64 (M,).
+        weights: Weight of each, float32 (M,).
+        deciding: The folds whose losses are compared.
+        classes: Number C of classes.
+        pool: Threads, of which each fold takes one.
+        advance: Called with the number of steps done.
+        done: Steps so far.
+    """
+
+    z: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    deciding: Sequence[_Split]
+    classes: int
+    pool: ThreadPoolExecutor
+    advance: Callable[[int], None]
+    done: int = 0
+
+    def solved(
+        self, power: int, whitening: float, splits: Sequence[_Split], starts: Sequence[softmax.Solution | None]
+    ) -> list[softmax.Solution]:
+        """The solution on the rows that each of some folds learns from."""
+        x = self.z * whitening_factors(self.z, whitening)
+
+        def solve(split: _Split, start: softmax.Solution | None) -> softmax.Solution:
+            learn, _ = split
+            return softmax.solve(
+                x[learn], self.labels[learn], classes=self.classes, c=10.0**power, sample_weight=self.weights[learn],
+                start=start,
+            )  # fmt: skip
+
+        found = []
+        for one in self.pool.map(solve, splits, starts):
+            found.append(one)
+            self.done += 1
+            self.advance(1)
+        return found
+
+    def attempt(self, power: int, whitening: float, before: _Tried | None = None) -> _Tried:
+        """The losses with one penalty; its fits start from the solutions of another one."""
+        starts = [None] * len(self.deciding) if before is None else before.found
+        found = self.solved(power, whitening, self.deciding, starts)
+        decide = self.decide
+        scores = _scores(self.z, whitening, self.deciding, found, self.classes)[decide]
+        temperature = fit_temperature(scores, self.labels[decide], self.weights[decide])
+        losses = smoothed_losses(scores / temperature, self.labels[decide])
+        return _Tried(power, whitening, losses, found)
+
+    @property
+    def decide(self) -> NDArray[np.bool_]:
+        """The rows outside of the deciding folds, bool (M,)."""
+        rows: NDArray[np.bool_] = np.any([outside for _, outside in self.deciding], axis=0)
+        return rows
+
+    def best(self) -> tuple[_Tried, _Tried | None]:
+        """The penalty that pays off, and the one before it, which is stronger; None if it is the strongest."""
+        weights = self.weights[self.decide]
+        best, whitened = (self.attempt(POWERS[0], whitening) for whitening in (0.0, WHITENING))
+        if pays(best.losses, whitened.losses, weights):
+            best = whitened
+        stronger: _Tried | None = None
+        for power in POWERS[1:]:
+            weaker = self.attempt(power, best.whitening, best)
+            if not pays(best.losses, weaker.losses, weights):
+                break
+            stronger, best = best, weaker
+        return best, stronger
+
+
 def choose(
     z: NDArray[np.float32],
     labels: NDArray[np.int64],
@@ -93,50 +171,13 @@ def choose(
         z, labels, folds, weights = z[rows], labels[rows], folds[rows], weights[rows]
     splits = [(folds != fold, folds == fold) for fold in np.unique(folds)]
     deciding = splits[: _enough([int(outside.sum()) for _, outside in splits])]
-    decide = np.any([outside for _, outside in deciding], axis=0)
-    steps, done = ATTEMPTS * len(splits), 0
-
-    def solved(
-        power: int, whitening: float, fits: Sequence[NDArray[np.bool_]], starts: Sequence[softmax.Solution | None]
-    ) -> list[softmax.Solution]:
-        nonlocal done
-        x = z * whitening_factors(z, whitening)
-
-        def solve(learn: NDArray[np.bool_], start: softmax.Solution | None) -> softmax.Solution:
-            return softmax.solve(
-                x[learn], labels[learn], classes=classes, c=10.0**power, sample_weight=weights[learn],
-                start=start,
-            )  # fmt: skip
-
-        found = []
-        for one in pool.map(solve, fits, starts):
-            found.append(one)
-            done += 1
-            advance(1)
-        return found
-
-    def attempt(power: int, whitening: float, before: _Tried | None) -> _Tried:
-        starts = [None] * len(deciding) if before is None else before.found
-        found = solved(power, whitening, [learn for learn, _ in deciding], starts)
-        scores = _scores(z, whitening, deciding, found, classes)[decide]
-        temperature = fit_temperature(scores, labels[decide], weights[decide])
-        losses = smoothed_losses(scores / temperature, labels[decide])
-        return _Tried(power, whitening, losses, found)
-
-    best, whitened = (attempt(POWERS[0], whitening, None) for whitening in (0.0, WHITENING))
-    if pays(best.losses, whitened.losses, weights[decide]):
-        best = whitened
-    stronger: _Tried | None = None
-    for power in POWERS[1:]:
-        weaker = attempt(power, best.whitening, best)
-        if not pays(best.losses, weaker.losses, weights[decide]):
-            break
-        stronger, best = best, weaker
-    others = [learn for learn, _ in splits[len(deciding) :]]
+    search = _Search(z, labels, weights, deciding, classes, pool, advance)
+    best, stronger = search.best()
+    others = splits[len(deciding) :]
     # From a solution with a stronger penalty the way is a third of that from one of other rows with the same.
     start = stronger and _mean(stronger.found)
-    found = best.found + solved(best.power, best.whitening, others, [start] * len(others))
-    advance(steps - done)
+    found = best.found + search.solved(best.power, best.whitening, others, [start] * len(others))
+    advance(ATTEMPTS * len(splits) - search.done)
     scores = _scores(z, best.whitening, splits, found, classes)
     temperature = fit_temperature(scores, labels, weights)
     loss = float(np.average(smoothed_losses(scores / temperature, labels), weights=weights))
@@ -156,7 +197,7 @@ def _enough(sizes: Sequence[int]) -> int:
 def _scores(
     z: NDArray[np.float32],
     whitening: float,
-    splits: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+    splits: Sequence[_Split],
     found: Sequence[softmax.Solution],
     classes: int,
 ) -> NDArray[np.float64]:

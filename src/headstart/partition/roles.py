@@ -50,7 +50,7 @@ class Partition(ByValue):
             image of its group, bool (N,).
         targets: The labels of the rows.
         groups: Number of the group of each row that stays on one side, (N,).
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
     roles: NDArray[np.int8]

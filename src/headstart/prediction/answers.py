@@ -25,13 +25,13 @@ _SHOWN = 50  # classes in a notebook
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classifier's prediction for one image.
+    """A prediction for one image.
 
     Attributes:
         label: The most probable class.
         probability: Its calibrated probability, in 0..1.
-        top: The most probable classes with their probabilities, from the highest.
-        familiar: Whether the image is like the training images; None if the model cannot say.
+        top: The most probable classes with their probabilities, in descending order.
+        familiar: Whether the image is like the training images; None if the model cannot tell.
         distance: Mean cosine distance to the nearest training images, in 0..2; None where the model has none.
         labels: The classes of which one is the true one with the probability that was asked for (``coverage``), from
             the most probable, which is always one of them unless empty sets are allowed; see

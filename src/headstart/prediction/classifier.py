@@ -73,7 +73,7 @@ class Classifier:
         return f"Classifier({count}: {listed(self.classes)}; {facts})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: what it knows, what it was made of, and how good it was."""
+        """Shown in a notebook: the classes, how the model was made, and its accuracy."""
         return classifier_html(self.classes, told(self.metadata, len(self.content)))
 
     @property
@@ -97,7 +97,7 @@ class Classifier:
         coverage: float | None = None,
         allow_empty: bool = False,
     ) -> Prediction | list[Prediction]:
-        """The class of an image, or of each image of a list.
+        """Predict the class of an image, or of each image of a list.
 
         Args:
             images: A path, the bytes of an image file, a file that is open for reading bytes (all of it, wherever it
@@ -111,7 +111,7 @@ class Classifier:
 
         Raises:
             ImageError: An image cannot be read; nothing is returned for the others.
-            InputError: A value is of no such kind.
+            InputError: A value has an unsupported type.
             OptionError: The model file holds nothing to make such sets with, there is no such coverage, or empty sets
                 are allowed where none were asked for.
 
@@ -145,7 +145,7 @@ class Classifier:
         errors: Literal["raise", "yield"] = "raise",
         workers: int | None = None,
     ) -> Iterator[Prediction | ImageError]:
-        """The classes of any number of images, one by one as they are ready, in the order of the images.
+        """Predict the classes of any number of images, one by one as they are ready, in the order of the images.
 
         A few images are read ahead of the predictions, so that all workers are busy; memory does not grow with the
         number of images.
@@ -203,7 +203,7 @@ class Classifier:
         return np.stack([result.embedding for result in self._run_all(items)])
 
     def verify(self) -> golden.Verification:
-        """Run the golden images that travel in the model, and compare with what the training machine computed."""
+        """Run the golden images stored in the model, and compare with the results of the machine that trained it."""
         return golden.verify(self._session, self.metadata)
 
     def run_file(self, data: bytes) -> Result:

@@ -43,7 +43,7 @@ def analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[s
     """Analyse a finished training.
 
     Args:
-        fitted: What the strategy gave.
+        fitted: The result of the strategy.
         recipe: All choices.
         record: The run as in ``metrics.json``.
 

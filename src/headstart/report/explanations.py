@@ -131,7 +131,7 @@ def draw_table(
     Args:
         explainer: What explains.
         table: The images.
-        label: The class to be explained; None for the one that is predicted of each image.
+        label: The class to explain; None for the predicted class of each image.
         top: How many classes to name for each.
         runtime: Pool, progress, strictness.
 
@@ -160,7 +160,7 @@ def explanations_page(
         total: How many images were explained.
         pictures: JPEG files of neighbours, by the digest of their image.
         skipped: Paths of files that were not read, with reasons.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
     return render(
         "explanation.html.j2",

@@ -26,7 +26,7 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
     """The learning curve of a probe; or the reason why there is none.
 
     Args:
-        fitted: What the strategy gave.
+        fitted: The result of the strategy.
         recipe: How.
         labels: Class index of each row, (N,).
     """

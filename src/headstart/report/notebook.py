@@ -23,7 +23,7 @@ def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
     """What was trained: its numbers, and its most confident mistakes.
 
     Args:
-        fitted: What the strategy gave.
+        fitted: The result of the strategy.
         heading: The run in words.
         cache: The cache folder, for pictures; None for none.
     """

@@ -19,7 +19,7 @@ def files(
     """The page and the data of a run, by the names of their files.
 
     Args:
-        fitted: What the strategy gave.
+        fitted: The result of the strategy.
         recipe: What it followed.
         record: The run as in ``metrics.json``.
         folder: Its run folder, which the page names in its commands.

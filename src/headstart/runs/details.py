@@ -43,6 +43,38 @@ class HeadFit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """The results of one epoch.
+
+    Attributes:
+        epoch: Its number, from 1; 0 is the start, before any step.
+        train_loss: Mean loss on the train images, in nats; None at the start.
+        train_accuracy: In 0..1; None at the start.
+        validation_loss: Mean loss on the validation images, in nats.
+        validation_accuracy: In 0..1.
+        validation_calibrated: Their mean loss after temperature scaling; None where that does not choose the epoch.
+        lr: Learning rate of the head at its end; None at the start.
+        seconds: Time that it took.
+    """
+
+    epoch: int
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    validation_loss: float
+    validation_accuracy: float
+    validation_calibrated: float | None = None
+    lr: float | None = None
+    seconds: float
+
+    def as_dict(self) -> dict[str, float | None]:
+        """The same as JSON values."""
+        record = asdict(self)
+        if self.validation_calibrated is None:
+            del record["validation_calibrated"]
+        return record
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """How a network was trained.
 
@@ -55,7 +87,7 @@ class Training:
         processes: Number of processes.
         images_per_second: Train images a second.
         stopped: ``patience`` where that ran out before the last epoch.
-        history: Numbers of each epoch; epoch 0 is the start.
+        history: The results of each epoch; epoch 0 is the start.
     """
 
     epochs: int
@@ -66,7 +98,11 @@ class Training:
     processes: int
     images_per_second: float
     stopped: Literal["patience"] | None
-    history: tuple[dict[str, float | int | None], ...]
+    history: tuple[Epoch, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {**asdict(self), "history": [one.as_dict() for one in self.history]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +142,11 @@ class Ladder:
     reasons: tuple[str, ...]
     tried: tuple[Tried, ...]
 
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        tried = [{**asdict(one), "accuracy_interval": list(one.accuracy_interval)} for one in self.tried]
+        return {"reasons": list(self.reasons), "tried": tried}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Details:
@@ -138,18 +179,9 @@ class Details:
             **(asdict(self.embedding) if self.embedding else {}),
             **({"head": {key: value for key, value in head.items() if value is not None}} if head else {}),
             **({} if self.validation_images is None else {"validation_images": self.validation_images}),
-            **(_json(self.training) if self.training else {}),
+            **(self.training.as_dict() if self.training else {}),
             "familiarity": self.familiarity.as_dict() if self.familiarity else None,
             "prediction_sets": self.prediction_sets.as_dict() if self.prediction_sets else None,
-            **({"auto": _json(self.auto)} if self.auto else {}),
+            **({"auto": self.auto.as_dict()} if self.auto else {}),
             **({} if self.choices is None else {"choices": self.choices.as_dict()}),
         }
-
-
-def _json(record: Training | Ladder) -> dict[str, Any]:
-    """A record as JSON values, whose tuples are lists."""
-
-    def values(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in pairs}
-
-    return asdict(record, dict_factory=values)

@@ -65,7 +65,7 @@ def write(folder: Path, fitted: Fitted, recipe: Recipe, metrics: Mapping[str, An
 
     Args:
         folder: The run folder.
-        fitted: What the strategy gave.
+        fitted: The result of the strategy.
         recipe: What it followed.
         metrics: The content of ``metrics.json``.
         report: The files of the report, by name; none where there is none.

@@ -38,7 +38,7 @@ class Fitted(ByValue):
         counts: Images of each role and class.
         seconds: Time of each stage.
         details: What else the strategy has to say of its fit.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
         files: What else belongs in the run folder, by name.
         folder: The run folder, where the strategy has kept checkpoints in it.
         findings: What the data check found before the training.

@@ -102,7 +102,7 @@ def embed(
 
     Raises:
         ImageError: An image cannot be read; it is named.
-        InputError: A value is of no such kind.
+        InputError: A value has an unsupported type.
     """
     matrix = np.empty((len(images), embedder.width), np.float32)
     digests: list[str] = []

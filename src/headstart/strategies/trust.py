@@ -33,7 +33,7 @@ class Trust:
         familiarity: What their distance means, for the metadata; None where there are too few.
         conformal: Scores for prediction sets, for the metadata; None where no image was held out.
         prediction_sets: What was measured of these.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
     references: References | None

@@ -25,6 +25,7 @@ from headstart.core.errors import ModelError
 from headstart.core.files import make_folder, storage_error, sync_folder
 from headstart.core.runtime import CHECKPOINTS
 from headstart.core.text import counted, quoted
+from headstart.runs.details import Epoch
 
 _NAME = re.compile(r"epoch-(\d{6})")
 _STATE, _BEST, _AVERAGE, _FILES = "state.json", "best.safetensors", "average.safetensors", "files.json"
@@ -42,7 +43,7 @@ class Position:
         lr: Learning rate of the head.
         retry: How often training began again.
         before: Epochs that were done before it began again; 0 where it did not.
-        history: Numbers of each epoch.
+        history: The results of each epoch.
         best_epoch: The best epoch so far; 0 is the start.
         best_value: Its validation accuracy or loss; None before the first.
         worse: Epochs since then.
@@ -54,7 +55,7 @@ class Position:
     lr: float = 0.0
     retry: int = 0
     before: int = 0
-    history: list[dict[str, float | int | None]] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     best_value: float | None = None
     worse: int = 0
@@ -132,7 +133,8 @@ def load(accelerator: Accelerator, run: Path) -> tuple[Position, Weights, Weight
             raise ValueError("a file has changed since it was written, or is missing")
         if (count := len(list(folder.glob("random_states_*.pkl")))) != accelerator.num_processes:
             raise ValueError(f"it is of {counted(count, 'process', 'processes')}, not {accelerator.num_processes}")
-        position = Position(**json.loads((folder / _STATE).read_text("utf-8")))
+        state = json.loads((folder / _STATE).read_text("utf-8"))
+        position = Position(**{**state, "history": [Epoch(**one) for one in state["history"]]})
         accelerator.load_state(str(folder))
         best = load_file(folder / _BEST)
         average = load_file(folder / _AVERAGE) if (folder / _AVERAGE).exists() else None

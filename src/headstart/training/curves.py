@@ -10,37 +10,38 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from headstart.runs.details import Epoch
+
 COLUMNS = (
     "epoch", "train_loss", "validation_loss", "train_accuracy", "validation_accuracy", "lr", "seconds",
 )  # fmt: skip
 TRAIN, VALIDATION = "#1f6f8b", "#d1495b"
 
 
-def history_csv(history: Sequence[dict[str, Any]]) -> str:
+def history_csv(history: Sequence[Epoch]) -> str:
     """The numbers of each epoch; epoch 0 is the start, before any step."""
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in history:
-        writer.writerow({name: _cell(row.get(name)) for name in COLUMNS})
+        writer.writerow({name: _cell(getattr(row, name)) for name in COLUMNS})
     return buffer.getvalue()
 
 
-def curves_png(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
+def curves_png(history: Sequence[Epoch], best_epoch: int) -> bytes:
     """A picture of loss, accuracy and learning rate over the epochs."""
     from matplotlib.ticker import MaxNLocator
 
     figure, (loss, accuracy, rate) = _figure(3)
     for axes, name, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
         for phase, colour in (("train", TRAIN), ("validation", VALIDATION)):
-            points = [
-                (row["epoch"], scale * row[f"{phase}_{name}"]) for row in history if row[f"{phase}_{name}"] is not None
-            ]
+            values = [(row.epoch, getattr(row, f"{phase}_{name}")) for row in history]
+            points = [(epoch, scale * value) for epoch, value in values if value is not None]
             axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=phase)
         axes.axvline(best_epoch, color="grey", linewidth=0.8, linestyle="--", label="best epoch")
         axes.set(title=f"{name.capitalize()}{' in %' if scale == 100 else ''}", xlabel="epoch")
         axes.legend(frameon=False, fontsize=8)
-    steps = [(row["epoch"], row["lr"]) for row in history if row["lr"] is not None]
+    steps = [(row.epoch, row.lr) for row in history if row.lr is not None]
     rate.plot(*zip(*steps, strict=True), color=TRAIN, marker="o", markersize=3)
     rate.set(title="Learning rate at the end of the epoch", xlabel="epoch")
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))

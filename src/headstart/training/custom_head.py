@@ -24,7 +24,7 @@ class CustomHead:
     Attributes:
         module: Embeddings (N, D) to scores (N, C), on the CPU, in evaluation mode.
         width: D.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
     module: nn.Module

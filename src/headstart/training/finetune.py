@@ -81,8 +81,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     watch.lap("embed" if data.features is not None else "read")
     findings = examine(data, preprocess=preprocess, runtime=runtime)
     watch.lap("check")
-    images = Images(data.table, recipe, preprocess)
-    job = Job(loaded, preprocess, data, images, partition, own)
+    job = Job(loaded, preprocess, data, Images(data.table, recipe, preprocess), partition, own)
     begin = copy.deepcopy(loaded.module) if partition.cross_validated else None
     network = begun(job, recipe, runtime)
     planned = _planned(job.task(network, recipe), runtime, origin, _left(recipe, partition, began))
@@ -95,29 +94,23 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         probe = probe_if_kept(trained, data, divided, recipe, runtime)
         by_folds = None
         if begin is not None:
-            fresh = replace(job, loaded=replace(loaded, module=begin))
-            by_folds = measure_by_folds(fresh, recipe, runtime)
+            by_folds = measure_by_folds(replace(job, loaded=replace(loaded, module=begin)), recipe, runtime)
             watch.lap("folds")
-        ended = Ended(network, divided, probe, by_folds)
-        finished = finish_training(job, ended, recipe, runtime, origin, watch)
+        finished = finish_training(job, Ended(network, divided, probe, by_folds), recipe, runtime, origin, watch)
+    details = replace(
+        finished.details,
+        validation_images=len(partition.chooses()),
+        training=_training(trained) if trained else None,
+        choices=origin.evidence,
+    )
     weights = weights_file(network, loaded, preprocess, data.targets.names, recipe.head)
     files = {"weights.safetensors": weights, **(_drawn(trained) if trained else {})}
     watch.lap("write")
     return replace(
         finished,
-        findings=findings,
-        seconds=watch.seconds,
-        details=replace(
-            finished.details,
-            validation_images=len(partition.chooses()),
-            training=_training(trained) if trained else None,
-            choices=origin.evidence,
-        ),
+        findings=findings, seconds=watch.seconds, details=details, files=files, recipe=recipe, folder=runtime.folder,
         notes=(*origin.reasons, *finished.notes, *planned.notes, *(trained.notes if trained else ())),
-        files=files,
-        recipe=recipe,
-        folder=runtime.folder,
-    )
+    )  # fmt: skip
 
 
 def _drawn(trained: Trained) -> dict[str, bytes | str]:
@@ -134,7 +127,7 @@ def _drawn(trained: Trained) -> dict[str, bytes | str]:
 def _training(trained: Trained) -> Training:
     """What became of the training."""
     return Training(
-        epochs=int(trained.history[-1]["epoch"] or 0) if trained.history else 0, best_epoch=trained.best_epoch,
+        epochs=trained.history[-1].epoch if trained.history else 0, best_epoch=trained.best_epoch,
         lr=trained.lr, device=trained.device, mixed_precision=trained.precision,
         processes=trained.processes, images_per_second=round(trained.images_per_second, 2),
         stopped="patience" if trained.stopped_early else None, history=trained.history,

@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 from headstart.core.errors import OptionError, TrainingError
 from headstart.core.progress import Advance
 from headstart.core.runtime import Runtime
+from headstart.runs.details import Epoch
 from headstart.settings.recipe import Recipe
 from headstart.targets import calibration_of
 from headstart.training import rates
@@ -58,16 +59,13 @@ def fit(task: Task, runtime: Runtime) -> Trained:
             begun = time.perf_counter()
             with runtime.progress.stage("Validating", len(task.validation)) as advance:
                 validated = validate(session, advance)
-            session.finish_epoch({
-                "epoch": 0, "train_loss": None, "train_accuracy": None, **validated,
-                "lr": None, "seconds": time.perf_counter() - begun,
-            })  # fmt: skip
+            session.finish_epoch(Epoch(epoch=0, **validated._asdict(), seconds=time.perf_counter() - begun))
         stopped = train_epochs(session)
         while not position.best_epoch and position.retry < recipe.retries and _makes_mistakes(position):
             session.begin_again()
             stopped = train_epochs(session)
         session.end()
-        images = len(task.train) * sum(1 for one in position.history if one["epoch"])
+        images = len(task.train) * sum(1 for one in position.history if one.epoch)
         return Trained(
             history=tuple(position.history),
             best_epoch=position.best_epoch,
@@ -97,10 +95,12 @@ def train_epochs(session: Session) -> bool:
             begun = time.perf_counter()
             train_loss, train_accuracy, rate = train_epoch(session, epoch, advance)
             validated = validate(session, advance)
-            session.finish_epoch({
-                "epoch": epoch, "train_loss": train_loss, "train_accuracy": train_accuracy, **validated,
-                "lr": rate, "seconds": time.perf_counter() - begun,
-            })  # fmt: skip
+            session.finish_epoch(
+                Epoch(
+                    epoch=epoch, train_loss=train_loss, train_accuracy=train_accuracy, **validated._asdict(), lr=rate,
+                    seconds=time.perf_counter() - begun,
+                )
+            )  # fmt: skip
     return False
 
 
@@ -147,13 +147,19 @@ def train_epoch(session: Session, epoch: int, advance: Advance) -> tuple[float, 
     return losses / session.weight(rows), right / len(rows), float(session.optimizer.param_groups[0]["lr"])
 
 
-def validate(session: Session, advance: Advance) -> dict[str, float]:
-    """Numbers of the validation images, by the averaged weights where there are some.
+class Validated(NamedTuple):
+    """Results on the validation images; see `headstart.runs.details.Epoch`."""
 
-    Returns:
-        ``validation_loss`` and ``validation_accuracy``; and where that chooses the epoch ``validation_calibrated``, the
-        mean loss after the temperature (Guo et al. 2017) that makes it least. The losses of the images themselves
-        are then in the session's `losses`.
+    validation_loss: float
+    validation_accuracy: float
+    validation_calibrated: float | None = None
+
+
+def validate(session: Session, advance: Advance) -> Validated:
+    """Results on the validation images, with the averaged weights if there are some.
+
+    If the loss after temperature scaling (Guo et al. 2017) chooses the epoch, it is among the results, and the losses
+    of the images themselves are in the session's `losses`.
     """
     rows, accelerate = session.task.validation, session.accelerate
     session.network.eval()
@@ -176,11 +182,11 @@ def validate(session: Session, advance: Advance) -> dict[str, float]:
                 found.append((scores.cpu().numpy(), batch.labels.cpu().numpy()))
             advance(len(batch.labels) * accelerate.num_processes)
     losses, right = session.summed(losses, right)
-    numbers = {"validation_loss": losses / len(rows), "validation_accuracy": right / len(rows)}
+    mean = None
     if calibrated:
         session.losses = _calibrated(session, gather_object(found))
-        numbers["validation_calibrated"] = float(session.losses.mean())
-    return numbers
+        mean = float(session.losses.mean())
+    return Validated(losses / len(rows), right / len(rows), mean)
 
 
 def _calibrated(session: Session, batches_: list[tuple[NDArray[np.float32], NDArray[Any]]]) -> NDArray[np.float64]:
@@ -241,7 +247,7 @@ def _check_batch(task: Task) -> None:
 
 def _makes_mistakes(position: Position) -> bool:
     """Whether the starting point misclassifies a validation image; if it does not, a second try could show nothing."""
-    return position.history[0]["validation_accuracy"] != 1
+    return position.history[0].validation_accuracy != 1
 
 
 def _retried(position: Position) -> tuple[str, ...]:

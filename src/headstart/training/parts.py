@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from headstart.core.runtime import Runtime
 from headstart.core.tables import resolve
+from headstart.runs.details import Epoch
 from headstart.settings.recipe import Recipe
 from headstart.targets import TARGETS
 from headstart.training import checkpoint, rates
@@ -127,25 +128,25 @@ class Session:
         position.lr *= RETRY_SHARE
         position.retry, position.before, position.worse = position.retry + 1, position.epoch, 0
 
-    def finish_epoch(self, numbers: dict[str, Any]) -> None:
-        """Keep the best weights, write a checkpoint, and report the numbers."""
+    def finish_epoch(self, epoch: Epoch) -> None:
+        """Keep the best weights, write a checkpoint, and report the results."""
         position, recipe = self.position, self.recipe
-        position.epoch = numbers["epoch"]
-        position.history.append(numbers)
-        position.seconds += numbers["seconds"]
-        value = numbers[f"validation_{recipe.best_by}"]
+        position.epoch = epoch.epoch
+        position.history.append(epoch)
+        position.seconds += epoch.seconds
+        value: float = getattr(epoch, f"validation_{recipe.best_by}")
         if self._is_best(value):
-            position.best_epoch, position.best_value, position.worse = numbers["epoch"], value, 0
+            position.best_epoch, position.best_value, position.worse = epoch.epoch, value, 0
             self.best = _weights(self.module if self.average is None else self.average.module)
         else:
             position.worse += 1
         average = _weights(self.average) if self.average is not None else None
         if self.runtime.folder:
             checkpoint.save(self.accelerate, self.runtime.folder, position, self.best, average)
-        known = {key: number for key, number in numbers.items() if number is not None and key != "epoch"}
-        self.accelerate.log(known, step=numbers["epoch"])
+        known = {key: number for key, number in epoch.as_dict().items() if number is not None and key != "epoch"}
+        self.accelerate.log(known, step=epoch.epoch)
         if self.accelerate.is_main_process:
-            self.runtime.progress.line(_line(numbers, position.before + int(recipe.epochs)))
+            self.runtime.progress.line(_line(epoch, position.before + int(recipe.epochs)))
 
     def _is_best(self, value: float) -> bool:
         """Whether the epoch that was just validated is the best so far.
@@ -211,11 +212,12 @@ def _weights(module: nn.Module) -> Weights:
     return {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
 
 
-def _line(numbers: dict[str, Any], epochs: int) -> str:
-    def words(phase: str) -> str:
-        loss, accuracy = numbers[f"{phase}_loss"], numbers[f"{phase}_accuracy"]
-        return f"{phase} loss {loss:.4f}, accuracy {100 * accuracy:.1f} %; "
+def _line(epoch: Epoch, epochs: int) -> str:
+    def words(phase: str, loss: float | None, accuracy: float | None) -> str:
+        return f"{phase} loss {loss or 0:.4f}, accuracy {100 * (accuracy or 0):.1f} %"
 
-    if not numbers["epoch"]:
-        return f"Start: {words('validation')[:-2]}"
-    return f"Epoch {numbers['epoch']}/{epochs}: {words('train')}{words('validation')}{numbers['seconds']:.1f} s"
+    validation = words("validation", epoch.validation_loss, epoch.validation_accuracy)
+    if not epoch.epoch:
+        return f"Start: {validation}"
+    train = words("train", epoch.train_loss, epoch.train_accuracy)
+    return f"Epoch {epoch.epoch}/{epochs}: {train}; {validation}; {epoch.seconds:.1f} s"

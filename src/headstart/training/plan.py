@@ -42,7 +42,7 @@ class Plan:
     Attributes:
         recipe: The recipe, nothing left open.
         seconds: What it will take, with export and evaluation; None where that was not asked.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
     recipe: Recipe
@@ -157,7 +157,7 @@ def measure(task: Task, runtime: Runtime) -> Pace:
     )
     quiet = dataclasses.replace(runtime, folder=None, resume=False, tracker="none", progress=Silent())
     trained = loop.fit(pilot, quiet)
-    seconds = [float(one["seconds"] or 0.0) for one in trained.history]
+    seconds = [one.seconds for one in trained.history]
     start = seconds[0] if recipe.start != "random" else 0.0
     first, second, third = seconds[-3:]
     forward = start / len(pilot.validation)

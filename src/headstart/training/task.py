@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.runs.details import Epoch
 from headstart.settings.recipe import Recipe
 from headstart.targets import Targets
 from headstart.training.network import Network
@@ -52,7 +53,7 @@ class Trained:
     """What became of it. The best weights are in the task's network, on the CPU, in evaluation mode.
 
     Attributes:
-        history: Numbers of each epoch; epoch 0 is the start.
+        history: The results of each epoch; epoch 0 is the start.
         best_epoch: The epoch of the best weights.
         lr: Learning rate of the head.
         device: Where it was trained.
@@ -61,10 +62,10 @@ class Trained:
         images_per_second: Train images a second, validation and the computing of views included.
         stopped_early: Whether patience ran out.
         range_test: Learning rates and losses of ``lr = auto``.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
-    history: tuple[dict[str, float | int | None], ...]
+    history: tuple[Epoch, ...]
     best_epoch: int
     lr: float
     device: str

@@ -163,7 +163,7 @@ _EXPECTED = (
 
 
 def read(source: Source, columns: Columns | None = None) -> ImageTable:
-    """Read a source into an image table; no image is decoded yet.
+    """Read a source into an image table, without decoding any image.
 
     Args:
         source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a list in CSV, TSV, JSONL,

@@ -23,7 +23,7 @@ class Found:
 
     Attributes:
         files: For each path of the list that is another file than it says: that file.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
     files: dict[str, str]

@@ -55,7 +55,7 @@ class Roles:
         split: Column of its split; None for none.
         group: Column of its group; None for none.
         validates: The split column says whether an image is of val.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
     path: str

@@ -41,7 +41,7 @@ class Tree:
         folders: Paths of all folders, in the same form.
         skipped: What is there and cannot be read, with reasons.
         ignored: Number of hidden files and litter; a hidden folder counts with what is inside.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
         marks: Paths of the files in which Headstart has written down what it put into a folder.
     """
 

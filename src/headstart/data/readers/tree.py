@@ -29,7 +29,7 @@ class _Listed:
         names: Paths of the lists.
         rows: What they say of files that are there.
         skipped: Their other rows, with reasons.
-        notes: Sentences that a person should read.
+        notes: Remarks for the user.
     """
 
     names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The forms that a model can be handed out in: a row and a file for each.
+"""The formats that a model can be exported to: a row and a file for each.
 
 What makes a form is called with the classifier, the name of the model and images to look at, and gives the files: by
 their names below the folder to be written, or one file under the empty name. What opens a form takes these files and
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExporterSpec:
-    """What is known of a form without making it.
+    """A format, described without importing what writes it.
 
     Attributes:
         make: What makes it, as ``module:name``: takes a `Classifier`, a name and pixels of images, gives the files.

@@ -1,4 +1,4 @@
-"""The proof of an export: it is run on images from their bytes, beside the model that it was made from."""
+"""The test of an export: it is loaded from its bytes, and run on images alongside the model that it was made from."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """How far an export agrees with the model that it was made from.
+    """The agreement between an export and the model that it was made from.
 
     Attributes:
-        images: On how many images it was run, golden images included.
+        images: Number of images it was run on, including the golden images.
         of: Which images those are, in words.
-        same: Of how many the most probable class is the same.
+        same: Number of images with the same most probable class.
         interval: 95 % interval of that share, in 0..1.
         difference: The largest difference of a probability.
-        bound: The largest that is allowed.
-        milliseconds: Median time for one image, its decoding left out, on one thread.
-        milliseconds_before: The same of the model, in turn with it.
+        bound: The largest allowed difference.
+        milliseconds: Median time per image without decoding, on one thread.
+        milliseconds_before: The same for the model, measured alternately.
     """
 
     images: int
@@ -50,7 +50,7 @@ class Proof:
 
 
 def prove(classifier: Classifier, run: Runner, images: Sequence[NDArray[np.uint8]], of: str, bound: float) -> Proof:
-    """Run an export and its model in turn on the golden images and on others.
+    """Run an export and its model alternately on the golden images and on others.
 
     Args:
         classifier: The model.

@@ -1,4 +1,4 @@
-"""Predictions as a Parquet file, by the package pyarrow of the extra `parquet`."""
+"""Predictions as a Parquet file, written by pyarrow (extra `parquet`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GROUP = 10_000  # rows that are in memory at once
 
 
 def ready() -> None:
-    """Say that pyarrow is missing, before any work.
+    """Refuse early if pyarrow is missing.
 
     Raises:
         ExtraError: It is.

@@ -1,1 +1,1 @@
-"""Images in class folders, as a model sorts them; and back."""
+"""Sorting images into class folders by their predictions, and undoing it."""

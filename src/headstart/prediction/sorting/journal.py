@@ -16,7 +16,7 @@ UNDO_FILE = ".headstart-undo.jsonl"  # hidden, so that no list of images is seen
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One file that is put somewhere.
+    """One file that is placed.
 
     Attributes:
         by: How.

@@ -1,4 +1,4 @@
-"""How one file gets to another place: never over what is there, and never lost on the way."""
+"""Placing one file: nothing is overwritten, and no file is lost if the process is killed."""
 
 from __future__ import annotations
 

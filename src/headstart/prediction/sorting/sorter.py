@@ -1,4 +1,4 @@
-"""Images that go into class folders as they are predicted."""
+"""Places images in class folders as they are predicted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ UNFAMILIAR, AMBIGUOUS = "_unfamiliar", "_ambiguous"
 
 
 class Sorter:
-    """Puts images into class folders; use it as a context manager, within which the folder is locked.
+    """Places images in class folders. A context manager that locks the folder.
 
     Args:
         folder: Where the class folders are.
@@ -49,7 +49,7 @@ class Sorter:
 
     Attributes:
         sorted: How many images went into each folder, by its name; those that were there from an earlier run count.
-        left: Images that were left where they are, with reasons.
+        left: Images that stay where they are, with reasons.
     """
 
     def __init__(self, folder: Path, by: By, classes: tuple[str, ...], wanted: Wanted) -> None:
@@ -63,7 +63,7 @@ class Sorter:
         self.left: list[Skipped] = []
 
     def prepare(self, table: ImageTable, given: Iterable[str] = ()) -> None:
-        """Refuse what cannot be sorted, before the work; nothing is changed.
+        """Refuse images or folders that cannot be sorted, before any work; nothing is changed.
 
         Args:
             table: The images.
@@ -114,7 +114,7 @@ class Sorter:
     def sorting(
         self, predictions: Iterator[tuple[str, Prediction | ImageError]]
     ) -> Iterator[tuple[str, Prediction | ImageError]]:
-        """Sort each image as its prediction comes, and hand that on.
+        """Place each image as its prediction arrives, and pass the prediction on.
 
         Raises:
             StorageError: A file cannot be put where it belongs; it is where it was.

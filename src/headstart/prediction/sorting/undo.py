@@ -1,4 +1,4 @@
-"""Sorting undone: what was moved goes back, copies and links go; nothing that differs from then is touched."""
+"""Undo sorting: moved files go back, copies and links are deleted; files that have changed since are not touched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headstart.prediction.sorting.placing import content_digest, is_placed, plac
 
 @dataclass(frozen=True)
 class Undone:
-    """What became of the images of a sorted folder.
+    """The outcome of an undo.
 
     Attributes:
         images: How many are back, or gone where they were copies and links.
@@ -78,7 +78,7 @@ def undo(folder: Path) -> Undone:
 
 
 def _undo(step: Step, target: Path) -> str:
-    """Undo one step; why it cannot be, or nothing."""
+    """Undo one step; the reason if it cannot be undone, else an empty text."""
     source = Path(step.source)
     if step.by == "link":
         if not is_placed(source, target, "link"):
