@@ -137,7 +137,7 @@ def test_it_shows_the_evidence_as_the_exported_page_does(server: Server, model: 
 def test_what_has_no_picture_or_no_map_has_no_button(server: Server, browser: Any, tmp_path: Path) -> None:
     with at(browser, f"http://127.0.0.1:{server.port}/") as one:
         classify(one, {"a.tif": saved("TIFF")})
-        one.page.wait_for_selector("text=This browser shows no picture")
+        one.page.wait_for_selector("text=This browser cannot display")
         assert one.count("#cards button.link") == 0
         one.page.click("#clear")
         one.page.route("**/predict?activation_map*", lambda route: route.abort())

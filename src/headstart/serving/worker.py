@@ -1,6 +1,6 @@
 """A worker process: decodes images and runs models on them, one at a time.
 
-It is a process and not a thread, so that a decoder that crashes or hangs on a malicious file affects nothing else,
+It is a process and not a thread, so that a decoder that crashes or stalls on a malicious file affects nothing else,
 and the event loop never waits for Python's global lock.
 """
 
