@@ -45,6 +45,7 @@ class Tags:
     """The tags of each image, written as ``a+b``; labels are bool (N, C)."""
 
     task: ClassVar[str] = TASK
+    notes: ClassVar[tuple[str, ...]] = ()
     names: tuple[str, ...]
     labels: np.ndarray
 
@@ -83,10 +84,13 @@ def _tags(table: ImageTable) -> list[list[str]]:
 class Sigmoid:
     """Each tag has a probability of its own."""
 
+    thresholds: ClassVar[tuple[float, ...]] = ()
     temperature: float
 
     @classmethod
-    def fit(cls, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Sigmoid:
+    def fit(
+        cls, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, *, threshold: str = ""
+    ) -> Sigmoid:
         power = lowest(lambda one: float(_losses(scores / np.exp(one), labels).mean()), -3, 3, precision=1e-5)
         return cls(float(np.exp(power)))
 
@@ -169,7 +173,7 @@ class Evaluation:
 
 
 def measure(
-    probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str], *, split: str, temperature: Any
+    probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str], *, split: str, calibrations: Any
 ) -> Evaluation:
     right, losses = judge(probabilities, labels)
     return Evaluation(split, len(right), int(right.sum()), float(losses.mean()))

@@ -94,7 +94,7 @@ def test_a_column_for_each_class(photos: Path) -> None:
     assert labelled(both) == PLAIN
     reasons = {skip.path: skip.reason for skip in both.skipped}
     assert reasons == {
-        "a.png": "of 2 classes at once: 'disc', 'noise'; Headstart needs one class per image (line 6)",
+        "a.png": "of 2 classes at once: 'disc', 'noise', and with --task classes an image has one (line 6)",
         "b.png": "no label (line 7)",
     }
 
@@ -227,9 +227,11 @@ def test_tasks_without_a_single_choice_are_skipped(photos: Path) -> None:
         {"data": {"image": path}, "annotations": [{"result": [{"value": {"choices": choices}}]}]}
         for path, choices in zip(FILES, (["disc"], ["disc", "noise"], [], ["noise"]), strict=True)
     ]
-    table = read(photos, json.dumps(tasks), "list.json")
+    table = read(photos, json.dumps(tasks), "list.json", task="classes")
     assert labelled(table) == {FILES[0]: "disc", FILES[3]: "noise"}
-    assert [skip.reason for skip in table.skipped] == ["no label (entry 2)", "no label (entry 3)"]
+    assert [skip.reason for skip in table.skipped] == [
+        "2 labels at once, and with --task classes an image has one (entry 2)", "no label (entry 3)",
+    ]  # fmt: skip
 
 
 def test_a_plain_list(photos: Path) -> None:

@@ -155,7 +155,7 @@ def test_each_row_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_json_values_that_are_no_text(tmp_path: Path, value: str) -> None:
     good = '{"path": "a.jpg", "label": "cat"}\n'
     table = read(tmp_path, good + f'{{"path": "b.jpg", "label": {value}}}\n', "x.jsonl")
-    assert reasons(table) == {"b.jpg": f"{'no label' if value == 'null' else 'the label is not text'} (line 2)"}
+    assert reasons(table) == {"b.jpg": f"{'no label' if value in {'null', '[]'} else 'the label is not text'} (line 2)"}
     table = read(tmp_path, good + f'{{"path": {value}, "label": "cat"}}\n', "x.jsonl")
     assert reasons(table) == {"a row without a path": "no path (line 2)"}
 
@@ -218,7 +218,7 @@ def test_any_text_is_read_or_refused_in_words(rows: list[list[str]], name: str) 
     body = "\n".join(json.dumps(dict(zip(("path", "label", "split", "group", "x"), row, strict=False)))
                      if name.endswith("l") else ",".join(row) for row in rows)  # fmt: skip
     try:
-        kept, skipped, _ = parse(
+        kept, skipped, *_ = parse(
             f"path,label\n{body}".encode() if name[2] != "j" else body.encode(), name, Columns(), "/r"
         )
     except SourceError:
@@ -257,6 +257,6 @@ def test_groups_stay_on_one_side(tmp_path: Path) -> None:
 def test_two_hundred_thousand_rows_are_read_in_seconds() -> None:
     content = "path,label,split,group\n" + "".join(f"{i % 100}/{i}.jpg,{i % 100},,{i // 3}\n" for i in range(200_000))
     start = time.process_time()
-    rows, skipped, _ = parse(content.encode(), "x.csv", Columns(), "/images")
+    rows, skipped, *_ = parse(content.encode(), "x.csv", Columns(), "/images")
     assert time.process_time() - start < 8
     assert (len(rows), len(skipped)) == (200_000, 0)

@@ -941,7 +941,7 @@ def test_huge_metadata(sound: bytes) -> None:
 
 
 def test_newer_schema(sound: bytes) -> None:
-    error = refused(with_metadata(sound, lambda r: r.update(schema=3, classes="another form")), "newer Headstart")
+    error = refused(with_metadata(sound, lambda r: r.update(schema=4, classes="another form")), "newer Headstart")
     assert "pip install --upgrade headstart" in error.hint
 
 

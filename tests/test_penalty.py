@@ -46,7 +46,7 @@ def described(name: str, workers: int) -> dict[str, float]:
 @pytest.mark.parametrize("power", [-2, 0, 2])
 def test_a_stricter_tolerance_changes_no_score_that_matters(name: str, power: int) -> None:
     x, labels, folds, *_ = made(name)
-    z, classes = linear._along_axes(x)[0], int(labels.max()) + 1
+    z, classes = linear.along_axes(x)[0], int(labels.max()) + 1
     inside = folds != 0
 
     def loss(decrement: float, start: softmax.Solution | None = None) -> tuple[float, softmax.Solution]:

@@ -51,10 +51,12 @@ if TYPE_CHECKING:
     from headstart.data.readers import Columns
     from headstart.data.table import ImageTable
     from headstart.evaluation import Evaluation
+    from headstart.evaluation.labels import LabelsEvaluation
     from headstart.features.embeddings import Embeddings
     from headstart.prediction.answers import Prediction
     from headstart.prediction.classifier import Classifier
     from headstart.prediction.explanation import Explanation, Neighbour
+    from headstart.prediction.labels import LabelsPrediction
     from headstart.preprocess.spec import Preprocess
     from headstart.settings.recipe import Recipe
     from headstart.strategies.custom import Own
@@ -76,6 +78,8 @@ _PUBLIC = {
     "ImageError": "headstart.core.errors",
     "ImageTable": "headstart.data.table",
     "InputError": "headstart.core.errors",
+    "LabelsEvaluation": "headstart.evaluation.labels",
+    "LabelsPrediction": "headstart.prediction.labels",
     "Match": "headstart.api",
     "ModelError": "headstart.core.errors",
     "Neighbour": "headstart.prediction.explanation",
@@ -121,6 +125,8 @@ __all__ = [
     "ImageError",
     "ImageTable",
     "InputError",
+    "LabelsEvaluation",
+    "LabelsPrediction",
     "Match",
     "ModelError",
     "Neighbour",

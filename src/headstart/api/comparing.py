@@ -81,6 +81,7 @@ def compare(
         if not overwrite:
             refuse_comparison(path)
     table = table_of(images)
+    targets.refuse_several(table.task, "compare", "Train each and look at its evaluation.")
     targets.read(table)
     rows, runs = _train_all(plans, table, path, runtime, overwrite=overwrite)
     if not runs:

@@ -80,7 +80,8 @@ def evaluate(
             table = dataclasses.replace(table, rows=rows, notes=notes)
     spec = TARGETS[classifier.metadata.task]
     record: type[Targets] = resolve(spec.record)
-    record.known(table, classifier.classes, allow_missing=allow_missing)
+    notes = record.known(table, classifier.classes, allow_missing=allow_missing).notes
+    table = dataclasses.replace(table, notes=(*table.notes, *notes))
     run = Pass(table, _Run(classifier, table.storage), runtime, "Evaluating")
     results = [result for _, result in run]
     table = run.table()
@@ -94,6 +95,6 @@ def evaluate(
         record.known(table, classifier.classes, allow_missing=True).labels,
         classifier.classes,
         split=split or "all",
-        temperature=classifier.metadata.temperature,
+        calibrations=np.full(len(results), classifier.metadata.calibration, object),
     )
     return evaluation, table

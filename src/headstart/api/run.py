@@ -11,6 +11,7 @@ from pathlib import Path
 from headstart.checks.findings import count_kinds
 from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_path
 from headstart.core.files import folder_lock, make_folder
+from headstart.core.markup import paragraph
 from headstart.core.runtime import Runtime, default_cache
 from headstart.core.tables import resolve
 from headstart.core.text import portable, printable
@@ -47,11 +48,9 @@ class Run:
         """Shown in a notebook: the metrics, and the most confident mistakes with their pictures."""
         from headstart.report.notebook import run_html
 
-        low, high = self.evaluation.accuracy_interval
-        heading = (
-            f"{self.recipe.strategy} on {self.recipe.backbone}: accuracy {100 * self.evaluation.accuracy:.1f} % "
-            f"({100 * low:.1f} to {100 * high:.1f} %)"
-        )
+        if not TARGETS[self.fitted.data.targets.task].exclusive:
+            return paragraph(repr(self), strong=True)
+        heading = f"{self.recipe.strategy} on {self.recipe.backbone}: {self.evaluation.headline}"
         return run_html(self.fitted, heading, default_cache())
 
     @cached_property

@@ -26,7 +26,9 @@ from headstart.runs.folder import WEIGHTS_FILE
 from headstart.runs.origin import Origin
 from headstart.settings.recipe import ClassWeight, Fit, Precision, Recipe
 from headstart.settings.strategies import either, names
+from headstart.settings.thresholds import BEST_F1
 from headstart.strategies.custom import Own
+from headstart.targets import TARGETS
 
 
 def train(
@@ -106,6 +108,11 @@ def _refuse(table: ImageTable, runtime: Runtime) -> None:
 
 def _train(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin, own: Own | None) -> Run:
     """Follow a recipe in which nothing is left open."""
+    if recipe.threshold != BEST_F1 and not TARGETS[table.task].thresholds:
+        raise OptionError(
+            f"threshold = {recipe.threshold} is for several labels an image, and these images have one class each.",
+            "Leave it out; or read them with --task multi-label.",
+        )
     began = origin.began or time.perf_counter()
     origin = dataclasses.replace(origin, began=began)
     spent = {} if origin.evidence is None else {"choose": time.perf_counter() - began}

@@ -13,6 +13,7 @@ from headstart.features.dataset import Dataset
 from headstart.partition.draw import join_groups
 from headstart.partition.duplicates import Pairs
 from headstart.settings.recipe import FULL_RANGE
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +53,12 @@ class Subject:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Class index of each image, int64 (N,); `UNLABELLED` where the source gives none."""
+        """Class index of each image, int64 (N,); `UNLABELLED` where the source gives none.
+
+        All are of one kind where an image has any number of labels.
+        """
+        if not TARGETS[self.data.table.task].exclusive:
+            return np.zeros(len(self), np.int64)
         place = {label: i for i, label in enumerate(self.classes)}
         return np.array(
             [UNLABELLED if row.label is None else place[row.label] for row in self.data.table.rows], np.int64

@@ -48,7 +48,7 @@ def evaluate(
         runtime=options.runtime(output, workers=workers, strict=strict, cached=False),
     )
     where = "images" if evaluation.split == "all" else f"{evaluation.split} images"
-    show_evaluation(output, evaluation, where)
+    show_evaluation(output, evaluation, where, task=classifier.metadata.task)
     output.notes(table.notes)
     output.skipped(table.skipped)
     skipped = [skip.as_dict() for skip in table.skipped]

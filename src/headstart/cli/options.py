@@ -101,6 +101,22 @@ SplitFolders = Annotated[
         rich_help_panel=SOURCE,
     ),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        metavar="classes|multi-label",
+        help="One class an image, or any number of labels; default: what the source shows.",
+        rich_help_panel=SOURCE,
+    ),
+]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIGN",
+        help="Manifest: what stands between the labels of an image; default: the first of | ; , or blanks that occurs.",
+        rich_help_panel=MANIFEST,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(help="Where networks are trained: auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=RUNNING),
@@ -110,6 +126,7 @@ COLUMNS: dict[str, tuple[Any, Any]] = {
     "path_column": (PathColumn, None), "label_column": (LabelColumn, None), "split_column": (SplitColumn, None),
     "group_column": (GroupColumn, None), "root": (Root, None), "encoding": (Encoding, None),
     "label_pattern": (LabelPattern, None), "class_level": (ClassLevel, None), "split_folders": (SplitFolders, None),
+    "task": (Task, None), "label_separator": (LabelSeparator, None),
 }  # fmt: skip
 PROCESS: dict[str, tuple[Any, Any]] = {
     "workers": (Workers, None), "no_cache": (NoCache, False), "strict": (Strict, False), "json": (Json, False),
@@ -125,7 +142,8 @@ def columns(parameters: Mapping[str, Any]) -> Columns:
     """
     from headstart.data.readers import Columns
 
-    return Columns(**{name.removesuffix("_column"): parameters[name] for name in COLUMNS})
+    fields = {"label_separator": "separator"}
+    return Columns(**{fields.get(name, name.removesuffix("_column")): parameters[name] for name in COLUMNS})
 
 
 def runtime(output: Output, *, workers: int | None, strict: bool, cached: bool) -> Runtime:

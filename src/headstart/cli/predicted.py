@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from headstart.cli.streams import as_json
@@ -13,6 +13,7 @@ from headstart.core.text import portable, printable
 from headstart.prediction.record import Wanted, record_of
 from headstart.prediction.resultfiles import FORMS
 from headstart.prediction.resultfiles.lines import Lines, columns
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from headstart.cli.output import Output
@@ -100,8 +101,23 @@ def table(
     predictions: list[tuple[str, Prediction | ImageError]], wanted: Wanted, classifier: Classifier, output: Output
 ) -> int:
     """Print the table; the number of images that could not be read."""
-    from headstart.core.text import counted
+    shown: Callable[..., int] = resolve(TARGETS[classifier.metadata.task].table)
+    return shown(predictions, wanted, classifier, output)
 
+
+def plain_table(
+    predictions: list[tuple[str, Prediction | ImageError]], wanted: Wanted, classifier: Classifier, output: Output
+) -> int:
+    """The records themselves, of a task that has no table."""
+    rows = [[path, str(record_of(path, result, wanted))] for path, result in predictions]
+    output.table(["Image", "Prediction"], rows)
+    return sum(isinstance(result, Exception) for _, result in predictions)
+
+
+def class_table(
+    predictions: list[tuple[str, Prediction | ImageError]], wanted: Wanted, classifier: Classifier, output: Output
+) -> int:
+    """The class of each image, and those that are next most likely."""
     results = [result for _, result in predictions if not isinstance(result, Exception)]
     unfamiliar = sum(result.familiar is False for result in results)
     header = ["Image", "Class", "Probability"]
@@ -119,14 +135,21 @@ def table(
         first = 1 if named else 0
         rows.append([*cells, ", ".join(f"{label} {100 * value:.1f} %" for label, value in result.top[first:])])
     output.table([*header, "Next most likely"], rows, right=(2,))
+    tell_unfamiliar(unfamiliar, classifier, output)
+    return len(predictions) - len(results)
+
+
+def tell_unfamiliar(unfamiliar: int, classifier: Classifier, output: Output) -> None:
+    """The note on images that are unlike the training images, where there are some."""
+    from headstart.core.text import counted
+
     if unfamiliar and (familiarity := classifier.metadata.familiarity):
         rate = familiarity.false_alarm_rate
         output.note(
             f"{counted(unfamiliar, 'image is', 'images are')} unlike the training images (Familiar: NO); do not "
-            f"rely on the class of such images. About {100 * rate:.2g} % of images like the training images are "
+            f"rely on the prediction for such images. About {100 * rate:.2g} % of images like the training images are "
             "marked so too (false alarms)."
         )
-    return len(predictions) - len(results)
 
 
 def printed(predictions: Predicted, wanted: Wanted, format: str) -> int:

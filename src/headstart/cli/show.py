@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headstart.core.tables import resolve
 from headstart.core.text import counted, quoted
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from headstart.cli.output import Output
@@ -16,8 +18,19 @@ MAX_MATRIX_CLASSES = 12
 
 
 def show_evaluation(
-    output: Output, evaluation: Evaluation, where: str, without_leaks: Evaluation | None = None
+    output: Output, evaluation: Evaluation, where: str, without_leaks: Evaluation | None = None, *, task: str
 ) -> None:
+    """Print an evaluation in the words of its task; see `show_classes` for the arguments."""
+    if not output.quiet:
+        resolve(TARGETS[task].show)(output, evaluation, where, without_leaks)
+
+
+def show_plain(output: Output, evaluation: Evaluation, where: str, without_leaks: Evaluation | None = None) -> None:
+    """The headline alone, for a task that prints nothing more."""
+    output.say(f"{evaluation.headline} on {evaluation.n:,} {where}")
+
+
+def show_classes(output: Output, evaluation: Evaluation, where: str, without_leaks: Evaluation | None = None) -> None:
     """Print the headline, the numbers behind it, the classes and the confusions.
 
     Args:
@@ -26,28 +39,28 @@ def show_evaluation(
         where: The images that were measured, in words.
         without_leaks: The same without leaked images.
     """
-    if output.quiet:
-        return
     low, high = evaluation.accuracy_interval
     output.say(
-        f"Accuracy {_percent(evaluation.accuracy)} (95 % interval {_percent(low)} to {_percent(high)}): "
+        f"Accuracy {as_percent(evaluation.accuracy)} (95 % interval {as_percent(low)} to {as_percent(high)}): "
         f"{evaluation.correct:,} of {evaluation.n:,} {where} correct"
     )
     if without_leaks is not None:
         low, high = without_leaks.accuracy_interval
         output.say(
-            f"Trust this one: {_percent(without_leaks.accuracy)} (95 % interval {_percent(low)} to {_percent(high)}), "
-            f"without {counted(evaluation.n - without_leaks.n, 'leaked image')}: the model was trained on a copy, a "
-            "near duplicate, or an image of the same group"
+            f"Trust this one: {as_percent(without_leaks.accuracy)} "
+            f"(95 % interval {as_percent(low)} to {as_percent(high)}), without "
+            f"{counted(evaluation.n - without_leaks.n, 'leaked image')}: the model was trained on a copy, a near "
+            "duplicate, or an image of the same group"
         )
     balanced = evaluation.balanced_accuracy_interval
     output.say(
-        f"Balanced accuracy {_percent(evaluation.balanced_accuracy)} ({_range(balanced)}), "
+        f"Balanced accuracy {as_percent(evaluation.balanced_accuracy)} ({as_range(balanced)}), "
         f"macro F1 {evaluation.macro_f1:.3f}, log loss {evaluation.log_loss:.3f}"
     )
     output.say(
-        f"Calibration error {_percent(evaluation.calibration_error)} ({_range(evaluation.calibration_error_interval)}; "
-        f"before temperature scaling {_percent(evaluation.calibration_error_uncalibrated)})"
+        f"Calibration error {as_percent(evaluation.calibration_error)} "
+        f"({as_range(evaluation.calibration_error_interval)}; before temperature scaling "
+        f"{as_percent(evaluation.calibration_error_uncalibrated)})"
     )
     output.say()
     _show_classes(output, evaluation)
@@ -61,9 +74,9 @@ def _show_classes(output: Output, evaluation: Evaluation) -> None:
         [
             one.label,
             f"{one.images:,}",
-            _percent(one.recall),
-            _range(one.recall_interval),
-            _percent(one.precision),
+            as_percent(one.recall),
+            as_range(one.recall_interval),
+            as_percent(one.precision),
         ]
         for one in kept
     ]
@@ -94,9 +107,11 @@ def _show_confusions(output: Output, evaluation: Evaluation) -> None:
             output.say(f"  and {left:,} more (--json lists all)")
 
 
-def _percent(share: float | None) -> str:
+def as_percent(share: float | None) -> str:
+    """A share as a percentage; a dash for none."""
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def _range(interval: tuple[float, float] | None) -> str:
+def as_range(interval: tuple[float, float] | None) -> str:
+    """An interval of shares in percent; a dash for none."""
     return "-" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from headstart.cli import clock
 from headstart.core.text import counted, quoted
+from headstart.data.table import CLASS, NOUNS
 
 if TYPE_CHECKING:
     from headstart.api import Run
@@ -29,11 +30,9 @@ def show_run(output: Output, run: Run, folder: Path, source: str, told: Sequence
     from headstart.cli.show import show_evaluation
 
     fitted = run.fitted
-    images = counted(len(fitted.data.table), "image")
-    sizes = ", ".join(f"{sum(by_class.values()):,} {part}" for part, by_class in fitted.counts.items())
-    output.say(
-        f"{images} of {counted(len(fitted.data.targets.names), 'class', 'classes')} in {quoted(source)}: {sizes}"
-    )
+    images, found = counted(len(fitted.data.table), "image"), fitted.data.targets
+    sizes = ", ".join(f"{number:,} {part}" for part, number in fitted.partition.sizes().items())
+    output.say(f"{images} of {counted(len(found.names), *NOUNS.get(found.task, CLASS))} in {quoted(source)}: {sizes}")
     for line in work_lines(run, clock.seconds()):
         output.say(line)
     output.say()
@@ -42,7 +41,7 @@ def show_run(output: Output, run: Run, folder: Path, source: str, told: Sequence
         where = f"images, each predicted by a model that was not trained on it ({folds}-fold cross-validation),"
     else:
         where = f"{run.evaluation.split} images"
-    show_evaluation(output, run.evaluation, where, fitted.without_leaks)
+    show_evaluation(output, run.evaluation, where, fitted.without_leaks, task=fitted.data.targets.task)
     output.notes(note for note in fitted.notes if note not in told)
     output.skipped(run.skipped)
     model = folder / "model.onnx"

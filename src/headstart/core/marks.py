@@ -19,8 +19,11 @@ COMPARISON = frozenset({"comparison.json", "report.html"})
 LIST = ".headstart"  # in a folder: the names of what was written there, a JSON string each line
 GENERATOR = '<meta name="generator" content="Headstart">'
 SPLITS_HEADER = ("path", "label", "split", "group", "fold")
+SPLITS_OF_LABELS_HEADER = ("path", "labels", "split", "group", "fold")  # of several an image
 PREDICTIONS_HEADER = ("path", "split", "label", "predicted", "correct", "probability", "probability_of_label")
 PREDICTED_HEADER = ("path", "label", "probability", "error", "familiar", "distance")
+PREDICTED_LABELS_HEADER = ("path", "labels", "probabilities", "error", "familiar", "distance")
+PREDICTIONS_OF_LABELS_HEADER = ("path", "split", "labels", "predicted", "correct")  # and a column for each label
 DECISIONS_HEADER = ("path", "label", "decision", "new_label", "kind", "reason")
 # What the metadata of a Parquet file holds under the key ``headstart``, as JSON spells it.
 PARQUET = ('"headstart": "predictions"', '"headstart": "embeddings"')
@@ -71,7 +74,9 @@ def is_ours(name: str, content: bytes) -> bool:
     if suffix == ".csv":
         written = tuple(first.decode("utf-8", "replace").split(","))
         # splits.csv is a list of images on purpose; the other files in its folder show that it is Headstart's.
-        return written in {PREDICTIONS_HEADER, DECISIONS_HEADER} or written[: len(PREDICTED_HEADER)] == PREDICTED_HEADER
+        begins = (PREDICTED_HEADER, PREDICTED_LABELS_HEADER, PREDICTIONS_OF_LABELS_HEADER)
+        whole = {PREDICTIONS_HEADER, DECISIONS_HEADER}
+        return written in whole or any(written[: len(one)] == one for one in begins)
     if suffix == ".jsonl":
         try:
             record = json.loads(first)

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from headstart.core.text import counted, listed, portable, printable, quoted
+from headstart.data.several import MULTI_LABEL, names_in
 from headstart.data.storage import Storage
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # Of each class one to learn from, one to choose the head's C with, and one to measure on.
 MIN_IMAGES = 3
+# What the names of a task are called.
+CLASS = ("class", "classes")
+NOUNS = {MULTI_LABEL: ("label", "labels")}
 MORE_IMAGES = (
     "Each class needs one image to learn from, one to choose the settings with, and one to measure on: "
     "add images, or take the class out."
@@ -26,7 +30,8 @@ class Row:
 
     Attributes:
         path: Where its storage finds it, relative to the source; unique in the table.
-        label: Its class; None where the source has no labels.
+        label: Its class, or where it has several labels their text (`headstart.data.several`); None where the source
+            has no labels.
         split: The part of the data it belongs to; None where the source brings no splits.
         group: Images of one group stay on one side of every split; None for a group of its own.
     """
@@ -93,7 +98,9 @@ class ImageTable:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The labels, sorted by code point."""
+        """The labels, sorted by code point; all that occur where an image has several."""
+        if self.task == MULTI_LABEL:
+            return names_in(row.label for row in self.rows if row.label is not None)
         return tuple(sorted({row.label for row in self.rows if row.label is not None}))
 
     @property
@@ -135,7 +142,7 @@ class ImageTable:
 
     def __repr__(self) -> str:
         splits = Counter(row.split for row in self.rows if row.split)
-        parts = [counted(len(self.rows), "image"), counted(len(self.classes), "class", "classes")]
+        parts = [counted(len(self.rows), "image"), counted(len(self.classes), *NOUNS.get(self.task, CLASS))]
         parts += [f"{splits[split]:,} {split}" for split in self.splits]
         parts += [f"{len(self.skipped):,} skipped"] if self.skipped else []
         return f"ImageTable({quoted(self.source)}: {', '.join(parts)})"

@@ -132,6 +132,19 @@ class Evaluation:
         return {key: _plain(value) for key, value in record.items()}
 
 
+def measure(
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    split: str,
+    calibrations: NDArray[np.object_],
+) -> Evaluation:
+    """The same as `evaluate`, with the `headstart.targets.Calibration` of each image, (N,)."""
+    temperatures = np.array([one.temperature for one in calibrations], np.float64)
+    return evaluate(probabilities, labels, classes, split=split, temperature=temperatures)
+
+
 def evaluate(
     probabilities: NDArray[np.float64],
     labels: NDArray[np.int64],

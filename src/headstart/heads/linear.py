@@ -115,7 +115,7 @@ def fit(
     sample_weight = _weights(labels, class_weight)
     # One thread a fold, and none inside the matrix products.
     with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
-        z, axes, centre, scale = _along_axes(features)
+        z, axes, centre, scale = along_axes(features)
         chosen = choose(z, labels, folds, classes=classes, weights=sample_weight, pool=pool, advance=advance)
         factors = whitening_factors(z, chosen.whitening)
         found = softmax.solve(
@@ -157,7 +157,7 @@ def fit_as_chosen(
     """Fit a head whose C, whitening and temperature are known, from `cross_validate` say; otherwise as `fit`."""
     check(features, labels, classes)
     with one_blas_thread():
-        z, axes, centre, scale = _along_axes(features)
+        z, axes, centre, scale = along_axes(features)
         weights, factors = _weights(labels, class_weight), whitening_factors(z, whitening)
         found = softmax.solve(z * factors, labels, classes=classes, c=c, sample_weight=weights)
     head = replace(_head(found, axes * factors, centre, scale, c), whitening=whitening)
@@ -181,7 +181,7 @@ def cross_validate(
     """
     check(features, labels, classes)
     with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
-        z = _along_axes(features)[0]
+        z = along_axes(features)[0]
         weights = _weights(labels, class_weight)
         chosen = choose(z, labels, folds, classes=classes, weights=weights, pool=pool, advance=advance)
     advance(1)
@@ -207,7 +207,7 @@ def check(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int
         )
 
 
-def _along_axes(
+def along_axes(
     features: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64], float]:
     """Features (N, R) in the basis of their principal axes (D, R), after a shift (D,) and a scale."""

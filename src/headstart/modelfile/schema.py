@@ -22,12 +22,14 @@ from headstart.modelfile.prediction_sets import Conformal
 from headstart.modelfile.untrusted import integer, mapping, number, positive, text_of
 from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import MAX_MEGAPIXELS
-from headstart.targets import CLASSES, TARGETS
+from headstart.targets import CLASSES, TARGETS, Calibration, calibration_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SCHEMA = 2  # 1 had no reasons, familiarity and conformal scores, and no outputs for them
+# 1 had no reasons, familiarity and conformal scores, and no outputs for them; 3 has thresholds, where an image has any
+# number of labels.
+SCHEMA = 3
 OUTPUTS = ["probabilities", "embedding"]  # of every model
 DISTANCE, FEATURE_MAP = "distance", "feature_map"  # of some
 FINGERPRINT_BYTES = 8  # among a million images two share one with a chance of 1 to 37 million
@@ -96,6 +98,8 @@ class Metadata:
         schema: Version of this document.
         task: What the names in `classes` tell of an image, a row of `headstart.targets.TARGETS`; written only where it
             is not exactly one class.
+        thresholds: From what probability on each name is true of an image, (C,), in 0..1; empty where the task has
+            none.
     """
 
     classes: tuple[str, ...]
@@ -114,6 +118,13 @@ class Metadata:
     version: str = ""
     schema: int = SCHEMA
     task: str = CLASSES
+    thresholds: tuple[float, ...] = ()
+
+    @property
+    def calibration(self) -> Calibration:
+        """What makes probabilities of scores, and names of these."""
+        made = calibration_of(self.task)
+        return made(self.temperature, self.thresholds) if self.thresholds else made(self.temperature)
 
     @property
     def max_megapixels(self) -> int:
@@ -154,6 +165,10 @@ class Metadata:
         ]
         if self.task == CLASSES:
             del record["task"]
+        if self.thresholds:
+            record["thresholds"] = [float(f"{value:.9g}") for value in self.thresholds]
+        else:
+            del record["thresholds"]
         record["learnt_from"] = base64.b64encode(self.learnt_from).decode("ascii")
         return json_text(record, indent=None)
 
@@ -190,7 +205,7 @@ class Metadata:
                 "Upgrade: pip install --upgrade headstart",
             )
         return cls(
-            classes=_classes(record.get("classes")),
+            classes=_classes(record.get("classes"), least=2 if TARGETS[_task(record)].exclusive else 1),
             preprocess=Preprocess.from_dict(mapping(record, "preprocess")),
             recipe=_recipe(record),
             backbone=_backbone(mapping(record, "backbone")),
@@ -208,13 +223,15 @@ class Metadata:
             version=text_of(record.get("version")),
             schema=schema,
             task=_task(record),
+            thresholds=_thresholds(record),
         )
 
 
-def _classes(names: Any) -> tuple[str, ...]:
-    valid = isinstance(names, list) and 2 <= len(names) <= MAX_CLASSES and all(isinstance(name, str) for name in names)
-    if not valid or len(set(names)) < len(names):
-        raise ModelError("The model's metadata has no valid list of at least two different class names.")
+def _classes(names: Any, least: int) -> tuple[str, ...]:
+    valid = isinstance(names, list) and least <= len(names) <= MAX_CLASSES
+    if not valid or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        wanted = "at least two different class names" if least == 2 else "different names"
+        raise ModelError(f"The model's metadata has no valid list of {wanted}.")
     try:
         "".join(names).encode("utf-8")
     except UnicodeEncodeError as error:  # JSON can escape half a character, which no terminal and no file can show
@@ -232,6 +249,15 @@ def _task(record: Mapping[str, Any]) -> str:
     if record.get("conformal") is not None and not TARGETS[task].exclusive:
         raise ModelError(f"The model has scores for prediction sets, which the task {task} does not have; refused.")
     return task
+
+
+def _thresholds(record: Mapping[str, Any]) -> tuple[float, ...]:
+    """The threshold of each label; `_task` and `_classes` have been read."""
+    found, wanted = record.get("thresholds", []), TARGETS[_task(record)].thresholds
+    valid = isinstance(found, list) and all(type(one) in {int, float} and 0 <= one <= 1 for one in found)
+    if not valid or len(found) != (len(record["classes"]) if wanted else 0):
+        raise ModelError("The model's metadata has no valid thresholds, one in 0 to 1 for each label.")
+    return tuple(map(float, found))
 
 
 def _recipe(record: Mapping[str, Any]) -> Mapping[str, object]:

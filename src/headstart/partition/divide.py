@@ -48,7 +48,7 @@ def divide(data: Dataset, recipe: Recipe, *, cross_validate: bool = True) -> Par
     near = alike(data.traits)
     plain, together = join_groups(digests, data.groups), join_groups(digests, data.groups, near.rows.tolist())
     roles, measures = _given(table, recipe)
-    notes = soundness.of_images(table, digests, near) + soundness.of_splits(table, measures)
+    notes = [*targets.notes, *soundness.of_images(table, digests, near), *soundness.of_splits(table, measures)]
     soundness.check_learnt(roles, targets, measures)
     drawn = measures in {Role.NONE, Role.TRAIN}
     groups = _divisible(together, plain, strata, np.flatnonzero(roles == Role.TRAIN), MIN_IMAGES if drawn else 2)

@@ -20,13 +20,13 @@ from headstart.settings.recipe import Recipe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Learns from the train rows of a partition; gives probabilities (M, C) of its measured rows, and their temperature.
-Learn = Callable[[Partition, Runtime], "tuple[NDArray[np.float64], float]"]
+    from headstart.targets import Calibration
+
+# Learns from the train rows of a partition; gives probabilities (M, C) of its measured rows, and what made them.
+Learn = Callable[[Partition, Runtime], "tuple[NDArray[np.float64], Calibration]"]
 
 
-def predict_by_folds(
-    partition: Partition, data: Dataset, recipe: Recipe, runtime: Runtime, learn: Learn
-) -> tuple[HeldOut, NDArray[np.float64]]:
+def predict_by_folds(partition: Partition, data: Dataset, recipe: Recipe, runtime: Runtime, learn: Learn) -> HeldOut:
     """The predictions of one model for each fold, which was made without that fold.
 
     It also chooses its settings, its best epoch and its temperature without it, as the final model does without the
@@ -39,20 +39,17 @@ def predict_by_folds(
         recipe: Folds and seed.
         runtime: How to run.
         learn: Makes the model of a fold.
-
-    Returns:
-        The predictions, and what the scores of each were divided by, (M,).
     """
     rows = partition.measured()
-    probabilities, temperatures = np.empty((len(rows), len(data.targets.names))), np.empty(len(rows))
+    probabilities, calibrations = np.empty((len(rows), len(data.targets.names))), np.empty(len(rows), object)
     number = len(partition.rounds())
     for fold, inside in enumerate(rounds(partition, data, recipe)):
         within = Within(runtime.progress, f"fold {fold + 1} of {number}")
         where = np.searchsorted(rows, inside.measured())
-        probabilities[where], temperatures[where] = learn(
+        probabilities[where], calibrations[where] = learn(
             inside, replace(runtime, progress=within, folder=None, resume=False)
         )
-    return HeldOut(rows, probabilities), temperatures
+    return HeldOut(rows, probabilities, calibrations)
 
 
 def rounds(partition: Partition, data: Dataset, recipe: Recipe) -> Iterator[Partition]:

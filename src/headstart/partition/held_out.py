@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from headstart.core.equality import ByValue
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
+
+    from headstart.targets import Calibration
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +22,19 @@ class HeldOut(ByValue):
     Attributes:
         rows: Rows of the table, (M,).
         probabilities: Calibrated, float64 (M, C).
+        calibrations: The `headstart.targets.Calibration` that made the probabilities of each, (M,): in a
+            cross-validation each fold has its own.
     """
 
     rows: NDArray[np.int64]
     probabilities: NDArray[np.float64]
+    calibrations: NDArray[np.object_]
+
+    @classmethod
+    def by(cls, rows: NDArray[np.int64], probabilities: NDArray[np.float64], calibration: Calibration) -> Self:
+        """Those of a single model."""
+        return cls(rows, probabilities, np.full(len(rows), calibration, object))
+
+    def take(self, some: NDArray[Any]) -> Self:
+        """Those of some images: their places, or a mask, bool (M,)."""
+        return type(self)(self.rows[some], self.probabilities[some], self.calibrations[some])

@@ -121,8 +121,16 @@ class Partition(ByValue):
 
     def count(self) -> dict[str, dict[str, int]]:
         """Images of each role and class; the folds of a cross-validation are one."""
-        rows = {self.split if role == self.measures else role.word: self.of(role) for role in Role if role}
         return {
-            name: dict(zip(self.targets.names, self.targets.take(rows[name]).count().tolist(), strict=True))
-            for name in (*SPLITS, FOLDS) if name in rows and len(rows[name])
-        }  # fmt: skip
+            name: dict(zip(self.targets.names, self.targets.take(rows).count().tolist(), strict=True))
+            for name, rows in self._parts().items()
+        }
+
+    def sizes(self) -> dict[str, int]:
+        """Images of each role."""
+        return {name: len(rows) for name, rows in self._parts().items()}
+
+    def _parts(self) -> dict[str, NDArray[np.int64]]:
+        """The rows of each role that has some."""
+        rows = {self.split if role == self.measures else role.word: self.of(role) for role in Role if role}
+        return {name: rows[name] for name in (*SPLITS, FOLDS) if name in rows and len(rows[name])}

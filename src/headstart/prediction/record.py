@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from headstart.core.text import portable
+from headstart.targets import CLASSES
 
 if TYPE_CHECKING:
     from headstart.core.errors import ImageError
     from headstart.prediction.answers import Prediction
     from headstart.prediction.classifier import Classifier
+    from headstart.prediction.labels import LabelsPrediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,7 @@ class Wanted:
         most: The largest score of a class in such a set.
         allow_empty: Such a set may lack even the most probable class.
         abstain: Name no class where the model has reason to doubt.
+        task: Of the model; see `headstart.targets.TARGETS`.
     """
 
     top: int
@@ -30,6 +33,7 @@ class Wanted:
     most: float | None = None
     allow_empty: bool = False
     abstain: bool = False
+    task: str = CLASSES
 
     @classmethod
     def of(
@@ -47,7 +51,10 @@ class Wanted:
             OptionError: The model file holds nothing to make such sets with, or there is no such coverage.
         """
         most = classifier.set_limit(coverage)
-        return cls(top=top, coverage=coverage, most=most, allow_empty=allow_empty, abstain=abstain)
+        return cls(
+            top=top, coverage=coverage, most=most, allow_empty=allow_empty, abstain=abstain,
+            task=classifier.metadata.task,
+        )  # fmt: skip
 
     def predict(self, classifier: Classifier, content: bytes) -> Prediction:
         """The prediction of one image file.
@@ -58,7 +65,7 @@ class Wanted:
         result = classifier.run_file(content)
         return classifier.prediction(result, self.top, self.most, allow_empty=self.allow_empty)
 
-    def reason(self, prediction: Prediction) -> str | None:
+    def reason(self, prediction: Prediction | LabelsPrediction) -> str | None:
         """Why no class is named: ``unfamiliar`` or ``ambiguous``; None where one is."""
         return prediction.doubt if self.abstain else None
 

@@ -96,7 +96,8 @@ def splits_csv(fitted: Fitted) -> str:
     """A manifest that gives the same run again; the folds of a cross-validation are drawn again."""
     partition = fitted.partition
     roles = zip(fitted.data.table.rows, partition.roles.tolist(), partition.folds.tolist(), strict=True)
-    return _csv(marks.SPLITS_HEADER, (
+    several = TARGETS[fitted.data.targets.task].thresholds
+    return _csv(marks.SPLITS_OF_LABELS_HEADER if several else marks.SPLITS_HEADER, (
         (csv_cell(row.path), csv_cell(row.label or ""), Role(role).word, csv_cell(row.group or ""),
          fold + 1 if partition.cross_validated and fold >= 0 else "")
         for row, role, fold in roles

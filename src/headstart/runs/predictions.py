@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from headstart.core import marks
 from headstart.core.text import csv_cell
+from headstart.data.several import Said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,3 +25,24 @@ def of_classes(fitted: Fitted) -> tuple[Sequence[str], list[Sequence[object]]]:
             "yes" if best == label else "no", f"{probabilities[best]:.6f}", f"{probabilities[label]:.6f}",
         ))  # fmt: skip
     return marks.PREDICTIONS_HEADER, lines
+
+
+def of_labels(fitted: Fitted) -> tuple[Sequence[str], list[Sequence[object]]]:
+    """The labels of each image, those that were predicted, and the probability of each: a header and the lines."""
+    names, parts = fitted.data.targets.names, fitted.partition.names()
+    lines: list[Sequence[object]] = []
+    held_out = fitted.held_out
+    for row, probabilities, made in zip(held_out.rows, held_out.probabilities, held_out.calibrations, strict=True):
+        truth, found = fitted.partition.targets.labels[row], made.decide(probabilities)
+        said = Said(
+            frozenset(name for name, one in zip(names, truth, strict=True) if one == 1),
+            frozenset(name for name, one in zip(names, truth, strict=True) if one < 0),
+        )
+        predicted = Said(frozenset(name for name, one in zip(names, found, strict=True) if one))
+        known = truth >= 0
+        right = bool((found[known] == (truth[known] == 1)).all())
+        lines.append((
+            csv_cell(fitted.data.table.rows[row].path), parts[row], csv_cell(said.text), csv_cell(predicted.text),
+            "yes" if right else "no", *(f"{value:.6f}" for value in probabilities),
+        ))  # fmt: skip
+    return (*marks.PREDICTIONS_OF_LABELS_HEADER, *map(csv_cell, names)), lines

@@ -95,6 +95,14 @@ class Recipe:
     hidden: int = setting(256, MODEL, "Width of the hidden layer of mlp.", range=(1, 65536))
     dropout: float = setting(0.4, MODEL, "Dropout rate of the hidden layer of mlp.", range=(0, 0.99))
     class_weight: ClassWeight = setting("none", MODEL, "balanced gives every class the same total weight.", first=True)
+    threshold: str = setting(
+        "f1",
+        MODEL,
+        "How the threshold of each label is chosen: f1, a number such as 0.5, precision=0.9, or recall=0.9.",
+        more="Only where an image has several labels. f1 takes the one with the largest F1 out of fold; precision=0.9 "
+        "finds as much as it can with at least that precision.",
+        metavar="RULE",
+    )
     holdout: float = setting(
         0.2, MEASURING, "Fraction of the images held out if the source has no splits.", range=(0.01, 0.5), first=True
     )

@@ -9,6 +9,7 @@ from headstart.core.tables import resolve
 from headstart.core.text import quoted
 from headstart.settings.backbones import with_precision
 from headstart.settings.strategies import either, names
+from headstart.settings.thresholds import threshold_rule
 
 if TYPE_CHECKING:
     from headstart.settings.recipe import Recipe
@@ -26,6 +27,7 @@ def check_together(recipe: Recipe) -> None:
             f"{'a weights file was given' if recipe.weights else 'random weights were asked for'}.",
             "Name the backbone, such as lite0.",
         )
+    threshold_rule(recipe.threshold)
     known = recipe.backbone_spec.precisions
     if recipe.precision == "int8" and ("int8" not in known or not recipe.spec.probes or recipe.weights):
         raise OptionError(

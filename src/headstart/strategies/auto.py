@@ -72,6 +72,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     """
     begun = origin.began or time.perf_counter()
     _refuse(recipe)
+    targets.refuse_several(table.task, "The strategy auto", "Choose a strategy: probe, finetune or scratch.")
     targets.read(table)
     # A resumed training would continue without the others: nothing is kept for that.
     runtime = dataclasses.replace(runtime, folder=None, resume=False)

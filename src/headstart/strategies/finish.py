@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from headstart import __version__
 from headstart.backbones.embedder import Embedder
@@ -23,9 +20,6 @@ from headstart.settings.recipe import Recipe
 from headstart.strategies.trust import Trust
 from headstart.targets import TARGETS
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 class Stopwatch:
     """Seconds of each stage."""
@@ -40,37 +34,31 @@ class Stopwatch:
         self.seconds[stage], self._clock = now - self._clock, now
 
 
-def measure(
-    held_out: HeldOut, temperatures: NDArray[np.float64], partition: Partition, classes: tuple[str, ...]
-) -> Evaluation:
+def measure(held_out: HeldOut, partition: Partition, classes: tuple[str, ...]) -> Evaluation:
     """Evaluate held-out predictions; where there are val and test images, the test images alone.
 
     Args:
         held_out: The predictions.
-        temperatures: What the scores of each were divided by, (M,).
         partition: Which rows are measured.
         classes: Names in the order of the probabilities.
     """
-    measured = partition.is_measured(held_out.rows)
+    measured = held_out.take(partition.is_measured(held_out.rows))
     evaluate: Callable[..., Evaluation] = resolve(TARGETS[partition.targets.task].measure)
     return evaluate(
-        held_out.probabilities[measured],
-        partition.targets.labels[held_out.rows[measured]],
+        measured.probabilities,
+        partition.targets.labels[measured.rows],
         classes,
         split=partition.split,
-        temperature=temperatures[measured],
+        calibrations=measured.calibrations,
     )
 
 
-def measure_without_leaks(
-    held_out: HeldOut, temperatures: NDArray[np.float64], partition: Partition, classes: tuple[str, ...]
-) -> Evaluation | None:
+def measure_without_leaks(held_out: HeldOut, partition: Partition, classes: tuple[str, ...]) -> Evaluation | None:
     """The same without the images of which there is another in train; None where there is none, or nothing else."""
     clean = ~partition.leaked[held_out.rows]
     if clean.all() or not (clean & partition.is_measured(held_out.rows)).any():
         return None
-    part = HeldOut(held_out.rows[clean], held_out.probabilities[clean])
-    return measure(part, temperatures[clean], partition, classes)
+    return measure(held_out.take(clean), partition, classes)
 
 
 def model_file(
@@ -108,6 +96,8 @@ def model_file(
         recipe=recipe.as_dict(),
         backbone=backbone,
         temperature=head.temperature,
+        thresholds=head.calibration.thresholds,
+        schema=TARGETS[data.targets.task].schema,
         counts=partition.count(),
         evaluation=evaluation.as_dict(),
         familiarity=trust.familiarity,

@@ -52,8 +52,8 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     watch.lap("check")
     head = fit_head(data, partition, recipe, runtime)
     watch.lap("fit")
-    held_out, temperatures = _predict_held_out(data, partition, head, recipe, runtime)
-    evaluation = finish.measure(held_out, temperatures, partition, classes)
+    held_out = _predict_held_out(data, partition, head, recipe, runtime)
+    evaluation = finish.measure(held_out, partition, classes)
     watch.lap("evaluate")
     trust = build_trust(data, partition, held_out)
     watch.lap("trust")
@@ -64,7 +64,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         data=data,
         model_file=model,
         evaluation=evaluation,
-        without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, classes),
+        without_leaks=finish.measure_without_leaks(held_out, partition, classes),
         held_out=held_out,
         partition=partition,
         counts=partition.count(),
@@ -128,17 +128,17 @@ def _predict_held_out(
     head: Calibrated[Head],
     recipe: Recipe,
     runtime: Runtime,
-) -> tuple[HeldOut, NDArray[np.float64]]:
+) -> HeldOut:
     """Predictions of the head on the held-out rows; or of one head for each fold, fitted without that fold.
 
     A fold's head also chooses its C and temperature without it, as the final head does.
     """
     if not partition.cross_validated:
         rows = partition.held_out()
-        return HeldOut(rows, head.probabilities(data.matrix[rows])), np.full(len(rows), head.temperature)
+        return HeldOut.by(rows, head.probabilities(data.matrix[rows]), head.calibration)
 
-    def learn(inside: Partition, runtime: Runtime) -> tuple[NDArray[np.float64], float]:
+    def learn(inside: Partition, runtime: Runtime) -> tuple[NDArray[np.float64], targets.Calibration]:
         one = fit_head(data, inside, recipe, runtime)
-        return one.probabilities(data.matrix[inside.measured()]), one.temperature
+        return one.probabilities(data.matrix[inside.measured()]), one.calibration
 
     return predict_by_folds(partition, data, recipe, runtime, learn)

@@ -8,8 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from headstart.core import marks
+from headstart.core.errors import OptionError
 from headstart.core.tables import resolve
+from headstart.data.several import MULTI_LABEL
 from headstart.data.table import ImageTable
+from headstart.settings.thresholds import BEST_F1
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,11 +82,16 @@ class Targets(Protocol):
         """The places in `names` that each image counts for, (N,): what splits and folds balance."""
         ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that a person should read: what of the labels is not used, and why."""
+        ...
+
 
 class Calibration(Protocol):
     """From the scores of a head to probabilities."""
 
-    def __init__(self, temperature: float) -> None: ...
+    def __init__(self, temperature: float, thresholds: tuple[float, ...] = ...) -> None: ...
 
     @property
     def temperature(self) -> float:
@@ -90,14 +99,28 @@ class Calibration(Protocol):
         ...
 
     @classmethod
-    def fit(cls, scores: NDArray[Any], labels: NDArray[Any], weights: NDArray[np.float32] | None = None) -> Self:
+    def fit(
+        cls,
+        scores: NDArray[Any],
+        labels: NDArray[Any],
+        weights: NDArray[np.float32] | None = None,
+        *,
+        threshold: str = BEST_F1,
+    ) -> Self:
         """The one of the smallest log loss.
 
         Args:
             scores: Of images that the head did not learn from, (N, C).
             labels: The labels of these images, as `Targets` gives them, (N, ...).
             weights: Weight of each image, (N,); None for 1.
+            threshold: The rule by which labels get their thresholds, where a task has some; see
+                `headstart.settings.thresholds`.
         """
+        ...
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """From what probability on each name is true of an image, (C,); empty where the task has no thresholds."""
         ...
 
     def probabilities(self, scores: NDArray[Any]) -> NDArray[np.float64]:
@@ -123,7 +146,8 @@ class TargetSpec:
         calibration: The class of its `Calibration`.
         linear: What fits a linear head: ``(features, targets, folds, recipe, runtime) -> Calibrated[LinearHead]``.
         loss: The class of the loss that a network is trained by, a `headstart.training.losses.Loss`.
-        measure: What makes an evaluation: ``(probabilities, labels, names, *, split, temperature) -> Evaluation``.
+        measure: What makes an evaluation: ``(probabilities, labels, names, *, split, calibrations) -> Evaluation``,
+            with the `Calibration` that made each image's probabilities, (N,).
         judge: What comparisons are made by: ``(probabilities, labels)`` to whether each image is predicted right,
             bool (N,), and its loss in nats, (N,).
         describe: What a prediction is, in words: ``(Result, Metadata, top, most, *, allow_empty) -> Prediction``.
@@ -135,6 +159,12 @@ class TargetSpec:
         report: What makes the report of a run; empty for none.
         exclusive: Whether exactly one name is true of an image: only then are there prediction sets, exact class
             activation maps, and findings on the class of an image.
+        thresholds: Whether each name has a threshold of its own.
+        schema: Of the model files that are written (`headstart.modelfile.schema`): the one that the task came with.
+        show: What prints an evaluation: ``(Output, Evaluation, where, without_leaks)``.
+        table: What prints predictions: ``(predictions, Wanted, Classifier, Output)``, which gives how many images could
+            not be read.
+        columns: The columns of a CSV file of predictions: keys of their public record.
     """
 
     record: str
@@ -149,6 +179,11 @@ class TargetSpec:
     cross_validate: str = ""
     report: str = ""
     exclusive: bool = False
+    thresholds: bool = False
+    schema: int = 3
+    show: str = "headstart.cli.show:show_plain"
+    table: str = "headstart.cli.predicted:plain_table"
+    columns: tuple[str, ...] = ("path", "error", "familiar")
 
 
 CLASSES = "classes"  # the task of a table or a model file that names none
@@ -158,7 +193,7 @@ TARGETS = {
         calibration="headstart.targets.classes.temperature:Temperature",
         linear="headstart.heads.linear:fit_recipe",
         loss="headstart.training.losses:CrossEntropy",
-        measure="headstart.evaluation.evaluate:evaluate",
+        measure="headstart.evaluation.evaluate:measure",
         judge="headstart.evaluation.metrics:judge",
         describe="headstart.prediction.answers:of_class",
         predictions="headstart.runs.predictions:of_classes",
@@ -166,8 +201,42 @@ TARGETS = {
         cross_validate="headstart.heads.linear:cross_validate",
         report="headstart.report.report_files:files",
         exclusive=True,
+        schema=2,
+        show="headstart.cli.show:show_classes",
+        table="headstart.cli.predicted:class_table",
+        columns=marks.PREDICTED_HEADER,
+    ),
+    MULTI_LABEL: TargetSpec(
+        record="headstart.targets.labels:Labels",
+        calibration="headstart.targets.labels.sigmoid:Sigmoid",
+        linear="headstart.heads.labels:fit_recipe",
+        loss="headstart.training.losses_of_labels:BinaryCrossEntropy",
+        measure="headstart.evaluation.labels:measure",
+        judge="headstart.evaluation.labels:judge",
+        describe="headstart.prediction.labels:describe",
+        predictions="headstart.runs.predictions:of_labels",
+        check="headstart.heads.labels:check",
+        thresholds=True,
+        show="headstart.cli.show_labels:show",
+        table="headstart.cli.predicted_labels:table",
+        columns=marks.PREDICTED_LABELS_HEADER,
     ),
 }
+
+
+def refuse_several(task: str, what: str, hint: str = "") -> None:
+    """Refuse what is made for exactly one class an image, in a task where several names can be true.
+
+    Args:
+        task: Of the images or the model.
+        what: What is asked for, as the subject of a sentence.
+        hint: What to do instead.
+
+    Raises:
+        OptionError: It is such a task.
+    """
+    if not TARGETS[task].exclusive:
+        raise OptionError(f"{what} is for models of one class an image; the task here is {task}.", hint)
 
 
 def read(table: ImageTable) -> Targets:

@@ -29,7 +29,7 @@ from headstart.training.job import Job
 from headstart.training.network import Network, head_record, start_from_probe
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Ended:
         network: The network, with the weights of the best epoch.
         divided: The partition before some train images were taken away to choose the epoch.
         probe: The probe's head, fitted on all train images of that, where no epoch was better than the start.
-        by_folds: The predictions of the networks of the folds, and the temperature of each; None where there are none.
+        by_folds: The predictions of the networks of the folds; None where there are none.
     """
 
     network: Network
     divided: Partition
     probe: Calibrated[LinearHead] | None
-    by_folds: tuple[HeldOut, NDArray[np.float64]] | None
+    by_folds: HeldOut | None
 
 
 def finish_training(
@@ -68,17 +68,17 @@ def finish_training(
     )  # fmt: skip
     record = head_record(network.head, recipe.head, loaded.embedding_size)
     inside = record.scores(measured.matrix[choose])
-    head = Calibrated(record, calibration_of(data.table.task).fit(inside, partition.targets.labels[choose]))
-    choosing = HeldOut(choose, head.probabilities(measured.matrix[choose]))
+    calibration = calibration_of(data.table.task).fit(
+        inside, partition.targets.labels[choose], threshold=recipe.threshold
+    )
+    head = Calibrated(record, calibration)
+    choosing = HeldOut.by(choose, head.probabilities(measured.matrix[choose]), head.calibration)
     if probe:
         start_from_probe(network.head, probe.head, temperature=1.0)
         head = Calibrated(head_record(network.head, recipe.head, loaded.embedding_size), probe.calibration)
     held = partition.held_out()
-    held_out, temperatures = ended.by_folds or (
-        HeldOut(held, head.probabilities(measured.matrix[held])),
-        np.full(len(held), head.temperature),
-    )
-    evaluation = finish.measure(held_out, temperatures, partition, data.targets.names)
+    held_out = ended.by_folds or HeldOut.by(held, head.probabilities(measured.matrix[held]), head.calibration)
+    evaluation = finish.measure(held_out, partition, data.targets.names)
     watch.lap("evaluate")
     trust = build_trust(measured, partition, held_out)
     model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust).because(origin.reasons)
@@ -87,7 +87,7 @@ def finish_training(
     prove_trained(model.content, calibrated, PixelSession(job.preprocess), data.table, recipe)
     return Fitted(
         data=replace(data, features=measured.matrix), model_file=model, evaluation=evaluation, held_out=held_out,
-        without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.targets.names),
+        without_leaks=finish.measure_without_leaks(held_out, partition, data.targets.names),
         partition=partition,
         details=Details(familiarity=trust.familiarity, prediction_sets=trust.prediction_sets),
         counts=partition.count(), seconds={}, choosing=choosing,

@@ -58,4 +58,5 @@ def fit(
     with torch.no_grad():
         scores = network(torch.from_numpy(features[choose])).numpy()
     head = head_record(network.head, recipe.head, features.shape[1])
-    return Calibrated(head, calibration_of(targets.task).fit(scores, targets.labels[choose]))
+    made = calibration_of(targets.task).fit(scores, targets.labels[choose], threshold=recipe.threshold)
+    return Calibrated(head, made)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from headstart.core.arguments import must_be, must_be_path, refused
 from headstart.core.errors import OptionError, SourceError
 from headstart.core.tables import resolve
-from headstart.core.text import quoted
+from headstart.core.text import listed, nearest, quoted
+from headstart.data.several import MULTI_LABEL
 
 if TYPE_CHECKING:
     from headstart.data.table import ImageTable
@@ -67,6 +68,7 @@ _OTHERS = {
 }
 
 
+TASKS = ("classes", MULTI_LABEL)
 MAX_LEVEL = 16  # folders deep that a class may lie
 
 
@@ -87,6 +89,9 @@ class Columns:
             the same where nothing speaks for another one.
         split_folders: Which folder at the top is which split, as ``train=FOLDER,test=FOLDER``; None for those that are
             called so.
+        task: What a label is: ``classes`` or ``multi-label``; None for what the source shows.
+        separator: What stands between the labels of a column of several; None for the first of ``|``, ``;``, ``,`` and
+            a blank that occurs.
     """
 
     path: str | None = None
@@ -98,11 +103,29 @@ class Columns:
     label_pattern: str | None = None
     class_level: int | None = None
     split_folders: str | None = None
+    task: str | None = None
+    separator: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("path", "label", "split", "group", "encoding", "label_pattern", "split_folders"):
+        for name in (
+            "path",
+            "label",
+            "split",
+            "group",
+            "encoding",
+            "label_pattern",
+            "split_folders",
+            "task",
+            "separator",
+        ):
             must_be(name, getattr(self, name), str | None, "a text")
         must_be("class_level", self.class_level, int | None, "a whole number")
+        if self.task is not None and self.task not in TASKS:
+            raise OptionError(
+                f"There is no task {quoted(self.task)}; found are {listed(TASKS)}.", nearest(self.task, TASKS).strip()
+            )
+        if self.separator == "":
+            raise OptionError("The separator of labels is empty.", "Give a sign, such as --label-separator ';'.")
         if self.root is not None:
             must_be_path("root", self.root)
             object.__setattr__(self, "root", Path(self.root))
@@ -222,8 +245,6 @@ def _of_frame(source: Any, columns: Columns) -> ImageTable:
 
 
 def _neighbour(path: Path) -> str:
-    from headstart.core.text import nearest
-
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:

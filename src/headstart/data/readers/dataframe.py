@@ -43,12 +43,12 @@ def read(frame: Any, columns: Columns) -> ImageTable:
     fields = named([field.strip() for field in first], rest, NAME)
     rows = tuple((number, dict(zip(fields, values, strict=False))) for number, values in enumerate(rest) if values)
     try:
-        found, skipped, notes = understand(
-            Records(fields, rows, unit="row"), NAME, columns, str(root), lambda: walk(root).files
-        )
+        said = understand(Records(fields, rows, unit="row"), NAME, columns, str(root), lambda: walk(root).files)
     except SourceError as error:
         raise SourceError(error.message, _OPTION.sub(_argument, error.hint)) from error
-    return ImageTable(NAME, FolderStorage(root), tuple(found), tuple(skipped), 0, tuple(notes))
+    return ImageTable(
+        NAME, FolderStorage(root), tuple(said.rows), tuple(said.skipped), 0, tuple(said.notes), task=said.task
+    )
 
 
 def _argument(option: re.Match[str]) -> str:

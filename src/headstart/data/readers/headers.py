@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.core import marks
 from headstart.core.errors import SourceError
 from headstart.core.text import listed, nearest, quoted
-from headstart.data.readers import Columns
+from headstart.data import several
+from headstart.data.readers import TASKS, Columns
 from headstart.data.readers.layout import SPLIT_NAMES
 from headstart.data.readers.list_text import Records
 from headstart.data.table import Split
@@ -29,8 +31,9 @@ _PATHS = (
 _LABELS = (
     {"label"},
     {"class", "category", "class_name", "label_name", "category_name", "classname"},
-    {"target", "species", "choice", "y", "labels", "classes"},
+    {"target", "species", "choice", "y", "labels", "classes", "tags"},
 )
+_SEVERAL = {"labels", "tags"}  # what a column of several labels is called
 _SPLITS = ({"split"}, {"set", "subset", "partition", "dataset_split", "fold", "phase"})
 _GROUPS = ({"group"},)
 _LIKE_GROUPS = re.compile(
@@ -41,6 +44,9 @@ _TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0
 _ONE_HOT = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 _PIXEL = re.compile(r"pixels?_?\d*|\d+x\d+|px_?\d+")  # Kaggle's digits and faces
 _MANY_PIXELS = 16
+# Images with several ones, and their share, from which on columns of 0 and 1 are labels: fewer are mistakes in a list
+# of classes.
+_LEAST_SEVERAL, _MANY_SEVERAL = 3, 0.05
 _LOOK_LIKE_IMAGES = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|heic|heif|avif|jp2|p[abgnp]m|tga|jxl)$", re.IGNORECASE)
 
 
@@ -56,6 +62,7 @@ class Roles:
         group: Column of its group; None for none.
         validates: The split column says whether an image is of val.
         notes: Remarks for the user.
+        separator: What stands between several labels of an image; None where each has one class.
     """
 
     path: str
@@ -65,6 +72,26 @@ class Roles:
     group: str | None
     validates: bool
     notes: tuple[str, ...]
+    separator: str | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether an image has any number of labels."""
+        return self.separator is not None
+
+    def labels_of(self, record: dict[Any, Any]) -> str | None:
+        """The labels of a record as the text of a row; None where nothing is known of them.
+
+        Raises:
+            ValueError: They are no labels.
+        """
+        if not self.classes:
+            return several.from_cell(record.get(self.label), self.separator or "")
+        values = {name: _text(record.get(name)).lower() for name in self.classes}
+        unknown = frozenset(name for name, value in values.items() if not value)
+        if unknown == values.keys():
+            return None
+        return several.Said(frozenset(name for name, value in values.items() if _ONE_HOT.get(value)), unknown).text
 
     def label_of(self, record: dict[Any, Any]) -> Any:
         """The class of a record, as it stands there; None where it has none, or several.
@@ -122,15 +149,18 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
     label = _named(columns.label, "label", fields, where) or _known(rest, _LABELS, "label", where, name)
     classes: tuple[str, ...] = ()
     if label is None:
-        if len(rest) > 1 and _are_one_hot(rest, rows):
-            classes = tuple(rest)
+        marked = [field for field in rest if _marks(field, rows)] if columns.task == several.MULTI_LABEL else rest
+        if len(marked) > 1 and (_are_one_hot(marked, rows) or _are_labels(marked, rows, columns)):
+            classes = tuple(marked)
         elif len(rest) == 1:
             label = rest[0]
         else:
             raise _unknown("label", fields, where, name)
-    notes = [] if (path, label, split or "split") == ("path", "label", "split") else [
-        _taken(path, label or "", classes, split)
-    ]  # fmt: skip
+    separator = _separator(label, classes, records, columns)
+    usual = (path, label, split or "split") == ("path", "label", "split")
+    notes = [] if usual else [_taken(path, label or "", classes, split, several=separator is not None)]
+    if separator is not None:
+        notes.append(several.told(columns, "" if classes else separator))
     notes += unused
     if group is None and (
         like := [field for field in rest if _LIKE_GROUPS.fullmatch(_plain(field)) and field != label]
@@ -139,7 +169,38 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
             f"Images that belong together may be marked by {listed(like)}, which was not used: --group-column "
             f"{shlex.quote(like[0])} keeps each group on one side of every split."
         )
-    return records, Roles(path, label or "", classes, split, group, validates, tuple(notes))
+    return records, Roles(path, label or "", classes, split, group, validates, tuple(notes), separator)
+
+
+def _separator(label: str | None, classes: Sequence[str], records: Records, columns: Columns) -> str | None:
+    """What stands between the labels, where an image has several; None where it has one class."""
+    rows = [row for _, row in records.rows]
+    if columns.task == TASKS[0]:
+        return None
+    if classes:
+        return several.SEPARATOR if _are_labels(classes, rows, columns) else None
+    named, values = _plain(label or "") in _SEVERAL, [row.get(label) for row in rows]
+    lists = any(isinstance(value, list) and all(isinstance(one, str) for one in value) and value for value in values)
+    if columns.task is None and not (lists or (named and several.looks_several(values))):
+        return None
+    if columns.separator or lists or records.fields == marks.SPLITS_OF_LABELS_HEADER:
+        return columns.separator or several.SEPARATOR
+    return several.separator_of(values, blank=named)
+
+
+def _marks(field: str, rows: Sequence[dict[Any, Any]]) -> bool:
+    """Whether a column says of each image whether something is true of it, or nothing."""
+    return {_text(row.get(field)).lower() for row in rows} - {""} <= _ONE_HOT.keys()
+
+
+def _are_labels(fields: Sequence[str], rows: Sequence[dict[Any, Any]], columns: Columns) -> bool:
+    """Whether such columns are those of labels, of which any number can be true: asked for, or seen of many images."""
+    if not all(_marks(field, rows) for field in fields):
+        return False
+    if columns.task is not None:
+        return columns.task == several.MULTI_LABEL
+    ones = [sum(_ONE_HOT.get(_text(row.get(field)).lower(), False) for field in fields) for row in rows]
+    return sum(count > 1 for count in ones) >= max(_LEAST_SEVERAL, _MANY_SEVERAL * len(rows))
 
 
 def _plain(field: str) -> str:
@@ -234,7 +295,8 @@ def _are_one_hot(fields: Sequence[str], rows: Sequence[dict[Any, Any]]) -> bool:
     return bool(rows) and all(_text(row.get(field)).lower() in _ONE_HOT for row in rows for field in fields)
 
 
-def _taken(path: str, label: str, classes: tuple[str, ...], split: str | None) -> str:
-    what = f"the class from the 1 among {listed(classes)}" if classes else f"the class from {quoted(label)}"
+def _taken(path: str, label: str, classes: tuple[str, ...], split: str | None, *, several: bool) -> str:
+    what = "labels" if several else "class"
+    source = f"from the 1 among {listed(classes)}" if classes else f"from {quoted(label)}"
     more = f", the split from {quoted(split)}" if split else ""
-    return f"The path was read from the column {quoted(path)}, {what}{more}."
+    return f"The path was read from the column {quoted(path)}, the {what} {source}{more}."

@@ -14,6 +14,7 @@ from typing import Any
 
 from headstart.core.errors import SourceError
 from headstart.core.text import listed, printable, quoted
+from headstart.data.several import UNKNOWN
 
 PATH, LABEL = "path", "label"  # what the columns of a format are called that names none
 _MARKS = (
@@ -193,19 +194,34 @@ def _json_entries(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _label_studio(task: dict[str, Any]) -> dict[str, Any]:
-    """The image and the class of a task of Label Studio's JSON export; without a class where there is no single one."""
+    """The image and the class of a task of Label Studio's JSON export; without a class where there is no single one.
+
+    A multiple choice gives the list of what was chosen. What not all who have looked at the image chose is not known of
+    it.
+    """
     data, annotations = task["data"], task["annotations"]
     images = [value for value in data.values() if isinstance(value, str)] if isinstance(data, dict) else []
-    choices = {
-        choice
+    given = [
+        [set(_choices(result)) for result in annotation.get("result") or ()]
         for annotation in (annotations if isinstance(annotations, list) else [])
         if isinstance(annotation, dict) and not annotation.get("was_cancelled")
-        for result in annotation.get("result") or ()
-        if isinstance(result, dict) and isinstance(result.get("value"), dict)
-        for choice in result["value"].get("choices") or ()
-        if isinstance(choice, str)
-    }
-    return {PATH: images[0] if images else None, LABEL: choices.pop() if len(choices) == 1 else None}
+    ]
+    path, chosen = images[0] if images else None, [set().union(*results) for results in given]
+    if not any(len(one) > 1 for results in given for one in results) and set().union(*chosen):
+        one = set().union(*chosen)
+        return {PATH: path, LABEL: one.pop() if len(one) == 1 else None}
+    if not chosen:
+        return {PATH: path, LABEL: None}
+    agreed, some = set.intersection(*chosen), set().union(*chosen)
+    return {PATH: path, LABEL: [*sorted(agreed), *(UNKNOWN + name for name in sorted(some - agreed))]}
+
+
+def _choices(result: Any) -> Iterator[str]:
+    """What one person has chosen in one question of Label Studio."""
+    value = result.get("value") if isinstance(result, dict) else None
+    for choice in (value.get("choices") if isinstance(value, dict) else None) or ():
+        if isinstance(choice, str):
+            yield choice
 
 
 def _json(text: str, where: str, hint: str) -> Any:

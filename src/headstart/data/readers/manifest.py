@@ -6,15 +6,17 @@ import math
 import os
 import posixpath
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.text import counted, from_csv_cell, portable, quoted
-from headstart.data.readers import Columns, finding, headers
+from headstart.data.readers import TASKS, Columns, finding, headers
 from headstart.data.readers.headers import Roles
 from headstart.data.readers.list_text import Records, records
 from headstart.data.readers.walk import walk
+from headstart.data.several import MULTI_LABEL, Said
 from headstart.data.storage import FolderStorage, read_file
 from headstart.data.table import ImageTable, Row, Skipped, Split
 
@@ -27,13 +29,31 @@ def read(path: Path, columns: Columns) -> ImageTable:
         raise SourceError(f"The manifest {quoted(str(path))}: {error.message}.") from error
     root = columns.root or path.parent
     absolute = os.path.abspath(root)  # noqa: PTH100
-    rows, skipped, notes = parse(content, str(path), columns, absolute, lambda: walk(Path(absolute)).files)
+    said = parse(content, str(path), columns, absolute, lambda: walk(Path(absolute)).files)
+    rows, skipped, notes, _ = said
     if path.suffix.lower() == ".txt" and not any(_is_file(absolute, row.path) for row in rows[: finding.SAMPLE]):
         raise SourceError(
             f"{quoted(str(path))} is not a source of labelled images: no line begins with the path of a file.",
             "Expected a path and a class on each line, separated by a space; or a manifest in CSV with path,label.",
         )
-    return ImageTable(str(path), FolderStorage(root), tuple(rows), tuple(skipped), 0, tuple(notes))
+    storage = FolderStorage(root)
+    return ImageTable(str(path), storage, tuple(rows), tuple(skipped), 0, tuple(notes), task=said.task)
+
+
+class Understood(NamedTuple):
+    """What a list says.
+
+    Attributes:
+        rows: Those that can be used, in order of the file.
+        skipped: The others, with reasons.
+        notes: Sentences that a person should read.
+        task: What a label is.
+    """
+
+    rows: list[Row]
+    skipped: list[Skipped]
+    notes: list[str]
+    task: str = TASKS[0]
 
 
 def parse(
@@ -42,7 +62,7 @@ def parse(
     columns: Columns,
     root: str = "",
     list_files: Callable[[], Sequence[str]] = lambda: (),
-) -> tuple[list[Row], list[Skipped], list[str]]:
+) -> Understood:
     """Read the text of a manifest.
 
     Labels stay the strings that they are: ``01``, ``1`` and ``NaN`` are three classes.
@@ -55,9 +75,6 @@ def parse(
         list_files: Paths of all files that are there, relative to the root; called where most are not found as they are
             written, and where there is no root.
 
-    Returns:
-        Rows in order of the file, skipped rows with reasons, notes.
-
     Raises:
         SourceError: The file is not in its encoding or format, or it has no such columns, or none that is known.
     """
@@ -66,7 +83,7 @@ def parse(
 
 def understand(
     said: Records, name: str, columns: Columns, root: str, list_files: Callable[[], Sequence[str]]
-) -> tuple[list[Row], list[Skipped], list[str]]:
+) -> Understood:
     """What the records of a list say of which file; arguments and errors are those of `parse`."""
     inside = None if root else set(list_files())
 
@@ -75,7 +92,7 @@ def understand(
         return relative is not None and (relative in inside if inside is not None else _is_file(root, relative))
 
     if not said.rows:
-        return [], [], []
+        return Understood([], [], [])
     said, roles = headers.recognise(said, columns, name, is_file)
     written = [_written(record, roles) for _, record in said.rows]
     paths = [one for one in written if one and _is_path(one)]
@@ -84,7 +101,7 @@ def understand(
     lines: dict[str, str] = {}
     contradictions: dict[str, list[str]] = {}  # by path, all that was said of it
     skipped: list[Skipped] = []
-    repeated = 0
+    repeated = joined = 0
     for (number, record), name_in_list in zip(said.rows, written, strict=True):
         line = f"{said.unit} {number}"
         path, reason = _path(name_in_list, root, found)
@@ -100,6 +117,9 @@ def understand(
                 contradictions[path] = [f"{row} ({line})"]
         elif path in rows and row == rows[path]:
             repeated += 1
+        elif roles.several and path in rows and isinstance(row, Row) and _fits(row, rows[path]):
+            rows[path] = replace(row, label=_together(row, rows[path]))
+            joined += 1
         else:
             told = contradictions.setdefault(path, [_said(rows[path], lines[path])] if path in rows else [])
             told.append(_said(row, line) if isinstance(row, Row) else f"{row} ({line})")
@@ -112,7 +132,20 @@ def understand(
     notes = [*roles.notes, *found.notes]
     if repeated:
         notes.append(f"{counted(repeated, 'row repeats an earlier one', 'rows repeat earlier ones')}, counted once.")
-    return kept, skipped, notes
+    if joined:
+        notes.append(f"{counted(joined, 'row names', 'rows name')} more labels of an image of an earlier row.")
+    return Understood(kept, skipped, notes, MULTI_LABEL if roles.several else TASKS[0])
+
+
+def _fits(row: Row, other: Row) -> bool:
+    """Whether two rows say the same of an image but for its labels."""
+    return (row.split, row.group) == (other.split, other.group)
+
+
+def _together(row: Row, other: Row) -> str:
+    """The labels of two rows of one image."""
+    one, two = (Said.of(each.label or "") for each in (row, other))
+    return Said(one.true | two.true, one.unknown | two.unknown).text
 
 
 def _is_path(text: str) -> bool:
@@ -154,9 +187,14 @@ def _row(path: str, record: dict[Any, Any], roles: Roles) -> Row | str:
     if None in record:
         return "more values than columns"
     try:
-        label = roles.label_of(record)
+        label = roles.labels_of(record) if roles.several else roles.label_of(record)
     except ValueError as error:
-        return f"{error}; Headstart needs one class per image"
+        return str(error) if roles.several else f"{error}, and with --task classes an image has one"
+    if roles.several and label is None:
+        return "its labels are not known"
+    if isinstance(label, list) and label:
+        return f"{len(label)} labels at once, and with --task classes an image has one"
+    label = None if isinstance(label, list) else label
     split = record.get(roles.split)
     if roles.validates and isinstance(split, bool):
         split = str(split)
@@ -169,7 +207,7 @@ def _row(path: str, record: dict[Any, Any], roles: Roles) -> Row | str:
             return f"the {kind} is not text"
         values.append(from_csv_cell((text or "").strip()))
     label, split, group = values
-    if not label.strip():
+    if not label.strip() and not roles.several:
         return "no label"
     part: Split | None = None
     if split:

@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from headstart.core.errors import SourceError
 from headstart.core.extras import require
 from headstart.core.text import counted, listed
-from headstart.data.readers import Columns
+from headstart.data.readers import TASKS, Columns
 from headstart.data.readers.layout import SPLIT_NAMES, Tree
 from headstart.data.readers.list_text import Records
 from headstart.data.readers.manifest import understand
@@ -26,6 +27,9 @@ from headstart.data.storage import FolderStorage, Storage
 from headstart.data.table import ImageTable, Row, Skipped, Split
 
 SUFFIX = ".parquet"
+# Several labels an image, as pyarrow writes the type.
+_LISTS_OF_NAMES = {f"{many}<{name}: {text}>" for many in ("list", "large_list") for name in ("item", "element")
+                   for text in ("string", "large_string")}  # fmt: skip
 
 
 def records(content: bytes, name: str) -> Records:
@@ -106,18 +110,28 @@ def of_images(names: Sequence[str], tree: Tree, storage: Storage, source: str, c
     rows: list[Row] = []
     skipped: list[Skipped] = []
     notes: list[str] = []
+    tasks: set[str] = set()
     for name in names:
         with in_words(name):
             image, paths = inside.paths(name)
             said = _records(opened(storage, name), paths, image)
-        found, left, told = understand(said, name, replace(columns, path=image), "", partial(list, paths))
+        found, left, told, task = understand(said, name, replace(columns, path=image), "", partial(list, paths))
+        tasks.add(task)
         rows += [replace(row, split=row.split or splits[name]) for row in found]
         skipped += left
         notes += [note for note in told if note not in notes]
     others = [Skipped(path, "not one of the Parquet files that hold the images") for path in tree.files
               if path not in names]  # fmt: skip
     notes = [*tree.notes, f"Read from Parquet, of {counted(len(rows), 'image')}: {listed(names)}.", *notes]
-    return ImageTable(source, inside, tuple(rows), (*tree.skipped, *skipped, *others), tree.ignored, tuple(notes))
+    if len(tasks) > 1:
+        raise SourceError(
+            f"Some of the Parquet files hold one class an image, and some several labels: {listed(names)}.",
+            "Say which is meant: --task classes or --task multi-label.",
+        )
+    skipped = [*tree.skipped, *skipped, *others]
+    return ImageTable(
+        source, inside, tuple(rows), tuple(skipped), tree.ignored, tuple(notes), task=tasks.pop() if tasks else TASKS[0]
+    )
 
 
 def _split(name: str) -> Split | None:
@@ -133,7 +147,9 @@ def _records(file: Any, paths: Sequence[str], image: str | None = None) -> Recor
     plain = [
         field.name
         for field in file.schema_arrow
-        if field.name != image and not types.is_nested(field.type) and "binary" not in str(field.type)
+        if field.name != image
+        and (not types.is_nested(field.type) or str(field.type) in _LISTS_OF_NAMES)
+        and "binary" not in str(field.type)
     ]
     table = file.read(columns=plain)
     names = _class_names(file.schema_arrow)

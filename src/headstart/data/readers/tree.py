@@ -11,10 +11,11 @@ from pathlib import PurePosixPath
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.tables import resolve
 from headstart.core.text import counted, listed, quoted
-from headstart.data.readers import CONTENTS, Columns, own, patterns
+from headstart.data.readers import CONTENTS, Columns, joined, own, patterns
 from headstart.data.readers.layout import MANIFESTS, SPLIT_NAMES, Tree, below, interpret, look_through
 from headstart.data.readers.levels import IMAGE_FOLDERS
 from headstart.data.readers.manifest import parse
+from headstart.data.several import MULTI_LABEL
 from headstart.data.storage import Below, Storage
 from headstart.data.table import ImageTable, Row, Skipped
 
@@ -30,12 +31,14 @@ class _Listed:
         rows: What they say of files that are there.
         skipped: Their other rows, with reasons.
         notes: Remarks for the user.
+        task: What a label is.
     """
 
     names: tuple[str, ...]
     rows: tuple[Row, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+    task: str
 
     @property
     def fits(self) -> bool:
@@ -85,6 +88,8 @@ def read(tree: Tree, storage: Storage, source: str, columns: Columns) -> ImageTa
     if columns.label_pattern is None and (not classes or (len(classes) == 1 and classes <= IMAGE_FOLDERS)):
         _propose_pattern(tree, source)
         _look_beside(tree, storage, source, columns)
+    if columns.task == MULTI_LABEL:
+        return joined.read(rows, skipped, replace(tree, notes=notes), storage, source)
     return ImageTable(source, storage, tuple(rows), tuple(skipped), tree.ignored, tuple(notes))
 
 
@@ -185,6 +190,7 @@ def _listed(names: Sequence[str], tree: Tree, storage: Storage, columns: Columns
     rows: list[Row] = []
     skipped: list[Skipped] = []
     notes: list[str] = []
+    tasks: set[str] = set()
     for name in names:
         try:
             content = storage.read(name)
@@ -193,14 +199,20 @@ def _listed(names: Sequence[str], tree: Tree, storage: Storage, columns: Columns
         folder = name[: name.rfind("/") + 1]
         split = SPLIT_NAMES[folder[:-1].lower()] if folder else None
         part = below(tree, folder)
-        found, left, said = parse(content, name, columns, list_files=partial(list, part.files))
+        found, left, said, task = parse(content, name, columns, list_files=partial(list, part.files))
+        tasks.add(task)
         there = set(part.files)
         rows += [replace(row, path=folder + row.path, split=row.split or split) for row in found if row.path in there]
         refused = {skip.path for skip in part.skipped}  # the reason is given there
         skipped += [Skipped(row.path, "file not found") for row in found if row.path not in there | refused]
         skipped += [replace(skip, path=folder + skip.path) if skip.path in there else skip for skip in left]
         notes += [note for note in said if note not in notes]
-    return _Listed(tuple(names), tuple(rows), tuple(skipped), tuple(notes))
+    if len(tasks) > 1:
+        raise SourceError(
+            f"Some of the lists give one class an image, and some several labels: {listed(names)}.",
+            "Say which is meant: --task classes or --task multi-label.",
+        )
+    return _Listed(tuple(names), tuple(rows), tuple(skipped), tuple(notes), tasks.pop())
 
 
 def _of_list(said: _Listed, tree: Tree, storage: Storage, source: str) -> ImageTable:
@@ -208,7 +220,7 @@ def _of_list(said: _Listed, tree: Tree, storage: Storage, source: str) -> ImageT
     unlisted = [Skipped(file, "not in the list") for file in tree.files if file not in named]
     notes = (*tree.notes, f"The images are those of the list {listed(said.names)}.", *said.notes)
     skipped = (*tree.skipped, *said.skipped, *unlisted)
-    return ImageTable(source, storage, said.rows, skipped, tree.ignored, notes)
+    return ImageTable(source, storage, said.rows, skipped, tree.ignored, notes, task=said.task)
 
 
 def _look_beside(tree: Tree, storage: Storage, source: str, columns: Columns) -> None:

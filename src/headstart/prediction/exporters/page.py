@@ -22,7 +22,7 @@ from headstart.core.text import counted, portable
 from headstart.prediction.model_card import sections
 from headstart.preprocess.nodes import MAX_ASPECT
 from headstart.settings.recipe import FULL_RANGE
-from headstart.targets import TARGETS
+from headstart.targets import TARGETS, refuse_several
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +54,7 @@ def page(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8]] 
         name: What the page calls it.
         images: Not looked at.
     """
+    _refuse_several(classifier)
     blobs = {"model.onnx": gzip.compress(classifier.content, 9, mtime=0), RUNTIME: _asset(RUNTIME)}
     return {"": _page(classifier, name, blobs, _IN_A_FILE, _policy("connect-src 'none'")).encode()}
 
@@ -66,6 +67,7 @@ def site(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8]] 
         name: What the page calls it.
         images: Not looked at.
     """
+    _refuse_several(classifier)
     content = _page(classifier, name, {}, _ON_A_HOST, _policy("connect-src 'self'; worker-src 'self'"))
     digest = hashlib.sha256(content.encode() + classifier.content).hexdigest()[:16]
     worker = _fill(_asset("service-worker.js").decode(), {"digest": digest})
@@ -87,6 +89,7 @@ def served_page(classifier: Classifier, name: str, address: str, *, neighbours: 
         neighbours: Whether the server knows the nearest training images.
         maps: Whether it gives class activation maps.
     """
+    _refuse_several(classifier)
     policy = _policy("connect-src 'self'")
     server = {"server": address, "neighbours": neighbours, "maps": maps}
     return _page(classifier, name, {}, _ON_A_SERVER, policy, server), policy
@@ -98,6 +101,13 @@ def _policy(more: str) -> str:
         f"default-src 'none'; script-src '{csp_hash(script)}' 'wasm-unsafe-eval'; style-src '{csp_hash(style)}'; "
         f"img-src blob: data:; {more}; base-uri 'none'; form-action 'none'"
     )
+
+
+def _refuse_several(classifier: Classifier) -> None:
+    refuse_several(
+        classifier.metadata.task, "The page in a browser",
+        "Use headstart predict, or POST /v1/models/NAME/predict of headstart serve.",
+    )  # fmt: skip
 
 
 def _page(

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from headstart.core import marks
 from headstart.core.text import csv_cell, from_csv_cell, json_text, portable
 from headstart.prediction.record import Wanted
+from headstart.targets import TARGETS
 
 Dump = Callable[[Any], str]
 _compact: Dump = partial(json_text, indent=None)
@@ -45,7 +45,7 @@ class Lines(Protocol):
 
 def columns(wanted: Wanted) -> list[str]:
     """The columns of a table of predictions."""
-    names = list(marks.PREDICTED_HEADER)
+    names = list(TARGETS[wanted.task].columns)
     names += [] if wanted.coverage is None else ["labels"]
     return [*names, "abstained"] if wanted.abstain else names
 
@@ -122,4 +122,4 @@ class CsvLines:
             return ""
         if isinstance(value, bool):
             return "yes" if value else "no"
-        return self._dump(value) if isinstance(value, list) else csv_cell(str(value))
+        return self._dump(value) if isinstance(value, list | dict) else csv_cell(str(value))

@@ -29,6 +29,7 @@ from headstart.prediction.sorting.placing import (
     refuse_below,
     refuse_inside,
 )
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from headstart.core.errors import ImageError
@@ -71,8 +72,13 @@ class Sorter:
 
         Raises:
             StorageError: The folder cannot be written, an image lies in it, or it lies in a folder of images.
-            OptionError: An image is no file.
+            OptionError: An image is no file, or has any number of labels.
         """
+        if not TARGETS[self._wanted.task].exclusive:
+            raise OptionError(
+                "Images are sorted by their class, and this model gives any number of labels.",
+                "Write them to a file: --out predictions.csv.",
+            )
         refuse_unwritable(self.folder)
         for row in table.rows:
             if row.path == STANDARD_INPUT:

@@ -29,6 +29,7 @@ class Classes(ByValue):
     """
 
     task: ClassVar[str] = "classes"
+    notes: ClassVar[tuple[str, ...]] = ()
     names: tuple[str, ...]
     labels: NDArray[np.int64]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -27,10 +27,18 @@ class Temperature:
         temperature: Scores are divided by it before the softmax.
     """
 
+    thresholds: ClassVar[tuple[float, ...]] = ()  # the most probable class is the one
     temperature: float
 
     @classmethod
-    def fit(cls, scores: NDArray[Any], labels: NDArray[np.int64], weights: NDArray[np.float32] | None = None) -> Self:
+    def fit(
+        cls,
+        scores: NDArray[Any],
+        labels: NDArray[np.int64],
+        weights: NDArray[np.float32] | None = None,
+        *,
+        threshold: str = "",
+    ) -> Self:
         """The one of the smallest log loss; see `fit_temperature`."""
         return cls(fit_temperature(scores, labels, weights))
 
