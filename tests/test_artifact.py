@@ -84,7 +84,7 @@ def test_metadata(run: Run) -> None:
     assert metadata.evaluation == json.loads(json.dumps(run.evaluation.as_dict()))
     assert metadata.temperature == pytest.approx(run.fitted.details.as_dict()["head"]["temperature"], rel=1e-6)
     assert metadata.version == headstart.__version__
-    assert metadata.schema == schema.SCHEMA == 2
+    assert (metadata.schema, schema.SCHEMA) == (2, 3)  # 3 is for several labels an image
     assert metadata.backbone.name == "lite0"
     assert metadata.backbone.embedding_size == 1280
     assert metadata.backbone.embedder == load_embedder(Recipe(), None).digest

@@ -24,6 +24,8 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 def values_of(name: str) -> st.SearchStrategy[Any]:
     """Any value that a field takes by itself."""
+    if name == "threshold":
+        return st.sampled_from(["f1", "0.5", ".25", "precision=0.9", "recall=0.75"])
     parts = get_args(HINTS[name]) or (HINTS[name],)
     if get_origin(HINTS[name]) is Literal:
         return st.sampled_from(parts)
