@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -326,6 +329,17 @@ def test_the_command_line(canvases: Path, tmp_path: Path, warm: Path) -> None:
     done = headstart_cli("evaluate", folder / "model.onnx", canvases / "list.csv", "--json")
     assert json.loads(done.out)["evaluation"]["n"] == 150
     assert "optimistic" in json.loads(done.out)["notes"][-1]
+
+
+def test_the_commands_of_the_page_run(canvases: Path, tmp_path: Path, warm: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "multi-label.md").read_text("utf-8")
+    shutil.copytree(canvases, tmp_path / "here")
+    shutil.copy(canvases / "000.png", tmp_path / "here" / "photo.png")
+    commands = re.findall(r"^headstart (.*)$", page, re.MULTILINE)
+    assert len(commands) == 2
+    done = [headstart_cli(*shlex.split(one), cwd=tmp_path / "here", HEADSTART_CACHE=str(warm)) for one in commands]
+    assert [one.code for one in done] == [0, 0]
+    assert list(json.loads(done[1].out)) == ["path", "labels", "probabilities", "familiar", "distance"]
 
 
 def test_what_is_for_one_class_is_refused_in_a_sentence(
