@@ -21,8 +21,8 @@ from headstart.cli.panels import PANELS
 COMMAND_LINE, PYTHON = "Command line", "Python"
 _ITEM = re.compile(r"(?:[-*]|\d+\.) ")
 _EXIT_CODES = """
-Every command takes `--json` (one document on standard output; notes go to standard error) and `--quiet`, and ends with
-one of these exit codes:
+Every command takes `--json` (one document on standard output; notes go to standard error), except `watch`, which always
+prints a JSON document a line; `--quiet` leaves out notes and progress. The exit codes are the same for all:
 
 | exit code | meaning |
 |---:|---|
