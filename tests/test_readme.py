@@ -39,9 +39,10 @@ RUN_PAGES = [f"docs/{name}.md" for name in NAMES]
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the README speaks of: `photos` with two classes, and `new` photos. Do not change it."""
+    """A folder with what the README speaks of: `photos` of two classes, `others`, `new` ones. Do not change it."""
     folder = tmp_path_factory.mktemp("desk")
     write_images(folder / "photos", {"cat": PHOTOS, "noise": PHOTOS})
+    write_images(folder / "others", {"cat": 2, "noise": 2}, seed=700)
     (folder / "new").mkdir()
     for number in (1, 2):
         draw("stripes", 900 + number).save(folder / "new" / f"{number}.png")
