@@ -86,8 +86,10 @@ function connectCamera(take: (inputs: readonly Input[]) => void): void {
     canvas.height = video.videoHeight;
     canvas.getContext("2d")?.drawImage(video, 0, 0);
     canvas.toBlob((file) => {
+      if (file === null) return;
       number += 1;
-      if (file !== null) take([{ path: `camera-${number}.png`, file }]);
+      words.textContent = `Photo ${number} was taken: close the camera to see its result, or take another.`;
+      take([{ path: `camera-${number}.png`, file }]);
     }, "image/png");
   }, { class: "first" });
   byId("camera-buttons").append(shoot, button("Close", () => dialog.close()));
@@ -96,15 +98,16 @@ function connectCamera(take: (inputs: readonly Input[]) => void): void {
     shoot.disabled = true;
     dialog.showModal();
     navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } }).then(
-      (granted) => {
+      async (granted) => {
         if (!dialog.open) return granted.getTracks().forEach((track) => track.stop());
         stream = granted;
         video.srcObject = granted;
-        void video.play();
+        await video.play(); // until then there is no picture to take
         words.textContent = "Photos are classified like any other image.";
         shoot.disabled = false;
         shoot.focus();
       },
+    ).catch(
       (error: unknown) => {
         const name = error instanceof DOMException ? error.name : "";
         words.textContent =
