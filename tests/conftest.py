@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,8 +80,19 @@ def cache(
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache for tests that look at the digits and the real photos: each of them is embedded once a session."""
-    return tmp_path_factory.mktemp("warm")
+    """A cache for tests that look at the digits and the real photos: each is embedded once, for all processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "warm"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def pytest_runtest_setup() -> None:
+    """PyTorch's exporter reads the source of each of its operators anew for each network: a quarter of a second."""
+    exporter = sys.modules.get("torch.onnx._internal.exporter._registration")
+    operators = getattr(getattr(exporter, "onnxscript_apis", None), "get_torchlib_ops", None)
+    if operators is not None and not hasattr(operators, "cache_info"):
+        exporter.onnxscript_apis.get_torchlib_ops = functools.cache(operators)  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="session")

@@ -382,8 +382,8 @@ def test_all_strategies_on_the_same_images(hard: Path, tmp_path: Path, runtime: 
 
 @pytest.fixture
 def some_photos(photos: Path, tmp_path: Path) -> Path:
-    """A third of the photos, in train and val."""
-    for path in sorted(photos.rglob("*.jpg"))[::3]:
+    """A sixth of the photos, in train and val."""
+    for path in sorted(photos.rglob("*.jpg"))[::6]:
         copy = tmp_path / "photos" / path.relative_to(photos)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
@@ -398,7 +398,7 @@ def test_strategies_by_name_on_photos(some_photos: Path, tmp_path: Path) -> None
     )  # fmt: skip
     assert done.code == 0, done.err
     rows = {row["name"]: row for row in done.json["rows"]}
-    assert min(row["accuracy"] for row in rows.values()) > 0.88
+    assert min(row["accuracy"] for row in rows.values()) > 0.8  # of 25 val images
     assert rows["probe"]["model_bytes"] < rows["finetune"]["model_bytes"]
     assert done.json["chosen"] == "probe"
     assert f"{rows['probe']['n']} held-out images cannot separate" in done.json["verdict"]

@@ -118,7 +118,7 @@ def test_killed_again_and_again(pictures: Path, whole: Path, tmp_path: Path) -> 
 def test_killed_at_any_time(pictures: Path, whole: Path, tmp_path: Path) -> None:
     """A process that nobody helps: after each kill the same command as a person's goes on, and it ends."""
     run, wait = tmp_path / "run", 0.4
-    for _ in range(12):
+    for _ in range(7):
         begun = resumption.exists(run)
         arguments = ["train", "--resume", run] if begun else ["train", pictures, *SHORT, "--out", run]
         process = forked.start(stopping.whole, told(*arguments, "--quiet"), err=tmp_path / "said")
@@ -126,7 +126,7 @@ def test_killed_at_any_time(pictures: Path, whole: Path, tmp_path: Path) -> None
         if process.exitcode is None:
             process.kill()
             process.join()
-            wait += 0.4
+            wait += 0.7
             continue
         assert process.exitcode == 0, (tmp_path / "said").read_text()
         break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import os
 import pickle
@@ -23,6 +24,7 @@ from headstart.backbones.embedder import load_embedder
 from headstart.core.errors import ExtraError, HeadstartError, ModelError, OfflineError, OptionError
 from headstart.core.graph import Graph
 from headstart.modelfile.session import Session
+from headstart.settings.backbones import BACKBONES
 from headstart.settings.recipe import Recipe
 from helpers import draw
 
@@ -70,7 +72,7 @@ def test_a_backbone_has_one_name(name: str, expected: str) -> None:
     ("name", "near"),
     [
         ("resnet-18", "'resnet18'"), ("ResNet50", "'resnet50'"), ("timm:resnet-18", "'timm:resnet18'"),
-        ("torchvision:resnet19", "'resnet18'"), ("lite1", "'lite0'"), ("efficientnet_b10", "'efficientnet_b0'"),
+        ("torchvision:resnet19", "'resnet18'"), ("lite9", "'lite0'"), ("efficientnet_b10", "'efficientnet_b0'"),
         ("timm:resnet1", "'timm:resnet1"), ("tv:resnet18", "'resnet18'"), ("vit_b16", "'vit_b_16'"),
         ("simple_resnet18", "'simple-resnet18'"),
     ],
@@ -146,7 +148,7 @@ def test_the_listing_is_whole() -> None:
         assert row.parameters > 0, row
         assert 0 < row.size_px <= 1024, row
         assert row.licence, row
-        assert row.weights.startswith(("hf:", "https://")) or row.name in {"lite0", SIMPLE}, row
+        assert row.weights.startswith(("hf:", "https://")) or row.packaged or row.name == SIMPLE, row
 
 
 def test_our_own_rows_agree_with_the_networks() -> None:
@@ -230,6 +232,38 @@ def test_lite0_in_pytorch_agrees_with_our_own_graph() -> None:
     pictures = [np.asarray(draw(label, 1, (320, 240))) for label in ("disc", "noise")]
     assert difference(ours, loaded.module, pictures) < 1e-4
     assert len(loaded.weights) == 64
+
+
+@pytest.mark.parametrize("name", [row.name for row in BACKBONES.values() if row.packaged])
+def test_tensors_of_a_twin_bear_the_names_of_the_package(name: str) -> None:
+    """In timm's order, which is that of the package, by which its weights are loaded."""
+    from headstart.training.sources import twins
+
+    row = catalog.find(name)
+    if importlib.util.find_spec(row.packaged.file.partition("/")[0]) is None:  # type: ignore[union-attr]
+        pytest.skip("its package is not installed")
+    state = sources.architecture(name).module.state_dict()
+    tensors = [one for one in packaged.read_weights(row) if not one.startswith("_fc.")]
+    assert list(twins.names(list(state)).items()) == list(zip(state, tensors, strict=True))
+
+
+def test_a_trained_twin_is_written_without_the_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its tensors changed: what the graph computes is what PyTorch computes with them."""
+    from headstart.training import export
+
+    loaded = sources.load("lite0")
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in loaded.module.state_dict().items():
+            if value.is_floating_point():  # variances stay above 0
+                value.mul_(1 + 0.05 * torch.rand(value.shape, generator=rng)).add_(0.01 if "bn" in name else 0)
+    monkeypatch.setattr(export, "add_module", lambda *_: pytest.fail("it was exported"))
+    pictures = [np.asarray(draw(label, 1, (320, 240))) for label in ("disc", "noise")]
+    embedder, difference = export.export(loaded.module, loaded, loaded.preprocess, pictures)
+    assert difference < 1e-4
+    before = load_embedder(Recipe(precision="float32"), None)
+    assert export.difference(before, loaded.module, pictures) > 0.01
+    assert embedder.weights != loaded.weights
 
 
 # Weights files

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Raised whenever `training.tracing` makes another graph of the same network.
-EXPORT_VERSION = 1
+# Raised whenever `training.export` makes another graph of the same network.
+EXPORT_VERSION = 2
 # Imported only where a network must be exported: they need PyTorch.
 _LOAD = "headstart.training.sources:load"
 _EXPORT = "headstart.training.export:export_loaded"

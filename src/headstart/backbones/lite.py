@@ -69,9 +69,24 @@ def build(graph: Graph, pixels: str, spec: BackboneSpec, precision: Precision) -
     Raises:
         ModelError: The weights are missing or damaged.
     """
-    tensors = read_weights(spec)
+    return add_network(graph, pixels, read_weights(spec), spec.size_px, precision)
+
+
+def add_network(graph: Graph, pixels: str, tensors: dict[str, NDArray[Any]], size_px: int, precision: Precision) -> str:
+    """Add a network of any weights to a graph.
+
+    Args:
+        graph: Where the nodes go.
+        pixels: Name of the normalised input, float32 (N, 3, size_px, size_px).
+        tensors: The weights, by the names of the package; without the classification layer is enough.
+        size_px: Side of the square input.
+        precision: Its arithmetic. That of int8 is chosen by the batch norms, as the weights of the package have them.
+
+    Returns:
+        Name of the embedding, float32 (N, D): the average over the last feature map.
+    """
     layers = (Int8Layers if precision == "int8" else Layers)(graph, tensors)
-    x: Tensor = layers.input(pixels, spec.size_px)
+    x: Tensor = layers.input(pixels, size_px)
     x = layers.convolution(x, "_conv_stem", "_bn0", kernel=3, stride=2)
     for block in blocks(tensors):
         prefix, shortcut = block.prefix, x

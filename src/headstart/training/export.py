@@ -50,7 +50,8 @@ def export(
         ModelError: The network cannot be exported.
     """
     graph = Graph()
-    name = add_module(graph, add_preprocess(graph, preprocess), backbone, preprocess.size_px)
+    add_nodes = loaded.nodes or add_module
+    name = add_nodes(graph, add_preprocess(graph, preprocess), backbone, preprocess.size_px)
     model = graph.model({name: ("N", loaded.embedding_size)}).SerializeToString(deterministic=True)
     embedder = Embedder(
         backbone=loaded.name, preprocess=preprocess, width=loaded.embedding_size, digest=digest_bytes(model),

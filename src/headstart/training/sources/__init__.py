@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from headstart.training.sources.loaded import Network, quiet
 if TYPE_CHECKING:
     import torch
 
+    from headstart.core.graph import Graph
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -35,6 +38,7 @@ class Loaded:
         embedding_size: D.
         licence: Of the weights.
         weights: SHA-256 of the tensors' bytes, in the order of the state dict; empty for random ones.
+        nodes: See `headstart.training.sources.loaded.Network`.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Loaded:
     embedding_size: int
     licence: str
     weights: str
+    nodes: Callable[[Graph, str, torch.nn.Module, int], str] | None = None
 
 
 def load(
@@ -131,6 +136,7 @@ def _loaded(row: BackboneSpec, network: Network, digest: str) -> Loaded:
         embedding_size=network.embedding_size,
         licence=network.licence,
         weights=digest,
+        nodes=network.nodes,
     )
 
 

@@ -15,6 +15,8 @@ from headstart.preprocess.spec import Preprocess
 if TYPE_CHECKING:
     import torch
 
+    from headstart.core.graph import Graph
+
 _CHATTY = ("timm", "torch", "torchvision", "huggingface_hub", "httpx", "filelock", "urllib3")
 
 
@@ -32,6 +34,8 @@ class Network:
             classification layers.
         convert: Makes the names of `module` of those that the authors of a checkpoint gave to its tensors; None where
             there is no such thing.
+        nodes: Adds the module, with whatever weights it has been given since, to a graph: ``nodes(graph, pixels,
+            module, size_px)`` gives the name of the embedding. None where PyTorch's exporter does.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Network:
     licence: str
     left_over: tuple[str, ...] = ()
     convert: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None
+    nodes: Callable[[Graph, str, torch.nn.Module, int], str] | None = None
 
 
 @contextlib.contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from headstart.backbones import catalog
+from headstart.backbones import catalog, lite
 from headstart.backbones.packaged import packaged, preprocess_of, read_weights
 from headstart.core.extras import require
 from headstart.training.sources.loaded import Network
@@ -12,6 +13,7 @@ from headstart.training.sources.loaded import Network
 if TYPE_CHECKING:
     import torch
 
+    from headstart.core.graph import Graph
     from headstart.settings.backbones import BackboneSpec
 
 
@@ -27,7 +29,9 @@ def build(name: str, *, pretrained: bool) -> Network:
     if pretrained:
         model.load_state_dict(_translate(model, row), strict=True)
     model.reset_classifier(0)
-    return Network(name, model, preprocess_of(row), row.embedding_size, row.licence, left_over=("classifier.",))
+    return Network(
+        name, model, preprocess_of(row), row.embedding_size, row.licence, left_over=("classifier.",), nodes=add_twin
+    )
 
 
 def _translate(model: torch.nn.Module, row: BackboneSpec) -> dict[str, torch.Tensor]:
@@ -35,3 +39,45 @@ def _translate(model: torch.nn.Module, row: BackboneSpec) -> dict[str, torch.Ten
 
     tensors = read_weights(row).values()
     return {name: torch.from_numpy(value) for name, value in zip(model.state_dict(), tensors, strict=True)}
+
+
+# The names of layers in timm and in the packages: outside the blocks, in those that widen their input first, in others.
+_OUTSIDE = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1"}
+_WIDENING = {
+    "conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1",
+    "conv_pwl": "_project_conv", "bn3": "_bn2",
+}  # fmt: skip
+_PLAIN = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+
+
+def add_twin(graph: Graph, pixels: str, module: torch.nn.Module, size_px: int) -> str:
+    """Add a twin with any weights to a graph, as the embedder of the package is built.
+
+    Without PyTorch's exporter, which takes some seconds for it.
+
+    Args:
+        graph: Where the nodes go.
+        pixels: Name of the normalised input, float32 (N, 3, size_px, size_px).
+        module: A network of `build`.
+        size_px: Side of its square input.
+
+    Returns:
+        Name of the embedding, float32 (N, D).
+    """
+    state = module.state_dict()
+    tensors = {packaged_name: state[name].detach().cpu().numpy() for name, packaged_name in names(list(state)).items()}
+    return lite.add_network(graph, pixels, tensors, size_px, "float32")
+
+
+def names(tensors: list[str]) -> dict[str, str]:
+    """What the packages call the tensors of a twin, by timm's names."""
+    found, blocks = {}, list(dict.fromkeys(re.findall(r"blocks\.\d+\.\d+\.", "\n".join(tensors))))
+    for name in tensors:
+        block = next((one for one in blocks if name.startswith(one)), "")
+        layer, _, parameter = name.removeprefix(block).partition(".")
+        if block:
+            layers = _WIDENING if f"{block}conv_pwl.weight" in tensors else _PLAIN
+            found[name] = f"_blocks.{blocks.index(block)}.{layers[layer]}.{parameter}"
+        else:
+            found[name] = f"{_OUTSIDE[layer]}.{parameter}"
+    return found
