@@ -84,7 +84,7 @@ def test_a_photo_is_taken_and_classified(page: Path, model: Path, with_camera: A
 
 
 @pytest.mark.parametrize(("flag", "says"), [
-    ("--use-fake-device-for-media-stream", "The camera was refused."),
+    ("--use-fake-device-for-media-stream", "Access to the camera was denied."),
     ("--use-fake-ui-for-media-stream", "This device has no camera."),
 ])  # fmt: skip
 def test_without_a_camera_it_says_why(page: Path, browser: Any, flag: str, says: str) -> None:
