@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 
 from headstart.core.arguments import must_be_path
 from headstart.core.spellings import twin_notes
 from headstart.data import readers
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
+from headstart.features.sharded.folder import ShardFolder, is_folder_of
 from headstart.prediction.classifier import Classifier
 
 
@@ -49,6 +51,18 @@ def read(
 def table_of(images: ImageTable | Source) -> ImageTable:
     """An image table as it is, or read from its source; errors are those of `read`."""
     return images if isinstance(images, ImageTable) else read(images)
+
+
+def embeddings_in(images: ImageTable | Source) -> ShardFolder | None:
+    """The folder of embeddings that a source is; None where it is something else.
+
+    Raises:
+        SourceError: It is one, and is damaged.
+        ExtraError: It is one, and pyarrow is missing.
+    """
+    if not isinstance(images, str | os.PathLike) or not is_folder_of(Path(images)):
+        return None
+    return ShardFolder.open(Path(images))
 
 
 def load(path: str | os.PathLike[str], *, max_megapixels: int | None = None) -> Classifier:

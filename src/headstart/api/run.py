@@ -86,7 +86,9 @@ class Run:
             "check": {
                 "counts": count_kinds(fitted.findings),
                 "findings": [finding.as_dict() for finding in fitted.findings],
-            },
+            }
+            if fitted.checked
+            else None,
             "details": fitted.details.as_dict(),
             "seconds": {stage: round(time, 3) for stage, time in self.seconds.items()},
             "skipped": [skip.as_dict() for skip in self.skipped],
@@ -139,6 +141,8 @@ class Run:
         task = self.fitted.data.targets.task
         if not TARGETS[task].report:
             return {}, f"There is no report of the task {task}."
+        if self.fitted.data.features is None:
+            return {}, f"There is no report of {len(self.fitted.data):,} images whose embeddings are not in memory."
         try:
             files: Callable[..., dict[str, str]] = resolve(TARGETS[task].report)
             return files(self.fitted, self.recipe, self.as_dict(), folder=folder, runtime=runtime), ""

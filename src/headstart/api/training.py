@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart import strategies
-from headstart.api.reading import read, table_of
+from headstart.api.reading import embeddings_in, read, table_of
 from headstart.api.run import Run
 from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be, must_be_path
 from headstart.core.errors import OptionError, StorageError
@@ -21,6 +21,7 @@ from headstart.data import readers
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
 from headstart.features.passes import refuse_skipped
+from headstart.features.sharded.folder import ShardFolder
 from headstart.runs import resumption
 from headstart.runs.folder import WEIGHTS_FILE
 from headstart.runs.origin import Origin
@@ -48,7 +49,8 @@ def train(
     """Train a classifier and evaluate it on images that it was not trained on.
 
     Args:
-        images: An image table, or a source of one.
+        images: An image table, or a source of one; or a folder of embeddings, which `headstart embed SOURCE --out DIR`
+            writes: then the settings of the embedding are those of the folder.
         recipe: All choices; the arguments that follow replace single ones.
         strategy: See `Recipe`, as for the next five. For all other settings give a recipe.
         backbone: Name of the pretrained network, or ``auto``.
@@ -89,7 +91,11 @@ def train(
     recipe = dataclasses.replace(recipe, **chosen) if recipe else Recipe.from_dict(chosen)
     recipe = own.named(recipe) if own else recipe
     strategies.refuse_unknown(recipe.strategy)
-    runtime, table, origin = runtime or Runtime(), table_of(images), Origin(began=start)
+    runtime, origin = runtime or Runtime(), Origin(began=start)
+    if (folder := embeddings_in(images)) is not None:
+        _refuse_beside_embeddings(start_from, own)
+        return _train_on_embeddings(folder, recipe, runtime, origin)
+    table = table_of(images)
     _refuse(table, runtime)
     if recipe.is_open:
         from headstart.strategies.choices import decide
@@ -118,6 +124,27 @@ def _train(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin, 
     spent = {} if origin.evidence is None else {"choose": time.perf_counter() - began}
     fitted = strategies.find(recipe.strategy)(table, recipe, runtime, origin, **({"own": own} if own else {}))
     return Run(fitted, fitted.recipe or recipe, {**spent, **fitted.seconds, "total": time.perf_counter() - began})
+
+
+def _train_on_embeddings(folder: ShardFolder, recipe: Recipe, runtime: Runtime, origin: Origin) -> Run:
+    """Follow a recipe on a folder of embeddings."""
+    from headstart.strategies import sharded
+
+    if runtime.folder is not None and runtime.main_process:
+        refuse_unwritable(runtime.folder)
+    recipe = sharded.recipe_for(folder, recipe)
+    fitted = sharded.fit(folder, recipe, runtime, origin)
+    refuse_skipped(fitted.data.table, runtime)
+    return Run(fitted, recipe, {**fitted.seconds, "total": time.perf_counter() - (origin.began or 0)})
+
+
+def _refuse_beside_embeddings(start_from: object, own: object) -> None:
+    if start_from is not None or own is not None:
+        extra = "parts of your own" if own else "run to start from"
+        raise OptionError(
+            f"On a folder of embeddings only a head is trained, which takes no {extra}.",
+            "Train on the images themselves.",
+        )
 
 
 def _must_be_kinds(own: Own | None, runtime: Runtime | None) -> None:

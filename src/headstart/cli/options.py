@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headstart.cli.output import Output
     from headstart.core.runtime import Runtime
     from headstart.data.readers import Columns
+    from headstart.data.table import ImageTable
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")]
 ModelOrRun = Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run, or the run folder.")]
@@ -144,6 +145,33 @@ def columns(parameters: Mapping[str, Any]) -> Columns:
 
     fields = {"label_separator": "separator"}
     return Columns(**{fields.get(name, name.removesuffix("_column")): parameters[name] for name in COLUMNS})
+
+
+def images(source: str, parameters: Mapping[str, Any]) -> ImageTable | str:
+    """The images of a source; or its name, where it is a folder of embeddings.
+
+    Args:
+        source: What the user named.
+        parameters: All parameters of the command, by name.
+
+    Raises:
+        OptionError: Options of a list of images were given beside embeddings.
+    """
+    from headstart import api
+    from headstart.core.errors import OptionError
+    from headstart.core.text import quoted
+    from headstart.features.sharded.folder import is_folder_of
+
+    if not is_folder_of(Path(source)):
+        return api.read(source, columns=columns(parameters), decisions=parameters["decisions"])
+    names = [name for name in (*COLUMNS, "decisions") if parameters[name] is not None]
+    if names:
+        raise OptionError(
+            f"{quoted(source)} holds embeddings, whose paths, labels and splits are written already; "
+            f"--{names[0].replace('_', '-')} is for images.",
+            "Give it to `headstart embed`, or leave it out.",
+        )
+    return source
 
 
 def runtime(output: Output, *, workers: int | None, strict: bool, cached: bool) -> Runtime:

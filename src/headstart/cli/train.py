@@ -103,8 +103,8 @@ def train(
         if made.spec.resumes:
             runtime = dataclasses.replace(runtime, folder=folder)
             _hint_at_resuming(folder)
-        table = api.read(source, columns=options.columns(given), decisions=given["decisions"])
-        told = table.notes
+        table = options.images(source, given)
+        told = () if isinstance(table, str) else table.notes
         output.notes(told)  # before the work, which may end in an error
         if overwrite and not helper:
             resumption.remove(folder)

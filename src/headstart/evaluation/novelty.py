@@ -78,7 +78,7 @@ def fit(
         None where too few images are given to tell.
     """
     usable = np.abs(embeddings).max(1) > 0
-    chosen = _sample(labels, usable, MAX_REFERENCES)
+    chosen = sample(labels, usable)
     if len(chosen) <= NEIGHBOURS:
         return None
     references = References.of(embeddings[chosen], NEIGHBOURS)
@@ -133,9 +133,17 @@ def held_out_folds(
     return FalseAlarms.of(flagged)
 
 
-def _sample(labels: NDArray[np.int64], usable: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
-    """Rows of a sample, ascending: the first row of each class, then the second of each, until there are enough."""
-    rows = np.flatnonzero(usable)
+def sample(
+    labels: NDArray[np.int64], usable: NDArray[np.bool_] | None = None, size: int = MAX_REFERENCES
+) -> NDArray[np.int64]:
+    """Rows of a sample, ascending: the first row of each class, then the second of each, until there are enough.
+
+    Args:
+        labels: Class of each row, (N,).
+        usable: Which rows may be taken, (N,); None for all.
+        size: How many rows are enough.
+    """
+    rows = np.arange(len(labels)) if usable is None else np.flatnonzero(usable)
     by_class = np.argsort(labels[rows], kind="stable")
     _, starts, counts = np.unique(labels[rows][by_class], return_index=True, return_counts=True)
     turn = np.empty(len(rows), np.int64)

@@ -166,7 +166,7 @@ def choose(
         pool: Threads, of which each fold takes one.
         advance: Called with the number of steps done, `ATTEMPTS` for each fold in all.
     """
-    rows = _some(labels, classes)
+    rows = some_of_each(labels, classes)
     if len(rows) < len(z):
         z, labels, folds, weights = z[rows], labels[rows], folds[rows], weights[rows]
     splits = [(folds != fold, folds == fold) for fold in np.unique(folds)]
@@ -238,13 +238,18 @@ def whitening_factors(z: NDArray[np.float32], whitening: float) -> NDArray[np.fl
         whitening: 0 leaves them as they are, 1 gives all axes the same variance.
     """
     variances = np.einsum("nr,nr->r", z, z, dtype=np.float64) / len(z)
+    return whitening_factors_of(variances, whitening)
+
+
+def whitening_factors_of(variances: NDArray[np.float64], whitening: float) -> NDArray[np.float32]:
+    """The same from the variance along each axis, (R,)."""
     factors = (variances + _FLOOR) ** (-whitening / 2)
     factors *= np.sqrt(variances.sum() / (variances * factors**2).sum())
     result: NDArray[np.float32] = factors.astype(np.float32)
     return result
 
 
-def _some(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+def some_of_each(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """Rows (M,) to choose on: all, or `SELECTION_LIMIT` of them in which every class has its share."""
     if len(labels) > SELECTION_LIMIT:
         by_class = np.argsort(labels, kind="stable")

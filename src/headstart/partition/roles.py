@@ -112,6 +112,13 @@ class Partition(ByValue):
         choosing[rows] = True
         return replace(self, choosing=choosing, notes=(*self.notes, *notes))
 
+    def take(self, rows: NDArray[np.int64]) -> Partition:
+        """The same for some rows alone."""
+        return replace(
+            self, roles=self.roles[rows], folds=self.folds[rows], choosing=self.choosing[rows],
+            leaked=self.leaked[rows], targets=self.targets.take(rows), groups=self.groups[rows], notes=(),
+        )  # fmt: skip
+
     def names(self) -> tuple[str, ...]:
         """What files call the role of each row: ``train``, ``val``, ``test``, or ``fold 1`` and so on."""
         return tuple(

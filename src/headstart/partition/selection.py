@@ -50,7 +50,39 @@ def select(partition: Partition, data: Dataset, recipe: Recipe) -> Partition:
     return partition.chosen_by(train[taken], note + f"{int((~taken).sum()):,} were trained on.")
 
 
-def _with_val(partition: Partition, rows: NDArray[np.int64], data: Dataset, recipe: Recipe) -> Partition:
+def set_aside(partition: Partition, data: Dataset, recipe: Recipe, share: float, what: str) -> Partition:
+    """Find the images that set the temperature of a head that is fitted once: val, or a share of the train images.
+
+    Args:
+        partition: Who learns and who is measured.
+        data: The images.
+        recipe: Seed and folds.
+        share: Of the train images, above 0 and below 1.
+        what: What the note says that they did, after their number.
+
+    Raises:
+        SourceError: There are too few train images to take some away.
+    """
+    train, val = partition.of(Role.TRAIN), partition.of(Role.VAL)
+    if len(val) and len(partition.of(Role.TEST)):
+        return partition.chosen_by(val)
+    taken = holdout(
+        partition.targets.take(train).strata(), partition.groups[train].tolist(), [data.digests[row] for row in train],
+        share=share, seed=recipe.seed,
+    )  # fmt: skip
+    if not taken.any():
+        raise SourceError(
+            f"None of {counted(len(train), 'train image')} can be set aside to set the temperature.", "Add images."
+        )
+    note = f"{counted(int(taken.sum()), 'train image')} {what}."
+    if partition.measures == Role.TEST:
+        return _with_val(partition, train[taken], data, recipe, note)
+    return partition.chosen_by(train[taken], note)
+
+
+def _with_val(
+    partition: Partition, rows: NDArray[np.int64], data: Dataset, recipe: Recipe, note: str = ""
+) -> Partition:
     """The same with a val split of some train rows.
 
     The folds are dealt again among those that are left, as they are where a source brings these splits: so a run's
@@ -62,7 +94,10 @@ def _with_val(partition: Partition, rows: NDArray[np.int64], data: Dataset, reci
     groups, digests = partition.groups[left].tolist(), [data.digests[row] for row in left]
     strata, folds = partition.targets.take(left).strata(), np.full(len(roles), -1, np.int64)
     folds[left] = deal_folds(strata, groups, digests, folds=recipe.folds, seed=recipe.seed)
-    note = f"{counted(len(rows), 'val image')}, drawn from the train images, chose the best epoch and the temperature."
+    note = (
+        note
+        or f"{counted(len(rows), 'val image')}, drawn from the train images, chose the best epoch and the temperature."
+    )
     return replace(partition, roles=roles, folds=folds).chosen_by(rows, note)
 
 

@@ -42,6 +42,7 @@ class Fitted(ByValue):
         files: What else belongs in the run folder, by name.
         folder: The run folder, where the strategy has kept checkpoints in it.
         findings: What the data check found before the training.
+        checked: Whether the data check was made.
         choosing: Predictions on the images that chose the epoch, which the network did not learn from; None where no
             image did.
         recipe: What was followed, where the strategy chose that itself.
@@ -60,6 +61,7 @@ class Fitted(ByValue):
     files: dict[str, bytes | str] = field(default_factory=dict, repr=False)
     folder: Path | None = None
     findings: tuple[Finding, ...] = field(default=(), repr=False)
+    checked: bool = True
     choosing: HeldOut | None = field(default=None, repr=False)
     recipe: Recipe | None = None
 

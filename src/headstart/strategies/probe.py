@@ -26,7 +26,7 @@ from headstart.runs.origin import GIVEN, Origin
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import Recipe
 from headstart.strategies import finish
-from headstart.strategies.embed import embed
+from headstart.strategies.embed import Embedded, embed
 from headstart.strategies.examine import examine
 from headstart.strategies.proof import prove_evaluated
 from headstart.strategies.trust import build as build_trust
@@ -44,9 +44,29 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     """
     targets.read(table)
     watch = finish.Stopwatch()
-    data, embedder, engine = embed(table, recipe, runtime)
-    classes = data.targets.names  # unreadable images may have taken one away
+    found = embed(table, recipe, runtime)
     watch.lap("embed")
+    return fit_embedded(found, recipe, runtime, origin, watch)
+
+
+def fit_embedded(
+    found: Embedded, recipe: Recipe, runtime: Runtime, origin: Origin, watch: finish.Stopwatch, *, coarse: bool = False
+) -> Fitted:
+    """The same from images that are embedded already.
+
+    Args:
+        found: The images with their embeddings.
+        recipe: All choices.
+        runtime: How to run.
+        origin: Where the recipe comes from.
+        watch: Has the seconds that the embedding took.
+        coarse: The embeddings were kept in half precision.
+
+    Raises:
+        SourceError: The images cannot be learnt from.
+    """
+    data, embedder, engine = found
+    classes = data.targets.names  # unreadable images may have taken one away
     partition = divide(data, recipe)
     findings = examine(data, preprocess=embedder.preprocess, runtime=runtime)
     watch.lap("check")
@@ -58,7 +78,8 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     trust = build_trust(data, partition, held_out)
     watch.lap("trust")
     model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust).because(origin.reasons)
-    prove_evaluated(model.content, head, data, "float32" if recipe.precision == "float32" and not engine else "int8")
+    exact = recipe.precision == "float32" and not engine and not coarse
+    proof = prove_evaluated(model.content, head, data, "float32" if exact else "int8", embedder)
     watch.lap("write")
     return Fitted(
         data=data,
@@ -77,7 +98,15 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
             prediction_sets=trust.prediction_sets,
             choices=origin.evidence,
         ),
-        notes=(*origin.reasons, *data.table.notes, *data.notes, *partition.notes, *head.head.notes, *trust.notes),
+        notes=(
+            *origin.reasons,
+            *data.table.notes,
+            *data.notes,
+            *partition.notes,
+            *head.head.notes,
+            *trust.notes,
+            *proof,
+        ),
     )
 
 

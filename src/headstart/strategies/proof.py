@@ -21,7 +21,7 @@ from headstart.features.dataset import Dataset
 from headstart.features.pixels import PixelSession
 from headstart.heads import Head
 from headstart.heads.calibrated import Calibrated
-from headstart.modelfile.golden import TOLERANCES
+from headstart.modelfile.golden import SHAPES, TOLERANCES, picture
 from headstart.modelfile.session import Session
 from headstart.prediction.classifier import Classifier
 from headstart.settings.recipe import FULL_RANGE, Recipe
@@ -95,14 +95,24 @@ def refuse_difference(largest: float) -> None:
         )
 
 
-def prove_evaluated(model: bytes, head: Calibrated[Head], data: Dataset, precision: str) -> None:
+def prove_evaluated(
+    model: bytes, head: Calibrated[Head], data: Dataset, precision: str, embedder: Embedder
+) -> tuple[str, ...]:
     """Compare the finished model file with what was evaluated.
+
+    Where no image is to be found any more, as of embeddings that were moved to another machine, it is compared on
+    generated pictures with its embedder and its head: that says nothing of the embeddings that were evaluated, of which
+    only the digest of their embedder is known.
 
     Args:
         model: The model file.
         head: What was evaluated.
         data: What it was evaluated on.
         precision: The coarser arithmetic of both: ``float32``, or ``int8``, whose steps are about those of bf16.
+        embedder: What the model file was made from.
+
+    Returns:
+        Sentences that a person should read.
 
     Raises:
         HeadstartError: They differ; the model is not handed out.
@@ -113,10 +123,31 @@ def prove_evaluated(model: bytes, head: Calibrated[Head], data: Dataset, precisi
         unchanged = digest_bytes(file) == data.digests[row]  # since it was read
         return head.probabilities(data.matrix[row]) if unchanged else None
 
-    _prove(
+    if _prove(
         model, table, _some(table, IMAGES), expected, "what was measured", TOLERANCES[precision]["probability"],
         "If the cache came from another machine, run `headstart cache clear`; otherwise please report this.",
-    )  # fmt: skip
+    ):  # fmt: skip
+        return ()
+    _prove_generated(model, head, embedder)
+    return (
+        "None of the images could be read again: that the model file computes what was measured was proved on "
+        "generated pictures alone.",
+    )
+
+
+def _prove_generated(model: bytes, head: Calibrated[Head], embedder: Embedder) -> None:
+    """Compare a model file with its embedder and its head."""
+    classifier, session, largest = Classifier(model), Session(embedder.model), 0.0
+    for seed, (height, width) in enumerate(SHAPES):
+        pixels = picture(height, width, seed=seed)
+        wanted = head.probabilities(session.run(pixels)[0])
+        largest = max(largest, float(np.abs(classifier.run_pixels(pixels).probabilities - wanted).max()))
+    if not largest <= TOLERANCES["float32"]["probability"]:
+        raise HeadstartError(
+            f"The finished model differs from its embedder and its head by {largest:.1e} of a probability for a "
+            "generated picture, and it was not saved.",
+            "Please report this.",
+        )
 
 
 def prove_trained(
@@ -165,8 +196,13 @@ def _prove(
     what: str,
     allowed: float,
     hint: str,
-) -> None:
-    """Run a model file on the bytes of image files; `expected` gives None for a file that cannot be compared."""
+) -> int:
+    """Run a model file on the bytes of image files; `expected` gives None for a file that cannot be compared.
+
+    Returns:
+        How many were compared.
+    """
+    compared = 0
     classifier = Classifier(model)
     for row in rows:
         path = table.rows[row].path
@@ -185,3 +221,5 @@ def _prove(
                 f"at most {allowed:.0e} is accepted, and it was not saved.",
                 hint,
             )
+        compared += 1
+    return compared

@@ -82,7 +82,7 @@ def finish_training(
     watch.lap("evaluate")
     trust = build_trust(measured, partition, held_out)
     model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust).because(origin.reasons)
-    prove_evaluated(model.content, head, measured, recipe.precision)
+    prove_evaluated(model.content, head, measured, recipe.precision, embedder)
     calibrated = partial(probabilities, network, calibration=head.calibration)
     prove_trained(model.content, calibrated, PixelSession(job.preprocess), data.table, recipe)
     return Fitted(

@@ -1,0 +1,184 @@
+"""Folders of embeddings with known faults, of any size: what `embeddings.py` measures on.
+
+An embedding is the mean of its class, plus noise along 128 shared directions of falling variance and a little in all,
+cut off below 0 as after the last activation of a network. 1 % of the images are exact copies of another, 1 % near
+copies, and 2 % have the label of another class; `faults.npz` says which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHARED = 128
+OVERLAP = 0.42  # length of the means against the noise: about 85 % of the images can be recognised
+COPIES, NEAR, WRONG = 0.01, 0.01, 0.02
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is made.
+
+    Attributes:
+        images: Rows.
+        classes: Of them.
+        width: D.
+        dtype: ``float32`` or ``float16``.
+        shard_rows: Rows of a shard.
+        seed: Of everything.
+    """
+
+    images: int
+    classes: int
+    width: int = 1280
+    dtype: str = "float32"
+    shard_rows: int = 512
+    seed: int = 0
+
+
+@dataclass
+class _Rows:
+    """What is known of some rows."""
+
+    true: NDArray[np.int64]
+    features: NDArray[np.float32]
+    prints: NDArray[np.uint8]
+    digests: list[str]
+
+
+class Maker:
+    """Makes shard after shard; each has copies of images in the one before."""
+
+    def __init__(self, size: Size) -> None:
+        self.size = size
+        rng = np.random.default_rng([size.seed, 0])
+        spread = np.arange(1, SHARED + 1) ** -0.5
+        self._directions = (rng.normal(size=(SHARED, size.width)) * spread[:, None]).astype(np.float32)
+        means = rng.normal(size=(size.classes, SHARED)) @ self._directions
+        self._means = (OVERLAP * means + 1.0).astype(np.float32)
+        self._before: _Rows | None = None
+        self.faults: dict[str, list[NDArray[np.int64]]] = {"copies": [], "near": [], "wrong": []}
+
+    def shard(self, number: int) -> dict[str, Any]:
+        """The columns of a shard."""
+        size = self.size
+        begin = number * size.shard_rows
+        rows = np.arange(begin, min(begin + size.shard_rows, size.images))
+        rng = np.random.default_rng([size.seed, 1, number])
+        true = rows * size.classes // size.images  # in the order of the paths
+        made = _Rows(true, self._features(true, rng), _prints(len(rows), rng), [
+            sha256(f"{size.seed} {row}".encode()).hexdigest() for row in rows.tolist()
+        ])  # fmt: skip
+        self._plant(made, rows, rng)
+        labels = true.copy()
+        wrong = np.flatnonzero(rng.random(len(rows)) < WRONG)
+        labels[wrong] = (labels[wrong] + rng.integers(1, size.classes, len(wrong))) % size.classes
+        self.faults["wrong"].append(rows[wrong])
+        self._before = made
+        return {
+            "path": [f"c{kind:04}/{row:08}.jpg" for kind, row in zip(true.tolist(), rows.tolist(), strict=True)],
+            "label": [f"c{kind:04}" for kind in labels.tolist()],
+            "digest": made.digests, "features": made.features, "prints": made.prints,
+        }  # fmt: skip
+
+    def _features(self, true: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
+        noise = rng.standard_normal((len(true), SHARED), np.float32) @ self._directions
+        noise += 0.3 * rng.standard_normal(noise.shape, np.float32)
+        return np.maximum(self._means[true] + noise, 0)
+
+    def _plant(self, made: _Rows, rows: NDArray[np.int64], rng: np.random.Generator) -> None:
+        if self._before is None:
+            return
+        kinds = rng.random(len(rows))
+        partners = rng.permutation(len(self._before.digests))
+        for place in np.flatnonzero(kinds < COPIES + NEAR).tolist():
+            other = int(partners[place % len(partners)])
+            exact = kinds[place] < COPIES
+            made.features[place] = self._before.features[other]
+            made.prints[place] = self._before.prints[other]
+            made.true[place] = self._before.true[other]
+            if exact:
+                made.digests[place] = self._before.digests[other]
+            else:
+                length = np.linalg.norm(made.features[place]) / np.sqrt(self.size.width)
+                shift = rng.standard_normal(self.size.width, np.float32)
+                made.features[place] += np.float32(0.03 * length) * shift
+                moved = made.prints[place].astype(np.int16) + rng.integers(-1, 2, made.prints.shape[1])
+                made.prints[place] = np.clip(moved, 0, 255)
+            pair = np.array([rows[0] - len(self._before.digests) + other, rows[place]])
+            self.faults["copies" if exact else "near"].append(pair)
+
+
+def _prints(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Fingerprints of pictures with a few large shapes, uint8 (n, 1024)."""
+    coarse = rng.normal(128, 45, (count, 8, 8)).clip(0, 255)
+    return np.kron(coarse, np.ones((1, 4, 4))).reshape(count, -1).astype(np.uint8)
+
+
+def write(folder: Path, size: Size) -> None:
+    """Write the folder, as `headstart embed SOURCE --out DIR` does."""
+    import pyarrow as pa
+
+    from headstart import __version__
+    from headstart.backbones.embedder import load_embedder
+    from headstart.core.runtime import default_cache
+    from headstart.features.sharded.description import Description
+    from headstart.features.sharded.embedding_rows import schema
+    from headstart.features.sharded.plan import Reference, digest_of
+    from headstart.features.sharded.writing import part_metadata, write_description, write_part
+    from headstart.settings.recipe import Recipe
+
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe()
+    embedder = load_embedder(recipe, default_cache())
+    made = {"network": "lite0", "embedder": embedder.digest, "width": size.width, "dtype": size.dtype,
+            "recipe": recipe.as_dict(), "made": asdict(size)}  # fmt: skip
+    about: dict[str, Any] = {
+        "kind": "embeddings", "made": made, "task": "classes", "source": "made",
+        "classes": tuple(f"c{kind:04}" for kind in range(size.classes)), "images": size.images,
+        "shard_rows": size.shard_rows, "headstart": __version__,
+    }  # fmt: skip
+    description, maker, digests = Description(**about, references=""), Maker(size), sha256()
+    for number in range(description.shards):
+        columns = maker.shard(number)
+        named = zip(columns["path"], columns["label"], strict=True)
+        references = digest_of([Reference(path, label) for path, label in named])
+        digests.update(references.encode())
+        form = schema(size.width, size.dtype, part_metadata(description, number, references))
+        write_part(folder, number, _table(columns, form, pa))
+    write_description(folder, Description(**about, references=digests.hexdigest()))
+    faults = {
+        name: np.concatenate(found) if name == "wrong" else np.array(found).reshape(-1, 2)
+        for name, found in maker.faults.items()
+    }
+    np.savez(folder / "faults.npz", **faults)  # type: ignore[arg-type]
+
+
+def _table(columns: dict[str, Any], form: Any, pa: Any) -> Any:
+    count = len(columns["path"])
+    prints = pa.FixedSizeBinaryArray.from_buffers(pa.binary(1024), count, [None, pa.py_buffer(columns["prints"])])
+    plain = {"format": "JPEG", "file_bytes": 100_000, "camera": "", "brightness": 120.0, "contrast": 50.0,
+             "sharpness": 10.0, "peak": 0}  # fmt: skip
+    traits = form.field("traits").type
+    fields = [
+        prints if one.name == "fingerprint" else pa.array([plain[one.name]] * count, one.type)
+        for one in (traits.field(place) for place in range(traits.num_fields))
+    ]
+    kind = form.field("embedding").type
+    flat = columns["features"].astype(kind.value_type.to_pandas_dtype()).reshape(-1)
+    arrays = {
+        "path": pa.array(columns["path"]), "label": pa.array(columns["label"]), "digest": pa.array(columns["digest"]),
+        "split": pa.nulls(count, pa.string()), "group": pa.nulls(count, pa.string()),
+        "error": pa.nulls(count, pa.string()), "width": pa.array([500] * count, pa.int32()),
+        "height": pa.array([400] * count, pa.int32()),
+        "traits": pa.StructArray.from_arrays(fields, fields=list(traits)),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.list_size),
+    }  # fmt: skip
+    return pa.Table.from_arrays([arrays[field.name] for field in form], schema=form)
