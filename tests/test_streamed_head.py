@@ -12,12 +12,18 @@ from headstart.core.runtime import Runtime
 from headstart.heads import linear, softmax
 from headstart.heads.streamed import InMemory, fit_as_chosen, fit_recipe
 from headstart.heads.streamed.blocks import Each
+from headstart.heads.streamed.choice import part_of
 from headstart.heads.streamed.fit import Strength
 from headstart.heads.streamed.moments import basis, moments
 from headstart.heads.streamed.objective import Objective
 from headstart.heads.streamed.quasi_newton import minimise
 from headstart.settings.recipe import Recipe
-from headstart.targets.classes.temperature import Temperature, to_probabilities
+from headstart.targets.classes.temperature import (
+    Temperature,
+    fit_temperature,
+    smoothed_log_loss,
+    to_probabilities,
+)
 
 ROWS, WIDTH, CLASSES = 3000, 48, 12
 
@@ -89,16 +95,29 @@ def test_moments_are_those_of_all_rows() -> None:
     found = moments(Each(InMemory(X, Y, 300), 2, lambda _: None), CLASSES)
     np.testing.assert_allclose(found.centre, X.mean(0, dtype=np.float64), atol=1e-6)
     np.testing.assert_allclose(found.covariance, np.cov(X.T, bias=True), atol=1e-5)
-    np.testing.assert_allclose(found.class_means, [X[Y == one].mean(0) for one in range(CLASSES)], atol=1e-5)
+    np.testing.assert_allclose(found.class_means, [X[one == Y].mean(0) for one in range(CLASSES)], atol=1e-5)
 
 
-def test_the_penalty_is_chosen_as_in_memory() -> None:
-    folds = np.random.default_rng(0).integers(0, 5, ROWS)
-    streamed = fit_recipe(InMemory(X, Y), folds, CLASSES, Recipe(), Runtime(cache=None))
-    expected = linear.fit(X, Y, folds, classes=CLASSES)
-    assert (streamed.head.c, streamed.head.whitening) == (expected.head.c, expected.head.whitening)
-    assert streamed.temperature == pytest.approx(expected.temperature, rel=1e-3)
-    assert np.abs(streamed.probabilities(UNSEEN) - expected.probabilities(UNSEEN)).max() < 1e-3
+def test_the_penalty_suits_the_rows() -> None:
+    """With few rows the penalty is strong, and with more the loss on others falls, also below that of other C."""
+    aside, losses = made(1000, 2), []
+    for rows in (300, 3000):
+        found = fit_recipe(InMemory(X[:rows], Y[:rows]), aside, CLASSES, Recipe(), Runtime(cache=None))
+        losses.append(smoothed_log_loss(found.head.scores(UNSEEN) / found.temperature, TRUE))
+    assert losses[1] < losses[0]
+    assert found.head.c is not None
+    for c in (found.head.c / 100, found.head.c * 100):
+        other = fit_as_chosen(InMemory(X, Y), Strength(c, found.head.whitening), classes=CLASSES)
+        scores = other.scores(UNSEEN)
+        temperature = fit_temperature(other.scores(aside[0]), aside[1])
+        assert losses[1] < smoothed_log_loss(scores / temperature, TRUE) + 0.005
+
+
+def test_the_penalty_is_chosen_on_a_part_in_which_each_class_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headstart.heads.streamed.choice.ROWS", 600)
+    part = part_of(InMemory(X, Y), CLASSES)
+    assert len(part.labels) == 600
+    np.testing.assert_allclose(np.bincount(part.labels) / 600, np.bincount(Y) / ROWS, atol=0.003)
 
 
 def test_minimise_ends_at_the_minimum_of_a_quadratic() -> None:
@@ -149,7 +168,7 @@ def test_the_start_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the passes are saved by: after ten of them the loss is within 1e-4 of the minimum."""
     monkeypatch.setattr("headstart.heads.streamed.fit.MAX_PASSES", 10)
     found = fit_as_chosen(InMemory(X, Y), Strength(0.1), classes=CLASSES)
-    z, axes, centre, scale = linear._along_axes(X)
+    z, axes, _, scale = linear.along_axes(X)
     best = softmax.solve(z, Y, classes=CLASSES, c=0.1, sample_weight=np.ones(ROWS, np.float32), decrement=1e-9)
 
     def objective(scores: np.ndarray, weights: np.ndarray) -> float:

@@ -249,11 +249,11 @@ def whitening_factors_of(variances: NDArray[np.float64], whitening: float) -> ND
     return result
 
 
-def some_of_each(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Rows (M,) to choose on: all, or `SELECTION_LIMIT` of them in which every class has its share."""
-    if len(labels) > SELECTION_LIMIT:
+def some_of_each(labels: NDArray[np.int64], classes: int, most: int = SELECTION_LIMIT) -> NDArray[np.int64]:
+    """Rows (M,) to choose on: all, or `most` of them in which every class has its share."""
+    if len(labels) > most:
         by_class = np.argsort(labels, kind="stable")
-        some = np.sort(by_class[np.linspace(0, len(labels) - 1, SELECTION_LIMIT).astype(int)])
+        some = np.sort(by_class[np.linspace(0, len(labels) - 1, most).astype(int)])
         if len(np.unique(labels[some])) == classes:
             return some
     return np.arange(len(labels))

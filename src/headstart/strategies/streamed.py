@@ -1,8 +1,9 @@
 """The strategy `probe` on more embeddings than fit into memory; see `headstart.heads.streamed`.
 
-What differs from the same in memory: the temperature and the threshold of familiarity come from train images that are
-set aside (val), since a second fit for them would take as long as the first; at most `MAX_MEASURED` images are held
-out; near duplicates are not looked for before the images are divided; and the data check is a command of its own.
+What differs from the same in memory: the penalty, the temperature and the threshold of familiarity come from train
+images that are set aside (val), since a second fit for them would take as long as the first; at most `MAX_MEASURED`
+images are held out; near duplicates are not looked for before the images are divided; and the data check is a command
+of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from headstart.runs.details import Details, Embedding, HeadFit
 from headstart.runs.result import Fitted
 from headstart.strategies import finish, proof
 from headstart.strategies.trust import build as build_trust
-from headstart.targets.classes.temperature import Temperature
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 # Held out of a source without splits: the interval of an accuracy is then at most 0.9 points wide.
 MAX_MEASURED = 50_000
-MAX_CHOOSING = 10_000  # that set the temperature, one number
+MAX_CHOOSING = 10_000  # that choose the penalty and the temperature, three numbers
 _ROWS = 4096  # read at once, for each thread
 NO_NEAR_DUPLICATES = (
     "Copies, by their digests, and the groups of the source stay on one side of the splits; near duplicates were not "
@@ -67,7 +68,7 @@ def fit(
         SourceError: The images cannot be learnt from.
         OptionError: The settings need all embeddings in memory.
     """
-    _refuse(recipe)
+    _refuse(recipe, images.table.task)
     data = images.without_embeddings()
     watch.lap("read")
     partition, notes = _divided(data, recipe)
@@ -75,12 +76,12 @@ def fit(
     head = _fit_head(images, partition, recipe, runtime)
     watch.lap("fit")
     rows = partition.held_out()
-    held_out = HeldOut(rows, _probabilities(images, rows, head, runtime))
-    temperatures = np.full(len(rows), head.temperature)
-    evaluation = finish.measure(held_out, temperatures, partition, data.targets.names)
+    held_out = HeldOut.by(rows, _probabilities(images, rows, head, runtime), head.calibration)
+    evaluation = finish.measure(held_out, partition, data.targets.names)
     watch.lap("evaluate")
     some, part = _some(images, partition, runtime)
-    trust = build_trust(some, part, HeldOut(np.searchsorted(_kept(data, partition), rows), held_out.probabilities))
+    places = np.searchsorted(_kept(data, partition), rows)
+    trust = build_trust(some, part, dataclasses.replace(held_out, rows=places))
     watch.lap("trust")
     model = finish.model_file(embedder, head, recipe, data, partition, evaluation, trust).because(origin.reasons)
     shown = _taken(images, np.arange(0, len(data), max(1, len(data) // proof.IMAGES)), runtime)
@@ -88,7 +89,7 @@ def fit(
     watch.lap("write")
     return Fitted(
         data=data, model_file=model, evaluation=evaluation, held_out=held_out, partition=partition,
-        without_leaks=finish.measure_without_leaks(held_out, temperatures, partition, data.targets.names),
+        without_leaks=finish.measure_without_leaks(held_out, partition, data.targets.names),
         counts=partition.count(), checked=False, seconds=watch.seconds,
         details=Details(
             embedding=Embedding(0, len(data), "a folder of embeddings"),
@@ -100,7 +101,12 @@ def fit(
     )  # fmt: skip
 
 
-def _refuse(recipe: Recipe) -> None:
+def _refuse(recipe: Recipe, task: str) -> None:
+    if not TARGETS[task].exclusive:
+        raise OptionError(
+            f"Heads of the task {task} are fitted in memory, and these embeddings are too many for that.",
+            "Train on a part of the images.",
+        )
     if recipe.head != "linear":
         raise OptionError(
             f"The head {recipe.head} is fitted in memory, and these embeddings are too many for that.",
@@ -124,7 +130,11 @@ def _divided(data: Dataset, recipe: Recipe) -> tuple[Partition, list[str]]:
     partition = divide(data, whole)
     train = len(partition.learnt())
     return set_aside(
-        partition, data, whole, min(0.1, MAX_CHOOSING / train), "set the temperature, and were not trained on"
+        partition,
+        data,
+        whole,
+        min(0.1, MAX_CHOOSING / train),
+        "chose the penalty and the temperature, and were not trained on",
     ), notes
 
 
@@ -133,10 +143,9 @@ def _fit_head(images: Images, partition: Partition, recipe: Recipe, runtime: Run
     labels = np.asarray(partition.targets.labels)
     shards = max(1, _ROWS // images.stored.folder.description.shard_rows)
     blocks = StoredBlocks(images.stored, rows, labels[rows], shards, runtime.workers)
-    head = fit_recipe(blocks, partition.folds[rows], len(names), recipe, runtime)
     choose = partition.chooses()
-    scores = head.head.scores(images.stored.take(choose, runtime.workers))
-    return Calibrated(head.head, Temperature.fit(scores, labels[choose]))
+    aside = images.stored.take(choose, runtime.workers), labels[choose]
+    return fit_recipe(blocks, aside, len(names), recipe, runtime)
 
 
 def _probabilities(

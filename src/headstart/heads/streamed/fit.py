@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.core.threads import one_blas_thread
 from headstart.heads import softmax
 from headstart.heads.calibrated import Calibrated
 from headstart.heads.linear import LinearHead
-from headstart.heads.penalty import ATTEMPTS, Chosen, choose, some_of_each
 from headstart.heads.streamed import discriminant
 from headstart.heads.streamed.blocks import Blocks, Each
+from headstart.heads.streamed.choice import POWERS, Choice, SetAside, choose, part_of
 from headstart.heads.streamed.moments import Basis, Moments, basis, moments
 from headstart.heads.streamed.objective import Objective
 from headstart.heads.streamed.quasi_newton import minimise
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 # it single precision ends. Of more rows than `EXACT_ROWS`, where a pass takes minutes, the coarser value is enough:
 # each power of ten costs three or four passes, and from 1e-5 on the accuracy no longer moves.
 DECREMENT, EXACT_ROWS, COARSE_DECREMENT = 1e-9, 200_000, 1e-6
-MAX_PASSES = 100
+MAX_PASSES = 60
 _START_ROWS = 2000  # that decide how large the scores of the start are
 
 
@@ -78,15 +76,14 @@ def fit_as_chosen(
 
 
 def fit_recipe(
-    blocks: Blocks, folds: NDArray[np.int64], classes: int, recipe: Recipe, runtime: Runtime
+    blocks: Blocks, aside: tuple[NDArray[np.float32], NDArray[np.int64]], classes: int, recipe: Recipe, runtime: Runtime
 ) -> Calibrated[LinearHead]:
-    """Choose the penalty as `headstart.heads.linear.fit` does, on the same rows, and fit the head.
-
-    The temperature is that of the folds that chose; where other rows can set it, they do better.
+    """Choose the penalty, fit the head, and find the temperature.
 
     Args:
-        blocks: The rows.
-        folds: Fold of each, (N,).
+        blocks: The rows that are learnt from.
+        aside: Features, float32 (V, D), and labels, (V,), of rows that are not learnt from: they choose the penalty and
+            the temperature.
         classes: Number C of classes.
         recipe: The weights of the classes.
         runtime: Threads, and where progress is shown.
@@ -97,31 +94,41 @@ def fit_recipe(
     with runtime.progress.stage("Measuring the embeddings", 1) as advance:
         each = Each(blocks, runtime.workers, advance)
         found = moments(each, classes)
-    chosen = _choose(blocks, found, folds, recipe, runtime)
+    weights = _weights(found, recipe.class_weight).astype(np.float32)
+    judges = SetAside(*aside, weights[aside[1]])
+    chosen = _choose(blocks, classes, judges, recipe, runtime)
     # A stage of unknown length: the bar is full where a fit takes as many passes as they mostly do.
     with runtime.progress.stage("Fitting, in passes", 25) as advance:
         each = Each(blocks, runtime.workers, advance)
-        head = _solve(each, found, Strength(chosen.c, chosen.whitening, chosen.loss), recipe.class_weight)
-    return Calibrated(head, Temperature(chosen.temperature))
+        head = _solve(each, found, Strength(chosen.c, chosen.whitening, chosen.log_loss), recipe.class_weight)
+    scores = head.scores(judges.features)
+    return Calibrated(head, Temperature.fit(scores, judges.labels, judges.weights))
 
 
-def _choose(blocks: Blocks, found: Moments, folds: NDArray[np.int64], recipe: Recipe, runtime: Runtime) -> Chosen:
-    """Choose the penalty on those rows that the head in memory would choose it on."""
-    classes = len(found.counts)
-    rows = some_of_each(blocks.labels, classes)
-    weights = _weights(found, recipe.class_weight).astype(np.float32)
-    labels = blocks.labels[rows]
-    steps = ATTEMPTS * len(np.unique(folds[rows]))
-    with (
-        runtime.progress.stage("Choosing the penalty", steps) as advance,
-        one_blas_thread(),
-        ThreadPoolExecutor(runtime.workers) as pool,
-    ):
-        z = basis(found, 0.0).of(blocks.take(rows))
-        return choose(z, labels, folds[rows], classes=classes, weights=weights[labels], pool=pool, advance=advance)
+def _choose(blocks: Blocks, classes: int, judges: SetAside, recipe: Recipe, runtime: Runtime) -> Choice:
+    part = part_of(blocks, classes)
+    with runtime.progress.stage("Choosing the penalty", len(POWERS) + 1) as advance:
+        each = Each(part, runtime.workers, lambda _: None)
+        found = moments(each, classes)
+
+        def fitted(c: float, whitening: float) -> LinearHead:
+            head = _solve(each, found, Strength(c, whitening), recipe.class_weight, COARSE_DECREMENT)
+            advance(1)
+            return head
+
+        return choose(fitted, judges)
 
 
-def _solve(each: Each, found: Moments, strength: Strength, class_weight: ClassWeight) -> LinearHead:
+def _solve(each: Each, found: Moments, strength: Strength, class_weight: ClassWeight, least: float = 0.0) -> LinearHead:
+    """Fit a head.
+
+    Args:
+        each: The rows.
+        found: Sums over them.
+        strength: Of the penalty.
+        class_weight: See `fit_as_chosen`.
+        least: The decrement is at least this.
+    """
     weights = _weights(found, class_weight)
     total = float(weights @ found.counts)
     by = basis(found, strength.whitening)
@@ -129,7 +136,7 @@ def _solve(each: Each, found: Moments, strength: Strength, class_weight: ClassWe
     labels = each.blocks.labels
     few = np.unique(np.linspace(0, len(labels) - 1, _START_ROWS).astype(np.int64))
     begin = discriminant.start(found, by, by.of(each.blocks.take(few)), labels[few], objective.penalty)
-    decrement = DECREMENT if len(labels) <= EXACT_ROWS else COARSE_DECREMENT
+    decrement = max(least, DECREMENT if len(labels) <= EXACT_ROWS else COARSE_DECREMENT)
     end = minimise(objective, begin, objective.curvature(begin).solve, decrement=decrement, calls=MAX_PASSES)
     head = _head(by, softmax.Solution(end.place[:-1], end.place[-1], end.converged), strength)
     if end.converged:
