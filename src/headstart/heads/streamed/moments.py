@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +36,13 @@ class Moments:
     def scale(self) -> float:
         """Root of the mean variance of a feature."""
         return float(np.sqrt(np.trace(self.covariance) / len(self.centre)))
+
+    @cached_property
+    def spectrum(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Variances along the principal axes, (R,), of features of this scale, and these axes, (D, R)."""
+        variances, axes = np.linalg.eigh(self.covariance / self.scale**2)
+        kept = variances > variances[-1] * 1e-11
+        return variances[kept], axes[:, kept]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +113,7 @@ def _check(covariance: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
 
 def basis(found: Moments, whitening: float) -> Basis:
     """The basis for a whitening; see `headstart.heads.penalty.whitening_factors`."""
-    scaled = found.covariance / found.scale**2
-    variances, axes = np.linalg.eigh(scaled)
-    kept = variances > variances[-1] * 1e-11
-    factors = whitening_factors_of(np.maximum(variances[kept], 0), whitening)
-    whitened: NDArray[np.float64] = axes[:, kept] * factors.astype(np.float64) / found.scale
+    variances, axes = found.spectrum
+    factors = whitening_factors_of(variances, whitening)
+    whitened: NDArray[np.float64] = axes * factors.astype(np.float64) / found.scale
     return Basis(found.centre.astype(np.float32), whitened)
