@@ -1,4 +1,4 @@
-"""Folders of embeddings with known faults, of any size: what `embeddings.py` measures on.
+"""Folders of embeddings with known faults, of any size, to measure `headstart train DIR` on.
 
 An embedding is the mean of its class, plus noise along 128 shared directions of falling variance and a little in all,
 cut off below 0 as after the last activation of a network. 1 % of the images are exact copies of another, 1 % near
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARED = 128
-OVERLAP = 0.42  # length of the means against the noise: about 85 % of the images can be recognised
+OVERLAP = 0.42  # length of the means against the noise
 COPIES, NEAR, WRONG = 0.01, 0.01, 0.02
 
 
