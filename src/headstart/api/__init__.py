@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headstart.api.reporting import comparison_page, draw_report
     from headstart.api.run import Run
     from headstart.api.searching import Match, search
+    from headstart.api.sharding import embed_into
     from headstart.api.training import resume, train
     from headstart.api.watching import watch
 
@@ -37,6 +38,7 @@ _FILES = {
     "comparison_page": "reporting",
     "draw_report": "reporting",
     "embed": "embedding",
+    "embed_into": "sharding",
     "evaluate": "evaluating",
     "explain": "explaining",
     "export": "exporting",
@@ -62,6 +64,7 @@ __all__ = [
     "comparison_page",
     "draw_report",
     "embed",
+    "embed_into",
     "evaluate",
     "explain",
     "export",

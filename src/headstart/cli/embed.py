@@ -14,7 +14,16 @@ from headstart.cli.messages import DONE, SOME_SKIPPED
 @panels.takes(options.COLUMNS, options.PROCESS)
 def embed(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Labelled images, as for train.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write: .npz or .parquet.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE|DIR",
+            help="File to write: .npz or .parquet; or a folder (a name without a suffix) for Parquet shards, which is "
+            "gone on with where it was left.",
+        ),
+    ],
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="SOURCE holds images without labels, as for predict.")
     ] = False,
@@ -29,25 +38,36 @@ def embed(
         str | None, typer.Option(help="Precision of the network: int8 (the default) or float32.")
     ] = None,
     overwrite: options.ReplaceOut = False,
+    dtype: Annotated[str, typer.Option(help="Of a folder: float32 or float16.")] = "float32",
+    shard_rows: Annotated[int, typer.Option(help="Of a folder: images of a shard.")] = 512,
+    on: options.On = options.Engine.local,
+    address: options.Address = None,
     max_megapixels: options.MaxMegapixels = None,
     white_level: options.WhiteLevel = None,
     **given: Any,
 ) -> int:
-    """Write the embeddings of images to a file.
+    """Write the embeddings of images to a file, or a folder of shards.
 
-    For your own clustering or search, as .npz or .parquet.
+    For your own clustering or search, as .npz or .parquet; or for sets of any size as a folder of Parquet shards.
     """
     from headstart import api
+    from headstart.api.sharding import Shape
+    from headstart.cli import shards
     from headstart.cli.output import Output
+    from headstart.cli.signals import set_hint
     from headstart.core.errors import OptionError
     from headstart.core.text import counted, portable, quoted
     from headstart.data.inputs import expand
     from headstart.features.embeddings import refuse_unfit
+    from headstart.features.sharded.folder import is_shard_folder
     from headstart.settings.recipe import Recipe
 
     output = Output(as_json=given["json"], quiet=given["quiet"])
     columns = options.columns(given)
-    refuse_unfit(out, overwrite=overwrite)
+    sharded = is_shard_folder(out)
+    if not sharded:
+        refuse_unfit(out, overwrite=overwrite)
+        options.refuse_for_files(on, address, dtype=dtype, shard_rows=shard_rows)
     chosen = {"backbone": backbone, "precision": precision, "white_level": white_level}
     named = {name: value for name, value in chosen.items() if value is not None}
     if model is not None and named:
@@ -59,12 +79,17 @@ def embed(
         named["max_megapixels"] = max_megapixels
     runtime = options.runtime(output, workers=given["workers"], strict=given["strict"], cached=not given["no_cache"])
     classifier = None if model is None else api.load(model, max_megapixels=max_megapixels)
-    found = api.embed(
-        expand([source]) if unlabelled else api.read(source, columns=columns),
-        classifier=classifier,
-        recipe=None if classifier else Recipe.from_dict(named),
-        runtime=runtime,
-    )
+    table = expand([source]) if unlabelled else api.read(source, columns=columns)
+    recipe = None if classifier else Recipe.from_dict(named)
+    if sharded:
+        runtime = options.on_engine(runtime, on, address, workers=given["workers"])
+        shape = Shape(dtype, shard_rows)
+        set_hint("What was embedded is kept. Run the same command to go on.")
+        written = api.embed_into(
+            table, out, classifier=classifier, recipe=recipe, shape=shape, overwrite=overwrite, runtime=runtime
+        )
+        return shards.told(written, output)
+    found = api.embed(table, classifier=classifier, recipe=recipe, runtime=runtime)
     found.save(out, overwrite=overwrite)
     images, width = found.features.shape
     output.say(f"{quoted(str(out))}: {counted(images, 'embedding')} of {width:,} numbers, by {found.network}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from headstart.core.runtime import Runtime
     from headstart.data.readers import Columns
     from headstart.data.table import ImageTable
+
+
+class Engine(StrEnum):
+    """What runs the work on shards of images."""
+
+    local = "local"
+    ray = "ray"
+
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")]
 ModelOrRun = Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run, or the run folder.")]
@@ -44,6 +53,20 @@ WhiteLevel = Annotated[
 ]
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Neither read nor write the feature cache.", rich_help_panel=RUNNING)
+]
+On = Annotated[
+    Engine,
+    typer.Option(
+        "--on", help="Where shards are computed: in this process, or on a Ray cluster.", rich_help_panel=RUNNING
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Of a running Ray cluster, or auto; default: Ray is started on this machine.",
+        rich_help_panel=RUNNING,
+    ),
 ]
 PathColumn = Annotated[
     str | None,
@@ -184,3 +207,36 @@ def runtime(output: Output, *, workers: int | None, strict: bool, cached: bool) 
         progress=output.progress(),
         strict=strict,
     )
+
+
+def on_engine(runtime: Runtime, on: Engine, address: str | None, *, workers: int | None) -> Runtime:
+    """The runtime with what runs the work on shards.
+
+    Raises:
+        OptionError: There is an address, and no cluster is asked for.
+    """
+    from dataclasses import replace
+
+    from headstart.core.errors import OptionError
+
+    if on is Engine.local:
+        if address is not None:
+            raise OptionError("--address is about a Ray cluster.", "Give --on ray too.")
+        return runtime
+    from headstart.scale.ray_pool import RayPool
+
+    return replace(runtime, on=RayPool(address, workers))
+
+
+def refuse_for_files(on: Engine, address: str | None, *, dtype: str, shard_rows: int) -> None:
+    """Say that an option is about folders of shards, where a file is to be written.
+
+    Raises:
+        OptionError: One is given.
+    """
+    from headstart.core.errors import OptionError
+
+    given = {"--on ray": on is Engine.ray, "--address": address is not None, "--dtype": dtype != "float32",
+             "--shard-rows": shard_rows != 512}  # fmt: skip
+    if named := next((name for name, there in given.items() if there), None):
+        raise OptionError(f"{named} is about a folder of shards.", "Name a folder with --out: a name without a suffix.")

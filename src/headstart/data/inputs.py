@@ -21,12 +21,12 @@ STANDARD_INPUT = "-"
 class _Inputs(FolderStorage):
     """Files by their own paths, and the image on standard input."""
 
-    def __init__(self, standard_input: bytes | None) -> None:
-        super().__init__("")
+    def __init__(self, standard_input: bytes | None, root: str = "") -> None:
+        super().__init__(root)
         self._standard_input = standard_input
 
-    def _arguments(self) -> tuple[bytes | None]:
-        return (self._standard_input,)
+    def _arguments(self) -> tuple[bytes | None, str]:
+        return self._standard_input, *super()._arguments()  # another process may have another working folder
 
     def read(self, path: str) -> bytes:
         """All bytes of one image; see `Storage`."""

@@ -13,7 +13,6 @@ from headstart.data import decode as decoder
 from headstart.data import traits as looks
 from headstart.data.decode import decode
 from headstart.data.storage import Storage
-from headstart.data.table import Row
 from headstart.data.traits import Traits, measure
 from headstart.features.cache import FeatureCache
 from headstart.settings.recipe import FULL_RANGE
@@ -27,6 +26,15 @@ class Network(Protocol):
 
     def run(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """The embedding, (D,), of one image, uint8 (H, W, 3), as a list of one array."""
+        ...
+
+
+class Located(Protocol):
+    """What is known by where its storage finds it, as `headstart.data.table.Row` is."""
+
+    @property
+    def path(self) -> str:
+        """Where its storage finds it."""
         ...
 
 
@@ -72,7 +80,7 @@ class Look:
     white_level: int
     network: Network | None = None
 
-    def __call__(self, row: Row, /) -> Seen:
+    def __call__(self, row: Located, /) -> Seen:
         """Look at one image.
 
         Raises:
@@ -94,6 +102,11 @@ class Look:
             return np.empty(0, np.float32)
         (embedding,) = self.network.run(pixels)
         return embedding
+
+
+def keep_nothing() -> FeatureCache:
+    """A cache that holds nothing, where every image is looked at anew."""
+    return FeatureCache(None, "", 0)
 
 
 def keep(cache: FeatureCache, seen: Seen) -> None:

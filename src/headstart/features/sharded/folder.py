@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -42,6 +42,11 @@ def part_name(shard: int) -> str:
 def is_folder_of(path: Path, kind: Kind = "embeddings") -> bool:
     """Whether a path is a folder of shards; they may be missing or damaged."""
     return (path / description_file(kind)).is_file()
+
+
+def is_shard_folder(path: Path) -> bool:
+    """Whether a name to write to is that of a folder of shards: one without a suffix, or one that is there."""
+    return not path.suffix or any(is_folder_of(path, kind) for kind in get_args(Kind))
 
 
 @dataclass(frozen=True)

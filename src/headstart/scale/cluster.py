@@ -1,0 +1,145 @@
+"""Reach a Ray cluster, or begin one on this machine; and say what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from typing import Any
+
+from headstart.core.errors import OptionError
+from headstart.core.extras import require
+from headstart.core.text import quoted
+
+AUTO = "auto"
+_KNOCK_SECONDS = 10.0
+_CHECK_SECONDS = 120.0  # for a node to start a process and import Headstart
+
+
+def connect(address: str | None, workers: int | None) -> Any:
+    """Connect this process to Ray.
+
+    Args:
+        address: Of a running cluster, ``auto`` for the one of this machine; None begins one here, without a dashboard
+            and without Ray's reports on its use, which ends with this process.
+        workers: How many CPUs one that begins here may use; None for all.
+
+    Returns:
+        The module ray, and whether a cluster was begun.
+
+    Raises:
+        OptionError: There is no cluster at the address, or it has another version of Ray or Python.
+        ExtraError: Ray is not installed.
+    """
+    ray = require("ray", "scale", "Work on a Ray cluster")
+    if ray.is_initialized():
+        return ray, False
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray leaves the list of GPUs as it is
+    if address is None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(num_cpus=workers, include_dashboard=False, **quiet)
+        return ray, True
+    try:
+        _knock(address)
+        ray.init(address=address, **quiet)
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"There is no Ray cluster at the address {quoted(address)}.",
+            "Start one (ray start --head), check the address, or leave --address out: Ray then runs on this machine.",
+        ) from error
+    except RuntimeError as error:
+        if "ersion" not in str(error):
+            raise
+        raise OptionError(
+            f"The cluster at {quoted(address)} cannot be used by this process: {' '.join(str(error).split())[:400]}",
+            f"Install the same on both; here are Ray {ray.__version__} and Python {platform.python_version()}.",
+        ) from error
+    return ray, False
+
+
+def _knock(address: str) -> None:
+    """See whether anything listens there: Ray itself asks for minutes, and then ends the process.
+
+    Raises:
+        OSError: Nothing does.
+        ValueError: It is no address.
+    """
+    if address == AUTO:
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+
+
+def refuse_unfit(ray: Any, work: Any) -> None:
+    """Try on each node that Headstart can be imported, is the same, and reaches what the work needs.
+
+    Args:
+        ray: The module, connected.
+        work: The unit of work; its method ``ready``, where it has one, looks at what it needs.
+
+    Raises:
+        OptionError: A node cannot run it.
+        StorageError: A node cannot reach the folder of the work.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    remote = ray.remote(num_cpus=0, max_retries=0)(_ready)
+    asked = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            name = node.get("NodeManagerHostname", node["NodeID"])
+            asked[remote.options(scheduling_strategy=there).remote(work)] = name
+    if not asked:
+        raise OptionError("The Ray cluster has no node that is alive.", "Look at it: ray status")
+    here = _versions()
+    for answer, name in asked.items():
+        try:
+            found = ray.get(answer, timeout=_CHECK_SECONDS)
+        except ray.exceptions.GetTimeoutError as error:
+            raise OptionError(
+                f"The node {quoted(name)} of the Ray cluster did not answer in {_CHECK_SECONDS:.0f} seconds.",
+                "Look at it: ray status",
+            ) from error
+        except ray.exceptions.RayTaskError as error:
+            raise _refused(error, name) from error
+        differ = [f"{key} {found.get(key)} (here {value})" for key, value in here.items() if found.get(key) != value]
+        if differ:
+            raise OptionError(
+                f"The node {quoted(name)} of the Ray cluster has {', '.join(differ)}.",
+                "Install the same everywhere: embeddings of two versions may differ.",
+            )
+
+
+def _refused(error: Any, name: str) -> Exception:
+    cause = getattr(error, "cause", None)
+    text = str(cause or error)
+    if isinstance(cause, ModuleNotFoundError) or "No module named" in text:
+        missing = text.rpartition("No module named ")[2].split("\n")[0].strip(" '\"")
+        return OptionError(
+            f"The node {quoted(name)} of the Ray cluster cannot import {quoted(missing)}.",
+            "Install what is installed here on every node: pip install 'headstart[scale]'",
+        )
+    return cause if isinstance(cause, Exception) else error
+
+
+def _ready(work: Any) -> dict[str, str]:
+    """What a node says of itself."""
+    ready = getattr(work, "ready", None)
+    if ready is not None:
+        ready()
+    return _versions()
+
+
+def _versions() -> dict[str, str]:
+    import numpy as np
+    import onnxruntime
+    import PIL
+
+    import headstart
+
+    return {
+        "headstart": headstart.__version__, "onnxruntime": onnxruntime.__version__, "pillow": PIL.__version__,
+        "numpy": np.__version__,
+    }  # fmt: skip

@@ -1,0 +1,230 @@
+"""Shards on a Ray cluster of two nodes: the bytes of one process, whatever dies; each image in exactly one row."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import headstart as hs
+from headstart.api.sharding import Shape
+from headstart.core.errors import ImageError, StorageError, TrainingError
+from headstart.features.sharded.folder import ShardFolder
+from headstart.scale.isolation import Isolation
+from helpers import headstart_cli, write_images
+
+ray = pytest.importorskip("ray")
+pytest.importorskip("pyarrow")
+# Ray itself leaves sockets and processes to the garbage collector.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default::ResourceWarning"),
+              pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning")]  # fmt: skip
+SMALL = Shape(shard_rows=4)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    paths = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), paths])  # workers import this file
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        yield found
+    finally:
+        os.environ["PYTHONPATH"] = paths
+        ray.shutdown()
+        found.shutdown()
+
+
+@pytest.fixture
+def nodes(cluster: Any) -> Iterator[Any]:
+    """The cluster with a second node, of which a test may do away."""
+    second = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster, second
+    ray.shutdown()
+    if second in cluster.list_all_nodes():
+        cluster.remove_node(second)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Twenty images, of which one cannot be read."""
+    folder = write_images(tmp_path / "source", {"disc": 10, "noise": 10})
+    (folder / "disc" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    return folder
+
+
+def on(cluster: Any, **given: Any) -> hs.Runtime:
+    from headstart.scale.ray_pool import RayPool
+
+    return hs.Runtime(on=RayPool(cluster.address, **given))
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.glob("part-*")}
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    folder = ShardFolder.open(out)
+    folder.refuse_unfinished()
+    return [row for batch in folder.batches(["path", "error"]) for row in batch.to_pylist()]
+
+
+def test_a_cluster_gives_the_very_bytes_of_this_process(nodes: Any, source: Path, tmp_path: Path) -> None:
+    hs.embed_into(source, tmp_path / "here", shape=SMALL)
+    written = hs.embed_into(source, tmp_path / "there", shape=SMALL, runtime=on(nodes[0]))
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    assert (written.errors, written.computed) == (1, 20)
+    assert hs.embed_into(source, tmp_path / "there", shape=SMALL, runtime=on(nodes[0])).computed == 0
+    strict = hs.Runtime(on=on(nodes[0]).on, strict=True)
+    with pytest.raises(hs.SourceError, match=r"disc/003\.png"):
+        hs.embed_into(source, tmp_path / "strict", runtime=strict)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """What looks at an image as `EmbedRow` does, and is slow; and dies of some images."""
+
+    ask: Any
+    seconds: float = 0.0
+    deadly: tuple[str, ...] = ()
+
+    def __call__(self, reference: Any) -> Any:
+        if reference.path in self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.seconds)
+        return self.ask(reference)
+
+
+@pytest.fixture
+def made_slow(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Has images looked at otherwise."""
+    from headstart.api import sharding
+
+    def make(**given: Any) -> None:
+        original = sharding.EmbedRow
+        monkeypatch.setattr(sharding, "EmbedRow", lambda *asked: Slow(original(*asked), **given))
+
+    return make
+
+
+def test_images_that_end_processes_are_rows(nodes: Any, source: Path, tmp_path: Path, made_slow: Any) -> None:
+    hs.embed_into(source, tmp_path / "here", shape=SMALL)
+    made_slow(deadly=("disc/005.png", "noise/009.png"))
+    out = tmp_path / "out"
+    written = hs.embed_into(source, out, shape=SMALL, runtime=on(nodes[0]))
+    found = {skip.path: skip.reason for skip in written.skipped}
+    assert found.keys() == {"disc/003.png", "disc/005.png", "noise/009.png"}
+    assert "the process that looked at it ended" in found["disc/005.png"]
+    assert [row["path"] for row in rows(out)] == [row["path"] for row in rows(tmp_path / "here")]
+    same = [name for name, content in contents(tmp_path / "here").items() if contents(out)[name] == content]
+    assert same == ["part-00000.parquet", "part-00002.parquet", "part-00003.parquet"] or len(same) == 3
+
+
+def test_a_node_that_is_killed_loses_nothing(nodes: Any, source: Path, tmp_path: Path, made_slow: Any) -> None:
+    from threading import Thread
+
+    cluster, second = nodes
+    hs.embed_into(source, tmp_path / "here", shape=SMALL)
+    made_slow(seconds=0.4)
+    out = tmp_path / "out"
+
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while not contents(out) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        cluster.remove_node(second, allow_graceful=False)
+
+    killer = Thread(target=kill)
+    killer.start()
+    hs.embed_into(source, out, shape=SMALL, runtime=on(cluster))
+    killer.join()
+    assert second not in cluster.list_all_nodes()
+    assert contents(out) == contents(tmp_path / "here")
+
+
+def test_a_driver_that_is_killed_is_started_again(nodes: Any, source: Path, tmp_path: Path) -> None:
+    cluster, out = nodes[0], tmp_path / "out"
+    command = [sys.executable, "-m", "headstart", "embed", str(source), "--out", str(out), "--shard-rows", "1",
+               "--on", "ray", "--address", cluster.address]  # fmt: skip
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while not contents(out) and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # the folder is held as long as its process is there
+    second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
+    assert (second.returncode, f"is being written by process {first.pid}" in second.stderr) == (2, True), second.stderr
+    first.kill()
+    assert first.communicate()[1] is not None
+    before = contents(out)
+    assert before
+    third = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, timeout=120)
+    assert third.returncode == 3, third.stderr
+    hs.embed_into(source, tmp_path / "here", shape=Shape(shard_rows=1))
+    assert contents(out) == contents(tmp_path / "here")
+    assert before.items() <= contents(out).items()
+
+
+@dataclass(frozen=True)
+class Work:
+    """A unit of work on numbers."""
+
+    def __call__(self, item: int) -> int:
+        if item == 3:
+            raise ImageError("three")
+        if item == 5:
+            raise StorageError("the disk is full")
+        if item == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item * item
+
+
+def test_a_pool_keeps_to_the_seam(nodes: Any) -> None:
+    pool = on(nodes[0]).pool
+    seen: list[int] = []
+    found = list(pool.run(Work(), [1, 2, 3, 4], seen.append))
+    assert [str(one) if isinstance(one, ImageError) else one for one in found] == [1, 4, "three", 16]
+    assert sorted(seen) == [1, 4, 16]
+    with pytest.raises(StorageError, match="the disk is full"):
+        list(pool.run(Work(), [4, 5, 6]))
+    with pytest.raises(TrainingError, match="whatever they work on"):
+        list(pool.run(Work(), [7]))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "somewhere"])
+def test_no_cluster_at_the_address(address: str, source: Path, tmp_path: Path) -> None:
+    ray.shutdown()
+    done = headstart_cli("embed", source, "--out", tmp_path / "out", "--on", "ray", "--address", address)
+    assert (done.code, f"no Ray cluster at the address '{address}'" in done.err) == (2, True), done.err
+
+
+@dataclass(frozen=True)
+class Part:
+    references: tuple[int, ...]
+
+    def between(self, begin: int, end: int) -> Part:
+        return Part(self.references[begin:end])
+
+    def condemned(self, reasons: dict[int, str]) -> Part:
+        return self
+
+
+@pytest.mark.parametrize("deadly", [set(), {0}, {12}, {3, 4, 11}, set(range(13))])
+def test_bisection_finds_all_and_no_other(deadly: set[int]) -> None:
+    search, tries = Isolation(Part(tuple(range(13)))), 0
+    while not search.over:
+        begin, end = search.taken()
+        tries += 1
+        search.told(begin, end, "it died" if deadly & set(range(begin, end)) else None)
+    assert set(search.reasons) == deadly
+    assert tries <= 2 + 2 * 4 * max(1, len(deadly))
