@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -204,3 +207,16 @@ def test_a_description_says_how_to_build_the_embedder_again(shapes: Path, tmp_pa
     hs.embed_into(shapes, tmp_path / "out", recipe=hs.Recipe(precision="float32"))
     made = json.loads((tmp_path / "out" / "embeddings.json").read_text())["made"]
     assert hs.embed(shapes, recipe=hs.Recipe.from_dict(made["recipe"])).embedder == made["embedder"]
+
+
+def test_what_the_page_says_is_run(shapes: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "scale.md").read_text("utf-8")
+    (tmp_path / "photos").symlink_to(shapes)
+    commands = re.findall(r"^headstart (embed .*?)(?: +#.*)?$", page, re.MULTILINE)
+    assert [command for command in commands if "--on ray" not in command] == ["embed photos/ --out embeddings/"]
+    assert headstart_cli(*shlex.split(commands[0]), cwd=tmp_path).code == 0
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    found: dict[str, Any] = {}
+    with contextlib.chdir(tmp_path):
+        exec(code, found)
+    assert found["matrix"].shape == (36, 1280)
