@@ -58,6 +58,7 @@ def with_record(content: bytes, **fields: Any) -> bytes:
 # --- written and loaded --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["run", "float_run"])
 def test_round_trip(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     run: Run = request.getfixturevalue(which)

@@ -193,6 +193,7 @@ def test_with_no_time_left_nothing_is_begun() -> None:
 # From end to end
 
 
+@pytest.mark.slow
 def test_where_the_probe_is_good_it_is_all(easy: Path, tmp_path: Path, runtime: hs.Runtime) -> None:
     run = hs.train(easy, hs.Recipe(strategy="auto", budget=600, epochs=3), runtime=runtime)
     plain = hs.train(easy, runtime=runtime)
@@ -229,6 +230,7 @@ def test_without_pytorch_it_is_the_probe_and_says_why(
     )
 
 
+@pytest.mark.slow
 def test_command_line(easy: Path, tmp_path: Path) -> None:
     done = headstart_cli(
         "train", easy, "--strategy", "auto", "--budget", "10m", "--out", tmp_path / "run", "--json"

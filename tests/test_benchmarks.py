@@ -206,6 +206,7 @@ def test_a_rival_that_ends_higher_is_told():
     assert not equal_seconds.reached({"headstart": ours, "fastai": [curve(0.81), curve(0.1)]})
 
 
+@pytest.mark.slow
 def test_sets_of_another_seed_are_others(tmp_path):
     import gain
 

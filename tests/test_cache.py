@@ -123,6 +123,7 @@ def test_hits_equal_misses_and_go_by_content(pictures: Path, embedder: Embedder,
     assert embed(moved, embedder, cache).cached == 12
 
 
+@pytest.mark.slow
 def test_other_choices_do_not_collide(pictures: Path, cache: Path) -> None:
     matrices = []
     choices: list[dict[str, str]] = [{}, {"fit": "squash"}, {"fit": "pad"}, {"precision": "float32"}]

@@ -229,6 +229,7 @@ def test_a_class_that_is_not_measured() -> None:
 # Quality
 
 
+@pytest.mark.slow
 def test_poor_images_are_told_from_good_ones() -> None:
     rows = [Row(f"good/{number}", "a") for number in range(60)]
     looks = [looked_at(draw("noise" if number % 2 else "stripes", number, (320, 240))) for number in range(60)]

@@ -204,6 +204,7 @@ def test_out_of_fold_predictions_are_those_of_heads_that_have_not_seen_them() ->
 # The fit
 
 
+@pytest.mark.slow
 def test_where_the_border_tells_the_class_the_crop_loses(bordered: Path, warm: Path) -> None:
     run = hs.train(bordered, fit="auto", runtime=runtime(warm))
     assert run.recipe.fit == "squash"
@@ -229,6 +230,7 @@ def test_where_the_border_tells_the_class_the_crop_loses(bordered: Path, warm: P
     assert "choices" not in again.fitted.details.as_dict()
 
 
+@pytest.mark.slow
 def test_what_is_held_out_chooses_nothing(bordered: Path, tmp_path: Path, warm: Path) -> None:
     """Two sets with the same train images and other val images have the same evidence."""
     found = []
@@ -250,6 +252,7 @@ def test_images_that_choose_and_are_measured_are_told_of(tmp_path: Path, warm: P
     assert "the numbers are slightly optimistic" in found.reasons[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [True, False])
 def test_wide_images_whose_ends_tell_the_class(side: bool, tmp_path: Path, warm: Path) -> None:
     """What is told left and right is lost by the crop; what is told in the middle is not."""

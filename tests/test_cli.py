@@ -30,6 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return folder, done.json
 
 
+@pytest.mark.slow
 def test_train_prints_the_contract(trained: tuple[Path, dict]) -> None:
     _, document = trained
     assert {"run", "strategy", "backbone", "classes", "counts", "evaluation", "seconds", "skipped"} <= set(document)
@@ -82,6 +83,7 @@ def test_recipe_toml_reads_back(trained: tuple[Path, dict]) -> None:
     assert Recipe.from_toml((folder / document["run"] / "recipe.toml").read_text()) == Recipe()
 
 
+@pytest.mark.slow
 def test_evaluate_prints_the_contract(trained: tuple[Path, dict]) -> None:
     folder, document = trained
     done = headstart_cli("evaluate", f"{document['run']}/model.onnx", "photos", "--json", cwd=folder)
@@ -148,6 +150,7 @@ def test_default_folder_never_replaces(trained: tuple[Path, dict]) -> None:
     assert done.json["run"] == "runs/photos-2"
 
 
+@pytest.mark.slow
 def test_quiet_and_json_keep_streams_apart(trained: tuple[Path, dict]) -> None:
     folder, document = trained
     model = f"{document['run']}/model.onnx"
@@ -158,6 +161,7 @@ def test_quiet_and_json_keep_streams_apart(trained: tuple[Path, dict]) -> None:
     assert "Verified" in both.err
 
 
+@pytest.mark.slow
 def test_strict_makes_a_skip_an_error(trained: tuple[Path, dict]) -> None:
     folder, document = trained
     for command in (["train", "photos", "--out", "strict"], ["evaluate", f"{document['run']}/model.onnx", "photos"],
@@ -258,6 +262,7 @@ def test_every_file_of_a_command_is_in_the_table() -> None:
     assert defined - {"main"} == set(COMMANDS) - {"cache"}  # whose commands have names of their own
 
 
+@pytest.mark.slow
 def test_train_evaluate_and_predict_never_import_torch(shapes: Path, tmp_path: Path) -> None:
     shutil.copytree(shapes, tmp_path / "photos")
     code = (
@@ -314,6 +319,7 @@ def test_what_others_leave_to_the_end_is_done(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "INFO:root:late\n"
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_what_is_left_in_memory(tmp_path: Path) -> None:
     """Triton, which comes with PyTorch, lists what was not collected when the program ends."""
     pytest.importorskip("torch")

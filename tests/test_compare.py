@@ -141,6 +141,7 @@ def predictions(folder: Path) -> dict[str, dict[str, str]]:
         return {row["path"]: row for row in csv.DictReader(file) if row["split"] != "val"}  # which chose an epoch
 
 
+@pytest.mark.slow
 def test_the_test_is_that_of_the_saved_predictions(compared: tuple[Any, Path]) -> None:
     """McNemar's exact test by SciPy, from the two files of predictions."""
     comparison, folder = compared
@@ -227,6 +228,7 @@ class Interrupted(Silent):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interruption_keeps_what_is_finished(
     hard: Path, variants: dict[str, Path], tmp_path: Path, runtime: hs.Runtime
 ) -> None:
@@ -256,6 +258,7 @@ def test_one_alone_is_compared_with_nothing(hard: Path, variants: dict[str, Path
     assert comparison.best.evaluation.n == comparison.rows[0].as_dict()["n"]
 
 
+@pytest.mark.slow
 def test_without_pytorch_the_probe_is_run_and_one_note_says_so(
     hard: Path, monkeypatch: pytest.MonkeyPatch, runtime: hs.Runtime
 ) -> None:
@@ -295,6 +298,7 @@ def test_other_images_are_never_compared(compared: tuple[Any, Path]) -> None:
         comparing.judge_rows(rows)
 
 
+@pytest.mark.slow
 def test_by_folds_every_image_counts(hard: Path, variants: dict[str, Path], runtime: hs.Runtime) -> None:
     comparison = hs.compare(
         hard, recipes=names_of(variants, "small", "exact"), settings={"folds": 3, "measure_by": "folds"},
@@ -320,6 +324,7 @@ def test_groups_are_swapped_whole(tmp_path: Path, hard: Path, variants: dict[str
 # The command
 
 
+@pytest.mark.slow
 def test_command_line(hard: Path, variants: dict[str, Path], tmp_path: Path) -> None:
     recipes = ",".join(names_of(variants, "small", "exact"))
     done = headstart_cli("compare", hard, "--recipes", recipes, "--json", cwd=tmp_path)
@@ -336,6 +341,7 @@ def test_command_line(hard: Path, variants: dict[str, Path], tmp_path: Path) -> 
     assert "already holds a comparison" in again.json["error"]
 
 
+@pytest.mark.slow
 def test_command_line_for_people(hard: Path, variants: dict[str, Path], tmp_path: Path) -> None:
     recipes = ",".join(names_of(variants, "small", "exact"))
     broken = Path(shutil.copytree(hard, tmp_path / "broken"))

@@ -432,6 +432,7 @@ def test_sign_flips_of_equal_differences_are_coin_throws(signs: list[int], expec
     assert paired_tests.sign_flip_test(differences, np.arange(len(differences))) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_sign_flips_keep_their_level_and_clusters_flip_together() -> None:
     """Of 200 sets without a difference about 5 % are called different; copies of an image are no evidence."""
     rng = np.random.default_rng(0)

@@ -30,6 +30,7 @@ def test_one_picture_in_two_classes_is_named(tmp_path: Path) -> None:
     assert part["disc/000.png"] == part["noise/copy.png"]
 
 
+@pytest.mark.slow
 def test_copies_stay_on_one_side(tmp_path: Path) -> None:
     source = write_images(tmp_path, {"disc": 40, "noise": 40})
     for path in sorted(source.rglob("*.png")):
@@ -166,6 +167,7 @@ def test_evaluation_counts_what_it_cannot_read(model: Path, held_out: Path, tmp_
     assert headstart_cli("evaluate", model, source, "--strict").code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_weight", ["none", "balanced"])
 def test_one_to_a_hundred(tmp_path_factory: pytest.TempPathFactory, class_weight: headstart.ClassWeight) -> None:
     source = write_images(tmp_path_factory.mktemp("unlike"), {"disc": 300, "noise": 3})

@@ -218,6 +218,7 @@ def wide_webp() -> bytes:
     return data[:at] + (16383).to_bytes(3, "little") * 2 + data[at + 6 :]
 
 
+@pytest.mark.slow
 def test_bombs_are_refused_from_their_headers(tmp_path: Path) -> None:
     """Each in under 0.2 s of processor time, and all of them together in less than 40 MiB."""
     tiff = retagged(retagged(FILES["tiff"], 256, 60000), 257, 60000)
@@ -254,6 +255,7 @@ def test_images_of_one_row_or_column_decode() -> None:
         assert decode(solid_png(width, height)).pixels.shape == (height, width, 3)
 
 
+@pytest.mark.slow
 def test_the_limit_can_be_raised_past_the_level_where_pillow_warns() -> None:
     data = solid_png(9500, 9500)  # 90.25 megapixels; Pillow warns from 89.5
     assert decode(data, max_megapixels=91).pixels.shape == (9500, 9500, 3)

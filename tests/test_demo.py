@@ -329,6 +329,7 @@ def test_killed_while_the_folder_is_replaced(tmp_path: Path, ants_bees: bytes, m
         assert sorted(path.name for path in tmp_path.iterdir()) == ["ants-bees", "hymenoptera_data.zip"]
 
 
+@pytest.mark.slow
 def test_digits(tmp_path: Path) -> None:
     folder = write_digits(tmp_path / "digits", Silent())
     first = contents(folder)

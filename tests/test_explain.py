@@ -226,6 +226,7 @@ def distance_in_cells(
     return float((np.abs(hot - (top + side / 2, left + side / 2)) / cells).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("method", ["cam", "occlusion"])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -425,6 +426,7 @@ def run(shapes: Path, tmp_path: Path) -> Path:
     return headstart.train(source).save(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_command(run: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
     new.mkdir()

@@ -115,6 +115,6 @@ def test_covering_what_is_highlighted_changes_the_probability_more(
 def test_so_does_covering_what_an_occlusion_map_highlights(
     trained: dict[str, Classifier], files: list[tuple[Path, str]]
 ) -> None:
-    """On every sixth image: it takes fifty runs of the network for each."""
+    """On every sixth val image: it takes fifty runs of the network for each."""
     found = changes(trained["crop"], "occlusion", files[::2])
     assert min(found.won()) >= 0.8

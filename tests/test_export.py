@@ -187,6 +187,7 @@ SLOW: dict[str, tuple[Callable[[], Any], int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "size_px"), QUICK.values(), ids=QUICK.keys())
 def test_networks(make: Callable[[], Any], size_px: int) -> None:
     # Of a vision transformer and of ConvNeXt, the embedding is no mean over a map.
@@ -224,6 +225,7 @@ POOLS: dict[str, tuple[Callable[[Any], Any], bool]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pool", "found"), POOLS.values(), ids=POOLS.keys())
 def test_feature_map_is_found_in_the_graph(pool: Callable[[Any], Any], found: bool) -> None:
     assert has_feature_map(agrees(seeded(lambda: Pooled(pool)), 32)) == found
@@ -274,6 +276,7 @@ def zoo() -> Embedder:
     return agrees(seeded(Zoo, 32), 32)
 
 
+@pytest.mark.slow
 def test_what_is_exported_is_what_is_accepted(zoo: Embedder) -> None:
     """One list for both: each operator on it is written by someone, and nothing else is."""
     head = {"Gemm", "Div", "Softmax"}
@@ -320,6 +323,7 @@ class Small(nn.Module):
         return self.dropout(self.norm(self.convolution(x))).mean((2, 3))
 
 
+@pytest.mark.slow
 def test_it_leaves_everything_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -346,6 +350,7 @@ def test_it_leaves_everything_as_it_was(
     assert len(network_nodes(embedder)) < 5  # without dropout, batch norm inside the convolution
 
 
+@pytest.mark.slow
 def test_the_same_network_gives_the_same_bytes() -> None:
     network = seeded(Small, 16)
     assert embedder_of(network, 16).model == embedder_of(network, 16).model
@@ -380,6 +385,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "words"), REFUSED.values(), ids=REFUSED.keys())
 def test_refused(function: Callable[[Any], Any], words: str) -> None:
     graph = Graph()
@@ -405,6 +411,7 @@ def test_parity_is_checked() -> None:
         refuse_difference(embedding_difference(embedder, network, PICTURES))
 
 
+@pytest.mark.slow
 def test_pixels_are_those_of_the_embedder() -> None:
     embedder = embedder_of(Function(lambda x: x.relu().flatten(1)), 32)
     pixels = PixelSession(embedder.preprocess).run(PICTURES[0])

@@ -48,6 +48,7 @@ def pixels(seed: int) -> np.ndarray:
     return np.asarray(Image.open(file).convert("RGB"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_another_program_gives_what_predict_gives(form: str, source: Path, tmp_path: Path) -> None:
     made = headstart.export(source, form, out=tmp_path / "made")
@@ -76,6 +77,7 @@ def test_what_has_the_precision_already_stays_as_it_is(model: Path, in_float32: 
         assert made.proof.difference == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "precision"), [("onnx", "float32"), ("onnx-int8", "int8")])
 def test_onnx_is_a_model_file_of_ours(form: str, precision: str, model: Path, in_float32: Path, tmp_path: Path) -> None:
     """It says what it computes in, has golden images of its own, and knows what the first one knew."""
@@ -108,6 +110,7 @@ def test_float16_leaves_the_preprocessing_and_the_head(in_float32: Path, tmp_pat
     onnx.checker.check_model(made, full_check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "ort"])  # which ONNX Runtime writes as it likes
 def test_an_export_is_the_same_each_time(form: str, in_float32: Path, tmp_path: Path) -> None:
     one, two = (headstart.export(in_float32, form, out=tmp_path / str(n)).path.read_bytes() for n in range(2))
@@ -157,6 +160,7 @@ def test_a_model_without_its_run(model: Path, shapes: Path, tmp_path: Path) -> N
         headstart.export(alone, "ort", check=tmp_path / "empty", overwrite=True)
 
 
+@pytest.mark.slow
 def test_int8_needs_images(in_float32: Path, shapes: Path, tmp_path: Path) -> None:
     alone = Path(shutil.copy(in_float32, tmp_path / "alone.onnx"))
     with pytest.raises(ModelError, match="needs images") as caught:
@@ -193,6 +197,7 @@ def test_the_command_says_what_was_proved(model: Path, tmp_path: Path) -> None:
     assert record["bytes"] == (tmp_path / "2.ort").stat().st_size
 
 
+@pytest.mark.slow
 def test_large_images_are_not_held_at_once(model: Path, tmp_path: Path) -> None:
     """Of formats that cannot be decoded at a reduced scale: 30 times 12 MB."""
     Image.new("RGB", (2000, 2000), "red").save(tmp_path / "0.png")

@@ -109,6 +109,7 @@ def rounded_pixels() -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_it_gives_the_probabilities_of_python(page: Path, model: Path, browser: Any) -> None:
     classifier = headstart.load(model)
     with opened(browser, page) as one:
@@ -136,6 +137,7 @@ def test_it_gives_the_probabilities_of_python_on_photos(photos: Path, warm: Path
     assert len(files) == 50
 
 
+@pytest.mark.slow
 def test_its_class_activation_map_is_that_of_python(page: Path, model: Path, browser: Any) -> None:
     content = saved(draw("disc", 5, (200, 160)), "PNG")
     wanted = Explainer(headstart.load(model), "cam").explain_file(content, "stripes").grid
@@ -145,6 +147,7 @@ def test_its_class_activation_map_is_that_of_python(page: Path, model: Path, bro
     assert np.abs(found - wanted).max() < 1e-3 * np.abs(wanted).max()
 
 
+@pytest.mark.slow
 def test_a_file_that_python_refuses_is_refused_in_words(page: Path, browser: Any) -> None:
     image = draw("noise", 1, (120, 90))
     with opened(browser, page) as one:
@@ -162,6 +165,7 @@ def test_a_file_that_python_refuses_is_refused_in_words(page: Path, browser: Any
         assert "megapixels" in ask(one, saved(Image.new("1", (9000, 9000)), "PNG"))["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
 def test_a_person_classifies_images(
     page: Path, browser: Any, tmp_path: Path, size: tuple[int, int], scheme: str
@@ -195,6 +199,7 @@ def test_a_person_classifies_images(
         assert one.faults == []
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_everything(page: Path, browser: Any) -> None:
     with opened(browser, page) as one:
         ready(one)
@@ -205,6 +210,7 @@ def test_the_keyboard_reaches_everything(page: Path, browser: Any) -> None:
         assert reached[:4] == ["skip", "choose-files", "choose-folder", "open-camera"]
 
 
+@pytest.mark.slow
 def test_results_are_saved_as_python_writes_them(page: Path, model: Path, browser: Any, tmp_path: Path) -> None:
     names = ["disc.png", "=SUM(A1).png", "a, b.png"]
     for seed, name in enumerate(names):
@@ -244,6 +250,7 @@ def test_the_policy_allows_its_own_script_alone(page: Path) -> None:
     assert "https://" not in policy
 
 
+@pytest.mark.slow
 def test_a_changed_model_is_noticed_by_the_page(page: Path, browser: Any, tmp_path: Path) -> None:
     """Golden images travel in the page: a browser whose runtime computes otherwise says so."""
     text = page.read_text()
@@ -274,6 +281,7 @@ def host(model: Path, tmp_path: Path) -> Iterator[http.server.ThreadingHTTPServe
     server.server_close()
 
 
+@pytest.mark.slow
 def test_the_site_works_offline_after_the_first_visit(
     host: http.server.ThreadingHTTPServer, model: Path, browser: Any
 ) -> None:

@@ -219,6 +219,7 @@ def test_error_inside_the_lock_is_not_changed(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_save_refuses_while_another_process_writes(model: Path, tmp_path: Path, shapes: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()

@@ -53,6 +53,7 @@ def own(loop: Any = None) -> hs.Own:
 # --- who learns, and who is measured --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["finetune", "scratch"])
 def test_no_network_learns_from_the_fold_that_it_is_measured_on(pictures: Path, strategy: str) -> None:
     """A loop that trains nothing notes what it is given, and marks each network, so that its predictions are known."""
@@ -93,6 +94,7 @@ def test_no_network_learns_from_the_fold_that_it_is_measured_on(pictures: Path, 
     assert fitted.seconds["folds"] > 0
 
 
+@pytest.mark.slow
 def test_folds_of_finetuning_are_those_of_the_probe(pictures: Path) -> None:
     """So that the two can be compared image by image."""
     by = {"measure_by": "folds", "folds": 3}
@@ -118,6 +120,7 @@ def test_a_fold_of_the_probe_is_a_head_that_was_fitted_without_it(pictures: Path
     np.testing.assert_allclose(fitted.held_out.probabilities[places], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["probe", "finetune"])
 def test_the_sources_own_splits_are_pooled_but_for_test(splits: Path, strategy: str) -> None:
     settings = {"measure_by": "folds", "folds": 3, **(SETTINGS if strategy == "finetune" else {})}
@@ -139,6 +142,7 @@ def test_folds_need_images_that_choose_the_epoch() -> None:
     assert hs.Recipe(strategy="finetune", measure_by="holdout", validation=0).validation == 0
 
 
+@pytest.mark.slow
 def test_holdout_holds_out_what_the_probe_would_not(pictures: Path) -> None:
     assert hs.train(pictures, runtime=RUNTIME).evaluation.split == "cross-validation"
     run = hs.train(pictures, hs.Recipe(measure_by="holdout"), runtime=RUNTIME)

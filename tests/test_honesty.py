@@ -42,6 +42,7 @@ def test_evaluate_tells_images_that_were_learnt_from(shapes: Path, model: Path, 
     assert headstart.evaluate(headstart.load(model), fresh)[1].notes == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [8, 100])  # cross-validated, held out
 def test_splits_csv_gives_the_same_run(tmp_path: Path, count: int) -> None:
     photos = write_images(tmp_path / "photos", {"disc": count, "noise": count})
@@ -59,6 +60,7 @@ def test_splits_csv_gives_the_same_run(tmp_path: Path, count: int) -> None:
     assert all(len(parts) == 1 for parts in groups.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_mixed_groups_never_take_a_class_from_a_fold(data: st.DataObject) -> None:
@@ -77,6 +79,7 @@ def test_mixed_groups_never_take_a_class_from_a_fold(data: st.DataObject) -> Non
         assert len({folds[i] for i in range(n) if groups[i] == group}) == 1
 
 
+@pytest.mark.slow
 def test_thousands_of_classes_fit_into_a_model_file() -> None:
     classes = tuple(f"class {i}" for i in range(3000))
     rng = np.random.default_rng(0)

@@ -304,6 +304,7 @@ def test_the_fetched_file_can_be_named(hubs: Path) -> None:
     assert sources.load("timm:test_resnet", weights=str(hubs / "model.safetensors")).weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [{"HF_HUB_CACHE": "{}/x"}, {"HF_HOME": "{}/y"}, {"HF_HOME": "", "XDG_CACHE_HOME": "{}/z"},
@@ -361,6 +362,7 @@ def test_train_with_a_backbone_of_timm(server: Server, hubs: Path, cache: Path) 
     assert list((cache / "embedders").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_without_a_network(hubs: Path) -> None:
     images = write_images(hubs / "images", {"disc": 3, "noise": 3})
     done = headstart_process("train", images, "--backbone", "timm:test_resnet", "--out", hubs / "run")

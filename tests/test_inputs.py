@@ -32,6 +32,7 @@ def predict(folder: Path, *paths: str, given: bytes = b"") -> tuple[int, list[di
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_an_image_on_standard_input(folder: Path) -> None:
     path = "photos/disc/000.png"
     code, (piped, named), _ = predict(folder, "-", path, given=(folder / path).read_bytes())

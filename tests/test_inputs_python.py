@@ -183,6 +183,7 @@ def test_a_stream_is_taken_a_few_images_ahead(classifier: Classifier, files: lis
     assert threading.active_count() == threads
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_a_stream(classifier: Classifier) -> None:
     """80 images of 3 MB; a list of them would be 240 MB."""
     pixels = np.asarray(draw("noise", 3, (1000, 1000)))

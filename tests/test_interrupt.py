@@ -115,6 +115,7 @@ def orphans(group: int) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["embedding", "fitting", "solving"])
 @pytest.mark.parametrize(
     ("number", "code", "words"),
@@ -147,6 +148,7 @@ def test_signal(
         assert again.json["details"]["from_cache"] == 36
 
 
+@pytest.mark.slow
 def test_a_closed_terminal(many: Path, tmp_path: Path, cache: Path) -> None:
     """The embeddings are kept, though there is nobody to tell."""
     master, terminal = os.openpty()
@@ -168,6 +170,7 @@ def test_a_closed_terminal(many: Path, tmp_path: Path, cache: Path) -> None:
     assert headstart.train(many).fitted.details.as_dict()["from_cache"] >= 3
 
 
+@pytest.mark.slow
 def test_under_nohup_a_closed_terminal_is_nothing(shapes: Path, tmp_path: Path) -> None:
     command = ["nohup", sys.executable, "-c", textwrap.dedent(PROGRAM), "solving", "train", str(shapes)]
     with subprocess.Popen(
@@ -183,6 +186,7 @@ def test_under_nohup_a_closed_terminal_is_nothing(shapes: Path, tmp_path: Path) 
     assert (tmp_path / "run" / "model.onnx").exists()
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_equals_uninterrupted(many: Path, tmp_path: Path, cache: Path) -> None:
     with program("embedding", "train", many, "--out", tmp_path / "run") as process:
         end(process, signal.SIGINT)
@@ -241,6 +245,7 @@ def test_signal_inside_a_destructor() -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_error_while_modules_are_still_imported(tmp_path: Path) -> None:
     """A training that fails soon ends while scikit-learn is imported in a thread; Python would crash at its exit."""
     for label in ("a", "b"):

@@ -464,6 +464,7 @@ def test_a_packed_bomb_is_noticed(tmp_path: Path) -> None:
 # --- what Headstart writes --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_headstart_writes_is_left_out_by_name(tmp_path: Path) -> None:
     source = write_images(tmp_path / "photos", {"disc": 6, "noise": 6})
     before = headstart.read(source)

@@ -128,6 +128,7 @@ def test_the_best_epoch_is_loaded_back(pictures: Path, best_by: Any) -> None:
     assert again[best_by] == pytest.approx(best, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -342,6 +343,7 @@ def stop(folder: Path, run: Path, epoch: int, resume: bool = False, **settings: 
 ALL = {"epochs": 5, "head": "mlp", "ema": 0.8, "rotation": 5.0, "schedule": "one-cycle"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -430,6 +432,7 @@ def test_what_a_killed_process_left_is_overwritten(pictures: Path, stopped: Path
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["epoch-000002"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_before(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

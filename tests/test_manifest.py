@@ -254,6 +254,7 @@ def test_groups_stay_on_one_side(tmp_path: Path) -> None:
     assert all(len(parts) == 1 for parts in sides.values())
 
 
+@pytest.mark.slow
 def test_two_hundred_thousand_rows_are_read_in_seconds() -> None:
     content = "path,label,split,group\n" + "".join(f"{i % 100}/{i}.jpg,{i % 100},,{i // 3}\n" for i in range(200_000))
     start = time.process_time()

@@ -43,6 +43,7 @@ COMMANDS: dict[str, Callable[[Path, Path, Path], list[str | Path]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command(photos: Path, model: Path, tmp_path: Path, name: str) -> None:
     command = [*COMMANDS[name](photos, model, tmp_path / "out"), "--json"]  # which cuts no long path short

@@ -367,10 +367,10 @@ SIZES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "Reshape of a preprocessing constant": (lambda s: spliced(s, node("Reshape", ["pre.scale", "n"]), n=ints(1)), ""),
     "Slice backwards": (
         after("Slice", "a", "b", "c", "d", a=ints(-1), b=ints(-(2**63)), c=ints(3), d=ints(-1)),
-        "backwards",
+        "negative steps",
     ),
     "Slice of no step": (
-        after("Slice", "a", "b", "c", "a", a=ints(0), b=ints(9), c=ints(3)), "backwards"
+        after("Slice", "a", "b", "c", "a", a=ints(0), b=ints(9), c=ints(3)), "negative steps"
     ),
     "Slice of nothing": (after("Slice", "a", "a", "b", a=ints(5), b=ints(3)), "unknown size"),
     "Slice without axes": (after("Slice", "a", "b", a=ints(0), b=ints(1)), "lacks axes"),
@@ -1003,6 +1003,7 @@ def test_fields(sound: bytes, change: Callable[[dict[str, Any]], object]) -> Non
 # --- the program ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_markup_in_class_names_is_shown_escaped(sound: bytes, tmp_path: Path, shapes: Path) -> None:
     names = ["\x1b[31mred\x1b[0m\x07", "[bold]b[/bold]\u202e", "<script>\r\n&"]
     path = tmp_path / "model.onnx"
@@ -1046,6 +1047,7 @@ def in_a_process(path: Path) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_good_model_that_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, soon, and within 256 MiB, though the file has 400 MB; and nothing outside is read."""
     monkeypatch.undo()
@@ -1065,6 +1067,7 @@ def test_good_model_that_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert done.err.count("\n") == 2  # the error, and what to do
 
 
+@pytest.mark.slow
 def test_hostile_models_are_refused_without_the_runtime(sound: bytes, tmp_path: Path) -> None:
     """In a fresh process: the runtime is never imported, and memory stays flat."""
     bombs = {

@@ -152,6 +152,7 @@ def test_pictures_that_are_gone(hostile: hs.Run, tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.iterdir())  # looking writes nothing
 
 
+@pytest.mark.slow
 def test_comparisons(hostile: hs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from headstart.strategies import candidates as module
 

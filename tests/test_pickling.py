@@ -231,6 +231,7 @@ def _train(table: hs.ImageTable) -> hs.Run:
     return hs.train(table, runtime=hs.Runtime(cache=None, workers=1))
 
 
+@pytest.mark.slow
 def test_other_processes(model: Path, shapes: Path, tmp_path: Path) -> None:
     classifier, table = hs.load(model), hs.read(_zip(shapes, tmp_path))
     expected = classifier.predict([table.storage.read(row.path) for row in table.rows])

@@ -113,6 +113,7 @@ def test_no_time_is_an_error_that_says_how_much_is_needed(pictures: Path, monkey
     assert "Leave --epochs out" in (stop.value.hint or "")
 
 
+@pytest.mark.slow
 def test_a_budget_counts_from_the_beginning(pictures: Path) -> None:
     """With nothing of it left, nothing is trained; what was spent before counts too."""
     settings = hs.Recipe(

@@ -16,6 +16,7 @@ from headstart.features.passes import each
 from helpers import draw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "BMP"])
 def test_images_that_end_early_leave_no_garbage(form: str) -> None:
     """Each left the pixels that were read of it, 25 MB of a photo, until Python next looked for garbage."""

@@ -82,6 +82,7 @@ def test_a_file_is_gone_on_with(form: str, new: Path, model: Path, tmp_path: Pat
     assert (again.json["images"], again.json["added"]) == (6, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["csv", "jsonl"])
 def test_a_half_written_last_line_is_cut_off(format: str, new: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / f"p.{format}"

@@ -189,6 +189,7 @@ UNSAFE = re.compile(
 )
 
 
+@pytest.mark.slow
 def test_any_name_is_used_and_shown_without_harm(tmp_path: Path) -> None:
     picture, source = tmp_path / "picture.png", tmp_path / "in"
     kinds = ("disc", "noise", "stripes", "disc")

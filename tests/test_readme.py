@@ -109,6 +109,7 @@ def test_commands_and_python_of_the_docs(own_desk: Path, trained: set[str], page
         run_python(code, own_desk)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "says"),
     [
@@ -141,6 +142,7 @@ def test_every_python_block_is_run() -> None:
     assert set(PAGES) == {*RUN_PAGES, *others, *elsewhere, "docs/model-file.md", "docs/sources.md", "docs/tutorial.md"}
 
 
+@pytest.mark.slow
 def test_reader_of_the_model_file_page(model: Path, shapes: Path, tmp_path: Path) -> None:
     """Plain ONNX Runtime gives what Headstart gives."""
     (code,) = blocks("docs/model-file.md", "python")

@@ -86,6 +86,7 @@ split_rows = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(st.lists(rows, min_size=4, max_size=14) | st.lists(split_rows, min_size=4, max_size=16))
 @example(MIXED)
@@ -112,6 +113,7 @@ def test_two_images_in_train_beside_another_split_are_enough(tmp_path: Path, bes
     assert headstart.train(source).evaluation.n == 8
 
 
+@pytest.mark.slow
 def test_three_images_of_which_two_are_alike_are_enough_where_others_are_held_out(kept: headstart.Runtime) -> None:
     rows: list[tuple[str, str, str | None, str | None]] = [
         (label, str(number), None, None) for number in range(280) for label in (LABELS[number % 2],)

@@ -148,6 +148,7 @@ def test_damaged_data_is_an_error_in_words(saved: Path, content: str, words: str
     assert (saved / "report.html").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_every_value_that_is_taken_away_or_exchanged_is_an_error_or_a_page(saved: Path, tmp_path: Path) -> None:
     analysis = json.loads((saved / "analysis.json").read_text())
     for key in analysis:

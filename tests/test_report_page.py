@@ -48,6 +48,7 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.save(folder / "run", runtime=headstart.Runtime(cache=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "scheme"), VIEWS)
 def test_it_is_whole_at_every_width_in_light_and_dark(
     photo_run: Path, browser: Any, size: tuple[int, int], scheme: str
@@ -63,6 +64,7 @@ def test_it_is_whole_at_every_width_in_light_and_dark(
         assert (brightness < 200) == (scheme == "dark")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(photo_run: Path, browser: Any, scheme: str) -> None:
     with opened(browser, photo_run / "report.html", DESKTOP, scheme, bypass_csp=True) as one:
@@ -105,6 +107,7 @@ def test_headings_are_in_order_and_the_contents_lead_to_sections(photo_run: Path
         assert one.page.evaluate("document.activeElement.className") == "skip"
 
 
+@pytest.mark.slow
 def test_a_cell_of_the_matrix_opens_its_images_by_mouse_and_by_keyboard(photo_run: Path, browser: Any) -> None:
     with opened(browser, photo_run / "report.html") as one:
         page = one.page
@@ -139,6 +142,7 @@ def test_without_scripts_a_cell_still_opens_its_images(photo_run: Path, browser:
         assert not dialog.is_visible()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [PHONE, DESKTOP])
 def test_the_map_shows_a_picture_on_hover_and_on_focus(photo_run: Path, browser: Any, size: tuple[int, int]) -> None:
     with opened(browser, photo_run / "report.html", size) as one:
@@ -179,6 +183,7 @@ def test_tables_sort(photo_run: Path, browser: Any) -> None:
         assert one.page.locator(body).evaluate_all(recall) == sorted(values, reverse=True)
 
 
+@pytest.mark.slow
 def test_names_are_text_whatever_they_hold(hostile_run: Path, browser: Any) -> None:
     with opened(browser, hostile_run / "report.html") as one:
         page = one.page
@@ -244,6 +249,7 @@ def comparison_file(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [PHONE, DESKTOP])
 def test_the_page_of_a_comparison(comparison_file: Path, browser: Any, size: tuple[int, int]) -> None:
     with opened(browser, comparison_file, size) as one:

@@ -46,6 +46,7 @@ def predicted(model: Path, folder: Path, *options: str) -> list[dict[str, Any]]:
     return [{**record, "path": Path(record["path"]).name} for record in records]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "options"),
     [
@@ -244,6 +245,7 @@ def test_pages_of_other_sites_may_not_send_images(server: Server) -> None:
     assert answer.status == 200
 
 
+@pytest.mark.slow
 def test_a_token_a_name_and_a_site(model: Path) -> None:
     options = ("--allow-host", "pets.example", "--cors-origin", "https://app.example", "--workers", "1")
     with serving(f"pets={model}", *options, HEADSTART_TOKEN=TOKEN) as one:
@@ -299,6 +301,7 @@ def test_a_model_that_is_none_a_name_twice_and_a_port_that_is_taken(model: Path,
     assert (result.code, "in use" in result.err) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_at_a_signal_what_has_begun_is_answered(model: Path, number: int) -> None:
     body, kind = form({"a.png": png("disc")})

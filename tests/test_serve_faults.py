@@ -137,7 +137,7 @@ def garbage(server: Server, count: int, seed: int) -> Counter[int]:
     return found
 
 
-@pytest.mark.parametrize("count", [400, pytest.param(2_500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_garbage_is_answered_in_words_and_nothing_dies(whole: Server, count: int) -> None:
     workers = sorted(whole.workers())
     with ThreadPoolExecutor(4) as pool:
@@ -293,6 +293,7 @@ def test_clients_that_leave_or_do_not_read(whole: Server) -> None:
         client.close()
 
 
+@pytest.mark.slow
 def test_many_clients_at_once_are_answered_or_told_to_come_again(whole: Server) -> None:
     before, answers = whole.resident_mb(), Counter[int]()
     lock = threading.Lock()
@@ -328,6 +329,7 @@ def test_many_clients_at_once_are_answered_or_told_to_come_again(whole: Server) 
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.slow
 def test_memory_is_flat(whole: Server) -> None:
     contents = [form({"a.png": png(label, seed, (300, 200))}) for label in ("disc", "noise") for seed in range(5)]
     connection = whole.connect()
@@ -370,6 +372,7 @@ def in_background(call: Callable[[], Answer]) -> tuple[threading.Thread, list[An
     return thread, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
 def test_a_worker_that_dies_over_an_image_takes_nothing_with_it(model: Path, slow: bytes, number: int) -> None:
     with serving(model.parent, "--workers", "1", "--max-seconds", "20") as one:
@@ -400,6 +403,7 @@ def test_a_worker_that_hangs_is_replaced(whole: Server) -> None:
             os.kill(worker, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_in_between_is_replaced_and_nobody_notices(model: Path) -> None:
     with serving(model.parent, "--workers", "1") as one:
         (worker,) = one.workers()

@@ -74,6 +74,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_a_client_of_triton_gets_what_python_gives(server: Server, model: Path, tmp_path: Path) -> None:
     pytest.importorskip("tritonclient", reason="no client: pip install '.[dev]'")
     images = [draw(label, 80) for label in ("disc", "noise", "stripes")]
@@ -196,6 +197,7 @@ def test_models_and_versions_that_there_are_not(server: Server, path: str) -> No
     assert (answer.status, answer.is_problem) == (404, True)
 
 
+@pytest.mark.slow
 def test_probes_need_no_token(model: Path) -> None:
     with serving(model, "--workers", "1", "--token", "0123456789abcdef") as one:
         assert one.ask("/v2/health/live").json == {"live": True}

@@ -70,6 +70,7 @@ def classify(one: Opened, files: dict[str, bytes]) -> None:
     one.page.wait_for_selector("#status:has-text('Done.')", timeout=60_000)
 
 
+@pytest.mark.slow
 def test_it_shows_what_the_server_says(server: Server, model: Path, browser: Any) -> None:
     heic = (GOLDEN / "quadrants.heic").read_bytes()
     files = {"a.png": saved("PNG"), "<i>b.tif": saved("TIFF", "stripes"), "c.heic": heic, "d.jpg": b"x"}
@@ -97,6 +98,7 @@ def test_it_shows_what_the_server_says(server: Server, model: Path, browser: Any
         assert [fault for fault in one.faults if "422" not in fault] == []  # the browser's own line on d.jpg
 
 
+@pytest.mark.slow
 def test_sets_of_another_size_that_are_asked_for_while_an_image_is_on_its_way(server: Server, browser: Any) -> None:
     held: list[Any] = []
     with at(browser, f"http://127.0.0.1:{server.port}/") as one:
@@ -162,6 +164,7 @@ def test_the_nearest_images_are_those_of_explain(server: Server, model: Path) ->
     assert [one["similarity"] for one in found] == pytest.approx([one.similarity for one in wanted], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_token_in_the_address_becomes_a_cookie(model: Path, browser: Any) -> None:
     with serving(model.parent, f"other={model}", "--workers", "1", "--no-neighbours", HEADSTART_TOKEN=TOKEN) as one:
         assert one.ask("/").status == one.ask("/?token=wrong").status == one.ask("/page/shapes").status == 401

@@ -49,6 +49,7 @@ def put(source: Path, folder: Path) -> None:
     (folder / "new.tmp").replace(folder / "model.onnx")
 
 
+@pytest.mark.slow
 def test_models_come_and_are_replaced_while_requests_go_on(model: Path, other: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()
@@ -82,6 +83,7 @@ def test_models_come_and_are_replaced_while_requests_go_on(model: Path, other: P
         assert one.ask("/v1/models/pets/predict?top=9", png()).json["predictions"][0]["label"] == "disc"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_changes_nothing(model: Path, other: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     (runs / "bad").mkdir(parents=True)

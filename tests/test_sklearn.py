@@ -255,6 +255,7 @@ def test_labels_that_cannot_be_learnt(images: tuple[list[str], np.ndarray], tmp_
         ImageClassifier().fit([paths[0], str(broken), *paths[1:]], ["a", *labels])
 
 
+@pytest.mark.slow
 def test_it_needs_no_pytorch() -> None:
     code = "import sys, headstart.sklearn; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

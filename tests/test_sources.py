@@ -493,6 +493,7 @@ def test_model_files_that_are_no_backbone(model: Path, float_model: Path, tmp_pa
 # Embedders
 
 
+@pytest.mark.slow
 def test_an_exported_embedder_is_kept_and_needs_no_network_again(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -529,6 +530,7 @@ def test_an_exported_embedder_is_kept_and_needs_no_network_again(
         assert len(kept_files) == 2
 
 
+@pytest.mark.slow
 def test_what_computes_something_else_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from headstart.training import export
 
@@ -546,6 +548,7 @@ def test_what_computes_something_else_is_not_kept(cache: Path, monkeypatch: pyte
     assert not (cache / "embedders").exists()
 
 
+@pytest.mark.slow
 def test_random_features_follow_the_seed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = load_embedder(Recipe(backbone="squeezenet1_1", pretrained=False, seed=1), cache)
     monkeypatch.setattr(exported, "_LOAD", "nowhere:nothing")

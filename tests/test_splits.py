@@ -169,6 +169,7 @@ def test_two_images_of_a_class_are_two_folds() -> None:
     assert set(deal_folds([(0,), (0,), (1,), (1,)], range(4), digests(4), folds=5, seed=0)) == {0, 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [100, 10_000])
 def test_a_hundred_thousand_images_are_dealt_in_seconds(classes: int) -> None:
     n = 100_000

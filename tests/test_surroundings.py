@@ -39,6 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_json_is_json_in_every_encoding(name: str, model: Path, folder: Path) -> None:
     environment = ENCODINGS[name]
@@ -65,6 +66,7 @@ def test_a_width_of_nothing_is_none(width: str, model: Path, folder: Path) -> No
     assert run("predict", model, folder, COLUMNS=width).stdout == plain.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [
     ["train", "{source}"], ["train", "{source}", "--out", "run"], ["compare", "{source}"],
     ["compare", "{source}", "--out", "run"], ["check", "{source}", "--html", "check.html"], ["check", "."],

@@ -30,6 +30,7 @@ def test_what_a_row_names_is_there(where: str) -> None:
     resolve(where)
 
 
+@pytest.mark.slow
 def test_rows_are_found() -> None:
     assert {"headstart.strategies.probe:fit", "headstart.cli.train:train"} <= set(_rows())
 

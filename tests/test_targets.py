@@ -82,6 +82,7 @@ def test_another_task_divides_with_the_share_of_each_label(task: str) -> None:
     assert np.ptp(folds, axis=0).max() <= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -127,6 +128,7 @@ def test_another_task_goes_from_images_to_predictions(pairs: Path, tmp_path: Pat
     assert evaluation.exact > 51  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_what_another_task_has_not_is_refused(pairs: Path, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     table = read(pairs, task)
     with pytest.raises(OptionError, match="chooses no backbone, fit or flip by itself"):

@@ -190,6 +190,7 @@ def write(folder: Path, white: int | None, splits: tuple[str, ...] = ("train", "
     return folder
 
 
+@pytest.mark.slow
 def test_check_and_train_tell_and_the_model_keeps_what_train_was_told(tmp_path: Path) -> None:
     plain, deep = write(tmp_path / "8", None), write(tmp_path / "12", 4095)
     cache = tmp_path / "cache"

@@ -94,6 +94,7 @@ def entries(folder: Path) -> list[set[tuple[Any, ...]]]:
         return [set(connection.execute(f"SELECT * FROM {table}")) for table in ("embeddings", "traits")]
 
 
+@pytest.mark.slow
 def test_a_training_is_the_same_wherever_its_images_are_embedded(source: Path, shards: Shards, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     expected = headstart.train(source, runtime=Runtime(cache=here))
@@ -180,6 +181,7 @@ def table(source: Path) -> Any:
     return expand([str(source)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "verb", [_evaluated, _scanned, _predicted, _explained, _drawn, _neighbours, _embedded, _searched, _flips]
 )
