@@ -47,6 +47,23 @@ VERBS: dict[str, tuple[list[str], dict[Any, tuple[list[Any], str]]]] = {
         "recipe": (["lite0", {}], RECIPE),
         "runtime": ([4], RUNTIME),
     }),
+    "embed_into": (["source", "folder"], {
+        0: ([None, 5, []], "expected a path or a DataFrame"),
+        1: ([None, 5, []], "out is"),
+        "classifier": (["model.onnx", 5], "Load the model file first"),
+        "recipe": (["lite0", {}], RECIPE),
+        "shape": (["float16", {}], "headstart.api.sharding.Shape"),
+        "overwrite": (["yes", 1], "overwrite"),
+        "runtime": ([4], RUNTIME),
+    }),
+    "watch": (["classifier", "folder"], {
+        0: (["model.onnx", None], "Load the model file first"),
+        1: ([None, 5, []], "folder is"),
+        "top": (["3", 0, 1.5, True], "top"),
+        "existing": (["yes", 1], "existing"),
+        "settle_seconds": (["1", 0, -1, None], "settle_seconds"),
+        "runtime": ([4], RUNTIME),
+    }),
     "search": (["classifier", "image", "source"], {
         0: (["model.onnx", None], "Load the model file first"),
         1: ([None, 5, b"image"], "image is"),
@@ -121,10 +138,10 @@ CASES = [(verb, key, value, words) for verb, (_, wrong) in VERBS.items() for key
 
 
 @pytest.mark.parametrize(("verb", "key", "value", "words"), CASES, ids=[f"{c[0]}-{c[1]}-{c[2]!r:.20}" for c in CASES])
-def test_wrong_kinds(verb: str, key: Any, value: Any, words: str, model: Path, shapes: Path) -> None:
+def test_wrong_kinds(verb: str, key: Any, value: Any, words: str, model: Path, shapes: Path, tmp_path: Path) -> None:
     right = {
         "source": shapes, "model": model, "classifier": hs.load(model), "image": shapes / "disc" / "000.png",
-        "run": model.parent,
+        "run": model.parent, "folder": tmp_path,
     }  # fmt: skip
     arguments: list[Any] = [right[name] for name in VERBS[verb][0]]
     named: dict[str, Any] = {"export": {"to": "html"}, "push": {"repository": "me/pets"}}.get(verb, {})
