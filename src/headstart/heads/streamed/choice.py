@@ -2,7 +2,7 @@
 
 The rule is that of `headstart.heads.penalty`: from strong to weak, and a weaker one only where it pays. Folds of
 `SELECTION_LIMIT` rows, which choose in memory, do not do here: of a thousand classes they hold ten images each, on
-on which a weak penalty is best, which then overfits 950,000 images, 2 % of them with wrong labels (made
+which a weak penalty is best, which then overfits 950,000 images, 2 % of them with wrong labels (made
 embeddings: C = 100, accuracy 0.64, and scores that had to be divided by 8.5).
 """
 
