@@ -78,7 +78,7 @@ def fit(
         None where too few images are given to tell.
     """
     usable = np.abs(embeddings).max(1) > 0
-    chosen = sample(labels, usable)
+    chosen = sample(labels, usable, MAX_REFERENCES)
     if len(chosen) <= NEIGHBOURS:
         return None
     references = References.of(embeddings[chosen], NEIGHBOURS)
