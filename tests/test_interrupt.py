@@ -191,7 +191,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(many: Path, tmp_path: Path
     with program("embedding", "train", many, "--out", tmp_path / "run") as process:
         end(process, signal.SIGINT)
     resumed = headstart.train(many)
-    assert 3 <= resumed.fitted.details.as_dict()["from_cache"] < 240
+    # The second and third are under way when the signal comes: they are kept where they end in time.
+    assert 1 <= resumed.fitted.details.as_dict()["from_cache"] < 240
     assert resumed.fitted.model == headstart.train(many, runtime=Runtime(cache=None)).fitted.model
 
 
