@@ -65,7 +65,7 @@ COMMANDS = {
     ),
     "embed": CommandSpec(
         function="headstart.cli.embed:embed",
-        help="Write the embeddings of images to a file.",
+        help="Write the embeddings of images to a file, or a folder of shards.",
     ),
     "search": CommandSpec(
         function="headstart.cli.search:search",
