@@ -46,7 +46,7 @@ def embed(
     white_level: options.WhiteLevel = None,
     **given: Any,
 ) -> int:
-    """Write the embeddings of images to a file, or a folder of shards.
+    """Write the embeddings of images to a file or a folder.
 
     For your own clustering or search, as .npz or .parquet; or for sets of any size as a folder of Parquet shards.
     """

@@ -65,7 +65,7 @@ COMMANDS = {
     ),
     "embed": CommandSpec(
         function="headstart.cli.embed:embed",
-        help="Write the embeddings of images to a file, or a folder of shards.",
+        help="Write the embeddings of images to a file or a folder.",
     ),
     "search": CommandSpec(
         function="headstart.cli.search:search",
