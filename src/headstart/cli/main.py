@@ -89,7 +89,7 @@ COMMANDS = {
     ),
     "push": CommandSpec(
         function="headstart.cli.push:push",
-        help="Upload a model to the Hugging Face Hub: model.onnx, its card (README.md) and labels.json, in one commit.",
+        help="Upload a model and its card to the Hugging Face Hub.",
     ),
     "serve": CommandSpec(
         function="headstart.cli.serve:serve",

@@ -30,7 +30,10 @@ def push(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Upload a model to the Hugging Face Hub: model.onnx, its card (README.md) and labels.json, in one commit."""
+    """Upload a model and its card to the Hugging Face Hub.
+
+    In one commit: model.onnx, the card (README.md) and labels.json.
+    """
     from headstart import api
     from headstart.cli.output import Output
 
