@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import errno
 import io
@@ -15,10 +14,9 @@ import struct
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +24,7 @@ from PIL import Image
 
 from headstart.core.errors import ImageError, ModelError, StorageError
 from helpers import draw
+from serving import run
 
 pytest.importorskip("fastapi", reason="no web framework: pip install '.[serve]'")
 
@@ -43,18 +42,10 @@ from headstart.serving.training_images import TrainingImages
 from headstart.serving.turns import Turns
 from headstart.serving.watched import Watcher
 
-Result = TypeVar("Result")
-
 
 @pytest.fixture
 def served(model: Path) -> Served:
     return load(model, "shapes", None)
-
-
-def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run it in a thread of its own: that of the tests has a loop already once a browser was opened."""
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(asyncio.run, work).result()
 
 
 def until(holds: Callable[[], bool], seconds: float = 60) -> None:

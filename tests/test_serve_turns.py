@@ -17,6 +17,7 @@ pytest.importorskip("fastapi", reason="no web framework: pip install '.[serve]'"
 from headstart.serving import server, turns
 from headstart.serving.limits import Limits
 from headstart.serving.turns import Turns, is_probe
+from serving import run
 
 MANY = 200
 POST = b"POST /work HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
@@ -37,7 +38,7 @@ def test_a_few_begin_in_each_round_and_all_in_their_order() -> None:
             await asyncio.sleep(0)
         line.take(lambda: begun.append((20, now)))  # nobody waits any more
 
-    asyncio.run(rounds())
+    run(rounds())
     assert [who for who, _ in begun] == list(range(21))
     counts = [sum(one == number for _, one in begun[:20]) for number in range(begun[19][1] + 1)]
     assert max(counts) <= turns._A_ROUND

@@ -16,6 +16,7 @@ from headstart.features.sharded.folder import ShardFolder
 from headstart.features.sharded.images import read_images
 from headstart.runs.origin import Origin
 from headstart.settings.recipe import Recipe
+from headstart.settings.strategies import spec_of
 from headstart.strategies import finish, probe, streamed
 from headstart.strategies.embed import Embedded
 
@@ -43,7 +44,7 @@ def recipe_for(folder: ShardFolder, recipe: Recipe) -> Recipe:
         SourceError: The folder does not say what computed its embeddings.
     """
     name = quoted(str(folder.path))
-    if recipe.strategy != "probe":
+    if spec_of(recipe.strategy).trains != "head":
         raise OptionError(
             f"{name} holds embeddings, and the strategy {quoted(recipe.strategy)} needs the images.",
             "Train on the images themselves, or leave --strategy out (probe).",

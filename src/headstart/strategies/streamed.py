@@ -25,6 +25,7 @@ from headstart.partition.held_out import HeldOut
 from headstart.partition.selection import set_aside
 from headstart.runs.details import Details, Embedding, HeadFit
 from headstart.runs.result import Fitted
+from headstart.settings.heads import HEADS
 from headstart.strategies import finish, proof
 from headstart.strategies.trust import build as build_trust
 from headstart.targets import TARGETS
@@ -107,7 +108,7 @@ def _refuse(recipe: Recipe, task: str) -> None:
             f"Heads of the task {task} are fitted in memory, and these embeddings are too many for that.",
             "Train on a part of the images.",
         )
-    if recipe.head != "linear":
+    if not HEADS[recipe.head].linear:
         raise OptionError(
             f"The head {recipe.head} is fitted in memory, and these embeddings are too many for that.",
             "Use --head linear, which is fitted in passes over them.",
