@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import io
 import json
 import multiprocessing.context
 import os
@@ -20,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from headstart.core.errors import ImageError, ModelError, StorageError
 from helpers import draw
@@ -128,14 +126,6 @@ def one_worker(served: Served) -> Iterator[Pool]:
     workers.close()
 
 
-@pytest.fixture(scope="module")
-def slow() -> bytes:
-    """An image that takes a second to decode."""
-    file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)).save(file, "JPEG2000")
-    return file.getvalue()
-
-
 def process_of(workers: Pool) -> int:
     process = workers._keepers[0]._process
     assert process is not None
@@ -219,61 +209,6 @@ def test_a_worker_that_stops_reading_is_replaced(one_worker: Pool, served: Serve
     (done,) = one_worker.submit(served, [image(served)])
     assert done.result(60) is not None
     assert one_worker.restarts == 1
-
-
-def test_the_next_image_is_with_the_worker_before_the_last_one_is_answered(
-    one_worker: Pool, served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (done,) = one_worker.submit(served, [image(served)])
-    assert done.result(60) is not None  # the model is loaded
-    ahead = []
-    send = pool._Keeper._send_ahead
-
-    def noting(keeper: Any, pipe: Any) -> None:
-        send(keeper, pipe)
-        ahead.append(keeper._sent is not None)
-
-    monkeypatch.setattr(pool._Keeper, "_send_ahead", noting)
-    os.kill(process_of(one_worker), signal.SIGSTOP)  # until both are there
-    both = one_worker.submit(served, [image(served), image(served)])
-    os.kill(process_of(one_worker), signal.SIGCONT)
-    for done in both:
-        result = done.result(60)
-        assert result is not None
-        assert served.classifier.classes[int(result.probabilities.argmax())] == "disc"
-    assert ahead == [True, False]
-    assert one_worker.waiting == 0
-
-
-def test_what_was_sent_ahead_outlives_the_worker(one_worker: Pool, served: Served, slow: bytes) -> None:
-    """The image that a worker dies over is to blame, the one behind it goes to the next worker."""
-    (done,) = one_worker.submit(served, [image(served)])
-    assert done.result(60) is not None
-    keeper = one_worker._keepers[0]
-    os.kill(process_of(one_worker), signal.SIGSTOP)
-    first, second = one_worker.submit(served, [exchange.Image(served.key, slow), image(served)])
-    os.kill(process_of(one_worker), signal.SIGCONT)
-    until(lambda: keeper._sent is not None)
-    os.kill(process_of(one_worker), signal.SIGKILL)
-    with pytest.raises(ImageError, match="ended"):
-        first.result(60)
-    assert second.result(60) is not None
-    assert one_worker.restarts == 1
-
-
-def test_a_worker_that_is_free_has_the_next_image(served: Served, slow: bytes) -> None:
-    workers = Pool(2, 8, 20, Models([served]).keys)
-    try:
-        until(lambda: workers.alive == 2)
-        for done in workers.submit(served, [exchange.Verify(served.key)] * 2):
-            done.result(60)
-        (first,) = workers.submit(served, [exchange.Image(served.key, slow)])
-        (second,) = workers.submit(served, [image(served)])
-        assert second.result(60) is not None
-        assert not first.done()
-        first.result(60)
-    finally:
-        workers.close()
 
 
 @pytest.mark.parametrize("seconds", [1, 30, 3600])

@@ -75,8 +75,6 @@ class Verify:
 
 
 _DONE, _RESULT, _IMAGE_ERROR, _MODEL_ERROR = b"D", b"R", b"I", b"M"
-Message = Load | Image | Verify
-
 # Number of classes, distance; of a map its height and width, and those of the image: 0 where there is none.
 _HEAD = struct.Struct("<IdIIII")
 

@@ -72,7 +72,6 @@ class Pool:
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0
-        self._idle = 0  # keepers that wait for a job
         self._keepers = [_Keeper(self, number) for number in range(workers)]
         self._closing = False
         self._ended = threading.Event()
@@ -139,31 +138,10 @@ class Pool:
         Raises:
             queue.Empty: There is none at the moment.
         """
-        with self._lock:
-            self._idle += 1
-        try:
-            job = self._queue.get(timeout=_PULSE_SECONDS)
-        finally:
-            with self._lock:
-                self._idle -= 1
+        job = self._queue.get(timeout=_PULSE_SECONDS)
         if job is not None:
             with self._lock:
                 self._waiting -= 1
-        return job
-
-    def _ahead(self) -> Job | None:
-        """A job for a worker that is at one still; None where there is none, or another worker is free for it."""
-        if self._idle:
-            return None
-        try:
-            job = self._queue.get_nowait()
-        except queue.Empty:
-            return None
-        if job is None:
-            self._queue.put(None)  # the end, which is not for this moment
-            return None
-        with self._lock:
-            self._waiting -= 1
         return job
 
 
@@ -178,8 +156,6 @@ class _Keeper(threading.Thread):
         self._pipe: Connection | None = None
         self._loaded: set[str] = set()
         self._lock = threading.Lock()
-        self._ahead: Job | None = None  # the next job, which has begun
-        self._sent: exchange.Message | None = None  # in the worker's pipe already
         self._due: float | None = None  # until when the worker has time, as of `time.monotonic`
         self._late = False
 
@@ -188,21 +164,15 @@ class _Keeper(threading.Thread):
             if self._process is None and not self._start():
                 time.sleep(_PAUSE_SECONDS)
                 continue
-            job, self._ahead = self._ahead, None
+            try:
+                job = self._pool._next()
+            except queue.Empty:
+                if self._process is not None and not self._process.is_alive():
+                    self._lose()
+                continue
             if job is None:
-                try:
-                    job = self._pool._next()
-                except queue.Empty:
-                    if self._process is not None and not self._process.is_alive():
-                        self._lose()
-                    continue
-                if job is None:
-                    break
-                if not _begins(job):
-                    continue
+                break
             self._do(job)
-        if self._ahead is not None:
-            _settle(self._ahead.done, BusyError())
         self.end()
 
     def end(self) -> None:
@@ -265,12 +235,16 @@ class _Keeper(threading.Thread):
         """Give the worker up; its exit code."""
         process = self._process
         self.end()
-        self._process = self._pipe = self._sent = None
+        self._process = self._pipe = None
         self._pool.restarts += 1
         return process.exitcode if process is not None else None
 
     def _do(self, job: Job) -> None:
+        if not job.done.set_running_or_notify_cancel():
+            return  # whoever asked has gone
         try:
+            if time.monotonic() > job.until:
+                raise BusyError
             result = self._result(job)
         except (ImageError, ModelError, BusyError) as error:
             _settle(job.done, error)
@@ -303,15 +277,6 @@ class _Keeper(threading.Thread):
             self._ask_of_model(exchange.Load(model.key, model.classifier.content, model.max_megapixels, keep))
             self._loaded = (self._loaded & keep) | {model.key}
 
-    def _send_ahead(self, pipe: Connection) -> None:
-        """Send the next job while the worker is at one, so that it never waits for this process to be woken."""
-        if self._ahead is not None or (job := self._pool._ahead()) is None or not _begins(job):
-            return
-        self._ahead = job
-        if isinstance(job.message, exchange.Image) and job.model.key in self._loaded:
-            pipe.send(job.message)
-            self._sent = job.message
-
     def _ask_of_model(self, message: exchange.Load | exchange.Verify) -> Result | None:
         """Have the worker load or verify a model; a failure here is not the fault of the waiting image."""
         try:
@@ -319,7 +284,7 @@ class _Keeper(threading.Thread):
         except ImageError as error:
             raise ModelError(f"No worker could load it: {error}.") from error
 
-    def _ask(self, message: exchange.Message, seconds: float) -> Result | None:
+    def _ask(self, message: exchange.Load | exchange.Image | exchange.Verify, seconds: float) -> Result | None:
         """Send the worker a message, and replace the worker if it dies or hangs.
 
         Raises:
@@ -334,12 +299,9 @@ class _Keeper(threading.Thread):
             # No wait has a limit of its own: a message may be larger than what the pipe holds, and a worker that
             # stops in the middle of one, or of its answer, is as late as one that says nothing.
             with self._in_time(seconds):
-                if self._sent is not message:
-                    pipe.send(message)
-                self._sent = None
+                pipe.send(message)
                 while (answer := pipe.recv_bytes()) == exchange.TAKEN:
                     taken = True
-                    self._send_ahead(pipe)
         except (EOFError, OSError) as error:
             late, code = self._late, self._lose()
             if late:
@@ -348,16 +310,6 @@ class _Keeper(threading.Thread):
                 raise _GoneError from error
             raise ImageError(f"the process that read it ended unexpectedly (exit code {code})") from error
         return exchange.read(answer)
-
-
-def _begins(job: Job) -> bool:
-    """Whether a job is to be done still; where it is too late, that is said."""
-    if not job.done.set_running_or_notify_cancel():
-        return False  # whoever asked has gone
-    if time.monotonic() > job.until:
-        _settle(job.done, BusyError())
-        return False
-    return True
 
 
 def _settle(done: Future[Result | None], value: Result | BaseException | None) -> None:

@@ -77,7 +77,7 @@ class _Model:
         )
 
 
-def _answer(message: exchange.Message, models: dict[str, _Model]) -> bytes:
+def _answer(message: exchange.Load | exchange.Image | exchange.Verify, models: dict[str, _Model]) -> bytes:
     try:
         if isinstance(message, exchange.Load):
             for key in models.keys() - message.keep:
