@@ -146,6 +146,18 @@ def form(files: Mapping[str, bytes], field: str = "files") -> tuple[bytes, str]:
     return b"".join(parts) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
+def announced(process: subprocess.Popen[str]) -> Any:
+    """The document that a server prints with `--json` once it serves."""
+    assert process.stdout is not None
+    document = ""
+    for line in process.stdout:
+        document += line
+        if line == "}\n":
+            break
+    assert document, process.communicate()[1]
+    return json.loads(document)
+
+
 @contextmanager
 def serving(*arguments: str | Path, killed: bool = False, **env: str) -> Iterator[Server]:
     """A server as long as the context lasts; it must end well unless it is killed, with nothing on standard error."""
@@ -154,14 +166,7 @@ def serving(*arguments: str | Path, killed: bool = False, **env: str) -> Iterato
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=os.environ | env,
     )  # fmt: skip
     try:
-        assert process.stdout is not None
-        document = ""
-        for line in process.stdout:
-            document += line
-            if line == "}\n":
-                break
-        assert document, process.communicate()[1]
-        yield Server(process, int(json.loads(document)["url"].rpartition(":")[2]))
+        yield Server(process, int(announced(process)["url"].rpartition(":")[2]))
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)

@@ -27,6 +27,7 @@ import pytest
 
 import headstart
 from helpers import draw
+from serving import announced
 
 yaml = pytest.importorskip("yaml")
 
@@ -206,14 +207,7 @@ def test_the_command_of_the_image_runs_in_a_read_only_root(model: Path, place: P
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(place.folder)
     )
     try:
-        assert process.stdout is not None
-        document = ""
-        for line in process.stdout:
-            document += line
-            if line == "}\n":
-                break
-        assert document, process.communicate()[1]
-        started = json.loads(document)
+        started = announced(process)
         assert started["models"] == ["shapes"]
         port = int(started["url"].rpartition(":")[2])
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
