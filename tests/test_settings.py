@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 import sys
 import types
 from pathlib import Path
@@ -20,6 +21,7 @@ from headstart.settings.heads import HEADS, HeadSpec
 from headstart.settings.recipe import SETTINGS, TRAINING, Recipe
 from headstart.settings.strategies import STRATEGIES, StrategySpec, names
 from headstart.strategies import candidates
+from helpers import headstart_cli
 
 SOURCE = Path(headstart.__file__).parent
 ROWS = {"settings/strategies.py", "settings/heads.py"}
@@ -160,3 +162,12 @@ def test_ranges_hold_the_defaults() -> None:
 def test_the_table_of_the_documentation_is_up_to_date() -> None:
     page = Path(__file__).parent.parent / "docs" / "settings.md"
     assert page.read_text(encoding="utf-8") == describe.page(), "run: python scripts/list_settings.py"
+
+
+def test_the_help_of_train_names_every_head_that_needs_no_code_of_ones_own() -> None:
+    line = " ".join(headstart_cli("train", "--help").out.split())
+    named = re.search(r"--head ([\w|-]+) (Classification layer: .*?\.) ", line)
+    assert named, line
+    heads = [name for name, spec in HEADS.items() if not spec.brought]
+    assert named[1].split("|") == heads
+    assert [name for name, _ in re.findall(r"([\w-]+) \(([^)]+)\)", named[2])] == heads

@@ -86,16 +86,19 @@ def compare(
     rows, runs = _train_all(plans, table, path, runtime, overwrite=overwrite)
     if not runs:
         raise next(row.problem for row in rows if row.problem)
-    rows = comparing.timed(rows)
-    judged = comparing.judge_rows([row for row in rows if row.fitted])
-    known = next((run for run in runs.values() if advice.embeds_as_lite0(run.recipe)), next(iter(runs.values())))
-    comparison = Comparison(
-        tuple(rows), runs, judged.pairs, _verdict(judged.verdict, rows), judged.images,
-        advice.of_run(known.fitted, known.recipe), _notes(plans, rows, runs), path,
-    )  # fmt: skip
+    comparison = _judged(comparing.timed(rows), runs, _notes(plans, rows, runs), path)
     if path is not None:
         comparison.save(path, overwrite=True, runtime=runtime)
     return comparison
+
+
+def _judged(rows: Sequence[Row], runs: Mapping[str, Run], notes: tuple[str, ...], path: Path | None) -> Comparison:
+    """What the candidates that were trained come to."""
+    judged = comparing.judge_rows([row for row in rows if row.fitted])
+    known = next((run for run in runs.values() if advice.embeds_as_lite0(run.recipe)), next(iter(runs.values())))
+    rule_of_thumb = advice.of_run(known.fitted, known.recipe)
+    verdict = _verdict(judged.verdict, rows)
+    return Comparison(tuple(rows), runs, judged.pairs, verdict, judged.images, rule_of_thumb, notes, path)
 
 
 def _must_be_names(

@@ -80,13 +80,10 @@ def export(
         0.0041
     """
     must_be_path("model", model)
-    must_be("to", to, str, "the name of a format")
     must_be("name", name, str | None, "a name")
-    must_be("bound", bound, float | int | None, "a number above 0 and up to 1")
     must_be_flags(overwrite=overwrite)
-    for argument, value in (("out", out), ("check", check)):
-        if value is not None:
-            must_be_path(argument, value)
+    if out is not None:
+        must_be_path("out", out)
     spec = _spec(to, bound, check)
     if spec.extra:
         require(spec.extra, spec.extra, f"An export to {to}")
@@ -103,6 +100,11 @@ def export(
     proof = prove(
         classifier, resolve(spec.run)(files), sample.images, sample.of, spec.bound if bound is None else bound
     )
+    _refuse_different(to, proof)
+    return _written(to, path, files, proof, sample.notes)
+
+
+def _refuse_different(to: str, proof: Proof) -> None:
     if not proof.passed:
         raise ModelError(
             f"The export to {to} differs too much from the model: a probability by {proof.difference:.3f} "
@@ -110,10 +112,14 @@ def export(
             f"probable class is the same for {proof.same:,}. Nothing was written.",
             "Choose another format, or accept more with --bound (bound=...).",
         )
-    return _written(to, path, files, proof, sample.notes)
 
 
-def _spec(to: str, bound: float | None, check: object) -> ExporterSpec:
+def _spec(to: str, bound: float | None, check: str | os.PathLike[str] | None) -> ExporterSpec:
+    """The row of a format, for which the bound and the images must make sense."""
+    must_be("to", to, str, "the name of a format")
+    must_be("bound", bound, float | int | None, "a number above 0 and up to 1")
+    if check is not None:
+        must_be_path("check", check)
     if to not in EXPORTERS:
         raise OptionError(
             f"There is no export to {quoted(to)}.", f"{nearest(to, EXPORTERS)}Choose one of {listed(EXPORTERS)}."

@@ -14,7 +14,7 @@ from headstart.core.arguments import must_be, must_be_flags, must_be_path
 from headstart.core.errors import OptionError, StorageError
 from headstart.core.text import listed, quoted
 from headstart.prediction.classifier import Classifier
-from headstart.prediction.hub_repository import MAIN, Repository
+from headstart.prediction.hub_repository import MAIN, Found, Repository
 from headstart.runs.folder import MODEL_FILE
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -97,11 +97,7 @@ def push(
     if found is None:
         there.create(private=private)
     else:
-        if private and not found.private:
-            raise OptionError(
-                f"The repository {quoted(repository)} is there already, and public.",
-                f"Make it private in its settings ({there.url}/settings), or choose another name.",
-            )
+        _refuse_public(there, found, private=private)
         _refuse_existing(repository, branch, found.files & contents.keys(), overwrite=overwrite)
     about = message or f"{name or model_of(model)[1]}: a model of Headstart {__version__}"
     commit = there.commit(contents, about, after=found.commit if found else "")
@@ -122,6 +118,14 @@ def _check_names(repository: str, branch: str) -> None:
         )
     if not _BRANCH.fullmatch(branch):
         raise OptionError(f"The branch is {quoted(branch)}; expected a name such as main or v2.")
+
+
+def _refuse_public(there: Repository, found: Found, *, private: bool) -> None:
+    if private and not found.private:
+        raise OptionError(
+            f"The repository {quoted(there.name)} is there already, and public.",
+            f"Make it private in its settings ({there.url}/settings), or choose another name.",
+        )
 
 
 def _refuse_existing(repository: str, branch: str, names: frozenset[str], *, overwrite: bool) -> None:

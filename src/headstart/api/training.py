@@ -76,19 +76,11 @@ def train(
         0.954
     """
     start = time.perf_counter()
-    must_be("recipe", recipe, Recipe | None, A_RECIPE, "A single choice is named, such as strategy='probe'.")
     _must_be_kinds(own, runtime)
-    if start_from is not None:
-        must_be_path("start_from", start_from)
-    choices = {
-        "strategy": strategy, "backbone": backbone, "precision": precision,
-        "fit": fit, "class_weight": class_weight, "seed": seed,
-    }  # fmt: skip
-    chosen: dict[str, Any] = {key: value for key, value in choices.items() if value is not None}
-    if start_from is not None:
-        chosen |= _continued(Path(start_from), recipe or Recipe.from_dict(chosen))
-    # Settings without a value are those of the strategy, so that they are filled in after the choices.
-    recipe = dataclasses.replace(recipe, **chosen) if recipe else Recipe.from_dict(chosen)
+    recipe = _with_choices(
+        recipe, start_from, strategy=strategy, backbone=backbone, precision=precision, fit=fit,
+        class_weight=class_weight, seed=seed,
+    )  # fmt: skip
     recipe = own.named(recipe) if own else recipe
     strategies.refuse_unknown(recipe.strategy)
     runtime, origin = runtime or Runtime(), Origin(began=start)
@@ -97,12 +89,29 @@ def train(
         return _train_on_embeddings(folder, recipe, runtime, origin)
     table = table_of(images)
     _refuse(table, runtime)
-    if recipe.is_open:
-        from headstart.strategies.choices import decide
-
-        found = decide(table, recipe, runtime)
-        recipe, origin = found.recipe, Origin(reasons=found.reasons, evidence=found.evidence, began=start)
+    recipe, origin = _decided(table, recipe, runtime, origin)
     return _train(table, recipe, runtime, origin, own)
+
+
+def _with_choices(recipe: Recipe | None, start_from: str | os.PathLike[str] | None, **choices: Any) -> Recipe:
+    """The recipe with the choices that were named one by one, and with the run that it begins from."""
+    must_be("recipe", recipe, Recipe | None, A_RECIPE, "A single choice is named, such as strategy='probe'.")
+    chosen = {key: value for key, value in choices.items() if value is not None}
+    if start_from is not None:
+        must_be_path("start_from", start_from)
+        chosen |= _continued(Path(start_from), recipe or Recipe.from_dict(chosen))
+    # Settings without a value are those of the strategy, so that they are filled in after the choices.
+    return dataclasses.replace(recipe, **chosen) if recipe else Recipe.from_dict(chosen)
+
+
+def _decided(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin) -> tuple[Recipe, Origin]:
+    """The recipe with nothing left open, and why it is what it is."""
+    if not recipe.is_open:
+        return recipe, origin
+    from headstart.strategies.choices import decide
+
+    found = decide(table, recipe, runtime)
+    return found.recipe, dataclasses.replace(origin, reasons=found.reasons, evidence=found.evidence)
 
 
 def _refuse(table: ImageTable, runtime: Runtime) -> None:
@@ -201,7 +210,7 @@ def resume(
     return _train(table, own.named(recipe) if own else recipe, runtime, before.origin, own)
 
 
-def _continued(folder: Path, recipe: Recipe) -> dict[str, Any]:
+def _continued(folder: Path, recipe: Recipe) -> dict[str, str]:
     """The choices that let a recipe begin with the network and the head of a run."""
     if not recipe.spec.continues:
         raise OptionError(

@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headstart.cli import options, panels
 from headstart.cli.messages import DONE, SOME_SKIPPED
 
+if TYPE_CHECKING:
+    from headstart.cli.output import Output
+    from headstart.features.embeddings import Embeddings
+
+
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE|DIR",
+        help="File to write: .npz or .parquet; or a folder (a name without a suffix) for Parquet shards, which is "
+        "gone on with where it was left.",
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(help="Network: lite0 (the default), lite1, lite2, torchvision:NAME, timm:NAME, file:PATH."),
+]
+
 
 @panels.takes(options.COLUMNS, options.PROCESS)
 def embed(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Labelled images, as for train.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE|DIR",
-            help="File to write: .npz or .parquet; or a folder (a name without a suffix) for Parquet shards, which is "
-            "gone on with where it was left.",
-        ),
-    ],
+    out: Out,
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="SOURCE holds images without labels, as for predict.")
     ] = False,
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Embed with the network of this model.onnx.")
     ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(help="Network: lite0 (the default), lite1, lite2, torchvision:NAME, timm:NAME, file:PATH."),
-    ] = None,
+    backbone: Backbone = None,
     precision: Annotated[
         str | None, typer.Option(help="Precision of the network: int8 (the default) or float32.")
     ] = None,
@@ -55,8 +63,6 @@ def embed(
     from headstart.cli import shards
     from headstart.cli.output import Output
     from headstart.cli.signals import set_hint
-    from headstart.core.errors import OptionError
-    from headstart.core.text import counted, portable, quoted
     from headstart.data.inputs import expand
     from headstart.features.embeddings import refuse_unfit
     from headstart.features.sharded.folder import is_shard_folder
@@ -68,29 +74,46 @@ def embed(
     if not sharded:
         refuse_unfit(out, overwrite=overwrite)
         options.refuse_for_files(on, address, dtype=dtype, shard_rows=shard_rows)
-    chosen = {"backbone": backbone, "precision": precision, "white_level": white_level}
-    named = {name: value for name, value in chosen.items() if value is not None}
-    if model is not None and named:
-        raise OptionError(
-            f"--model comes with its own network; --{next(iter(named)).replace('_', '-')} selects another one.",
-            "Give one of them.",
-        )
+    named = _named(model, backbone=backbone, precision=precision, white_level=white_level)
     if max_megapixels is not None:
         named["max_megapixels"] = max_megapixels
     runtime = options.runtime(output, workers=given["workers"], strict=given["strict"], cached=not given["no_cache"])
     classifier = None if model is None else api.load(model, max_megapixels=max_megapixels)
     table = expand([source]) if unlabelled else api.read(source, columns=columns)
     recipe = None if classifier else Recipe.from_dict(named)
-    if sharded:
-        runtime = options.on_engine(runtime, on, address, workers=given["workers"])
-        shape = Shape(dtype, shard_rows)
-        set_hint("What was embedded is kept. Run the same command to go on.")
-        written = api.embed_into(
-            table, out, classifier=classifier, recipe=recipe, shape=shape, overwrite=overwrite, runtime=runtime
+    if not sharded:
+        found = api.embed(table, classifier=classifier, recipe=recipe, runtime=runtime)
+        found.save(out, overwrite=overwrite)
+        return _told(found, out, output)
+    set_hint("What was embedded is kept. Run the same command to go on.")
+    written = api.embed_into(
+        table, out, classifier=classifier, recipe=recipe, shape=Shape(dtype, shard_rows), overwrite=overwrite,
+        runtime=options.on_engine(runtime, on, address, workers=given["workers"]),
+    )  # fmt: skip
+    return shards.told(written, output)
+
+
+def _named(model: str | None, **choices: str | int | None) -> dict[str, str | int]:
+    """What was chosen of the network, which a model file has of its own.
+
+    Raises:
+        OptionError: A model was named too.
+    """
+    from headstart.core.errors import OptionError
+
+    named = {name: value for name, value in choices.items() if value is not None}
+    if model is not None and named:
+        raise OptionError(
+            f"--model comes with its own network; --{next(iter(named)).replace('_', '-')} selects another one.",
+            "Give one of them.",
         )
-        return shards.told(written, output)
-    found = api.embed(table, classifier=classifier, recipe=recipe, runtime=runtime)
-    found.save(out, overwrite=overwrite)
+    return named
+
+
+def _told(found: Embeddings, out: Path, output: Output) -> int:
+    """Say what the file holds, to a person and in JSON; the exit code."""
+    from headstart.core.text import counted, portable, quoted
+
     images, width = found.features.shape
     output.say(f"{quoted(str(out))}: {counted(images, 'embedding')} of {width:,} numbers, by {found.network}.")
     notes = [*found.table.notes, *found.notes]

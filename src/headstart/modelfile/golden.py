@@ -10,7 +10,8 @@ import numpy as np
 
 from headstart.core.errors import ImageError, ModelError
 from headstart.data.decode import decode
-from headstart.modelfile.schema import DISTANCE, OUTPUTS, Golden, Metadata
+from headstart.modelfile.golden_records import Golden
+from headstart.modelfile.schema import DISTANCE, OUTPUTS, Metadata
 from headstart.modelfile.session import LazySession, Session
 
 if TYPE_CHECKING:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from headstart.core.equality import ByValue
 from headstart.core.errors import ModelError
 from headstart.core.text import json_text, portable
-from headstart.modelfile import prediction_sets
+from headstart.modelfile import golden_records, prediction_sets
 from headstart.modelfile.familiarity import Familiarity
+from headstart.modelfile.golden_records import Golden
 from headstart.modelfile.prediction_sets import Conformal
 from headstart.modelfile.untrusted import integer, mapping, number, positive, text_of
 from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import MAX_MEGAPIXELS
 from headstart.targets import CLASSES, TARGETS, Calibration, calibration_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # 1 had no reasons, familiarity and conformal scores, and no outputs for them; 3 has thresholds, where an image has any
 # number of labels.
@@ -34,27 +28,9 @@ OUTPUTS = ["probabilities", "embedding"]  # of every model
 DISTANCE, FEATURE_MAP = "distance", "feature_map"  # of some
 FINGERPRINT_BYTES = 8  # among a million images two share one with a chance of 1 to 37 million
 MAX_CLASSES = 100_000
-MAX_GOLDEN = 16
 MAX_REASONS = 100
 # 64 MiB of empty lists would take 1.5 GiB; 100,000 classes with an evaluation have two million values.
 MAX_JSON_VALUES = 4_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class Golden(ByValue):
-    """A generated image with what the model made of it on the machine that trained it.
-
-    Attributes:
-        png: The image, a PNG file.
-        probabilities: float32 (C,).
-        embedding: float32 (D,).
-        distance: To the nearest references; None where the model has none.
-    """
-
-    png: bytes
-    probabilities: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-    distance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -154,15 +130,7 @@ class Metadata:
             "conformal": self.conformal.as_dict() if self.conformal else None,
             "familiarity": self.familiarity.as_dict() if self.familiarity else None,
         }
-        record["golden"] = [
-            {
-                "png": base64.b64encode(one.png).decode("ascii"),
-                "probabilities": [float(f"{value:.9g}") for value in one.probabilities],
-                "embedding": base64.b64encode(one.embedding.astype("<f4").tobytes()).decode("ascii"),
-                **({} if one.distance is None else {"distance": float(f"{one.distance:.9g}")}),
-            }
-            for one in self.golden
-        ]
+        record["golden"] = [one.as_dict() for one in self.golden]
         if self.task == CLASSES:
             del record["task"]
         if self.thresholds:
@@ -212,7 +180,7 @@ class Metadata:
             temperature=positive(record.get("temperature"), "temperature"),
             counts=mapping(record, "counts"),
             evaluation=None if record.get("evaluation") is None else mapping(record, "evaluation"),
-            golden=_goldens(record),
+            golden=golden_records.parse(record.get("golden")),
             tolerance=_tolerance(record),
             reasons=_reasons(record),
             familiarity=None
@@ -299,27 +267,3 @@ def _tolerance(record: Mapping[str, Any]) -> dict[str, float]:
     if not set(tolerance) <= {"probability", "embedding", "distance"}:
         raise ModelError("The model's metadata has no valid tolerance.")
     return {key: positive(value, "tolerance") for key, value in tolerance.items()}
-
-
-def _goldens(record: Mapping[str, Any]) -> tuple[Golden, ...]:
-    golden = record.get("golden")
-    if not isinstance(golden, list) or len(golden) > MAX_GOLDEN:
-        raise ModelError("The model's metadata has no valid golden images.")
-    return tuple(_golden(one) for one in golden)
-
-
-def _golden(record: Any) -> Golden:
-    try:
-        probabilities = [float(value) for value in record["probabilities"]]
-        if not all(0 <= value <= 1 for value in probabilities):
-            raise ValueError("a probability outside 0 to 1")
-        embedding = np.frombuffer(base64.b64decode(record["embedding"], validate=True), "<f4")
-        if not np.isfinite(embedding).all():
-            raise ValueError("an embedding that is not finite")
-        png = base64.b64decode(record["png"], validate=True)
-        distance = record.get("distance")
-        if distance is not None and type(distance) not in {int, float}:
-            raise ValueError("a distance that is not a number")
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
-        raise ModelError(f"A golden image of the model is damaged ({str(error)[:100]}).") from error
-    return Golden(png, np.array(probabilities, np.float32), embedding, None if distance is None else float(distance))

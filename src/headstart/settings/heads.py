@@ -12,6 +12,7 @@ class HeadSpec:
     """What the others know of a head.
 
     Attributes:
+        help: What it is, in a few words.
         record: Its class, a `headstart.heads.Head`; empty where the user brings it.
         fit: What fits it on embeddings: ``(features, targets, folds, recipe, runtime) -> Calibrated``; empty where the
             task says that (`headstart.targets.TargetSpec.linear`), as for a closed solution, which depends on the loss.
@@ -24,6 +25,7 @@ class HeadSpec:
         extra: The extra of the package that fitting it needs; empty for none.
     """
 
+    help: str = ""
     record: str = ""
     fit: str = ""
     module: str = ""
@@ -41,12 +43,14 @@ class HeadSpec:
 OWN = "own"  # the name of a backbone or head that is the user's
 HEADS = {
     "linear": HeadSpec(
+        help="one layer",
         record="headstart.heads.linear:LinearHead",
         module="headstart.training.network:linear_module",
         trained="headstart.training.network:linear_record",
         linear=True,
     ),
     "mlp": HeadSpec(
+        help="one hidden layer",
         record="headstart.heads.mlp:MlpHead",
         fit="headstart.training.head:fit",
         module="headstart.training.network:mlp_module",
@@ -59,6 +63,11 @@ HEADS = {
     # From Python alone, see `headstart.Own`: its module is the user's, and its nodes are traced.
     OWN: HeadSpec(trained="headstart.training.custom_head:CustomHead"),
 }
+
+
+def described_heads() -> str:
+    """The heads that a recipe can name by itself, for a sentence: each name, and what it is."""
+    return ", ".join(f"{name} ({spec.help})" for name, spec in HEADS.items() if not spec.brought)
 
 
 def head_spec_of(name: object) -> HeadSpec:

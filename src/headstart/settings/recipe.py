@@ -13,7 +13,7 @@ from headstart.core.arguments import must_be
 from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
 from headstart.settings.backbones import BackboneSpec, backbone_spec_of
-from headstart.settings.heads import HEADS, HeadSpec, head_spec_of
+from headstart.settings.heads import HEADS, HeadSpec, described_heads, head_spec_of
 from headstart.settings.rules import check_together
 from headstart.settings.setting import (
     MEASURING,
@@ -87,10 +87,10 @@ class Recipe:
     head: str = setting(
         "linear",
         MODEL,
-        "Classification layer: linear, or mlp with one hidden layer.",
+        f"Classification layer: {described_heads()}.",
         more="own is one of yours, from Python (see headstart.Own).",
         choices=HEADS,
-        metavar="linear|mlp",
+        metavar="|".join(name for name, spec in HEADS.items() if not spec.brought),
     )
     hidden: int = setting(256, MODEL, "Width of the hidden layer of mlp.", range=(1, 65536))
     dropout: float = setting(0.4, MODEL, "Dropout rate of the hidden layer of mlp.", range=(0, 0.99))

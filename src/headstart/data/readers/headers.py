@@ -15,7 +15,7 @@ from headstart.core import marks
 from headstart.core.errors import SourceError
 from headstart.core.text import listed, nearest, quoted
 from headstart.data import several
-from headstart.data.readers import TASKS, Columns
+from headstart.data.readers import TASKS, Columns, one_hot
 from headstart.data.readers.layout import SPLIT_NAMES
 from headstart.data.readers.list_text import Records
 from headstart.data.table import Split
@@ -41,12 +41,8 @@ _LIKE_GROUPS = re.compile(
 )
 _VALIDATES = {"is_valid", "is_val", "is_validation"}  # fastai's: true for the images of val
 _TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
-_ONE_HOT = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 _PIXEL = re.compile(r"pixels?_?\d*|\d+x\d+|px_?\d+")  # Kaggle's digits and faces
 _MANY_PIXELS = 16
-# Images with several ones, and their share, from which on columns of 0 and 1 are labels: fewer are mistakes in a list
-# of classes.
-_LEAST_SEVERAL, _MANY_SEVERAL = 3, 0.05
 _LOOK_LIKE_IMAGES = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|heic|heif|avif|jp2|p[abgnp]m|tga|jxl)$", re.IGNORECASE)
 
 
@@ -87,11 +83,11 @@ class Roles:
         """
         if not self.classes:
             return several.from_cell(record.get(self.label), self.separator or "")
-        values = {name: _text(record.get(name)).lower() for name in self.classes}
-        unknown = frozenset(name for name, value in values.items() if not value)
+        values = {name: one_hot.value_of(record, name) for name in self.classes}
+        unknown = frozenset(name for name, value in values.items() if value is None)
         if unknown == values.keys():
             return None
-        return several.Said(frozenset(name for name, value in values.items() if _ONE_HOT.get(value)), unknown).text
+        return several.Said(frozenset(name for name, value in values.items() if value), unknown).text
 
     def label_of(self, record: dict[Any, Any]) -> Any:
         """The class of a record, as it stands there; None where it has none, or several.
@@ -101,7 +97,7 @@ class Roles:
         """
         if not self.classes:
             return record.get(self.label)
-        marked = [name for name in self.classes if _ONE_HOT.get(_text(record.get(name)).lower(), False)]
+        marked = [name for name in self.classes if one_hot.value_of(record, name)]
         if len(marked) > 1:
             raise ValueError(f"of {len(marked)} classes at once: {listed(marked)}")
         return marked[0] if marked else None
@@ -149,8 +145,10 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
     label = _named(columns.label, "label", fields, where) or _known(rest, _LABELS, "label", where, name)
     classes: tuple[str, ...] = ()
     if label is None:
-        marked = [field for field in rest if _marks(field, rows)] if columns.task == several.MULTI_LABEL else rest
-        if len(marked) > 1 and (_are_one_hot(marked, rows) or _are_labels(marked, rows, columns)):
+        marked = (
+            [field for field in rest if one_hot.is_mark(field, rows)] if columns.task == several.MULTI_LABEL else rest
+        )
+        if len(marked) > 1 and (one_hot.are_marks(marked, rows) or one_hot.are_labels(marked, rows, columns)):
             classes = tuple(marked)
         elif len(rest) == 1:
             label = rest[0]
@@ -178,7 +176,7 @@ def _separator(label: str | None, classes: Sequence[str], records: Records, colu
     if columns.task == TASKS[0]:
         return None
     if classes:
-        return several.SEPARATOR if _are_labels(classes, rows, columns) else None
+        return several.SEPARATOR if one_hot.are_labels(classes, rows, columns) else None
     named, values = _plain(label or "") in _SEVERAL, [row.get(label) for row in rows]
     lists = any(isinstance(value, list) and all(isinstance(one, str) for one in value) and value for value in values)
     if columns.task is None and not (lists or (named and several.looks_several(values))):
@@ -188,27 +186,8 @@ def _separator(label: str | None, classes: Sequence[str], records: Records, colu
     return several.separator_of(values, blank=named)
 
 
-def _marks(field: str, rows: Sequence[dict[Any, Any]]) -> bool:
-    """Whether a column says of each image whether something is true of it, or nothing."""
-    return {_text(row.get(field)).lower() for row in rows} - {""} <= _ONE_HOT.keys()
-
-
-def _are_labels(fields: Sequence[str], rows: Sequence[dict[Any, Any]], columns: Columns) -> bool:
-    """Whether such columns are those of labels, of which any number can be true: asked for, or seen of many images."""
-    if not all(_marks(field, rows) for field in fields):
-        return False
-    if columns.task is not None:
-        return columns.task == several.MULTI_LABEL
-    ones = [sum(_ONE_HOT.get(_text(row.get(field)).lower(), False) for field in fields) for row in rows]
-    return sum(count > 1 for count in ones) >= max(_LEAST_SEVERAL, _MANY_SEVERAL * len(rows))
-
-
 def _plain(field: str) -> str:
     return field.strip().casefold().replace(" ", "_").replace("-", "_")
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
 
 
 def _named(column: str | None, option: str, fields: Sequence[str], where: str) -> str | None:
@@ -279,7 +258,7 @@ def _split(
         validates = _plain(field) in _VALIDATES
         if not validates and _plain(field) not in _SPLITS[1]:
             continue
-        values = {_text(row.get(field)).lower() for row in rows} - {""}
+        values = {one_hot.text_of(row.get(field)).lower() for row in rows} - {""}
         if values and values <= (_TRUTHS if validates else SPLIT_NAMES).keys():
             usable.append(field)
         else:
@@ -288,11 +267,6 @@ def _split(
             )
     found = _only(usable, "split", where, name)
     return found, found is not None and _plain(found) in _VALIDATES, notes
-
-
-def _are_one_hot(fields: Sequence[str], rows: Sequence[dict[Any, Any]]) -> bool:
-    """Whether each of these columns holds 0 and 1 alone."""
-    return bool(rows) and all(_text(row.get(field)).lower() in _ONE_HOT for row in rows for field in fields)
 
 
 def _taken(path: str, label: str, classes: tuple[str, ...], split: str | None, *, several: bool) -> str:

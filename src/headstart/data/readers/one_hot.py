@@ -1,0 +1,45 @@
+"""Columns of 0 and 1, one for each class or label of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from headstart.data import several
+from headstart.data.readers import Columns
+
+_VALUES = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+# Images with several ones, and their share, from which on columns of 0 and 1 are labels: fewer are mistakes in a list
+# of classes.
+_LEAST_SEVERAL, _MANY_SEVERAL = 3, 0.05
+
+
+def text_of(value: Any) -> str:
+    """A cell as text, without blanks around it; empty for none."""
+    return "" if value is None else str(value).strip()
+
+
+def value_of(record: dict[Any, Any], field: str) -> bool | None:
+    """Whether the class of a column is that of an image; None where its cell says nothing."""
+    text = text_of(record.get(field)).lower()
+    return _VALUES.get(text, False) if text else None
+
+
+def is_mark(field: str, rows: Sequence[dict[Any, Any]]) -> bool:
+    """Whether a column says of each image whether something is true of it, or nothing."""
+    return {text_of(row.get(field)).lower() for row in rows} - {""} <= _VALUES.keys()
+
+
+def are_marks(fields: Sequence[str], rows: Sequence[dict[Any, Any]]) -> bool:
+    """Whether each of these columns holds 0 and 1 alone."""
+    return bool(rows) and all(text_of(row.get(field)).lower() in _VALUES for row in rows for field in fields)
+
+
+def are_labels(fields: Sequence[str], rows: Sequence[dict[Any, Any]], columns: Columns) -> bool:
+    """Whether such columns are those of labels, of which any number can be true: asked for, or seen of many images."""
+    if not all(is_mark(field, rows) for field in fields):
+        return False
+    if columns.task is not None:
+        return columns.task == several.MULTI_LABEL
+    ones = [sum(bool(value_of(row, field)) for field in fields) for row in rows]
+    return sum(count > 1 for count in ones) >= max(_LEAST_SEVERAL, _MANY_SEVERAL * len(rows))
