@@ -13,6 +13,7 @@ import pytest
 import headstart
 from headstart.evaluation import learning_curve as curves
 from headstart.evaluation.learning_curve import Part, learning_curve
+from headstart.report import growth
 from headstart.report.growth import forecast
 
 
@@ -123,15 +124,34 @@ def test_shares_are_nested_and_keep_the_proportions_of_the_classes() -> None:
 
 
 def test_the_last_point_is_the_probe_itself(photos: Path, warm: Path) -> None:
-    """The reduced fit of all training images must be as good as the model that was handed out."""
+    """The fit of all training images is the model that was handed out."""
     run = headstart.train(photos, runtime=headstart.Runtime(cache=warm))
     labels = np.array([run.fitted.data.targets.names.index(row.label) for row in run.fitted.data.table.rows])
     curve = forecast(run.fitted, run.recipe, labels)
     assert not isinstance(curve, str)
     assert curve.points[-1].images == run.fitted.partition.names().count("train")
-    assert curve.points[-1].accuracy == pytest.approx(run.evaluation.accuracy, abs=2 / 153)
+    assert curve.points[-1].accuracy == pytest.approx(run.evaluation.accuracy, abs=0.5 / 153)
+    assert curve.components is None
     trained = dataclasses.replace(run.recipe, strategy="finetune", precision="float32")
     assert isinstance(forecast(run.fitted, trained, labels), str)  # its embeddings have seen all training images
+
+
+@pytest.mark.slow
+def test_digits_end_at_the_accuracy_of_the_run_or_say_why_not(
+    digits: Path, warm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their embeddings differ in components that vary little: the first 96 alone give 95.6 % in place of 99.2 %."""
+    run = headstart.train(digits, runtime=headstart.Runtime(cache=warm))
+    labels = np.array([run.fitted.data.targets.names.index(row.label) for row in run.fitted.data.table.rows])
+    curve = forecast(run.fitted, run.recipe, labels)
+    assert not isinstance(curve, str)
+    assert curve.points[-1].accuracy == pytest.approx(run.evaluation.accuracy, abs=0.5 / 360)
+    monkeypatch.setattr(growth, "MAX_VALUES", 100 * 1437 * 10)
+    reduced = forecast(run.fitted, run.recipe, labels)
+    assert not isinstance(reduced, str)
+    assert (curve.components, reduced.components) == (None, 100)
+    page = (run.save(digits.parent / "digits-run") / "report.html").read_text()
+    assert "on the first 100 principal components of the embeddings" in page
 
 
 def test_a_cross_validated_run_has_a_curve_over_its_folds(shapes: Path) -> None:

@@ -58,6 +58,8 @@ class LearningCurve:
         gain_interval: Of the gain, at 95 %; narrower than the other, since both are of the same held-out images.
         told: Whether the gain is significant.
         reason: Why there is no forecast; empty where there is one.
+        components: How many principal components of the embeddings were fitted; None where it was all that the head
+            of the model is fitted on, so that the last point is its accuracy.
     """
 
     points: tuple[Point, ...]
@@ -69,6 +71,7 @@ class LearningCurve:
     gain_interval: Interval | None
     told: bool
     reason: str
+    components: int | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The curve as JSON values."""
