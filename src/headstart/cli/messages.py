@@ -39,9 +39,7 @@ def tell(error: BaseException, *, as_json: bool) -> int:
     Returns:
         The exit code.
     """
-    # With the terminal gone, what is still printed on the way out fails.
-    if isinstance(error, OSError) and isinstance(error.__context__, Stopped):
-        error = error.__context__
+    error = _interruption(error) or error
     message, hint, code = _words(error)
     try:
         if code == OUR_FAULT and message and not isinstance(error, HeadstartError):
@@ -59,6 +57,20 @@ def tell(error: BaseException, *, as_json: bool) -> int:
             raise
         _give_up(sys.stdout, sys.stderr)  # with the terminal there is nobody to tell
     return code
+
+
+def _interruption(error: BaseException) -> Stopped | None:
+    """The signal on the way out of which something else went wrong.
+
+    With the terminal gone, what is still printed then fails. And a signal that comes while a thread begins to wait for
+    others finds a lock that it has already let go of: Python raises a `RuntimeError` as it lets go of it again.
+    """
+    context = error.__context__
+    while context is not None and not isinstance(error, HeadstartError):
+        if isinstance(context, Stopped):
+            return context
+        context = context.__context__
+    return None
 
 
 def _words(error: BaseException) -> tuple[str, str, int]:

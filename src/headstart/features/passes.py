@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Generic, TypeVar
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 def each(
     work: Work[S, T], items: Sequence[S], runtime: Runtime, stage: str, done: Callable[[T], None] | None = None
-) -> Iterator[tuple[int, T | ImageError]]:
+) -> Generator[tuple[int, T | ImageError]]:
     """Do a unit of work on each item in the runtime's pool, and give the results in order, each with its number.
 
     An `ImageError` is a result; any other error, and an interruption, ends the pool at once. What has begun is
@@ -34,7 +34,8 @@ def each(
 class Pass(Generic[T]):
     """One pass over the images of a table: iterated over, it gives what the work made of each image that can be used.
 
-    Those that cannot be used are skipped and counted; `table` gives the images that are left.
+    Those that cannot be used are skipped and counted; `table` gives the images that are left. Whoever stops iterating,
+    also by an error, stops the pass: what has begun is finished before the next `with` around it ends.
 
     Args:
         table: The images.
@@ -65,13 +66,14 @@ class Pass(Generic[T]):
         self._skipped: list[Skipped] = []
 
     def __iter__(self) -> Iterator[tuple[Row, T]]:
-        for index, result in self._results:
-            row = self._given.rows[index]
-            if isinstance(result, ImageError):
-                self._skipped.append(Skipped(row.path, result.message))
-            else:
-                self._keep.append(index)
-                yield row, result
+        with closing(self._results):
+            for index, result in self._results:
+                row = self._given.rows[index]
+                if isinstance(result, ImageError):
+                    self._skipped.append(Skipped(row.path, result.message))
+                else:
+                    self._keep.append(index)
+                    yield row, result
 
     def table(self) -> ImageTable:
         """The images that could be used, once all were looked at.
