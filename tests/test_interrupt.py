@@ -44,6 +44,8 @@ PROGRAM = r"""
                     file.write(b".")
             if count == 3:
                 mark()
+            if count >= 3:
+                time.sleep(0.05)  # few images are enough to be embedding still when the signal comes
             return run(self, *inputs)
         session.Session.run = marking
     if stage in {"fitting", "solving"}:
@@ -90,7 +92,7 @@ NO_NOHUP = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More pictures than are embedded before a signal arrives."""
-    return write_images(tmp_path_factory.mktemp("many"), {"disc": 120, "noise": 120})
+    return write_images(tmp_path_factory.mktemp("many"), {"disc": 40, "noise": 40})
 
 
 @contextmanager
@@ -215,7 +217,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(many: Path, tmp_path: Path
     with program("embedding", "train", many, "--out", tmp_path / "run", BEGUN=str(begun), GRACE="60") as process:
         end(process, signal.SIGINT, within=60)
     resumed = headstart.train(many)
-    assert 3 <= begun.stat().st_size < 240
+    assert 3 <= begun.stat().st_size < 80
     assert resumed.fitted.details.as_dict()["from_cache"] == begun.stat().st_size
     assert resumed.fitted.model == headstart.train(many, runtime=Runtime(cache=None)).fitted.model
 
