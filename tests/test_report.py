@@ -26,6 +26,7 @@ from headstart.features.thumbnails import LITE0_ENOUGH_PX, Thumbnails
 from headstart.partition.roles import Partition, Role
 from headstart.preprocess.spec import Preprocess
 from headstart.report import analysis as analyses
+from headstart.report.exhibits import FINDINGS_OF_A_KIND
 from headstart.report import charts, picked, render, similar, tsne
 from headstart.report.pictures import Pictures
 from headstart.report.run_page import run_page
@@ -349,7 +350,7 @@ def test_findings_of_the_check_are_shown_with_their_images(run: Any, tmp_path: P
     by_kind = {one["kind"]: one for one in analysis["findings"]}
     assert analysis["images"][by_kind["label"]["shown"][0]["images"][0]]["path"] == path
     assert by_kind["unreadable"]["count"] == 30
-    assert len(by_kind["unreadable"]["shown"]) == analyses.FINDINGS_OF_A_KIND
+    assert len(by_kind["unreadable"]["shown"]) == FINDINGS_OF_A_KIND
     assert by_kind["of a newer check"]["shown"][0]["paths"] == ["gone.jpg"]
     html = run_page(json.loads(json_text(analysis)), {})
     assert "Likely wrong labels: 1" in html

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from headstart.evaluation.calibration import reliability
 from headstart.evaluation.conformal import COVERAGE, limit, measured
 from headstart.modelfile.prediction_sets import Conformal
 from headstart.partition.roles import Partition, Role
+from headstart.report.exhibits import Exhibits, findings
 from headstart.report.growth import forecast
 from headstart.report.picked import MATRIX_CLASSES, Selection, select
 from headstart.report.similar import like_their_own, nearest
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 EVIDENCE = 4  # training images beside a mistake
 CLASSES = 200  # rows of the table of classes
-FINDINGS_OF_A_KIND = 6
-PATHS_OF_A_FINDING = 4
 NOTES = 40
 SKIPPED = 50
 PACKAGES = ("numpy", "scipy", "onnx", "onnxruntime", "pillow")
@@ -60,33 +59,16 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
     chosen = select(rows, probabilities, labels)
     asked = [*chosen.mistakes, *chosen.uncertain]
     evidence = nearest(fitted.data.matrix, asked, fitted.partition, count=EVIDENCE)
-    pictures = _Pictures(fitted, dict(zip(rows.tolist(), probabilities, strict=True)), labels)
+    pictures = Exhibits(fitted, _Described(dict(zip(rows.tolist(), probabilities, strict=True)), labels))
     curve = forecast(fitted, recipe, labels)
-    metadata = fitted.model_file.metadata
     return {
         "schema": SCHEMA,
-        "version": __version__,
-        "versions": versions(recipe),
-        "source": fitted.data.table.source,
-        "source_path": str(Path(fitted.data.table.source).absolute()),
-        "columns": dict(fitted.data.table.columns),
-        **_of_record(record),
-        "recipe": recipe.as_dict(),
+        **common(fitted, recipe, record, pictures),
+        "without_leaks": _leakless(record),
+        "comparison": record.get("comparison") or record["details"].get("comparison"),
         "evaluation": _of_evaluation(record["evaluation"]),
         "majority": _majority(fitted.partition),
-        "checked": record.get("check") is not None,
-        "findings": findings(record.get("check"), pictures),
         "advice": _advice(fitted, recipe),
-        "model": {
-            "bytes": len(fitted.model),
-            "enough_px": metadata.preprocess.enough_px,
-            "preprocess": metadata.preprocess.as_dict(),
-            "backbone": dataclasses.asdict(metadata.backbone),
-            "temperature": metadata.temperature,
-            "familiarity": _small(metadata.familiarity.as_dict() if metadata.familiarity else None),
-            "conformal": _conformal(metadata.conformal),
-            "reasons": [portable(reason) for reason in metadata.reasons],
-        },
         "reliability": [dataclasses.asdict(one) for one in reliability(probabilities, labels[rows])],
         "mistakes": pictures.with_evidence(chosen.mistakes, evidence),
         "uncertain": pictures.with_evidence(chosen.uncertain, evidence),
@@ -97,6 +79,32 @@ def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[
         "map": _map(fitted, chosen, labels, pictures),
         "learning_curve": {"reason": curve, "points": []} if isinstance(curve, str) else curve.as_dict(),
         "images": pictures.records,
+    }
+
+
+def common(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any], pictures: Exhibits) -> dict[str, Any]:
+    """What an analysis holds whatever the task: source, data, settings and the model file."""
+    metadata = fitted.model_file.metadata
+    return {
+        "version": __version__,
+        "versions": versions(recipe),
+        "source": fitted.data.table.source,
+        "source_path": str(Path(fitted.data.table.source).absolute()),
+        "columns": dict(fitted.data.table.columns),
+        **_of_record(record),
+        "recipe": recipe.as_dict(),
+        "checked": record.get("check") is not None,
+        "findings": findings(record.get("check"), pictures),
+        "model": {
+            "bytes": len(fitted.model),
+            "enough_px": metadata.preprocess.enough_px,
+            "preprocess": metadata.preprocess.as_dict(),
+            "backbone": dataclasses.asdict(metadata.backbone),
+            "temperature": metadata.temperature,
+            "familiarity": _small(metadata.familiarity.as_dict() if metadata.familiarity else None),
+            "conformal": _conformal(metadata.conformal),
+            "reasons": [portable(reason) for reason in metadata.reasons],
+        },
     }
 
 
@@ -114,87 +122,9 @@ def versions(recipe: Recipe) -> dict[str, str]:
     return found
 
 
-def findings(check: Any, pictures: _Pictures) -> list[dict[str, Any]]:
-    """What the data check found, of each kind the first few with their pictures; empty where there was none."""
-    found = check.get("findings", []) if isinstance(check, Mapping) else check or []
-    by_kind: dict[str, list[Any]] = {}
-    for one in found:
-        by_kind.setdefault(str(one.get("kind", "")), []).append(one)
-    return [
-        {
-            "kind": kind,
-            "count": len(of_kind),
-            "shown": [
-                {
-                    "message": str(one.get("message", "")),
-                    "paths": [path for path, place in placed if place is None],
-                    "images": [place for _, place in placed if place is not None],
-                }
-                for one in of_kind[:FINDINGS_OF_A_KIND]
-                for placed in [[(path, pictures.of_path(path)) for path in _paths(one)[:PATHS_OF_A_FINDING]]]
-            ],
-        }
-        for kind, of_kind in by_kind.items()
-    ]
-
-
-class _Pictures:
-    """The images that are shown, each once."""
-
-    def __init__(self, fitted: Fitted, predicted: Mapping[int, NDArray[np.float64]], labels: NDArray[np.int64]) -> None:
-        self.records: list[dict[str, Any]] = []
-        self._fitted, self._predicted, self._labels = fitted, predicted, labels
-        self._parts = fitted.partition.names()
-        self._places: dict[int, int] = {}
-        self._rows: dict[str, int] | None = None
-
-    def of_path(self, path: str) -> int | None:
-        """Where the image of a path, as JSON shows it, is in the list; None where it is no row of the table."""
-        if self._rows is None:
-            self._rows = {portable(row.path): place for place, row in enumerate(self._fitted.data.table.rows)}
-        row = self._rows.get(path)
-        return None if row is None else self.place(row)
-
-    def place(self, row: int) -> int:
-        """Where a row of the table is in the list; it is added to it."""
-        if row not in self._places:
-            self._places[row] = len(self.records)
-            record = {
-                "path": self._fitted.data.table.rows[row].path,
-                "sha256": self._fitted.data.digests[row],
-                "label": int(self._labels[row]),
-                "part": self._parts[row],
-            }
-            probabilities = self._predicted.get(row)
-            if probabilities is not None:
-                best = int(probabilities.argmax())
-                record |= {
-                    "predicted": best,
-                    "probability": round(float(probabilities[best]), 4),
-                    "probability_of_label": round(float(probabilities[self._labels[row]]), 4),
-                }
-            self.records.append(record)
-        return self._places[row]
-
-    def with_evidence(
-        self, rows: Sequence[int], evidence: Mapping[int, list[tuple[int, float]]]
-    ) -> list[dict[str, Any]]:
-        """Images, each with the most similar training images."""
-        return [
-            {
-                "image": self.place(row),
-                "neighbours": [
-                    {"image": self.place(other), "similarity": round(similarity, 3)}
-                    for other, similarity in evidence[row]
-                ],
-            }
-            for row in rows
-        ]
-
-
 def _of_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the page needs of ``metrics.json``, bounded."""
-    skipped, leakless = record["skipped"], record.get("evaluation_without_leaks")
+    skipped = record["skipped"]
     details = {key: value for key, value in record["details"].items() if key != "check"}
     return {
         "strategy": record["strategy"],
@@ -205,9 +135,32 @@ def _of_record(record: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": record["seconds"],
         "notes": record["notes"][:NOTES],
         "skipped": {"count": len(skipped), "shown": skipped[:SKIPPED]},
-        "without_leaks": leakless and {key: leakless[key] for key in ("n", "accuracy", "accuracy_interval")},
-        "comparison": record.get("comparison") or details.get("comparison"),
     }
+
+
+def _leakless(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    leakless = record.get("evaluation_without_leaks")
+    return leakless and {key: leakless[key] for key in ("n", "accuracy", "accuracy_interval")}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Described:
+    """What is told of an image: its class, and what was predicted for it."""
+
+    predicted: Mapping[int, NDArray[np.float64]]
+    labels: NDArray[np.int64]
+
+    def __call__(self, row: int) -> dict[str, Any]:
+        told: dict[str, Any] = {"label": int(self.labels[row])}
+        probabilities = self.predicted.get(row)
+        if probabilities is not None:
+            best = int(probabilities.argmax())
+            told |= {
+                "predicted": best,
+                "probability": round(float(probabilities[best]), 4),
+                "probability_of_label": round(float(probabilities[self.labels[row]]), 4),
+            }
+        return told
 
 
 def _of_evaluation(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,7 +192,7 @@ def _majority(partition: Partition) -> dict[str, Any]:
     return {"class": largest, "accuracy": float((labels[partition.measured()] == largest).mean())}
 
 
-def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures: _Pictures) -> dict[str, Any]:
+def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures: Exhibits) -> dict[str, Any]:
     """The map, and how well the classes are separated in all dimensions."""
     rows = np.array(chosen.on_the_map)
     features = fitted.data.matrix[rows]
@@ -274,8 +227,3 @@ def _conformal(record: Conformal | None) -> dict[str, Any] | None:
 def _small(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A record without its lists, whose numbers are for programs."""
     return {key: value for key, value in record.items() if isinstance(value, int | float | str)} if record else None
-
-
-def _paths(finding: Mapping[str, Any]) -> list[str]:
-    paths = finding.get("paths") or ([finding["path"]] if finding.get("path") else [])
-    return [portable(str(path)) for path in paths]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
 from headstart.checks import CHECKS
 from headstart.report import figures
+from headstart.report.picture_map import OnMap, picture_map
 from headstart.report.pictures import BUDGET_BYTES, Pictures
 from headstart.report.render import percent, render
 from headstart.settings.strategies import spec_of
 
+ImageOf = Callable[[Mapping[str, Any], int, Pictures], dict[str, Any]]  # an image of the analysis as its page shows it
 WIDE_CLASSES = 8  # up to these, the columns of the matrix carry names instead of numbers
-COLOURS = 8  # classes with a colour of their own on the map; nobody distinguishes more
-SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring", "star", "bar")
 
 
 def run_page(
@@ -39,11 +39,11 @@ def run_page(
     sections: dict[str, Any] = {
         "summary": _summary(analysis),
         "comparison": analysis["comparison"],
-        "findings": _findings(analysis, pictures),
-        "mistakes": _evidence(analysis, "mistakes", pictures),
-        "uncertain": _evidence(analysis, "uncertain", pictures),
+        "findings": findings(analysis, pictures, _image),
+        "mistakes": evidence(analysis, "mistakes", pictures, _image),
+        "uncertain": evidence(analysis, "uncertain", pictures, _image),
         "confusion": _confusion(analysis, pictures),
-        "map": _map(analysis, pictures),
+        "map": picture_map(analysis["map"], pictures, lambda place: _on_map(analysis, place), analysis["classes"]),
     }
     return render(
         "run.html.j2",
@@ -56,10 +56,11 @@ def run_page(
         training=figures.training(analysis["details"].get("history") or [], analysis["details"].get("best_epoch")),
         reliability=figures.reliability(analysis["reliability"]),
         growth=figures.growth(analysis["learning_curve"]),
-        strategy=_strategy(analysis["strategy"]),
+        strategy=in_words(analysis["strategy"]),
         advice=analysis["advice"],
         classes=_classes(analysis),
-        command=_command(analysis, run),
+        parts=[(part, sum(by.values())) for part, by in sorted(analysis["counts"].items()) if isinstance(by, dict)],
+        command=command_of(analysis, run),
         **sections,
     )
 
@@ -69,7 +70,7 @@ def source_name(source: str) -> str:
     return PurePath(source).name or source
 
 
-def _strategy(name: str) -> str:
+def in_words(name: str) -> str:
     """A strategy, and what it makes of the network."""
     label = spec_of(name).label
     return f"{name}: {label}" if label else name
@@ -108,27 +109,28 @@ def _image(a: Mapping[str, Any], place: int, pictures: Pictures) -> dict[str, An
     return shown | {"alt": words, "src": pictures.take(place)}
 
 
-def _findings(a: Mapping[str, Any], pictures: Pictures) -> list[dict[str, Any]]:
+def findings(a: Mapping[str, Any], pictures: Pictures, image: ImageOf) -> list[dict[str, Any]]:
+    """What the data check found, with its pictures as `image` shows them."""
     return [
         {
             # A newer check, whose run is drawn again, may know more kinds.
             "heading": CHECKS[kind["kind"]].heading if kind["kind"] in CHECKS else kind["kind"],
             "count": kind["count"],
             "shown": [
-                {**one, "images": [_image(a, place, pictures) for place in one["images"]]} for one in kind["shown"]
+                {**one, "images": [image(a, place, pictures) for place in one["images"]]} for one in kind["shown"]
             ],
         }
         for kind in a["findings"]
     ]
 
 
-def _evidence(a: Mapping[str, Any], name: str, pictures: Pictures) -> list[dict[str, Any]]:
+def evidence(a: Mapping[str, Any], name: str, pictures: Pictures, image: ImageOf) -> list[dict[str, Any]]:
+    """Images that are shown with the training images that are most like them."""
     return [
         {
-            **_image(a, one["image"], pictures),
+            **image(a, one["image"], pictures),
             "neighbours": [
-                {**_image(a, other["image"], pictures), "similarity": other["similarity"]}
-                for other in one["neighbours"]
+                {**image(a, other["image"], pictures), "similarity": other["similarity"]} for other in one["neighbours"]
             ],
         }
         for one in a[name]
@@ -185,39 +187,7 @@ def _classes(a: Mapping[str, Any]) -> dict[str, Any]:
     return {"rows": rows, "left_out": len(a["classes"]) - len(rows)}
 
 
-def _map(a: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
-    """The points of the map with their colours, and the pictures that the page does not hold already."""
-    drawing = figures.map_of(a["map"]["points"])
-    labels = [a["images"][place]["label"] for place, _, _ in a["map"]["points"]]
-    by_size = sorted(set(labels), key=lambda label: (-labels.count(label), label))
-    styles = {label: number for number, label in enumerate(sorted(by_size[:COLOURS]))}
-    points, extra = [], {}
-    for (place, _, _), (x, y) in zip(a["map"]["points"], drawing["places"], strict=True):
-        held = pictures.on_page(place)
-        image = _image_words(a, place)
-        if not held and (src := pictures.take(place)):
-            extra[str(place)] = src
-        style = styles.get(image["label_place"])
-        points.append({
-            "place": place, "x": x, "y": y, "words": image["words"], "right": image["right"],
-            "style": "other" if style is None else str(style), "shape": "dot" if style is None else SHAPES[style],
-        })  # fmt: skip
-    # What is drawn last is on top: mistakes.
-    points.sort(key=lambda point: point["right"] is False)
-    return {
-        **drawing,
-        "points": points,
-        "pictures": extra,
-        "legend": [(str(number), SHAPES[number], a["classes"][label]) for label, number in styles.items()],
-        "others": len(by_size) > COLOURS,
-        "classes": [{**one, "label": a["classes"][one["class"]]} for one in a["map"]["classes"]],
-        "left_out": a["map"]["left_out"],
-        "kept_neighbours": a["map"]["kept_neighbours"],
-        "mistakes": sum(point["right"] is False for point in points),
-    }
-
-
-def _image_words(a: Mapping[str, Any], place: int) -> dict[str, Any]:
+def _on_map(a: Mapping[str, Any], place: int) -> OnMap:
     one = a["images"][place]
     label = a["classes"][one["label"]]
     right = one["predicted"] == one["label"] if "predicted" in one else None
@@ -227,10 +197,10 @@ def _image_words(a: Mapping[str, Any], place: int) -> dict[str, Any]:
         words += f", {'correctly' if right else 'wrongly'} predicted as {guess} ({percent(one['probability'], 0)})"
     else:
         words += ", training image"
-    return {"label_place": one["label"], "words": words, "right": right}
+    return OnMap(one["label"], words, right)
 
 
-def _command(a: Mapping[str, Any], run: str) -> str:
+def command_of(a: Mapping[str, Any], run: str) -> str:
     """The command that gives the same run again."""
     parts = ["headstart", "train", a["source"], "--recipe", str(PurePath(run or "RUN") / "recipe.toml")]
     options = {"path": "--path-column", "label": "--label-column", "split": "--split-column", "group": "--group-column"}
