@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +16,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes wait for
 
 from browser import browser  # noqa: F401  a fixture
 from helpers import write_images
+
+if TYPE_CHECKING:
+    import headstart
 
 HERE = Path(__file__).parent
 PHOTOS = Path(os.environ.get("HEADSTART_TEST_PHOTOS", HERE.parent.parent / "shared" / "data" / "ants-bees"))
@@ -117,3 +121,35 @@ def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     run = headstart.train(shapes, runtime=headstart.Runtime(cache=None))
     return run.save(tmp_path_factory.mktemp("run") / "shapes") / "model.onnx"
+
+
+@pytest.fixture(scope="session")
+def canvases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Canvases of up to three handwritten digits, of which a 0, a 1 and a 4 are labels and others are not."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    folder, digits, rng = tmp_path_factory.mktemp("canvases"), load_digits(), np.random.default_rng(0)
+    lines = ["path,labels"]
+    for number in range(150):
+        places = rng.permutation(4)[: rng.integers(1, 4)]
+        cells = [np.zeros((8, 8)) for _ in range(4)]
+        shown = set()
+        for place in places:
+            digit = int(rng.choice([0, 1, 4, 7]))
+            cells[place] = digits.images[rng.choice(np.flatnonzero(digits.target == digit))]
+            shown |= {digit} - {7}
+        pixels = np.vstack([np.hstack(cells[:2]), np.hstack(cells[2:])])
+        Image.fromarray(np.uint8(15 * pixels)).resize((96, 96)).save(folder / f"{number:03}.png")
+        lines.append(f"{number:03}.png,{'|'.join(f'digit {one}' for one in sorted(shown))}")
+    (folder / "list.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labelled(canvases: Path, warm: Path) -> headstart.Run:
+    """A run with several labels an image, measured by cross-validation."""
+    import headstart
+
+    return headstart.train(canvases / "list.csv", headstart.Recipe(fit="squash"), runtime=headstart.Runtime(cache=warm))

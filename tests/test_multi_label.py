@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 import headstart as hs
 from headstart import targets
@@ -43,33 +42,6 @@ def table_of(labels: list[str], split: list[str] | None = None) -> ImageTable:
         for number, label in enumerate(labels)
     )
     return ImageTable("photos", None, rows, task=TASK)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def canvases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Canvases of up to three handwritten digits, of which a 0, a 1 and a 4 are labels and others are not."""
-    from sklearn.datasets import load_digits
-
-    folder, digits, rng = tmp_path_factory.mktemp("canvases"), load_digits(), np.random.default_rng(0)
-    lines = ["path,labels"]
-    for number in range(150):
-        places = rng.permutation(4)[: rng.integers(1, 4)]
-        cells = [np.zeros((8, 8)) for _ in range(4)]
-        shown = set()
-        for place in places:
-            digit = int(rng.choice([0, 1, 4, 7]))
-            cells[place] = digits.images[rng.choice(np.flatnonzero(digits.target == digit))]
-            shown |= {digit} - {7}
-        pixels = np.vstack([np.hstack(cells[:2]), np.hstack(cells[2:])])
-        Image.fromarray(np.uint8(15 * pixels)).resize((96, 96)).save(folder / f"{number:03}.png")
-        lines.append(f"{number:03}.png,{'|'.join(f'digit {one}' for one in sorted(shown))}")
-    (folder / "list.csv").write_text("\n".join(lines))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(canvases: Path, warm: Path) -> hs.Run:
-    return hs.train(canvases / "list.csv", Recipe(fit="squash"), runtime=Runtime(cache=warm))
 
 
 # Targets
@@ -281,14 +253,14 @@ def test_the_interval_of_an_average_precision_covers_it() -> None:
 # The whole way
 
 
-def test_digits_on_canvases_are_found(run: hs.Run, canvases: Path, tmp_path: Path) -> None:
-    found = run.evaluation
-    assert run.fitted.data.targets.names == ("digit 0", "digit 1", "digit 4")
+def test_digits_on_canvases_are_found(labelled: hs.Run, canvases: Path, tmp_path: Path) -> None:
+    found = labelled.evaluation
+    assert labelled.fitted.data.targets.names == ("digit 0", "digit 1", "digit 4")
     assert found.mean_average_precision > found.mean_average_precision_by_frequency + 0.3  # type: ignore[attr-defined]
     assert found.log_loss < 0.8 * found.log_loss_by_frequency  # type: ignore[attr-defined]
-    assert "multi-label" not in repr(run)
-    assert "mean average precision" in repr(run)
-    run.save(tmp_path / "run")
+    assert "multi-label" not in repr(labelled)
+    assert "mean average precision" in repr(labelled)
+    labelled.save(tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["evaluation"]["labels"][0]["label"] == "digit 0"
     model = hs.load(tmp_path / "run" / "model.onnx")
@@ -304,7 +276,10 @@ def test_digits_on_canvases_are_found(run: hs.Run, canvases: Path, tmp_path: Pat
     assert {line["correct"] for line in lines} == {"yes", "no"}
     # The list of the run gives the same run again, although no name has been told.
     again = hs.read(tmp_path / "run" / "splits.csv", columns=hs.Columns(root=canvases))
-    assert (again.task, [row.label for row in again.rows]) == (TASK, [row.label for row in run.fitted.data.table.rows])
+    assert (again.task, [row.label for row in again.rows]) == (
+        TASK,
+        [row.label for row in labelled.fitted.data.table.rows],
+    )
 
 
 def test_the_command_line(canvases: Path, tmp_path: Path, warm: Path) -> None:
@@ -343,9 +318,9 @@ def test_the_commands_of_the_page_run(canvases: Path, tmp_path: Path, warm: Path
 
 
 def test_what_is_for_one_class_is_refused_in_a_sentence(
-    run: hs.Run, canvases: Path, tmp_path: Path, warm: Path
+    labelled: hs.Run, canvases: Path, tmp_path: Path, warm: Path
 ) -> None:
-    folder = run.save(tmp_path / "run")
+    folder = labelled.save(tmp_path / "run")
     model = str(folder / "model.onnx")
     for command in (
         ("predict", model, canvases / "000.png", "--coverage", "0.9"),
@@ -389,9 +364,9 @@ def test_the_stored_model_of_schema_3(tmp_path: Path) -> None:
     assert [one.labels for one in found] == [("green", "red"), (), ("blue",)]
 
 
-def test_a_damaged_model_file_is_refused(run: hs.Run) -> None:
-    record = json.loads(run.classifier.metadata.to_json())
-    assert Metadata.from_json(json.dumps(record)).thresholds == pytest.approx(run.classifier.metadata.thresholds)
+def test_a_damaged_model_file_is_refused(labelled: hs.Run) -> None:
+    record = json.loads(labelled.classifier.metadata.to_json())
+    assert Metadata.from_json(json.dumps(record)).thresholds == pytest.approx(labelled.classifier.metadata.thresholds)
     for thresholds in ([0.5], [0.5, 0.5, 1.5], [0.5, 0.5, "x"], [], "0.5", [0.5, 0.5, None], [True, 0.5, 0.5]):
         with pytest.raises(ModelError, match="no valid thresholds"):
             Metadata.from_json(json.dumps(record | {"thresholds": thresholds}))

@@ -26,8 +26,8 @@ from headstart.features.thumbnails import LITE0_ENOUGH_PX, Thumbnails
 from headstart.partition.roles import Partition, Role
 from headstart.preprocess.spec import Preprocess
 from headstart.report import analysis as analyses
-from headstart.report.exhibits import FINDINGS_OF_A_KIND
 from headstart.report import charts, picked, render, similar, tsne
+from headstart.report.exhibits import FINDINGS_OF_A_KIND
 from headstart.report.pictures import Pictures
 from headstart.report.run_page import run_page
 from headstart.runs.details import Details, HeadFit

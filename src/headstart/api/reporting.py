@@ -13,9 +13,11 @@ from headstart.core.arguments import A_RUNTIME, must_be, must_be_path
 from headstart.core.errors import InputError, SourceError, StorageError
 from headstart.core.files import durable_write, make_folder, refuse_unwritable_file
 from headstart.core.runtime import Runtime
+from headstart.core.tables import resolve
 from headstart.core.text import quoted
 from headstart.data import readers
 from headstart.runs.folder import ANALYSIS_FILE, REPORT_FILE
+from headstart.targets import CLASSES, TARGETS
 
 if TYPE_CHECKING:
     from headstart.api.run import Run
@@ -65,7 +67,6 @@ def draw_report(
     from jinja2 import TemplateError
 
     from headstart.report.pictures import find
-    from headstart.report.run_page import run_page
 
     must_be_path("folder", folder)
     if out is not None:
@@ -85,7 +86,7 @@ def draw_report(
             except InputError:  # it is gone; the cache may hold its pictures
                 storage = None
         pictures = find(analysis, storage, runtime.cache)
-        page = run_page(analysis, pictures, run=str(path))
+        page = resolve(TARGETS[analysis.get("task", CLASSES)].page)(analysis, pictures, run=str(path))
     except SourceError:
         raise
     except (TemplateError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -102,7 +103,7 @@ def _read(folder: Path) -> dict[str, Any]:
     Raises:
         StorageError: There is none, or it is damaged, or a newer Headstart wrote it.
     """
-    from headstart.report.analysis import SCHEMA
+    from headstart.report.label_analysis import SCHEMA
 
     path = folder / ANALYSIS_FILE
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,6 @@ from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_
 from headstart.core.files import folder_lock, make_folder
 from headstart.core.markup import paragraph
 from headstart.core.runtime import Runtime, default_cache
-from headstart.core.tables import resolve
 from headstart.core.text import portable, printable
 from headstart.data.table import Skipped
 from headstart.evaluation import Evaluation
@@ -139,12 +137,13 @@ class Run:
     def _report(self, folder: Path, runtime: Runtime) -> tuple[dict[str, str], str]:
         """The report's files, and a note where they could not be made: no run is lost by what is written of it."""
         task = self.fitted.data.targets.task
-        if not TARGETS[task].report:
+        if not TARGETS[task].analyse:
             return {}, f"There is no report of the task {task}."
         if self.fitted.data.features is None:
             return {}, f"There is no report of {len(self.fitted.data):,} images whose embeddings are not in memory."
         try:
-            files: Callable[..., dict[str, str]] = resolve(TARGETS[task].report)
+            from headstart.report.report_files import files
+
             return files(self.fitted, self.recipe, self.as_dict(), folder=folder, runtime=runtime), ""
         except Exception as error:  # noqa: BLE001  whatever it is, the training was not in vain
             problem = f"The report could not be made ({type(error).__name__}: {printable(str(error))[:300]})."

@@ -11,6 +11,7 @@ from headstart.report.render import interval, percent
 
 MAP_WIDTH = 640
 _MAP_MARGIN = 14
+_EVERY = 2  # steps of a threshold that are drawn: a line of a hundred points is smooth
 _MIN_SHARE, _MAX_SHARE = 0.35, 0.9  # of the map's width, its height
 
 
@@ -48,14 +49,24 @@ def training(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> li
     return charts
 
 
-def reliability(bins: Sequence[Mapping[str, Any]]) -> Chart:
-    """The reliability diagram: accuracy of the predictions of each bin of probabilities, with intervals."""
+def reliability(bins: Sequence[Mapping[str, Any]], of: str = "prediction") -> Chart:
+    """The reliability diagram, with intervals.
+
+    Args:
+        bins: Each with its mean probability (``confidence``) and the share that came true (``accuracy``).
+        of: What they hold: ``prediction`` of a class, or ``pair`` of an image and a label.
+    """
+    title, y_label, held, came_true = (
+        ("accuracy of the predictions by their probability", "accuracy", "predictions", "correct")
+        if of == "prediction"
+        else ("how often labels are true by their probability", "share that is true", "pairs", "true")
+    )
     chart = empty(
-        "Reliability diagram: accuracy of the predictions by their probability",
+        f"Reliability diagram: {title}",
         (0, 1),
         (0, 1),
         x_label="predicted probability",
-        y_label="accuracy",
+        y_label=y_label,
         x_percent=True,
         y_percent=True,
     )
@@ -65,14 +76,39 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Chart:
         low, high = one["accuracy_interval"]
         chart.whisker(one["confidence"], low, high, "s0")
         words = (
-            f"{counted(one['images'], 'prediction')} of {percent(one['confidence'])} on average: "
-            f"{percent(one['accuracy'])} correct ({interval(one['accuracy_interval'])})"
+            f"{counted(one['images'], of)} of {percent(one['confidence'])} on average: "
+            f"{percent(one['accuracy'])} {came_true} ({interval(one['accuracy_interval'])})"
         )
         chart.point(one["confidence"], one["accuracy"], "s0", words, radius=3 + 4 * (one["images"] / most) ** 0.5)
     chart.key = [
         ("diagonal", "perfect calibration"),
-        ("s0", "predictions, with 95 % interval"),
+        ("s0", f"{held}, with 95 % interval"),
     ]
+    return chart
+
+
+def thresholds(curve: Mapping[str, Any], threshold: float) -> Chart:
+    """Precision, recall and F1 of a label by its threshold.
+
+    Args:
+        curve: ``cuts``, ``correct``, ``found`` and ``positives``; see `headstart.evaluation.label_curves`.
+        threshold: The one that the model has, where a line stands.
+    """
+    chart = empty(
+        "Precision, recall and F1 by threshold",
+        (0, 1),
+        (0, 1),
+        x_label="threshold",
+        y_label="share",
+        y_percent=True,
+    )
+    positives = curve["positives"]
+    steps = list(zip(curve["cuts"], curve["correct"], curve["found"], strict=True))[::_EVERY]
+    chart.line([(cut, correct / found) for cut, correct, found in steps if found], "s0")
+    chart.line([(cut, correct / positives) for cut, correct, _ in steps], "s1")
+    chart.line([(cut, 2 * correct / (positives + found)) for cut, correct, found in steps], "s2 dashed")
+    chart.rule(threshold, "best")
+    chart.key = [("s0", "precision"), ("s1", "recall"), ("s2 dashed", "F1"), ("best dashed", "threshold")]
     return chart
 
 

@@ -60,7 +60,7 @@ def select(
         mistakes=tuple(rows[mistakes].tolist()),
         uncertain=tuple(rows[uncertain].tolist()),
         cells=_cells(rows[surest], truth[surest], predicted[surest], probabilities.shape[1]),
-        on_the_map=_sample(rows[wrong], labels),
+        on_the_map=sample(rows[wrong], labels),
     )
 
 
@@ -85,8 +85,13 @@ def _cells(
     return tuple(cells)
 
 
-def _sample(first: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[int, ...]:
-    """Mistakes, up to a quarter of the room, and of the others a part of each class, spread over the table."""
+def sample(first: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[int, ...]:
+    """Mistakes, up to a quarter of the room, and of the others a part of each class, spread over the table.
+
+    Args:
+        first: Rows of the mistakes.
+        labels: The class of every row of the table, or another number by which its images are divided, (N,).
+    """
     if len(labels) <= ON_THE_MAP:
         return tuple(range(len(labels)))
     kept = first[: ON_THE_MAP // 4]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,14 +54,39 @@ def nearest(
 
 def like_their_own(features: NDArray[np.float32], labels: NDArray[np.int64], *, count: int = 10) -> NDArray[np.float64]:
     """Of the `count` images that are most like each image, the share that is of its own class, (N,), in 0..1."""
+    shares = np.ones(len(features))
+    for rows, best in _neighbours(features, count):
+        shares[rows] = (labels[best] == labels[rows][:, None]).mean(1)
+    return shares
+
+
+def like_their_own_label(
+    features: NDArray[np.float32], truth: NDArray[np.bool_], *, count: int = 10
+) -> list[float | None]:
+    """Of the `count` images that are most like one with a label, the mean share that has it too.
+
+    Args:
+        features: Embeddings, float32 (N, D).
+        truth: The labels that each image has, (N, C).
+        count: Of the images that are looked at.
+
+    Returns:
+        The share in 0..1 of each label, (C,); None where no image has it.
+    """
+    shares = np.zeros(truth.shape[1])
+    for rows, best in _neighbours(features, count):
+        shares += (truth[best].mean(1) * truth[rows]).sum(0)
+    return [float(share / images) if images else None for share, images in zip(shares, truth.sum(0), strict=True)]
+
+
+def _neighbours(features: NDArray[np.float32], count: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Blocks of rows (B,), and the rows that are most like each of them, (B, K); nothing of a single image."""
     count = min(count, len(features) - 1)
     if count < 1:
-        return np.ones(len(features))
-    unit, shares = unit_rows(features), np.empty(len(features))
+        return
+    unit = unit_rows(features)
     for start in range(0, len(unit), _BLOCK):
         cosines = unit[start : start + _BLOCK] @ unit.T
         rows = np.arange(len(cosines))
         cosines[rows, start + rows] = -np.inf
-        best = cosines.argpartition(-count, axis=1)[:, -count:]
-        shares[start + rows] = (labels[best] == labels[start + rows][:, None]).mean(1)
-    return shares
+        yield start + rows, cosines.argpartition(-count, axis=1)[:, -count:]

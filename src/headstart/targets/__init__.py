@@ -156,7 +156,9 @@ class TargetSpec:
             nothing.
         cross_validate: What predicts out of fold, for choices that a recipe leaves open (`heads.linear:OutOfFold`);
             empty where nothing can be left open.
-        report: What makes the report of a run; empty for none.
+        analyse: What makes the data behind the report of a run, ``analysis.json``: ``(Fitted, Recipe, record)``; empty
+            where runs have no report.
+        page: What draws the report of these: ``(analysis, pictures, *, run)`` to HTML.
         exclusive: Whether exactly one name is true of an image: only then are there prediction sets, exact class
             activation maps, and findings on the class of an image.
         thresholds: Whether each name has a threshold of its own.
@@ -177,7 +179,8 @@ class TargetSpec:
     predictions: str
     check: str = ""
     cross_validate: str = ""
-    report: str = ""
+    analyse: str = ""
+    page: str = ""
     exclusive: bool = False
     thresholds: bool = False
     schema: int = 3
@@ -199,7 +202,8 @@ TARGETS = {
         predictions="headstart.runs.predictions:of_classes",
         check="headstart.heads.linear:check",
         cross_validate="headstart.heads.linear:cross_validate",
-        report="headstart.report.report_files:files",
+        analyse="headstart.report.analysis:analyse",
+        page="headstart.report.run_page:run_page",
         exclusive=True,
         schema=2,
         show="headstart.cli.show:show_classes",
@@ -216,6 +220,8 @@ TARGETS = {
         describe="headstart.prediction.labels:describe",
         predictions="headstart.runs.predictions:of_labels",
         check="headstart.heads.labels:check",
+        analyse="headstart.report.label_analysis:analyse",
+        page="headstart.report.label_page:label_page",
         thresholds=True,
         show="headstart.cli.show_labels:show",
         table="headstart.cli.predicted_labels:table",

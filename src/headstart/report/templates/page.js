@@ -41,6 +41,39 @@ for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 }
 
+// The threshold of a label: what it finds, misses and adds, wherever it is put.
+for (const curve of document.querySelectorAll("details[data-curve]")) {
+  const slide = curve.querySelector(".slide"), range = slide.querySelector("input"), rule = curve.querySelector("line.rule");
+  const axis = curve.querySelector("line.axis"), [start, end] = ["x1", "x2"].map((x) => Number(axis.getAttribute(x)));
+  const [cuts, correct, found] = ["cuts", "correct", "found"].map((name) => curve.dataset[name].split(" ").map(Number));
+  const positives = Number(curve.dataset.positives), own = range.value;
+  const set = (name, text) => curve.querySelector(`[data-at=${name}]`).textContent = text;
+  const share = (part, all) => (all ? (100 * part / all).toFixed(1) + "\u00a0%" : "–");
+  const draw = () => {
+    const i = Number(range.value), missed = positives - correct[i], added = found[i] - correct[i];
+    const cut = String(Math.round(1000 * cuts[i]) / 1000);
+    rule.setAttribute("x1", start + cuts[i] * (end - start));
+    rule.setAttribute("x2", start + cuts[i] * (end - start));
+    set("cut", cut);
+    set("correct", correct[i].toLocaleString("en"));
+    set("missed", missed.toLocaleString("en"));
+    set("added", added.toLocaleString("en"));
+    set("precision", share(correct[i], found[i]));
+    set("recall", share(correct[i], positives));
+    range.setAttribute("aria-valuetext", `${cut}: ${missed} missed, ${added} added`);
+  };
+  slide.hidden = false;
+  range.addEventListener("input", draw);
+  slide.querySelector("button").addEventListener("click", () => { range.value = own; draw(); });
+  draw();
+}
+const unfold = () => {
+  const aim = location.hash && document.getElementById(location.hash.slice(1));
+  if (aim && aim.matches("details")) aim.open = true;
+};
+addEventListener("hashchange", unfold);
+unfold();
+
 // The map: a picture beside the point that is pointed at or focused; arrow keys move to the nearest point that way.
 for (const map of document.querySelectorAll("[data-map]")) {
   const svg = map.querySelector("svg"), tip = map.querySelector(".tip"), image = tip.querySelector("img");
