@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,6 +20,13 @@ from PIL import Image
 # Seconds after a signal, far below the half minute and more that the work at a mark would go on. The promise of two
 # seconds is of a machine of one's own: the grace that is given to the work is a constant, which a test holds to it.
 ENDS_WITHIN = 10.0
+
+
+def free_port() -> int:
+    """A port of this machine on which nothing listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def draw(label: str, seed: int, size: tuple[int, int] = (80, 64)) -> Image.Image:

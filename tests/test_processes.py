@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import warnings
@@ -23,7 +22,7 @@ import forked
 from headstart.cli.main import main
 from headstart.training import loop
 from headstart.training.batch_norm import count_batch, synced
-from helpers import Result, headstart_cli, write_images
+from helpers import Result, free_port, headstart_cli, write_images
 
 SMALL = (
     "--recipe",
@@ -152,12 +151,6 @@ def program(folder: Path, arguments: list[str], leaves: bool = False) -> None:
 
         loop.Session.finish_epoch = finish
     main(arguments)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def train(folder: Path, *arguments: str | Path, leaves: bool = False) -> Result:

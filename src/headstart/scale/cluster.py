@@ -38,7 +38,8 @@ def connect(address: str | None, workers: int | None) -> Any:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray leaves the list of GPUs as it is
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(num_cpus=workers, include_dashboard=False, **quiet)
+        # Without "local" Ray would take a cluster that happens to run on this machine, or that RAY_ADDRESS names.
+        ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
         return ray, True
     try:
         _knock(address)
