@@ -4,6 +4,10 @@
     python -m venv lit && lit/bin/pip install litserve onnxruntime pillow numpy python-multipart
     python benchmarks/serve.py runs/photos photos/val --rival-python lit/bin/python --json figures.json
 
+It takes about three minutes: the sides take turns, in rounds, and each figure is the median over the rounds, so that
+what other programs do meanwhile meets all of them alike. On a machine that is not quiet, compare the processor time an
+image: rates are what others leave. At the end it says which targets are met.
+
 The bound is what all cores could do if nothing but decoding and the model cost anything: threads of one process that
 classify the same files. Each client keeps one connection and sends the next image when the answer to the last is there;
 all clients are in one process, on the same cores, whose time is told too.
@@ -15,6 +19,7 @@ import argparse
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,7 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -65,29 +70,55 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a run folder or model file")
     parser.add_argument("images", type=Path, help="a folder of images")
     parser.add_argument("--rival-python", help="of an environment with LitServe; without it there is no rival")
-    parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
     parser.add_argument("--flat", type=int, default=0, help="also send so many requests, and tell the memory")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     model = options.model / "model.onnx" if options.model.is_dir() else options.model
     files = [path.read_bytes() for path in sorted(options.images.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
-    loads = [bound(model, files, options.seconds)]
     sides: dict[str, Sequence[str]] = {"headstart": (sys.executable, "-m", "headstart", "serve", f"model={model}")}
     if options.rival_python:
         script = str(Path(__file__).with_name("rival_litserve.py"))
         sides["LitServe"] = (options.rival_python, script, str(model), str(enough_px(model)))
-    for side, command in sides.items():
-        with running(side, command) as server:
-            for clients in options.clients:
-                loads.append(server.measure(files, clients, options.seconds))
-            if options.flat and side == "headstart":
-                flat(server, files, options.flat)
+    measured: list[Load] = []
+    with ExitStack() as stack:
+        servers = [stack.enter_context(running(side, command)) for side, command in sides.items()]
+        for _ in range(options.rounds):
+            measured.append(bound(model, files, options.seconds))
+            measured += [
+                server.measure(files, clients, options.seconds) for clients in options.clients for server in servers
+            ]
+        if options.flat:
+            flat(servers[0], files, options.flat)
+    loads = medians(measured)
     tell(loads)
+    for words, met in verdicts(loads):
+        print(f"{'met' if met else 'MISSED':>6}  {words}")
     if options.json:
         figures = {"machine": machine(["onnxruntime", "fastapi", "uvicorn"]), "loads": [asdict(one) for one in loads]}
         options.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
-    sys.exit(0 if reached(loads) else 1)
+    sys.exit(0 if all(met for _, met in verdicts(loads)) else 1)
+
+
+def medians(measured: Sequence[Load]) -> list[Load]:
+    """For each side and number of clients, the median of each figure over the rounds."""
+    found: dict[tuple[str, int], list[Load]] = {}
+    for one in measured:
+        found.setdefault((one.side, one.clients), []).append(one)
+
+    def middle(same: Sequence[Load], of: Callable[[Load], float]) -> float:
+        return statistics.median(map(of, same))
+
+    return [
+        Load(
+            side, clients, middle(same, lambda one: one.rate), middle(same, lambda one: one.p50_ms),
+            middle(same, lambda one: one.p99_ms), middle(same, lambda one: one.cpu_ms),
+            None if same[0].others is None else middle(same, lambda one: one.others or 0.0),
+        )
+        for (side, clients), same in found.items()
+    ]  # fmt: skip
 
 
 def bound(model: Path, files: Sequence[bytes], seconds: float) -> Load:
@@ -319,12 +350,22 @@ def tell(loads: Sequence[Load]) -> None:
     )  # fmt: skip
 
 
-def reached(loads: Sequence[Load]) -> bool:
-    """Whether the targets are reached: the share of the bound, and more than the rival at each number of clients."""
-    rates = {(one.side, one.clients): one.rate for one in loads}
-    enough = rates.get(("headstart", AT), loads[0].rate) >= SHARE_OF_BOUND * loads[0].rate
-    rivals = {clients: rate for (side, clients), rate in rates.items() if side == "LitServe"}
-    return enough and all(rates["headstart", clients] > rate for clients, rate in rivals.items())
+def verdicts(loads: Sequence[Load]) -> list[tuple[str, bool]]:
+    """The targets in words, and whether each is met: the share of the bound, and better than the rival."""
+    (most,) = [one for one in loads if one.side == "bound"]
+    found = []
+    for one in loads:
+        if one.side == "headstart" and one.clients == AT:
+            words = f"{percent(SHARE_OF_BOUND)} of the bound at {AT} clients: {percent(one.rate / most.rate)}"
+            found.append((words, one.rate >= SHARE_OF_BOUND * most.rate))
+    ours = {one.clients: one for one in loads if one.side == "headstart"}
+    for rival in (one for one in loads if one.side == "LitServe"):
+        own = ours[rival.clients]
+        words = f"more images/s than LitServe at {rival.clients} clients: {own.rate:.1f} against {rival.rate:.1f}"
+        found.append((words, own.rate > rival.rate))
+        words = f"less processor time an image: {own.cpu_ms:.1f} ms against {rival.cpu_ms:.1f} ms"
+        found.append((words, own.cpu_ms < rival.cpu_ms))
+    return found
 
 
 if __name__ == "__main__":

@@ -284,10 +284,10 @@ def test_commands_are_told_beside_their_floor_and_beside_before():
     assert row == ("predict", "0.50", "0.50", "", "", "", "", "0.40", "1.25", "5 %")
 
 
-def load(side, clients, rate):
+def load(side, clients, rate, cpu_ms=9.0):
     import serve
 
-    return serve.Load(side=side, clients=clients, rate=rate, p50_ms=10, p99_ms=20, cpu_ms=9, others=0.0)
+    return serve.Load(side=side, clients=clients, rate=rate, p50_ms=10, p99_ms=20, cpu_ms=cpu_ms, others=0.0)
 
 
 @pytest.mark.parametrize(
@@ -298,8 +298,19 @@ def test_serving_reaches_four_fifths_of_the_bound_and_beats_the_rival_everywhere
     import serve
 
     loads = [load("bound", 2, 100), load("headstart", 8, at_8), load("headstart", 64, at_64)]
-    loads += [] if rival is None else [load("LitServe", 8, rival), load("LitServe", 64, rival)]
-    assert serve.reached(loads) is is_reached
+    loads += [] if rival is None else [load("LitServe", 8, rival, 10), load("LitServe", 64, rival, 10)]
+    assert all(met for _, met in serve.verdicts(loads)) is is_reached
+
+
+def test_serving_is_the_median_of_its_rounds_and_judged_by_processor_time_too():
+    import serve
+
+    rounds = [load("bound", 2, 100)] + [load("headstart", 8, rate, cpu) for rate, cpu in ((90, 9), (10, 30), (95, 8))]
+    loads = serve.medians([*rounds, load("LitServe", 8, 70, 8.5)])
+    assert [(one.side, one.rate, one.cpu_ms) for one in loads] == [
+        ("bound", 100, 9), ("headstart", 90, 9), ("LitServe", 70, 8.5)
+    ]  # fmt: skip
+    assert [met for _, met in serve.verdicts(loads)] == [True, True, False]
 
 
 def test_times_and_rates_are_of_what_was_done():

@@ -29,7 +29,7 @@ pytest.importorskip("fastapi", reason="no web framework: pip install '.[serve]'"
 from starlette.requests import Request
 
 from headstart.features.thumbnails import Thumbnails
-from headstart.serving import bodies, exchange, pool, server, tensors, training_images
+from headstart.serving import bodies, exchange, keeper, server, tensors, training_images
 from headstart.serving.counters import Metrics
 from headstart.serving.desk import Desk
 from headstart.serving.limits import Limits
@@ -191,7 +191,7 @@ def test_a_model_that_takes_long_to_load_is_no_fault_of_the_image(one_worker: Po
 def test_a_model_that_cannot_be_loaded_is_told_as_such(
     one_worker: Pool, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_START_SECONDS", 0.1)
+    monkeypatch.setattr(keeper, "_START_SECONDS", 0.1)
     os.kill(process_of(one_worker), signal.SIGSTOP)
     (done,) = one_worker.submit(served, [image(served)])
     with pytest.raises(ModelError, match="2 seconds"):

@@ -74,6 +74,8 @@ class Verify:
     key: str
 
 
+Message = Load | Image | Verify
+
 _DONE, _RESULT, _IMAGE_ERROR, _MODEL_ERROR = b"D", b"R", b"I", b"M"
 # Number of classes, distance; of a map its height and width, and those of the image: 0 where there is none.
 _HEAD = struct.Struct("<IdIIII")
@@ -96,6 +98,19 @@ def of_error(error: ImageError | ModelError) -> bytes:
 
 DONE = _DONE
 TAKEN = b"T"  # sent before the work: what ends the worker from here on may be the message's fault
+SKIPPED = _DONE  # sent in place of both for a message that the server has taken back
+_NUMBER = struct.Struct("<Q")
+
+
+def skip(number: int) -> bytes:
+    """A number of a message that the worker need not begin with: the first that it was sent has 1."""
+    return _NUMBER.pack(number)
+
+
+def skipped(content: bytes) -> int:
+    """The number in what `skip` gave."""
+    number: int = _NUMBER.unpack(content)[0]
+    return number
 
 
 def read(answer: bytes) -> Result | None:

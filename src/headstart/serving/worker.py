@@ -7,8 +7,10 @@ and the event loop never waits for Python's global lock.
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import threading
+from collections.abc import Iterator
 from functools import cached_property
 from multiprocessing import connection, parent_process
 from typing import TYPE_CHECKING
@@ -26,26 +28,63 @@ if TYPE_CHECKING:
     from headstart.prediction.answers import Result
 
 
-def main(pipe: Connection) -> None:
+def main(pipe: Connection, skips: Connection) -> None:
     """Answer messages until the server exits.
 
     Args:
         pipe: To the server.
+        skips: From the server: which message need not be begun with.
     """
     # Ctrl-C, systemd and a closed terminal tell all processes; the server drains first, and then closes the pipe.
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    threading.Thread(target=_end_with_server, name="headstart-parent", daemon=True).start()
+    inbox = _Inbox(pipe, skips)
     models: dict[str, _Model] = {}
     try:
         pipe.send_bytes(exchange.DONE)
-        while True:
-            message = pipe.recv()
+        for message in inbox:
+            if message is None:
+                pipe.send_bytes(exchange.SKIPPED)
+                continue
             pipe.send_bytes(exchange.TAKEN)
             pipe.send_bytes(_answer(message, models))
-    except (EOFError, OSError):
+    except OSError:
         return
+
+
+class _Inbox:
+    """Messages in their order; None for one that was taken back. The server never waits until one is received."""
+
+    def __init__(self, pipe: Connection, skips: Connection) -> None:
+        self._messages: queue.SimpleQueue[exchange.Message | None] = queue.SimpleQueue()
+        self._skipped = 0
+        threading.Thread(target=self._receive, args=(pipe,), name="headstart-inbox", daemon=True).start()
+        threading.Thread(target=self._watch, args=(skips,), name="headstart-parent", daemon=True).start()
+
+    def __iter__(self) -> Iterator[exchange.Message | None]:
+        number = 0
+        while (message := self._messages.get()) is not None:
+            number += 1
+            yield None if number == self._skipped else message
+
+    def _receive(self, pipe: Connection) -> None:
+        try:
+            while True:
+                self._messages.put(pipe.recv())
+        except (EOFError, OSError):
+            self._messages.put(None)
+
+    def _watch(self, skips: Connection) -> None:
+        """Note what need not be begun with, and end this process once the server has ended for any reason."""
+        parent = parent_process()
+        assert parent is not None
+        while parent.sentinel not in connection.wait([parent.sentinel, skips]):
+            try:
+                self._skipped = exchange.skipped(skips.recv_bytes())
+            except (EOFError, OSError):
+                break
+        os._exit(1)
 
 
 class _Model:
@@ -77,7 +116,7 @@ class _Model:
         )
 
 
-def _answer(message: exchange.Load | exchange.Image | exchange.Verify, models: dict[str, _Model]) -> bytes:
+def _answer(message: exchange.Message, models: dict[str, _Model]) -> bytes:
     try:
         if isinstance(message, exchange.Load):
             for key in models.keys() - message.keep:
@@ -103,10 +142,3 @@ def _verify(model: Classifier) -> None:
             f"difference in a probability is {found.probability_difference:.2g}.",
             "See `headstart verify`.",
         )
-
-
-def _end_with_server() -> None:
-    """End this process once the server has ended for any reason, whatever the main thread is doing."""
-    if (parent := parent_process()) is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
