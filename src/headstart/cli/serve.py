@@ -16,7 +16,7 @@ from headstart.core.text import counted, listed
 from headstart.settings.setting import RUNNING
 
 TOKEN_VARIABLE = "HEADSTART_TOKEN"  # noqa: S105  its name
-_EXTRA = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+_EXTRA = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client")
 ProcessWorkers = Annotated[
     int | None,
     typer.Option("--workers", min=1, max=256, help="Worker processes; default: one per core.", rich_help_panel=RUNNING),

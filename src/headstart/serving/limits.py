@@ -9,6 +9,7 @@ from headstart.core.errors import OptionError
 
 # A connection that has not sent its request line and headers by then is closed.
 HEADER_SECONDS = 10
+HEADER_BYTES = 64 * 1024  # of a request; more are refused
 # Beside the bodies that are read, what parsing and answering take.
 BODIES_IN_MEMORY = 4  # bodies of the largest size
 PART_HEADERS_BYTES = 8 * 1024  # of one part of a form: a name, and what browsers add

@@ -1,21 +1,25 @@
-"""uvicorn's HTTP protocol with deadlines, which it lacks for headers, bodies, and clients that do not read."""
+"""uvicorn's HTTP protocol with deadlines and limits, which it lacks for headers, bodies and idle readers."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from headstart.serving.limits import HEADER_SECONDS
+from headstart.serving.limits import HEADER_BYTES, HEADER_SECONDS
 from headstart.serving.problems import PROBLEM_TYPE, Problem
 from headstart.serving.turns import Turns, is_probe
 
 _HELD_BYTES = 65_536  # more is left to the system until the request has its turn
+_PIPELINED = 16  # requests that a client may send without waiting for the answer to the first
 
 
-class Protocol(H11Protocol):
+class _RefusedError(Exception):
+    """A request that is not HTTP as we accept it; the parser makes a fault of its own of it."""
+
+
+class Protocol(HttpToolsProtocol):
     """One connection.
 
     At any time one of three deadlines applies: until the headers have arrived, until the request is answered, until
@@ -28,8 +32,10 @@ class Protocol(H11Protocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._deadline: asyncio.TimerHandle | None = None
+        self._due = 0.0  # in the time of the loop
+        self._timer: asyncio.TimerHandle | None = None  # not later than that
         self._in_headers = True
+        self._parsing, self._header_bytes = False, 0  # the address and headers of a request
         self._has_turn = False  # for the request that has begun or begins next
         self._held = bytearray()  # of a request that waits for its turn
         self._lost = False
@@ -42,8 +48,8 @@ class Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """A client has disconnected."""
         self._lost = True
-        if self._deadline is not None:
-            self._deadline.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -54,11 +60,11 @@ class Protocol(H11Protocol):
             return
         first = not self._held
         self._held += data
-        if len(self._held) > _HELD_BYTES:
-            self.flow.pause_reading()
         if first:
             self._unset_keepalive_if_required()
             self.turns.take(self._take_turn)
+        if len(self._held) > _HELD_BYTES:
+            self.flow.pause_reading()
 
     def _take_turn(self) -> None:
         if self._lost:
@@ -76,35 +82,57 @@ class Protocol(H11Protocol):
         super().data_received(data)
         if self.cycle is not before:
             self._begin()
+        elif self._parsing and not self.transport.is_closing():
+            self._header_bytes += len(data)  # of an address, or a header, that has not ended and can have any length
+            if self._header_bytes > HEADER_BYTES:
+                self.send_400_response("The headers of the request are too large.")
+
+    def on_message_begin(self) -> None:
+        """A request begins, which may be behind others that are not answered."""
+        if len(self.pipeline) >= _PIPELINED:
+            self.transport.abort()
+            raise _RefusedError
+        self._parsing, self._header_bytes = True, 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header is there."""
+        super().on_header(name, value)
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > HEADER_BYTES:
+            raise _RefusedError
+
+    def on_headers_complete(self) -> None:
+        """All headers are there. The parser leaves it to us that there must be one Host."""
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise _RefusedError
+        self._parsing = False
+        super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         """The response is in the buffer of the connection."""
-        before = self.cycle
+        goes_on = bool(self.pipeline)  # the next request was in the same bytes
         self._has_turn = False
         self._arm(HEADER_SECONDS)  # for the client to take it
         super().on_response_complete()
-        if self.cycle is not before:  # the next request was in the same bytes
+        if goes_on:
             self._begin()
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that is not HTTP, or whose headers are too large."""
+        answers = False
         if self.cycle is not None and not self.cycle.response_complete:  # it was the body that is not HTTP
+            answers = self.cycle.response_started or bool(self.pipeline)
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        problem = Problem(400, msg).response()
-        headers = [
-            (b"content-type", PROBLEM_TYPE.encode()),
-            (b"content-length", str(len(problem.body)).encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"connection", b"close"),
-        ]
-        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            for event in (
-                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-                h11.Data(data=bytes(problem.body)),
-                h11.EndOfMessage(),
-            ):
-                self.transport.write(self.conn.send(event) or b"")
+        if not answers:
+            body = Problem(400, msg).response().body
+            self.transport.write(
+                f"HTTP/1.1 400 Bad Request\r\ncontent-type: {PROBLEM_TYPE}\r\ncontent-length: {len(body)}\r\n"
+                "x-content-type-options: nosniff\r\nconnection: close\r\n\r\n".encode()
+                + bytes(body)
+            )
         self.transport.close()
 
     def _begin(self) -> None:
@@ -113,11 +141,19 @@ class Protocol(H11Protocol):
             self._arm(self.request_seconds)
 
     def _arm(self, seconds: float) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = self.loop.call_later(seconds, self._late)
+        """Set the deadline. The timer is left where it comes first: most requests end long before, and set another."""
+        self._due = self.loop.time() + seconds
+        if self._timer is not None and self._timer.when() > self._due:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self.loop.call_at(self._due, self._late)
 
     def _late(self) -> None:
+        self._timer = None
+        if self.loop.time() < self._due:
+            self._timer = self.loop.call_at(self._due, self._late)
+            return
         idle = self.cycle is not None and self.cycle.response_complete and not self._in_headers
         if not idle or self.transport.get_write_buffer_size():
             self.transport.abort()
