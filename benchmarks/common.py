@@ -183,7 +183,9 @@ def percent(share: float | None) -> str:
 
 def cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from headstart.core.cpus import usable_cpus
+
+    return usable_cpus()
 
 
 def machine(packages: Iterable[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import random
+import re
 import signal
 import socket
 import struct
@@ -228,6 +229,53 @@ def test_what_is_not_http_is_refused(whole: Server, content: bytes) -> None:
     assert said.startswith(b"HTTP/1.1 400"), said
     assert b"application/problem+json" in said
     assert b"uvicorn" not in said.lower()
+
+
+def test_requests_that_do_not_wait_for_answers_are_answered_in_order_up_to_a_number(whole: Server) -> None:
+    paths = ["/healthz", "/v1/models", "/none", "/readyz"]
+    several = "".join(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in paths[:-1])
+    last = f"GET {paths[-1]} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    said = raw(whole, (several + last).encode())
+    assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"200", b"200", b"404", b"200"]
+    places = [said.index(text) for text in (b'"ok"', b'"models"', b"no page", b'"ready"')]
+    assert places == sorted(places)
+    before = whole.resident_mb()
+    many = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100_000  # each would be kept until its turn
+    assert raw(whole, many).count(b"HTTP/1.1 200") < 100
+    assert whole.resident_mb() < before + 30
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 70_000,
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X: yyyy\r\n" * 20_000,
+        b"GET /" + b"y" * 70_000,
+    ],
+    ids=["one header", "many headers", "address"],
+)
+@pytest.mark.parametrize("ends", [True, False])
+def test_headers_have_a_limit_also_where_they_come_at_once(whole: Server, head: bytes, ends: bool) -> None:
+    rest = b" HTTP/1.1\r\nHost: localhost\r\n\r\n" if head.startswith(b"GET /y") else b"\r\n\r\n"
+    said = raw(whole, head + (rest if ends else b""))
+    assert said.startswith(b"HTTP/1.1 400"), said[:100]
+    assert b"application/problem+json" in said
+
+
+def test_what_asks_for_another_protocol_is_answered_in_this_one(whole: Server) -> None:
+    """As Java's client asks with every request, and `curl --http2`."""
+    content = png("disc")
+    for upgrade in ("h2c", "websocket"):
+        headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": upgrade, "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+        connection = whole.connect()
+        for method, path, body in (("POST", PREDICT, content), ("GET", "/healthz", None), ("POST", PREDICT, content)):
+            connection.request(method, path, body, headers)
+            answer = read(connection)
+            assert answer.status == 200
+        connection.close()
+        assert answer.json["predictions"][0]["label"] == "disc"
+        answer = whole.ask(PREDICT, iter([content[:100], content[100:]]), headers=headers, encode_chunked=True)
+        assert (answer.status, answer.json["predictions"][0]["label"]) == (200, "disc")
 
 
 # --- clients --------------------------------------------------------------------------------------------------------

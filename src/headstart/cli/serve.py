@@ -19,7 +19,9 @@ TOKEN_VARIABLE = "HEADSTART_TOKEN"  # noqa: S105  its name
 _EXTRA = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client")
 ProcessWorkers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=256, help="Worker processes; default: one per core.", rich_help_panel=RUNNING),
+    typer.Option(
+        "--workers", min=1, max=256, help="Worker processes; default: one per usable core.", rich_help_panel=RUNNING
+    ),
 ]
 
 ModelPaths = Annotated[

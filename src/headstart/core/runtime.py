@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headstart.core.arguments import must_be, must_be_count, must_be_flags, must_be_path, refused
+from headstart.core.cpus import usable_cpus
 from headstart.core.errors import OptionError
 from headstart.core.progress import Progress, Silent
 from headstart.core.text import listed, nearest, quoted
@@ -35,10 +36,8 @@ def default_cache() -> Path | None:
 
 
 def default_workers() -> int:
-    """One worker thread for each core that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """One worker for each processor that this process may use; in a container, as many as its limit allows."""
+    return usable_cpus()
 
 
 @dataclass(frozen=True, kw_only=True)

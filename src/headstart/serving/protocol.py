@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from headstart.serving.limits import HEADER_BYTES, HEADER_SECONDS
@@ -79,13 +80,34 @@ class Protocol(HttpToolsProtocol):
         if (before is None or before.response_complete) and not self._in_headers:
             self._in_headers = True
             self._arm(HEADER_SECONDS)
-        super().data_received(data)
+        self._parse(data)
         if self.cycle is not before:
             self._begin()
         elif self._parsing and not self.transport.is_closing():
             self._header_bytes += len(data)  # of an address, or a header, that has not ended and can have any length
             if self._header_bytes > HEADER_BYTES:
                 self.send_400_response("The headers of the request are too large.")
+
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            (end,) = offer.args  # of the headers
+            self._decline(data[end:])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _decline(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1 where the client offers another protocol, as Java's client does with every request.
+
+        The parser takes such an offer as accepted, and what follows the headers for something else than their body.
+        """
+        version = self.parser.get_http_version().encode()
+        head = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        head += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._parse(b"\r\n".join([*head, b"", b""]) + rest)
 
     def on_message_begin(self) -> None:
         """A request begins, which may be behind others that are not answered."""
@@ -107,8 +129,14 @@ class Protocol(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             raise _RefusedError
-        self._parsing = False
-        super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            self._parsing = False
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is there."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The response is in the buffer of the connection."""
