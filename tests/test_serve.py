@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -221,14 +222,38 @@ OTHERS = (
     "[::1",
     "localhost:x",
 )
-ROUTES = ("/healthz", "/readyz", "/metrics", "/v1/models", "/docs", "/openapi.json", "/nothing", PREDICT)
 
 
 @pytest.mark.parametrize("host", OTHERS)
-@pytest.mark.parametrize("path", ROUTES)
-def test_another_host_is_refused_on_every_route(server: Server, host: str, path: str) -> None:
-    answer = server.ask(path, headers={"Host": host})
-    assert (answer.status, answer.is_problem) == (421, True)
+def test_another_host_is_refused_on_every_route(server: Server, host: str) -> None:
+    documented = server.ask("/openapi.json").json["paths"]
+    paths = {path.replace("{name}", "shapes"): "post" in methods for path, methods in documented.items()}
+    assert len(paths) > 10
+    for path in ("/", "/page/shapes", "/docs", "/openapi.json", "/nothing"):
+        paths[path] = False
+    for path, posts in paths.items():
+        answer = server.ask(path, b"x" if posts else None, headers={"Host": host})
+        assert (answer.status, answer.is_problem) == (421, True), path
+
+
+def test_several_models_each_have_their_page_their_counts_and_names_that_are_text(model: Path) -> None:
+    golden = Path(__file__).parent / "golden" / "model-1.onnx"
+    with serving(f"<b>x & y={model}", f"old é={golden}", "--workers", "1") as several:
+        names = [one["name"] for one in several.ask("/v1/models").json["models"]]
+        assert names == ["<b>x & y", "old é"]
+        page = several.ask("/").body.decode()
+        assert "<b>" not in page
+        links = [html.unescape(one) for one in re.findall(r"href='(page/[^']+)'>", page)]
+        assert [html.unescape(one) for one in re.findall(r"href='page/[^']+'>([^<]*)<", page)] == names
+        for link, name in zip(links, names, strict=True):
+            shown = several.ask(f"/{link}")
+            assert (shown.status, "<b>x" in shown.body.decode()) == (200, False)
+            path = f"/v1/models/{link.removeprefix('page/')}"
+            assert several.ask(path).json["name"] == name
+            assert several.ask(f"{path}/predict", png("disc")).json["model"] == name
+            assert counts(several)[f'headstart_images_total{{model="{name}",outcome="predicted"}}'] == 1
+        wrong = several.ask("/v1/models/old/predict", png("disc"))
+        assert (wrong.status, "Did you mean 'old é'?" in wrong.json["hint"]) == (404, True)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8000", "[::1]:8000", "192.168.1.7"])
@@ -296,6 +321,12 @@ def test_a_model_that_is_none_a_name_twice_and_a_port_that_is_taken(model: Path,
     assert headstart_cli("serve", tmp_path).code == 2
     twice = headstart_cli("serve", model, model.parent)
     assert (twice.code, "'shapes'" in twice.err) == (2, True)
+    twice = headstart_cli("serve", f"x={model}", f"x={model.parent}")
+    assert (twice.code, f"NAME={model.parent}\n" in twice.err) == (2, True)
+    runs = headstart_cli("serve", model.parent.parent)
+    assert (runs.code, f"headstart serve --watch {model.parent.parent}\n" in runs.err) == (2, True)
+    slash = headstart_cli("serve", f"a/b={model}")
+    assert (slash.code, "slash" in slash.err) == (2, True)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = headstart_cli("serve", model, "--port", str(taken.getsockname()[1]))
     assert (result.code, "in use" in result.err) == (2, True)

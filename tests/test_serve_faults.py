@@ -27,6 +27,8 @@ from serving import Answer, Server, form, read, serving
 
 pytest.importorskip("fastapi", reason="no web framework: pip install '.[serve]'")
 
+from headstart.serving.limits import HEADER_SECONDS
+
 PREDICT = "/v1/models/shapes/predict"
 LIMIT_MB, SECONDS = 4, 2
 # What is promised is 100 ms; tests share their machine with others.
@@ -179,6 +181,7 @@ def chunked(size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("way", ["declared", "chunked", "form", "kserve"])
 def test_what_is_too_large_is_refused_at_the_limit(whole: Server, way: str) -> None:
     before, size = whole.resident_mb(), 20 * LIMIT_MB * 10**6
+    written = written_bytes(whole)
     if way == "declared":  # not a byte of the body is needed
         connection = whole.connect()
         connection.putrequest("POST", PREDICT)
@@ -192,6 +195,25 @@ def test_what_is_too_large_is_refused_at_the_limit(whole: Server, way: str) -> N
         answer = whole.ask(path, chunked(size), headers=headers, encode_chunked=True)
     assert (answer.status, answer.is_problem) == (413, True)
     assert whole.resident_mb() < before + 10 * LIMIT_MB
+    assert written_bytes(whole) == written  # nothing goes to a disk
+
+
+def written_bytes(server: Server) -> int:
+    """What a server and its workers have had written to storage."""
+    files = [Path(f"/proc/{process}/io").read_text() for process in (server.process.pid, *server.workers())]
+    return sum(int(text.split("\nwrite_bytes: ")[1].split("\n")[0]) for text in files)
+
+
+def test_a_length_that_lies(whole: Server) -> None:
+    content = png("disc")
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: "
+    said = raw(whole, f"{head}{len(content) - 50}\r\n\r\n".encode() + content)  # the rest is no request
+    assert said.startswith((b"HTTP/1.1 422", b"HTTP/1.1 400")), said[:100]
+    with socket.create_connection(("127.0.0.1", whole.port)) as client:
+        client.sendall(f"{head}{len(content) + 50}\r\n\r\n".encode() + content)
+        client.shutdown(socket.SHUT_WR)  # what is missing will not come
+        client.settimeout(SECONDS + 10)
+        assert not everything(client).startswith(b"HTTP/1.1 200")
 
 
 def test_a_hundred_thousand_parts_and_headers(whole: Server) -> None:
@@ -339,6 +361,20 @@ def test_clients_that_leave_or_do_not_read(whole: Server) -> None:
     quick(whole)
     for client in clients:
         client.close()
+
+
+@pytest.mark.slow
+def test_who_takes_no_answer_is_left_in_time(whole: Server) -> None:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", whole.port))
+        client.sendall(b"GET /page/shapes HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10)
+        time.sleep(HEADER_SECONDS + 3)
+        client.settimeout(30)
+        said = everything(client)
+        assert said.startswith(b"HTTP/1.1 200")
+        assert not said.endswith(b"</html>\n")  # the last page was never sent
+        assert said.count(b"HTTP/1.1 200") < 10
 
 
 @pytest.mark.slow

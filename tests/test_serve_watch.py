@@ -108,6 +108,11 @@ def test_a_folder_that_is_none_and_no_model_at_all(tmp_path: Path) -> None:
     assert (result.code, "--watch" in result.err) == (2, True)
 
 
+def test_one_run_is_no_folder_of_runs(model: Path) -> None:
+    result = headstart_cli("serve", "--watch", model.parent, "--port", "0", "--workers", "1")
+    assert (result.code, f"headstart serve {model.parent};" in result.err) == (2, True)
+
+
 def test_no_model_is_served_without_its_proof_when_the_queue_is_full(model: Path) -> None:
     from headstart.serving.models import Models, load_all
     from headstart.serving.pool import BusyError, Pool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def load_all(arguments: Sequence[str], max_megapixels: int | None) -> list[Serve
         if name in found:
             raise OptionError(
                 f"Two models are called {quoted(name)}: {quoted(str(found[name].path))} and {quoted(str(path))}.",
-                f"Give one of them another name: NAME={argument}",
+                f"Give one of them another name: NAME={argument.removeprefix(f'{name}=')}",
             )
         found[name] = load(path, name, max_megapixels)
     return list(found.values())
@@ -129,5 +130,16 @@ def _named(argument: str) -> tuple[str, Path]:
         if "/" in name:
             raise ModelError(f"{quoted(name)} cannot be the name of a model: it contains a slash.", "Give NAME=PATH.")
         chosen, path = portable(name), Path(rest)
-    path = path / MODEL_FILE if path.is_dir() else path
+    if path.is_dir():
+        if not (path / MODEL_FILE).exists() and holds_runs(path):
+            raise ModelError(
+                f"{quoted(str(path))} is a folder of runs.",
+                f"Serve all of them: headstart serve --watch {shlex.quote(str(path))}",
+            )
+        path = path / MODEL_FILE
     return chosen or name_of(path), path
+
+
+def holds_runs(folder: Path) -> bool:
+    """Whether there are run folders in a folder."""
+    return next(folder.glob(f"*/{MODEL_FILE}"), None) is not None

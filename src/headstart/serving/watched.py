@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from headstart.core.errors import HeadstartError, SourceError, StorageError
 from headstart.core.text import quoted
 from headstart.runs.folder import MODEL_FILE
-from headstart.serving.models import Models, Served, load, name_of
+from headstart.serving.models import Models, Served, holds_runs, load, name_of
 from headstart.serving.pool import BusyError
 
 _SECONDS = 1.0  # between two looks
@@ -42,6 +43,11 @@ class Watcher(threading.Thread):
         super().__init__(name="headstart-watch", daemon=True)
         if not folder.is_dir():
             raise SourceError(f"There is no folder {quoted(str(folder))} to watch.", "Name the folder of the runs.")
+        if (folder / MODEL_FILE).exists() and not holds_runs(folder):
+            raise SourceError(
+                f"{quoted(str(folder))} is one run, not a folder of runs.",
+                f"Serve it: headstart serve {shlex.quote(str(folder))}; or watch the folder that it is in.",
+            )
         self._folder = folder
         self._models = models
         self._prove = prove
@@ -88,7 +94,10 @@ class Watcher(threading.Thread):
         name = name_of(path)
         before = self._models.find(name)
         if before is not None and before.path.resolve() != path.resolve():
-            raise SourceError(f"{quoted(name)} is already the name of {quoted(str(before.path))}.")
+            raise SourceError(
+                f"{quoted(name)} is already the name of {quoted(str(before.path))}.",
+                "Rename one of the two run folders.",
+            )
         model = load(path, name, self._max_megapixels)
         if before is not None and before.key == model.key:
             return
