@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,6 +46,47 @@ def test_a_few_begin_in_each_round_and_all_in_their_order() -> None:
     assert begun[20][1] == now
 
 
+def test_while_a_probe_is_under_way_nobody_else_begins_for_some_rounds() -> None:
+    begun: list[int] = []
+
+    async def rounds() -> list[int]:
+        line = Turns()
+        counts: list[int] = []
+        for who in range(20):
+            line.take(lambda who=who: begun.append(who))
+        line.probes = 1
+        for number in range(2 * turns._HELD_ROUNDS + 6):
+            await asyncio.sleep(0)
+            counts.append(len(begun))
+            line.probes = number < 2 * turns._HELD_ROUNDS
+        return counts
+
+    counts = run(rounds())
+    assert counts[0] == counts[turns._HELD_ROUNDS - 2] <= turns._A_ROUND
+    assert counts[turns._HELD_ROUNDS + 1] == counts[0] + turns._A_ROUND  # many probes do not keep all others waiting
+    assert counts[-1] >= counts[0] + 4 * turns._A_ROUND
+    assert begun == sorted(begun)
+
+
+def test_probes_are_counted_until_they_are_answered_or_gone() -> None:
+    loaded = Loaded()
+    with loaded.running(), contextlib.ExitStack() as clients:
+        kept = clients.enter_context(loaded.connect())
+        for _ in range(3):
+            kept.sendall(PROBE)
+            assert answer(kept).startswith(b"HTTP/1.1 200")
+        with loaded.standing():
+            for content in (PROBE, PROBE[:-2], PROBE + POST, POST):
+                with loaded.connect() as gone:
+                    gone.sendall(content)
+        kept.sendall(POST)
+        assert answer(kept).startswith(b"HTTP/1.1 200")
+        until = time.monotonic() + 30
+        while loaded.turns.probes:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [(PROBE, True), (b"HEAD /readyz HTTP/1.1\r\n", True), (POST, False), (b"GET /", False), (b"POST /healthz", False)],
@@ -63,6 +105,7 @@ class Loaded:
         self.asked: list[str] = []
         self.connections: set[Any] = set()  # of the server, where they have been let in
         self.let_in = 0  # before the probe
+        self.turns = Turns()
         self.port = 0
         self._listening, self._full, self._go = threading.Event(), threading.Event(), threading.Event()
 
@@ -91,7 +134,7 @@ class Loaded:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        line = Turns()
+        line = self.turns
         config = server._config(self, Limits(), line)  # type: ignore[arg-type]
         one = server._Server(config, line, self._listening.set)
         self.connections = one.server_state.connections

@@ -38,6 +38,7 @@ class Protocol(HttpToolsProtocol):
         self._in_headers = True
         self._parsing, self._header_bytes = False, 0  # the address and headers of a request
         self._has_turn = False  # for the request that has begun or begins next
+        self._probes = False  # the request that has begun is one
         self._held = bytearray()  # of a request that waits for its turn
         self._lost = False
 
@@ -49,14 +50,17 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """A client has disconnected."""
         self._lost = True
+        self._probe(begins=False)
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived; those that begin a request wait for its turn."""
-        if self._has_turn or (not self._held and is_probe(data)):
+        if not self._has_turn and not self._held and is_probe(data):
             self._has_turn = True
+            self._probe(begins=data.endswith(b"\r\n\r\n"))  # else it takes as long as the client likes
+        if self._has_turn:
             self._receive(data)
             return
         first = not self._held
@@ -66,6 +70,10 @@ class Protocol(HttpToolsProtocol):
             self.turns.take(self._take_turn)
         if len(self._held) > _HELD_BYTES:
             self.flow.pause_reading()
+
+    def _probe(self, *, begins: bool) -> None:
+        self.turns.probes += begins - self._probes
+        self._probes = begins
 
     def _take_turn(self) -> None:
         if self._lost:
@@ -142,6 +150,7 @@ class Protocol(HttpToolsProtocol):
         """The response is in the buffer of the connection."""
         goes_on = bool(self.pipeline)  # the next request was in the same bytes
         self._has_turn = False
+        self._probe(begins=False)
         self._arm(HEADER_SECONDS)  # for the client to take it
         super().on_response_complete()
         if goes_on:

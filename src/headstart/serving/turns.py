@@ -16,6 +16,7 @@ from headstart.serving.limits import HEADER_SECONDS
 from headstart.serving.policy import HEALTH
 
 _A_ROUND = 2
+_HELD_ROUNDS = 16  # that may pass without a turn while a probe is under way: it takes six
 _ACCEPTED = 64  # connections that are accepted in one round: 2 ms
 _PAUSE_SECONDS = 1.0  # before connections are accepted again, where the system allows no more open files
 _PROBES = tuple(f"{method} {path}".encode() for method in ("GET", "HEAD") for path in HEALTH)
@@ -28,11 +29,18 @@ def is_probe(data: bytes) -> bool:
 
 
 class Turns:
-    """Lets those who wait begin, in their order, a few in each round of the event loop."""
+    """Lets those who wait begin, in their order, a few in each round of the event loop.
+
+    Attributes:
+        probes: Connections whose probe is not answered yet. Nobody else begins meanwhile, for some rounds: many probes
+            do not keep all others waiting.
+    """
 
     def __init__(self) -> None:
+        self.probes = 0
         self._waiting = deque[Callable[[], None]]()
         self._left = _A_ROUND
+        self._held = 0  # rounds that have passed without a turn
         self._comes = False
 
     def take(self, begin: Callable[[], None]) -> None:
@@ -53,8 +61,12 @@ class Turns:
             await asyncio.sleep(0)
 
     def _round(self) -> None:
-        for _ in range(min(_A_ROUND, len(self._waiting))):
-            self._waiting.popleft()()
+        if self.probes and self._held < _HELD_ROUNDS:
+            self._held += 1
+        else:
+            self._held = 0
+            for _ in range(min(_A_ROUND, len(self._waiting))):
+                self._waiting.popleft()()
         self._left = 0 if self._waiting else _A_ROUND
         self._comes = bool(self._waiting)
         if self._comes:
@@ -112,6 +124,7 @@ class Door:
             connection.setblocking(False)
             self._silent[connection] = self._loop.call_later(HEADER_SECONDS, self._late, connection)
             self._loop.add_reader(connection, self._speaks, connection)
+            self._speaks(connection)  # most clients have sent something by now
 
     def _again(self) -> None:
         if self._open:
