@@ -407,7 +407,7 @@ def test_verdict_on_one_alone_and_on_twins() -> None:
     assert (
         "exactly the same images" in verdict_of([0.9, 0.9], {}, only_first=0, only_second=0, more_images=None).sentence
     )
-    assert "correct equally often" in verdict_of([0.9, 0.9], {}, more_images=None).sentence
+    assert "equally good here" in verdict_of([0.9, 0.9], {}, more_images=None).sentence
     assert "More than 1,000,000 images" in verdict_of([0.9, 0.901], {}, more_images=None).sentence
 
 

@@ -329,7 +329,6 @@ def test_what_is_for_one_class_is_refused_in_a_sentence(
         ("explain", model, canvases / "000.png", "--out", tmp_path / "why"),
         ("export", model, "--to", "html", "--out", tmp_path / "x.html"),
         ("card", model),
-        ("compare", canvases / "list.csv"),
         ("train", canvases / "list.csv", "--backbone", "auto", "--out", tmp_path / "c"),
         ("train", canvases / "list.csv", "--strategy", "auto", "--out", tmp_path / "d"),
     ):

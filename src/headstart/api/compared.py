@@ -81,17 +81,8 @@ class Comparison:
         names = [portable(name) for name in self.runs]
         return {
             "rows": [row.as_dict() for row in self.rows],
-            "pairs": [
-                {
-                    "a": names[pair.first], "b": names[pair.second], "n": pair.n, "test": pair.test,
-                    "only_a": pair.only_first, "only_b": pair.only_second, "p_value": pair.p_value,
-                    "p_corrected": pair.p_corrected, "resolved": pair.resolved, "difference": pair.difference,
-                    "difference_interval": list(pair.difference_interval), "more_images": pair.more_images,
-                    "log_loss_difference": pair.log_loss_difference,
-                    "log_loss_difference_interval": list(pair.log_loss_difference_interval),
-                }
-                for pair in self.pairs
-            ],
+            "measure": self.rows[0].comparing.measure,
+            "pairs": [pair.as_dict(names) for pair in self.pairs],
             "verdict": portable(self.verdict.sentence),
             "chosen": portable(self.chosen),
             "images": self.images,

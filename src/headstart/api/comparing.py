@@ -81,7 +81,6 @@ def compare(
         if not overwrite:
             refuse_comparison(path)
     table = table_of(images)
-    targets.refuse_several(table.task, "compare", "Train each and look at its evaluation.")
     targets.read(table)
     rows, runs = _train_all(plans, table, path, runtime, overwrite=overwrite)
     if not runs:
@@ -129,10 +128,10 @@ def _train_all(
             raise
         except HeadstartError as error:
             runtime.progress.line(f"{printable(one.name)} failed: {printable(error.message)}")
-            rows.append(Row(one.name, one.recipe, problem=error))
+            rows.append(Row(one.name, one.recipe, problem=error, task=table.task))
             continue
         runs[one.name] = run
-        rows.append(Row(one.name, run.recipe, run.fitted, time.perf_counter() - begun))
+        rows.append(Row(one.name, run.recipe, run.fitted, time.perf_counter() - begun, task=table.task))
         if path is not None:
             run.save(path / folders[one.name], overwrite=overwrite, runtime=runtime)
     return rows, runs

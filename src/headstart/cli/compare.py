@@ -19,6 +19,7 @@ from headstart.settings.setting import RUNNING
 if TYPE_CHECKING:
     from headstart.api import Comparison
     from headstart.cli.output import Output
+    from headstart.evaluation.comparison import Comparing
 
 Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
@@ -108,11 +109,13 @@ def _show(output: Output, comparison: Comparison, told: Sequence[str]) -> None:
         return
     output.say(f"Measured on {comparison.images}")
     output.say()
-    output.wide_table(
-        ["Candidate", "Accuracy", "95 % interval", "Log loss", "Training time", "Time per image", "Model size"],
-        [_cells(row.as_dict()) for row in comparison.rows],
-        right=(1, 2, 3, 4, 5, 6), second=4,
-    )  # fmt: skip
+    by = comparison.rows[0].comparing
+    header = [
+        "Candidate", by.words.capitalize(), "95 % interval", *(heading for _, heading in by.also), "Training time",
+        "Time per image", "Model size",
+    ]  # fmt: skip
+    rows = [_cells(row.as_dict(), by) for row in comparison.rows]
+    output.wide_table(header, rows, right=tuple(range(1, len(header))), second=4)
     output.say()
     _show_pairs(output, comparison)
     output.say(f"\n{comparison.verdict.sentence}")
@@ -121,15 +124,16 @@ def _show(output: Output, comparison: Comparison, told: Sequence[str]) -> None:
     output.skipped(comparison.skipped)
 
 
-def _cells(row: dict[str, object]) -> list[str]:
+def _cells(row: dict[str, object], by: Comparing) -> list[str]:
     def number(key: str, words: str, scale: float = 1.0) -> str:
         value = row[key]
         return words.format(value * scale) if isinstance(value, int | float) else "-"
 
-    interval = row["accuracy_interval"]
+    interval = row[f"{by.measure}_interval"]
     between = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %" if isinstance(interval, list) else "-"
     return [
-        str(row["name"]), number("accuracy", "{:.1f} %", 100), between, number("log_loss", "{:.3f}"),
+        str(row["name"]), number(by.measure, "{:.1f} %", 100), between,
+        *(number(key, "{:.3f}") for key, _ in by.also),
         number("seconds", "{:.1f} s"), number("milliseconds", "{:.1f} ms"), number("model_bytes", "{:.1f} MB", 1e-6),
     ]  # fmt: skip
 
@@ -142,11 +146,13 @@ def _show_pairs(output: Output, comparison: Comparison) -> None:
             f"{100 * pair.difference_interval[0]:+.1f} to {100 * pair.difference_interval[1]:+.1f}",
             f"{pair.only_first:,} : {pair.only_second:,}",
             "< 0.001" if pair.p_corrected < 0.001 else f"{pair.p_corrected:.3f}",
+            *(f"{100 * one.difference:+.1f}" for one in pair.others.values()),
         ]
         for pair in comparison.pairs
     ]  # fmt: skip
     if rows:
-        output.say("Differences in accuracy, in percentage points")
+        output.say(f"Differences in {comparison.rows[0].comparing.words}, in percentage points")
         output.say()
-        header = ["Pair", "Difference", "95 % interval", "Only one correct", "Corrected p"]
-        output.wide_table(header, rows, right=(1, 2, 3, 4), second=3)
+        others = [name.replace("_", " ").capitalize().replace("f1", "F1") for name in comparison.pairs[0].others]
+        header = ["Pair", "Difference", "95 % interval", "Only one correct", "Corrected p", *others]
+        output.wide_table(header, rows, right=tuple(range(1, len(header))), second=3)

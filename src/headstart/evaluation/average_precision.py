@@ -47,6 +47,28 @@ def average_precisions(
     return result
 
 
+def average_precision_slopes(
+    probabilities: NDArray[np.float64], truth: NDArray[np.bool_]
+) -> tuple[float, NDArray[np.float64]]:
+    """The average precision, and its derivative by the weight of each image, (N,); their sum is 0.
+
+    Args:
+        probabilities: Of the label, (N,).
+        truth: Whether each image has it, (N,), at least one.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    falling, own = probabilities[order], truth[order].astype(np.float64)
+    block = np.cumsum(np.append(True, np.diff(falling) < 0)) - 1  # images of the same probability are one
+    hits, taken = np.bincount(block, own), np.bincount(block).astype(np.float64)
+    precision, total = np.cumsum(hits) / np.cumsum(taken), float(own.sum())
+    value = float((hits * precision).sum() / total)
+    below = np.cumsum((hits / np.cumsum(taken))[::-1])[::-1]  # what comes after an image, itself included
+    lost = np.cumsum((hits * precision / np.cumsum(taken))[::-1])[::-1]
+    slopes = np.empty(len(truth))
+    slopes[order] = (own * (precision + below - value)[block] - lost[block]) / total
+    return value, slopes
+
+
 def average_precision_interval(value: float, positives: int) -> Interval:
     """95 % interval of an average precision: Wilson's, as of a share of the images that have the label.
 

@@ -32,6 +32,27 @@ def needed_of_folds(n: int, p_value: float, folds: int, level: float) -> int:
     return math.ceil(n * ((asked + float(stdtrit(folds - 1, POWER))) / max(found, 1e-6)) ** 2)
 
 
+def more_images(n: int, difference: float, interval: tuple[float, float], *, level: float) -> int | None:
+    """About how many more images would show a difference four times out of five, by the normal distribution.
+
+    Args:
+        n: Images that it was seen on.
+        difference: As it was seen.
+        interval: Of 95 %, on as many images.
+        level: Of the test.
+
+    Returns:
+        At least 1; None where there is no difference, or where it is above `MAX_IMAGES`.
+    """
+    from scipy.special import ndtri
+
+    error = (interval[1] - interval[0]) / 2 / float(ndtri(0.975))
+    if not difference or not math.isfinite(error):
+        return None
+    needed = n * ((float(-ndtri(level / 2)) + float(ndtri(POWER))) * error / abs(difference)) ** 2
+    return None if needed > MAX_IMAGES else max(math.ceil(needed) - n, 1)
+
+
 def power(n: int, only_first: float, only_second: float, *, level: float = LEVEL) -> float:
     """Power of McNemar's exact test: the chance that it finds a difference.
 

@@ -16,13 +16,13 @@ class Candidate:
 
     Attributes:
         name: What to call it.
-        accuracy: On the images of the comparison, in 0..1.
+        quality: What the comparison goes by, such as the accuracy on its images, in 0..1.
         cost: Compares as less where it is cheaper.
         cost_words: The cost for people, such as ``trained in 2.8 s, 4.4 ms an image``.
     """
 
     name: str
-    accuracy: float
+    quality: float
     cost: tuple[float, ...]
     cost_words: str
 
@@ -55,7 +55,7 @@ def judge(
     """
     better = {_loser_last(pair): pair.p_corrected for pair in pairs if pair.resolved}  # (better, worse)
     beaten = {worse for _, worse in better}
-    # The most accurate one is among them: no difference speaks against it.
+    # The best one is among them: no difference speaks against it.
     alike = tuple(sorted(set(range(len(candidates))) - beaten, key=lambda i: (candidates[i].cost, i)))
     chosen = alike[0]
     name = candidates[chosen].name
@@ -88,13 +88,13 @@ def _more(candidates: Sequence[Candidate], pairs: Sequence[Pair], chosen: int, a
     """How many images would separate the chosen one from the best of those that it cannot be separated from."""
     if len(alike) < 2:
         return ""
-    other = max(alike[1:], key=lambda i: candidates[i].accuracy)
+    other = max(alike[1:], key=lambda i: candidates[i].quality)
     pair = next(one for one in pairs if {one.first, one.second} == {chosen, other})
     names = [candidates[i].name for i in _loser_last(pair)]
-    if not pair.only_first + pair.only_second:
+    if pair.same:
         return f"{names[0]} and {names[1]} classify exactly the same images correctly."
     if not pair.difference:
-        return f"{names[0]} and {names[1]} are correct equally often, so that no number of images can be estimated."
+        return f"{names[0]} and {names[1]} are equally good here, so that no number of images can be estimated."
     if pair.more_images is None:
         return f"More than {MAX_IMAGES:,} images would be needed to show a difference as small as theirs."
     return (

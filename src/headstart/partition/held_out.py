@@ -35,6 +35,12 @@ class HeldOut(ByValue):
         """Those of a single model."""
         return cls(rows, probabilities, np.full(len(rows), calibration, object))
 
+    def found(self) -> NDArray[np.bool_]:
+        """The names whose probability reaches their threshold, of half where a task has none; bool (M, C)."""
+        even = (0.5,) * self.probabilities.shape[1]
+        thresholds = np.array([one.thresholds or even for one in self.calibrations]).reshape(-1, len(even))
+        return np.asarray(self.probabilities >= thresholds)
+
     def take(self, some: NDArray[Any]) -> Self:
         """Those of some images: their places, or a mask, bool (M,)."""
         return type(self)(self.rows[some], self.probabilities[some], self.calibrations[some])

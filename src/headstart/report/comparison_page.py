@@ -6,18 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
+from headstart.core.tables import resolve
 from headstart.features.thumbnails import Thumbnails
-from headstart.report.render import data_uri, percent, render
+from headstart.report.render import data_uri, render
 from headstart.report.run_page import source_name
 from headstart.runs.result import Fitted
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+from headstart.targets import TARGETS
 
 PAIRS = 6  # whose images are shown
 IMAGES = 12  # of a pair, that one of them alone gets right
@@ -37,6 +33,7 @@ def comparison_page(comparison: Mapping[str, Any], fitted: Mapping[str, Fitted],
         comparison=comparison,
         name=source_name(first.data.table.source) if first else "",
         disagreements=disagreements(fitted, cache),
+        several=first is not None and not TARGETS[first.data.targets.task].exclusive,
     )
 
 
@@ -45,7 +42,7 @@ class Shown:
     """An image that one of two candidates alone gets right.
 
     Attributes:
-        label: Its class.
+        label: Its class, or its labels.
         jpeg: A small JPEG file; None where it cannot be read any more.
         src: The same as an address.
         alt: What it is, in words.
@@ -80,8 +77,10 @@ class Disagreement:
 def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[Disagreement]:
     """For each pair of candidates, the held-out images that one of them alone gets right."""
     found = []
+    tasks = {one.data.targets.task for one in fitted.values()}
+    guesses = {task: resolve(TARGETS[task].guesses) for task in tasks}
     for name, other in list(combinations(fitted, 2))[:PAIRS]:
-        one, two = _guesses(fitted[name]), _guesses(fitted[other])
+        one, two = (guesses[one.data.targets.task](one) for one in (fitted[name], fitted[other]))
         both = sorted(one.keys() & two.keys())
         sides: list[Side] = []
         table, place = fitted[name].data.table, {row.path: i for i, row in enumerate(fitted[name].data.table.rows)}
@@ -89,15 +88,15 @@ def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[Disa
         limit, white = metadata.max_megapixels, metadata.preprocess.white_level
         with Thumbnails(table, fitted[name].data.digests, cache, limit, white_level=white) as thumbnails:
             for winner, loser, mine, theirs in ((name, other, one, two), (other, name, two, one)):
-                paths = [path for path in both if mine[path][2] and not theirs[path][2]]
+                paths = [path for path in both if mine[path].right and not theirs[path].right]
                 jpegs = thumbnails.all_small([place[path] for path in paths[:IMAGES]])
                 images = tuple(
                     Shown(
-                        label=mine[path][0],
+                        label=mine[path].label,
                         jpeg=jpegs.get(place[path]),
                         src=data_uri(jpegs.get(place[path])),
-                        alt=f"{path}: {mine[path][0]}",
-                        words=f"{loser}: {theirs[path][0]} ({percent(theirs[path][1], 0)})",
+                        alt=f"{path}: {mine[path].label}",
+                        words=f"{loser}: {theirs[path].words}",
                     )
                     for path in paths[:IMAGES]
                 )
@@ -106,18 +105,3 @@ def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[Disa
         if sides:
             found.append(Disagreement((name, other), tuple(sides), len(both)))
     return found
-
-
-def _guesses(fitted: Fitted) -> dict[str, tuple[str, float, bool]]:
-    """The predicted class of each measured image, its probability, and whether it is right, by the image's path."""
-    guesses = {}
-    rows, probabilities = fitted.measured()
-    for row, one in zip(rows.tolist(), probabilities, strict=True):
-        best = _best(one)
-        label, image = fitted.data.targets.names[best], fitted.data.table.rows[row]
-        guesses[image.path] = label, float(one[best]), label == image.label
-    return guesses
-
-
-def _best(probabilities: NDArray[np.float64]) -> int:
-    return int(probabilities.argmax())

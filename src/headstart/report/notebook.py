@@ -63,20 +63,28 @@ def comparison_html(
         sentences: The verdict, and what else is to be said.
         cache: As in `run_html`.
     """
+    measure = str(record["measure"])
+    heading = measure.replace("_", " ").capitalize()
     rows = [
         [
-            row["name"], percent(row["accuracy"]), between(row["accuracy_interval"]),
+            row["name"], percent(row[measure]), between(row[f"{measure}_interval"]),
             _number(row["log_loss"], "{:.3f}"), _number(row["seconds"], "{:.1f} s"),
             row["error"]["message"] if row["error"] else "",
         ]
         for row in record["rows"]
     ]  # fmt: skip
     parts = [paragraph(sentences[0], strong=True), *map(paragraph, sentences[1:])]
-    parts.append(table(["", "Accuracy", "95 % interval", "Log loss", "Training", ""], rows, right=(1, 2, 3, 4)))
+    parts.append(
+        table(
+            ["", heading, "95 % interval", "Log loss", "Training", ""],
+            rows,
+            right=(1, 2, 3, 4),
+        )
+    )
     for pair in disagreements(fitted, cache):
         for side in pair.sides:
             count = counted(side.count, "image")
-            parts.append(paragraph(f"{count} that only {side.winner} classifies correctly:"))
+            parts.append(paragraph(f"{count} that only {side.winner} gets right:"))
             parts.append(pictures((one.jpeg, f"{one.alt}; {one.words}") for one in side.images))
     return joined(parts)
 

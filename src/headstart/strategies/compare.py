@@ -8,21 +8,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.core.errors import HeadstartError, ImageError
 from headstart.core.text import counted, portable
-from headstart.evaluation import comparison
-from headstart.evaluation.comparison import Pair
+from headstart.evaluation.comparison import Comparing, Pair, Predicted
 from headstart.evaluation.verdict import Candidate, Verdict, judge
 from headstart.partition.draw import join_groups
 from headstart.partition.duplicates import alike
 from headstart.prediction.classifier import Classifier
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import Recipe
-from headstart.targets import judge_of
+from headstart.targets import CLASSES, comparing_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +42,7 @@ class Row:
         seconds: Of the whole training.
         milliseconds: Of one image, decoded and predicted by the model file on one thread: a median.
         problem: Why it failed.
+        task: What the label of an image is.
     """
 
     name: str
@@ -51,6 +51,12 @@ class Row:
     seconds: float = 0.0
     milliseconds: float = math.nan
     problem: HeadstartError | None = None
+    task: str = CLASSES
+
+    @property
+    def comparing(self) -> Comparing:
+        """By what it is compared with others."""
+        return comparing_of(self.task)
 
     def as_dict(self) -> dict[str, object]:
         """The row as JSON values; what a failed one does not have is null."""
@@ -61,10 +67,7 @@ class Row:
             "backbone": portable(recipe.backbone) if recipe else None,
             "precision": recipe.precision if recipe else None,
             "n": evaluation.n if evaluation else None,
-            "accuracy": evaluation.accuracy if evaluation else None,
-            "accuracy_interval": list(evaluation.accuracy_interval) if evaluation else None,
-            "log_loss": evaluation.log_loss if evaluation else None,
-            "log_loss_interval": list(evaluation.log_loss_interval) if evaluation else None,
+            **self.comparing.numbers(evaluation),
             "seconds": round(self.seconds, 3) if fitted else None,
             "model_bytes": len(fitted.model) if fitted else None,
             "milliseconds": round(self.milliseconds, 3) if fitted and math.isfinite(self.milliseconds) else None,
@@ -113,17 +116,16 @@ def judge_rows(rows: Sequence[Row]) -> Judged:
                 "If files changed meanwhile, run it again; otherwise please report this.",
             )
     folds = first.folds if (first.folds >= 0).all() else None
-    pairs = comparison.compare(
-        np.array([one.right for one in measured]), np.array([one.losses for one in measured]),
-        groups=first.groups, folds=folds,
-    )  # fmt: skip
+    comparing = comparing_of(rows[0].task)
+    pairs = comparing.pairs([one.predicted for one in measured], first.truth, groups=first.groups, folds=folds)
     count = len(first.labels)
     images = f"{counted(count, 'held-out image')}" if folds is None else (
         f"{counted(count, 'image')} in {len(np.unique(folds))}-fold cross-validation"
     )  # fmt: skip
     candidates = [
-        Candidate(row.name, float(one.right.mean()), cost, row.cost)
-        for row, one, cost in zip(rows, measured, _costs(rows), strict=True)
+        Candidate(row.name, getattr(row.fitted.evaluation, comparing.measure) or 0.0, cost, row.cost)
+        for row, cost in zip(rows, _costs(rows), strict=True)
+        if row.fitted
     ]
     return Judged(pairs, judge(candidates, pairs, images), images)
 
@@ -147,16 +149,17 @@ class _Measured:
     labels: tuple[str | None, ...]
     groups: tuple[int, ...]
     folds: NDArray[np.int64]  # -1 for a held-out image
-    right: NDArray[np.bool_]
-    losses: NDArray[np.float64]
+    truth: NDArray[Any]
+    predicted: Predicted
 
 
 def _measured(fitted: Fitted) -> _Measured:
     table, partition = fitted.data.table, fitted.partition
-    rows, probabilities = fitted.measured()
-    order = sorted(range(len(rows)), key=lambda place: table.rows[rows[place]].path)
-    rows, probabilities = rows[order], probabilities[order]
-    right, losses = judge_of(partition.targets.task)(probabilities, partition.targets.labels[rows])
+    held_out = fitted.held_out.take(partition.is_measured(fitted.held_out.rows))
+    held_out = held_out.take(
+        np.array(sorted(range(len(held_out.rows)), key=lambda i: table.rows[held_out.rows[i]].path))
+    )
+    rows = held_out.rows
     near = alike(fitted.data.traits).rows.tolist()
     groups = join_groups(fitted.data.digests, [row.group for row in table.rows], near)
     # By the first image of a group in this order, so that it does not depend on the order of the table.
@@ -166,8 +169,8 @@ def _measured(fitted: Fitted) -> _Measured:
         labels=tuple(table.rows[row].label for row in rows),
         groups=tuple(first.setdefault(groups[row], len(first)) for row in rows),
         folds=partition.folds[rows],
-        right=right,
-        losses=losses,
+        truth=partition.targets.labels[rows],
+        predicted=Predicted(held_out.probabilities, held_out.found()),
     )
 
 

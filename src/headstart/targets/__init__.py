@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.core.graph import Graph
+    from headstart.evaluation.comparison import Comparing
 
 
 class Targets(Protocol):
@@ -150,6 +151,9 @@ class TargetSpec:
             with the `Calibration` that made each image's probabilities, (N,).
         judge: What comparisons are made by: ``(probabilities, labels)`` to whether each image is predicted right,
             bool (N,), and its loss in nats, (N,).
+        compare: By what classifiers are compared: a `headstart.evaluation.comparison.Comparing`.
+        guesses: What a classifier said of each image, for the page of a comparison: ``(Fitted)`` to
+            `headstart.report.guesses.Guess` by path.
         describe: What a prediction is, in words: ``(Result, Metadata, top, most, *, allow_empty) -> Prediction``.
         predictions: What makes ``predictions.csv``: ``(Fitted)`` to its header and its lines.
         check: What refuses embeddings and labels that no head can be fitted on: ``(features, labels, C)``; empty for
@@ -175,6 +179,8 @@ class TargetSpec:
     loss: str
     measure: str
     judge: str
+    compare: str
+    guesses: str
     describe: str
     predictions: str
     check: str = ""
@@ -198,6 +204,8 @@ TARGETS = {
         loss="headstart.training.losses:CrossEntropy",
         measure="headstart.evaluation.evaluate:measure",
         judge="headstart.evaluation.metrics:judge",
+        compare="headstart.evaluation.comparison:BY_ACCURACY",
+        guesses="headstart.report.guesses:of_classes",
         describe="headstart.prediction.answers:of_class",
         predictions="headstart.runs.predictions:of_classes",
         check="headstart.heads.linear:check",
@@ -217,6 +225,8 @@ TARGETS = {
         loss="headstart.training.losses_of_labels:BinaryCrossEntropy",
         measure="headstart.evaluation.labels:measure",
         judge="headstart.evaluation.labels:judge",
+        compare="headstart.evaluation.labels_comparison:BY_AVERAGE_PRECISION",
+        guesses="headstart.report.guesses:of_labels",
         describe="headstart.prediction.labels:describe",
         predictions="headstart.runs.predictions:of_labels",
         check="headstart.heads.labels:check",
@@ -259,6 +269,12 @@ def calibration_of(task: str) -> type[Calibration]:
     """What makes probabilities of scores in a task."""
     calibration: type[Calibration] = resolve(TARGETS[task].calibration)
     return calibration
+
+
+def comparing_of(task: str) -> Comparing:
+    """By what classifiers of a task are compared."""
+    comparing: Comparing = resolve(TARGETS[task].compare)
+    return comparing
 
 
 def judge_of(task: str) -> Judge:

@@ -16,6 +16,7 @@ import numpy as np
 from headstart.backbones import catalog, lite
 from headstart.partition.roles import Role
 from headstart.settings.recipe import Recipe
+from headstart.targets import TARGETS
 from headstart.targets.classes.temperature import to_probabilities
 
 if TYPE_CHECKING:
@@ -69,13 +70,16 @@ class RuleOfThumb:
         return asdict(self)
 
 
-def rule_of_thumb(images: Sequence[int], embeddings: NDArray[np.float32] | None = None) -> RuleOfThumb:
+def rule_of_thumb(
+    images: Sequence[int], embeddings: NDArray[np.float32] | None = None, *, of: str = "class"
+) -> RuleOfThumb:
     """What the rule says.
 
     Args:
         images: Number of train images of each class, (C,), at least one class.
         embeddings: lite0's embeddings of them, float32 (N, 1280), int8 or float32 arithmetic; None where they are not
             at hand, so that the similarity stays unknown.
+        of: What an image has: a ``class`` or a ``label``.
 
     Raises:
         ModelError: The weights of lite0 are missing or damaged.
@@ -97,7 +101,7 @@ def rule_of_thumb(images: Sequence[int], embeddings: NDArray[np.float32] | None 
         similarity=similarity,
         images_per_class=round(per_class, 1),
         imagenet_confidence=None if confidence is None else round(confidence, 4),
-        advice=f"A {size} set ({per_class:,.0f} images per class) {'of' if confidence is None else 'that looks'} "
+        advice=f"A {size} set ({per_class:,.0f} images per {of}) {'of' if confidence is None else 'that looks'} "
         f"{seen}: {_ADVICE[size, similarity]}. This is {RULE}.",
     )
 
@@ -111,8 +115,9 @@ def of_run(fitted: Fitted, recipe: Recipe) -> RuleOfThumb:
     """
     learnt = fitted.partition.of(Role.TRAIN)
     return rule_of_thumb(
-        np.bincount(fitted.partition.targets.labels[learnt], minlength=len(fitted.data.targets.names)).tolist(),
+        fitted.partition.targets.take(learnt).count().tolist(),
         fitted.data.matrix[learnt] if embeds_as_lite0(recipe) else None,
+        of="class" if TARGETS[fitted.partition.targets.task].exclusive else "label",
     )
 
 
