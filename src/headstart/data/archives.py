@@ -219,6 +219,12 @@ _PACKED: dict[bytes, Callable[[Path], IO[bytes]]] = {
 }
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a tar file is packed, whatever its name says."""
+    with path.open("rb") as file:
+        return file.read(8).startswith(tuple(_PACKED))
+
+
 def _plain_tar(path: Path) -> IO[bytes]:
     """The tar file, or what is packed in it."""
     file = path.open("rb")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.text import listed, quoted
-from headstart.data.readers import own
+from headstart.data.readers import own, unlabelled
 from headstart.data.readers.walk import walk
 from headstart.data.storage import MAX_FILE_BYTES, FolderStorage, read_file
 from headstart.data.table import ImageTable, Row, Skipped
+from headstart.data.urls import is_url
 
 STANDARD_INPUT = "-"
 
@@ -41,11 +42,18 @@ def expand(paths: Sequence[str]) -> ImageTable:
     Args:
         paths: Files; folders, which are searched through; patterns such as ``*.jpg``; ``-`` for an image on standard
             input; ``@FILE`` for a file with a path on each line, or NUL characters between them (``find -print0``), and
-            ``@-`` for such a list on standard input.
+            ``@-`` for such a list on standard input. Or one thing alone: a URL, a Parquet file with images inside, a
+            tar file.
 
     Raises:
         SourceError: A path names nothing, or nothing is found at all.
     """
+    if len(paths) == 1 and (table := unlabelled.find(paths[0])) is not None:
+        return table
+    if urls := [given for given in paths if is_url(given)]:
+        raise SourceError(
+            f"{quoted(urls[0])} is a URL among other paths.", "Give one URL alone, such as the prefix of all images."
+        )
     rows: dict[str, Row] = {}  # each file once
     skipped: list[Skipped] = []
     ignored = 0

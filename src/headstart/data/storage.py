@@ -1,17 +1,19 @@
-"""Where the bytes of images come from: a folder or a zip file. Reading is bounded, and opens regular files only."""
+"""Where the bytes of images come from: a folder, an archive, a URL. Reading is bounded; of files, only regular ones."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from headstart.core.errors import ImageError
 
 # No camera writes larger files; it bounds the memory of one worker.
 MAX_FILE_BYTES = 256 * 2**20
+BUFFER_BYTES = 2**20  # of a file that is read in parts over a network
 
 
 class Storage(Protocol):
@@ -33,6 +35,35 @@ class Storage(Protocol):
         """The same for another process, which must not share an open file."""
         ...
 
+    def opened(self, path: str, buffer_bytes: int = BUFFER_BYTES) -> BinaryIO:
+        """One file to be read in parts, also where it is larger than an image may be: an archive, a table.
+
+        Args:
+            path: The file.
+            buffer_bytes: How much is fetched at once where each request has its price; 0 for what is asked for.
+
+        Raises:
+            ImageError: It cannot be opened.
+        """
+        ...
+
+    def part(self, path: str, begin: int, count: int) -> bytes:
+        """Some bytes of one file; fewer where it ends.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
+        ...
+
+    def ready(self) -> None:
+        """Look whether this process reaches what is far away.
+
+        Raises:
+            SourceError: It is not there, or may not be read.
+            OfflineError: It does not answer.
+        """
+        ...
+
 
 class Lasting:
     """What a storage is: equal to those of the same class and arguments, and pickled as these.
@@ -43,6 +74,26 @@ class Lasting:
     def _arguments(self) -> tuple[Any, ...]:
         """What its class is called with, paths absolute: another process may have another working folder."""
         raise NotImplementedError
+
+    def read(self, path: str) -> bytes:
+        """See `Storage`."""
+        raise NotImplementedError
+
+    def ready(self) -> None:
+        """See `Storage`; what is on a disk is looked at when it is read."""
+
+    def opened(self, path: str, buffer_bytes: int = BUFFER_BYTES) -> BinaryIO:
+        """See `Storage`; of the bytes in memory where there is no better way."""
+        return io.BytesIO(self.read(path))
+
+    def part(self, path: str, begin: int, count: int) -> bytes:
+        """See `Storage`."""
+        try:
+            with self.opened(path) as file:
+                file.seek(begin)
+                return file.read(count)
+        except OSError as error:
+            raise ImageError(reason(error)) from error
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other._arguments() == self._arguments()
@@ -77,6 +128,18 @@ class Below(Lasting):
         """See `Storage`."""
         return self._storage.local(self._prefix + path)
 
+    def opened(self, path: str, buffer_bytes: int = BUFFER_BYTES) -> BinaryIO:
+        """See `Storage`."""
+        return self._storage.opened(self._prefix + path, buffer_bytes)
+
+    def part(self, path: str, begin: int, count: int) -> bytes:
+        """See `Storage`."""
+        return self._storage.part(self._prefix + path, begin, count)
+
+    def ready(self) -> None:
+        """See `Storage`."""
+        self._storage.ready()
+
     def reopened(self) -> Below:
         """See `Storage`."""
         return Below(self._storage.reopened(), self._prefix)
@@ -98,6 +161,15 @@ class FolderStorage(Lasting):
     def local(self, path: str) -> str:
         """See `Storage`."""
         return os.path.join(self.root, path)  # noqa: PTH118  a Path costs more than the read
+
+    def opened(self, path: str, buffer_bytes: int = BUFFER_BYTES) -> BinaryIO:
+        """See `Storage`."""
+        try:
+            local = self.local(path)
+            _check_file(os.stat(local), limit=None)  # noqa: PTH116
+            return open(local, "rb")  # noqa: PTH123  for whoever asked
+        except OSError as error:
+            raise ImageError(reason(error)) from error
 
     def reopened(self) -> FolderStorage:
         """See `Storage`."""
@@ -130,27 +202,12 @@ def read_file(path: str) -> bytes:
         raise ImageError("the path holds a NUL character") from error
 
 
-def read_end(path: str, count: int) -> bytes:
-    """The last bytes of a regular file, at most `count`.
-
-    Raises:
-        ImageError: It cannot be read; the message is the reason.
-    """
-    try:
-        size = os.stat(path).st_size  # noqa: PTH116
-        with open(path, "rb") as file:  # noqa: PTH123
-            file.seek(max(0, size - count))
-            return file.read(count)
-    except OSError as error:
-        raise ImageError(reason(error)) from error
-
-
-def _check_file(status: os.stat_result) -> None:
+def _check_file(status: os.stat_result, limit: int | None = MAX_FILE_BYTES) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise ImageError("a folder, not a file")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("not a regular file")
-    if status.st_size > MAX_FILE_BYTES:
+    if limit is not None and status.st_size > limit:
         raise ImageError(too_large(status.st_size))
 
 

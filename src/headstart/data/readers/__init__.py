@@ -13,6 +13,7 @@ from headstart.core.errors import OptionError, SourceError
 from headstart.core.tables import resolve
 from headstart.core.text import listed, nearest, quoted
 from headstart.data.several import MULTI_LABEL
+from headstart.data.urls import is_url
 
 if TYPE_CHECKING:
     from headstart.data.table import ImageTable
@@ -24,7 +25,7 @@ class ReaderSpec:
 
     Attributes:
         read: What reads a source, as ``module:function(path, columns) -> ImageTable``.
-        ends: How the names of its files end, in lower case; empty for that of folders.
+        ends: How the names of its files end, in lower case; empty for those of folders and of URLs.
         expected: What a source of this kind should have held, where it holds no image.
     """
 
@@ -47,12 +48,14 @@ READERS = {
         ends=(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"),
         expected=_FOLDERS,
     ),
+    "url": ReaderSpec(read="headstart.data.readers.remote:read", expected=_FOLDERS),
 }
 # What a folder or an archive may hold that is neither class folders nor a list: whoever knows it gives its table, the
 # others None, as ``module:function(tree, storage, source, columns) -> ImageTable | None``.
 CONTENTS = {
     "idx": "headstart.data.readers.idx:find",
     "parquet": "headstart.data.readers.parquet:find",
+    "webdataset": "headstart.data.readers.webdataset:find",
 }
 
 # What people also have, and what to do with it.
@@ -191,7 +194,8 @@ def read(source: Source, columns: Columns | None = None) -> ImageTable:
     Args:
         source: A folder of class folders; a folder with ``train``, ``val`` and ``test``; a list in CSV, TSV, JSONL,
             JSON or Parquet, or of paths and classes (.txt); a zip or tar file of any of these; Parquet files with the
-            images inside; a folder of IDX files. See docs/sources.md. Or a DataFrame, as the list that it is.
+            images inside; a folder of IDX files; tar files of samples (WebDataset); or the URL of a prefix or a file in
+            object storage (``s3://``). See docs/sources.md. Or a DataFrame, as the list that it is.
         columns: How it is to be read, if the source itself does not say.
 
     Raises:
@@ -204,6 +208,8 @@ def read(source: Source, columns: Columns | None = None) -> ImageTable:
     must_be_path("The source", source, SourceError)
     if not os.fspath(source):  # which would be the current folder
         raise SourceError("The name of the source is empty.", "Give a folder, a manifest or a zip file.")
+    if is_url(source):
+        return _with(READERS["url"], source, columns)
     path = Path(source)
     try:
         folder, exists, regular = path.is_dir(), path.exists(), path.is_file()
@@ -218,9 +224,13 @@ def read(source: Source, columns: Columns | None = None) -> ImageTable:
             f"{quoted(str(path))} is not a source of labelled images.",
             next((hint for ends, hint in _OTHERS.items() if path.name.lower().endswith(ends)), _EXPECTED),
         )
-    table: ImageTable = resolve(reader.read)(path, columns or Columns())
+    return _with(reader, path, columns)
+
+
+def _with(reader: ReaderSpec, source: Any, columns: Columns | None) -> ImageTable:
+    table: ImageTable = resolve(reader.read)(source, columns or Columns())
     if not table.rows:
-        raise SourceError(f"No labelled image found in {quoted(str(path))}{table.unused()}.", reader.expected)
+        raise SourceError(f"No labelled image found in {quoted(str(source))}{table.unused()}.", reader.expected)
     return replace(table, columns=(columns or Columns()).named())
 
 

@@ -16,7 +16,7 @@ from headstart.core.errors import SourceError
 from headstart.core.text import listed, nearest, quoted
 from headstart.data import several
 from headstart.data.readers import TASKS, Columns, one_hot
-from headstart.data.readers.layout import SPLIT_NAMES
+from headstart.data.readers.layout import SPLIT_NAMES, looks_like_image
 from headstart.data.readers.list_text import Records
 from headstart.data.table import Split
 
@@ -43,7 +43,6 @@ _VALIDATES = {"is_valid", "is_val", "is_validation"}  # fastai's: true for the i
 _TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 _PIXEL = re.compile(r"pixels?_?\d*|\d+x\d+|px_?\d+")  # Kaggle's digits and faces
 _MANY_PIXELS = 16
-_LOOK_LIKE_IMAGES = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|heic|heif|avif|jp2|p[abgnp]m|tga|jxl)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
     fields, rows = records.fields, [row for _, row in records.rows]
     where = f"{quoted(name)} line {records.header}" if records.header else quoted(name)
     path = _named(columns.path, "path", fields, where) or _known(fields, _PATHS, "path", where, name)
-    if path is None and records.header and (is_file(fields[0]) or _LOOK_LIKE_IMAGES.search(fields[0])):
+    if path is None and records.header and (is_file(fields[0]) or looks_like_image(fields[0])):
         return _without_header(records, where)
     if path is None:
         pixels = [field for field in fields if _PIXEL.fullmatch(_plain(field))]

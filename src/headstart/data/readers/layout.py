@@ -17,6 +17,20 @@ SPLIT_NAMES: dict[str, Split] = {
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+_LOOK_LIKE_IMAGES = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|heic|heif|avif|jp2|p[abgnp]m|tga|jxl)$", re.IGNORECASE)
+
+
+def looks_like_image(name: str) -> bool:
+    """Whether a file is called as images are."""
+    return _LOOK_LIKE_IMAGES.search(name) is not None
+
+
+def split_of_file(name: str) -> Split | None:
+    """Of a file such as ``data/train-00000-of-00002.parquet`` or ``train/0.tar``; None if the name does not say."""
+    folder, _, last = name.rpartition("/")
+    words = [*re.split(r"[-_.]", last)[:1], folder.rpartition("/")[2]]
+    return next((SPLIT_NAMES[word.lower()] for word in words if word.lower() in SPLIT_NAMES), None)
+
 
 # What counts as a list though nobody has named it; a .json or .txt beside class folders is mostly something else.
 MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")

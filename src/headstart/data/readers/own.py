@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from headstart.core import marks
 from headstart.core.errors import ImageError
 from headstart.core.text import listed
 from headstart.data.readers.layout import Tree
-from headstart.data.storage import Storage, read_end
+from headstart.data.storage import Storage
 
 _END_BYTES = 2**20
 _SUFFIXES = (".html", ".htm", ".csv", ".jsonl", ".parquet")  # of files that bear their mark inside
@@ -51,8 +52,11 @@ def leave_out(tree: Tree, storage: Storage) -> Tree:
 
 def _content(file: str, storage: Storage) -> bytes:
     """A file as far as it tells who wrote it: of Parquet, which may be large, the end, where its metadata is."""
-    local = storage.local(file) if file.lower().endswith(".parquet") else None
-    return storage.read(file) if local is None else read_end(local, _END_BYTES)
+    if not file.lower().endswith(".parquet"):
+        return storage.read(file)
+    with storage.opened(file, _END_BYTES) as opened:
+        opened.seek(max(0, opened.seek(0, os.SEEK_END) - _END_BYTES))
+        return opened.read(_END_BYTES)
 
 
 def _within(path: str, folder: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,12 +18,12 @@ from headstart.core.errors import SourceError
 from headstart.core.extras import require
 from headstart.core.text import counted, listed
 from headstart.data.readers import TASKS, Columns
-from headstart.data.readers.layout import SPLIT_NAMES, Tree
+from headstart.data.readers.layout import Tree, split_of_file
 from headstart.data.readers.list_text import Records
 from headstart.data.readers.manifest import understand
 from headstart.data.readers.parquet_storage import ParquetStorage, image_columns, in_words, open_file, opened
 from headstart.data.storage import FolderStorage, Storage
-from headstart.data.table import ImageTable, Row, Skipped, Split
+from headstart.data.table import ImageTable, Row, Skipped
 
 SUFFIX = ".parquet"
 # Several labels an image, as pyarrow writes the type.
@@ -104,7 +103,7 @@ def of_images(names: Sequence[str], tree: Tree, storage: Storage, source: str, c
         SourceError: A file is damaged, or its columns are not known.
     """
     inside = ParquetStorage(storage, columns.path)
-    splits = {name: _split(name) for name in names}
+    splits = {name: split_of_file(name) for name in names}
     if len(names) == 1 or None in splits.values():
         splits = dict.fromkeys(names)  # the name of a single file says nothing of the others
     rows: list[Row] = []
@@ -132,13 +131,6 @@ def of_images(names: Sequence[str], tree: Tree, storage: Storage, source: str, c
     return ImageTable(
         source, inside, tuple(rows), tuple(skipped), tree.ignored, tuple(notes), task=tasks.pop() if tasks else TASKS[0]
     )
-
-
-def _split(name: str) -> Split | None:
-    """Of a file such as ``data/train-00000-of-00002.parquet`` or ``train/0.parquet``; None if the name does not say."""
-    folder, _, last = name.rpartition("/")
-    words = [*re.split(r"[-_.]", last)[:1], folder.rpartition("/")[2]]
-    return next((SPLIT_NAMES[word.lower()] for word in words if word.lower() in SPLIT_NAMES), None)
 
 
 def _records(file: Any, paths: Sequence[str], image: str | None = None) -> Records:

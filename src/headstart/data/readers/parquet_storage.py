@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import threading
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
-from headstart.core.errors import ImageError, SourceError
+from headstart.core.errors import HeadstartError, ImageError, SourceError
 from headstart.core.extras import require
 from headstart.core.text import listed, quoted
 from headstart.data.storage import Lasting, Storage
@@ -73,6 +72,10 @@ class ParquetStorage(Lasting):
 
     def local(self, path: str) -> None:
         """See `Storage`."""
+
+    def ready(self) -> None:
+        """See `Storage`."""
+        self._storage.ready()
 
     def reopened(self) -> ParquetStorage:
         """See `Storage`."""
@@ -137,17 +140,17 @@ def _bytes(value: Any) -> bytes | None:
 def opened(storage: Storage, name: str) -> Any:
     """A Parquet file of a storage, from the disk where it lies there."""
     local = storage.local(name)
-    if local is None:
-        try:
-            return open_file(io.BytesIO(storage.read(name)))
-        except ImageError as error:
-            raise SourceError(f"{quoted(name)}: {error.message}.") from error
-    return open_file(local)
+    if local is not None:
+        return open_file(local)
+    try:
+        return open_file(storage.opened(name, 0))
+    except ImageError as error:
+        raise SourceError(f"{quoted(name)}: {error.message}.") from error
 
 
 def open_file(file: Any) -> Any:
-    """A Parquet file by its path, or from an open file."""
-    return require("pyarrow.parquet", "parquet", "Reading Parquet").ParquetFile(file)
+    """A Parquet file by its path, or from an open file, of which only what is asked for is read."""
+    return require("pyarrow.parquet", "parquet", "Reading Parquet").ParquetFile(file, pre_buffer=False)
 
 
 @contextmanager
@@ -156,6 +159,10 @@ def in_words(name: str) -> Iterator[None]:
     arrow = require("pyarrow", "parquet", "Reading Parquet")
     try:
         yield
+    except ImageError as error:
+        raise SourceError(f"{quoted(name)}: {error.message}.") from error
+    except HeadstartError:
+        raise
     except (arrow.ArrowException, OSError) as error:
         raise SourceError(
             f"{quoted(name)} is not a readable Parquet file: {str(error)[:200]}.", "Download or write it again."

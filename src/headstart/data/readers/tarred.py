@@ -6,15 +6,20 @@ import tarfile
 from pathlib import Path
 
 from headstart.core import marks
-from headstart.data.archives import TarStorage
-from headstart.data.readers import Columns, tree
-from headstart.data.readers.layout import MAX_DEPTH, Tree, is_litter
-from headstart.data.storage import MAX_FILE_BYTES
+from headstart.data.archives import TarStorage, is_packed
+from headstart.data.readers import Columns, tree, webdataset
+from headstart.data.readers.layout import Tree, is_litter
+from headstart.data.storage import FolderStorage
 from headstart.data.table import ImageTable, Skipped
+from headstart.data.tarsets import refusal
 
 
 def read(path: Path, columns: Columns) -> ImageTable:
     """Read a tar file into an image table; see `headstart.data.readers.read`."""
+    if path.suffix.lower() == webdataset.SUFFIX and not is_packed(path) and tarfile.is_tarfile(path):
+        found = webdataset.find(Tree(files=[path.name]), FolderStorage(path.parent), str(path), columns)
+        if found is not None:
+            return found
     archive = TarStorage(path)
     return tree.read(_list(archive), archive, str(path), columns)
 
@@ -29,10 +34,10 @@ def _list(archive: TarStorage) -> Tree:
         name = "/".join(parts)
         if any(is_litter(part) for part in parts if part != ".."):
             found.ignored += not entry.isdir()
-            if parts[-1] == marks.LIST and not _refusal(entry):
+            if parts[-1] == marks.LIST and not refusal(entry):
                 found.marks.append(entry.name)
             continue
-        if reason := _refusal(entry) or ("a second entry of the same name" if name in seen else ""):
+        if reason := refusal(entry) or ("a second entry of the same name" if name in seen else ""):
             found.skipped.append(Skipped(entry.name, reason))
             continue
         seen.add(name)
@@ -43,17 +48,3 @@ def _list(archive: TarStorage) -> Tree:
             found.folders.extend("/".join(parts[:depth]) for depth in range(1, len(parts)))
     found.folders = sorted(set(found.folders))
     return found
-
-
-def _refusal(entry: tarfile.TarInfo) -> str:
-    if entry.name.startswith("/") or ".." in entry.name.split("/"):
-        return "its path leaves the tar file"
-    if entry.name.count("/") > MAX_DEPTH:
-        return f"more than {MAX_DEPTH} folders deep"
-    if entry.issym() or entry.islnk():
-        return "a link inside the tar file"
-    if not (entry.isdir() or entry.isreg()):
-        return "not a regular file (a pipe, socket or device)"
-    if entry.size > MAX_FILE_BYTES:
-        return f"{entry.size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
-    return ""

@@ -69,15 +69,15 @@ def read(tree: Tree, storage: Storage, source: str, columns: Columns) -> ImageTa
         storage = Below(storage, prefix)
         note = f"All images are inside the folder {quoted(prefix[:-1])}, which was read."
         tree = replace(tree, notes=[note, *tree.notes])
+    for where in CONTENTS.values():
+        found: ImageTable | None = resolve(where)(tree, storage, source, columns)
+        if found is not None:
+            return found
     if tree.files and all(file.lower().endswith(_ARCHIVES) for file in tree.files):
         raise SourceError(
             f"{quoted(source)} holds {counted(len(tree.files), 'archive')}, not images: {listed(tree.files, 3)}.",
             "Unpack what is inside, or point at it.",
         )
-    for where in CONTENTS.values():
-        found: ImageTable | None = resolve(where)(tree, storage, source, columns)
-        if found is not None:
-            return found
     listed_rows = None if columns.by_folders else _by_list(tree, storage, source, columns)
     if listed_rows is not None:
         return _of_list(listed_rows, tree, storage, source)

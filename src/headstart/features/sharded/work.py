@@ -114,16 +114,20 @@ class WriteShard(Generic[T]):
         return Receipt(job.shard, len(found), tuple(bad[:SHOWN]), len(bad), size, host)
 
     def ready(self) -> None:
-        """Say that this process does not reach the folder.
+        """Say that this process does not reach the folder, or the images.
 
         Raises:
             StorageError: It does not.
+            SourceError: As the storage of the images says.
+            OfflineError: As the storage of the images says.
         """
         if not (self.folder / description_file(self.description.kind)).is_file():
             raise StorageError(
                 f"The machine {quoted(socket.gethostname())} does not see the folder {quoted(str(self.folder))}.",
                 "Choose one with --out on storage that all machines share, by the same path.",
             )
+        if ready := getattr(self.ask, "ready", None):
+            ready()
 
     def attempt(self, job: Job) -> list[T | str]:
         """What was found of each image, or why it cannot be used; nothing is written."""
@@ -147,6 +151,10 @@ class EmbedRow:
 
     look: Look
     dtype: str
+
+    def ready(self) -> None:
+        """See `WriteShard.ready`."""
+        self.look.storage.ready()
 
     def __call__(self, reference: Reference, /) -> Found:
         """What was found of an image.
