@@ -56,6 +56,15 @@ VERBS: dict[str, tuple[list[str], dict[Any, tuple[list[Any], str]]]] = {
         "overwrite": (["yes", 1], "overwrite"),
         "runtime": ([4], RUNTIME),
     }),
+    "predict_into": (["classifier", "source", "folder"], {
+        0: (["model.onnx", 5], "Load the model file first"),
+        1: ([None, 5, []], "The source"),
+        2: ([None, 5, []], "out is"),
+        "wanted": ([3, {}], "headstart.prediction.record.Wanted"),
+        "shard_rows": ([0, "512", True], "shard_rows"),
+        "overwrite": (["yes", 1], "overwrite"),
+        "runtime": ([4], RUNTIME),
+    }),
     "watch": (["classifier", "folder"], {
         0: (["model.onnx", None], "Load the model file first"),
         1: ([None, 5, []], "folder is"),

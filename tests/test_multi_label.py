@@ -301,6 +301,14 @@ def test_the_command_line(canvases: Path, tmp_path: Path, warm: Path) -> None:
     done = headstart_cli("predict", folder / "model.onnx", canvases / "000.png", "--format", "csv")
     assert done.out.splitlines()[0] == "path,labels,probabilities,error,familiar,distance"
     assert "Next most likely" in headstart_cli("predict", folder / "model.onnx", canvases / "000.png").out
+    pq = pytest.importorskip("pyarrow.parquet")
+    for out, more in (("p.parquet", ()), ("p.parquet", ("--resume",)), ("p", ())):
+        command = ("predict", folder / "model.onnx", canvases / "000.png", "--out", tmp_path / out, *more)
+        assert headstart_cli(*command).code == 0
+        place = tmp_path / out if out.endswith("t") else tmp_path / out / "part-00000.parquet"
+        (row,) = pq.read_table(place).to_pylist()
+        assert row["labels"] == record["labels"]
+        assert dict(row["probabilities"]) == record["probabilities"]
     done = headstart_cli("evaluate", folder / "model.onnx", canvases / "list.csv", "--json")
     assert json.loads(done.out)["evaluation"]["n"] == 150
     assert "optimistic" in json.loads(done.out)["notes"][-1]
@@ -325,7 +333,6 @@ def test_what_is_for_one_class_is_refused_in_a_sentence(
     for command in (
         ("predict", model, canvases / "000.png", "--coverage", "0.9"),
         ("predict", model, canvases / "000.png", "--sort-into", tmp_path / "sorted"),
-        ("predict", model, canvases / "000.png", "--out", tmp_path / "x.parquet"),
         ("explain", model, canvases / "000.png", "--out", tmp_path / "why"),
         ("export", model, "--to", "html", "--out", tmp_path / "x.html"),
         ("card", model),

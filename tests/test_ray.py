@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import headstart as hs
+from headstart.api import predicting, sharding
 from headstart.api.sharding import Shape
 from headstart.core.errors import ImageError, StorageError, TrainingError
 from headstart.features.sharded.folder import ShardFolder
@@ -27,6 +28,34 @@ pytest.importorskip("pyarrow")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default::ResourceWarning"),
               pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning")]  # fmt: skip
 SMALL = Shape(shard_rows=4)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What is done to each image.
+
+    Attributes:
+        kind: Of the folder.
+        command: Of the program, but for the source, the folder and the cluster.
+        model: The model file; None to embed.
+    """
+
+    kind: Any
+    command: tuple[str, ...]
+    model: Path | None
+
+    def __call__(self, source: Any, out: Path, rows: int = 4, **given: Any) -> Any:
+        if self.model is None:
+            return hs.embed_into(source, out, shape=Shape(shard_rows=rows), **given)
+        return hs.predict_into(hs.load(self.model), source, out, shard_rows=rows, **given)
+
+
+@pytest.fixture(params=["embeddings", "predictions"])
+def verb(request: pytest.FixtureRequest) -> Verb:
+    if request.param == "embeddings":
+        return Verb(request.param, ("embed",), None)
+    model: Path = request.getfixturevalue("model")
+    return Verb(request.param, ("predict", str(model)), model)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +103,8 @@ def contents(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.glob("part-*")}
 
 
-def rows(out: Path) -> list[dict[str, Any]]:
-    folder = ShardFolder.open(out)
+def rows(out: Path, kind: Any = "embeddings") -> list[dict[str, Any]]:
+    folder = ShardFolder.open(out, kind)
     folder.refuse_unfinished()
     return [row for batch in folder.batches(["path", "error"]) for row in batch.to_pylist()]
 
@@ -109,33 +138,40 @@ class Slow:
 @pytest.fixture
 def made_slow(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Has images looked at otherwise."""
-    from headstart.api import sharding
 
     def make(**given: Any) -> None:
-        original = sharding.EmbedRow
-        monkeypatch.setattr(sharding, "EmbedRow", lambda *asked: Slow(original(*asked), **given))
+        for module, name in ((sharding, "EmbedRow"), (predicting, "Predict")):
+            original = getattr(module, name)
+            slow = lambda *asked, original=original: Slow(original(*asked), **given)  # noqa: E731
+            monkeypatch.setattr(module, name, slow)
 
     return make
 
 
-def test_images_that_end_processes_are_rows(nodes: Any, source: Path, tmp_path: Path, made_slow: Any) -> None:
-    hs.embed_into(source, tmp_path / "here", shape=SMALL)
-    made_slow(deadly=("disc/005.png", "noise/009.png"))
+def test_images_that_end_processes_are_rows(
+    nodes: Any, verb: Verb, source: Path, tmp_path: Path, made_slow: Any
+) -> None:
+    table = hs.read(source)
+    verb(table, tmp_path / "here")
+    deadly = ("disc/005.png", "noise/009.png")[: 2 if verb.model is None else 1]  # each costs ten processes
+    made_slow(deadly=deadly)
     out = tmp_path / "out"
-    written = hs.embed_into(source, out, shape=SMALL, runtime=on(nodes[0]))
+    written = verb(table, out, runtime=on(nodes[0]))
     found = {skip.path: skip.reason for skip in written.skipped}
-    assert found.keys() == {"disc/003.png", "disc/005.png", "noise/009.png"}
+    assert found.keys() == {"disc/003.png", *deadly}
     assert "the process that looked at it ended" in found["disc/005.png"]
-    assert [row["path"] for row in rows(out)] == [row["path"] for row in rows(tmp_path / "here")]
+    assert [row["path"] for row in rows(out, verb.kind)] == [row["path"] for row in rows(tmp_path / "here", verb.kind)]
     same = [name for name, content in contents(tmp_path / "here").items() if contents(out)[name] == content]
-    assert same == ["part-00000.parquet", "part-00002.parquet", "part-00003.parquet"] or len(same) == 3
+    assert len(same) == 5 - len(deadly)
 
 
-def test_a_node_that_is_killed_loses_nothing(nodes: Any, source: Path, tmp_path: Path, made_slow: Any) -> None:
+def test_a_node_that_is_killed_loses_nothing(
+    nodes: Any, verb: Verb, source: Path, tmp_path: Path, made_slow: Any
+) -> None:
     from threading import Thread
 
     cluster, second = nodes
-    hs.embed_into(source, tmp_path / "here", shape=SMALL)
+    verb(source, tmp_path / "here")
     made_slow(seconds=0.4)
     out = tmp_path / "out"
 
@@ -147,15 +183,15 @@ def test_a_node_that_is_killed_loses_nothing(nodes: Any, source: Path, tmp_path:
 
     killer = Thread(target=kill)
     killer.start()
-    hs.embed_into(source, out, shape=SMALL, runtime=on(cluster))
+    verb(source, out, runtime=on(cluster))
     killer.join()
     assert second not in cluster.list_all_nodes()
     assert contents(out) == contents(tmp_path / "here")
 
 
-def test_a_driver_that_is_killed_is_started_again(nodes: Any, source: Path, tmp_path: Path) -> None:
+def test_a_driver_that_is_killed_is_started_again(nodes: Any, verb: Verb, source: Path, tmp_path: Path) -> None:
     cluster, out = nodes[0], tmp_path / "out"
-    command = [sys.executable, "-m", "headstart", "embed", str(source), "--out", str(out), "--shard-rows", "1",
+    command = [sys.executable, "-m", "headstart", *verb.command, str(source), "--out", str(out), "--shard-rows", "1",
                "--on", "ray", "--address", cluster.address]  # fmt: skip
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 90
@@ -170,7 +206,7 @@ def test_a_driver_that_is_killed_is_started_again(nodes: Any, source: Path, tmp_
     assert before
     third = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, timeout=120)
     assert third.returncode == 3, third.stderr
-    hs.embed_into(source, tmp_path / "here", shape=Shape(shard_rows=1))
+    verb(source, tmp_path / "here", rows=1)
     assert contents(out) == contents(tmp_path / "here")
     assert before.items() <= contents(out).items()
 

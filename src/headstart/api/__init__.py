@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headstart.api.evaluating import evaluate
     from headstart.api.explaining import explain
     from headstart.api.exporting import Exported, export
+    from headstart.api.predicting import predict_into
     from headstart.api.pushing import Pushed, push
     from headstart.api.reading import load, read
     from headstart.api.reporting import comparison_page, draw_report
@@ -43,6 +44,7 @@ _FILES = {
     "explain": "explaining",
     "export": "exporting",
     "load": "reading",
+    "predict_into": "predicting",
     "push": "pushing",
     "read": "reading",
     "resume": "training",
@@ -69,6 +71,7 @@ __all__ = [
     "explain",
     "export",
     "load",
+    "predict_into",
     "push",
     "read",
     "resume",

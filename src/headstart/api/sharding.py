@@ -66,9 +66,18 @@ class Shape:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise OptionError(f"There is no dtype {quoted(str(self.dtype))}.", f"Choose one of {listed(DTYPES)}.")
-        must_be("shard_rows", self.shard_rows, int, "a whole number")
-        if not 1 <= self.shard_rows <= MAX_SHARD_ROWS:
-            raise OptionError(f"Shards of {self.shard_rows:,} images; expected 1 to {MAX_SHARD_ROWS:,}.")
+        refuse_shard_rows(self.shard_rows)
+
+
+def refuse_shard_rows(rows: int) -> None:
+    """Say that there are no shards of so many images.
+
+    Raises:
+        OptionError: There are not.
+    """
+    must_be("shard_rows", rows, int, "a whole number")
+    if isinstance(rows, bool) or not 1 <= rows <= MAX_SHARD_ROWS:
+        raise OptionError(f"Shards of {rows} images (shard_rows); expected 1 to {MAX_SHARD_ROWS:,}.")
 
 
 def embed_into(

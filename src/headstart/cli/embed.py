@@ -31,9 +31,11 @@ Backbone = Annotated[
 ]
 
 
-@panels.takes(options.COLUMNS, options.PROCESS)
+@panels.takes(options.SHARDS, options.COLUMNS, options.PROCESS)
 def embed(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Labelled images, as for train.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Labelled images, as for train; also a URL: s3://BUCKET/PREFIX.")
+    ],
     out: Out,
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="SOURCE holds images without labels, as for predict.")
@@ -47,9 +49,6 @@ def embed(
     ] = None,
     overwrite: options.ReplaceOut = False,
     dtype: Annotated[str, typer.Option(help="Of a folder: float32 or float16.")] = "float32",
-    shard_rows: Annotated[int, typer.Option(help="Of a folder: images of a shard.")] = 512,
-    on: options.On = options.Engine.local,
-    address: options.Address = None,
     max_megapixels: options.MaxMegapixels = None,
     white_level: options.WhiteLevel = None,
     **given: Any,
@@ -73,7 +72,7 @@ def embed(
     sharded = is_shard_folder(out)
     if not sharded:
         refuse_unfit(out, overwrite=overwrite)
-        options.refuse_for_files(on, address, dtype=dtype, shard_rows=shard_rows)
+        options.refuse_for_files(given, dtype=dtype)
     named = _named(model, backbone=backbone, precision=precision, white_level=white_level)
     if max_megapixels is not None:
         named["max_megapixels"] = max_megapixels
@@ -87,8 +86,8 @@ def embed(
         return _told(found, out, output)
     set_hint("What was embedded is kept. Run the same command to go on.")
     written = api.embed_into(
-        table, out, classifier=classifier, recipe=recipe, shape=Shape(dtype, shard_rows), overwrite=overwrite,
-        runtime=options.on_engine(runtime, on, address, workers=given["workers"]),
+        table, out, classifier=classifier, recipe=recipe, shape=Shape(dtype, given["shard_rows"]), overwrite=overwrite,
+        runtime=options.on_engine(runtime, given["on"], given["address"], workers=given["workers"]),
     )  # fmt: skip
     return shards.told(written, output)
 

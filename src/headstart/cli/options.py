@@ -68,6 +68,12 @@ Address = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+ShardRows = Annotated[int, typer.Option(help="Of a folder: images of a shard.")]
+SHARDS: dict[str, tuple[Any, Any]] = {
+    "shard_rows": (ShardRows, 512),
+    "on": (On, Engine.local),
+    "address": (Address, None),
+}
 PathColumn = Annotated[
     str | None,
     typer.Option(help="Manifest: column of the image's path; default: one of a known name.", rich_help_panel=MANIFEST),
@@ -228,15 +234,21 @@ def on_engine(runtime: Runtime, on: Engine, address: str | None, *, workers: int
     return replace(runtime, on=RayPool(address, workers))
 
 
-def refuse_for_files(on: Engine, address: str | None, *, dtype: str, shard_rows: int) -> None:
+def refuse_for_files(shards: Mapping[str, Any], *, dtype: str = "float32") -> None:
     """Say that an option is about folders of shards, where a file is to be written.
+
+    Args:
+        shards: The values of `SHARDS`, by name.
+        dtype: Of the embeddings.
 
     Raises:
         OptionError: One is given.
     """
     from headstart.core.errors import OptionError
 
-    given = {"--on ray": on is Engine.ray, "--address": address is not None, "--dtype": dtype != "float32",
-             "--shard-rows": shard_rows != 512}  # fmt: skip
-    if named := next((name for name, there in given.items() if there), None):
-        raise OptionError(f"{named} is about a folder of shards.", "Name a folder with --out: a name without a suffix.")
+    told = {name: shards[name] != default for name, (_, default) in SHARDS.items()} | {"dtype": dtype != "float32"}
+    if named := next((name for name, there in told.items() if there), None):
+        raise OptionError(
+            f"--{named.replace('_', '-')} is about a folder of shards.",
+            "Name a folder with --out: a name without a suffix.",
+        )

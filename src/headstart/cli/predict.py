@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from headstart.cli import options
+from headstart.cli import options, panels
 from headstart.cli.messages import DONE, SOME_SKIPPED
 from headstart.prediction.record import Wanted
 
@@ -36,7 +38,8 @@ Paths = Annotated[
     typer.Argument(
         metavar="PATH",
         help="Images, folders, patterns such as 'new/*.jpg', - for an image on standard input, @FILE for the paths "
-        "in a file (@- on standard input); each file counts once.",
+        "in a file (@- on standard input); each file counts once. Or one of these alone: a URL (s3://BUCKET/PREFIX), "
+        "a Parquet or tar file of images.",
     ),
 ]
 AllowEmpty = Annotated[
@@ -58,7 +61,11 @@ OutputFormat = Annotated[Format | None, typer.Option(help="Output format. Defaul
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", metavar="FILE", help="Write to this file as predictions come: .csv, .jsonl or .parquet."
+        "--out",
+        "-o",
+        metavar="FILE|DIR",
+        help="Write to this file as predictions come: .csv, .jsonl or .parquet; or to a folder (a name without a "
+        "suffix) of Parquet shards, which is gone on with where it was left.",
     ),
 ]
 Resume = Annotated[
@@ -70,6 +77,7 @@ SortInto = Annotated[
 ]
 
 
+@panels.takes(options.SHARDS)
 def predict(
     model: options.Model,
     paths: Paths,
@@ -88,19 +96,23 @@ def predict(
     strict: options.Strict = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    **given: Any,
 ) -> int:
     """Predict the class of each image.
 
     Gives its probability, and says whether the image is like the training images.
     """
     from headstart import api
-    from headstart.cli import predicted, written
+    from headstart.cli import predicted, shards, written
     from headstart.cli.output import Output
     from headstart.data.inputs import expand
     from headstart.features.passes import refuse_skipped
     from headstart.prediction.batch import predict_table
     from headstart.prediction.sorting.sorter import Sorter
 
+    sharded = shards.meant(out, format, sorting=sort_into is not None)
+    if not sharded:
+        options.refuse_for_files(given)
     _refuse(format, out, json=json, resume=resume, overwrite=overwrite, sets=coverage is not None, empty=allow_empty)
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model, max_megapixels=max_megapixels)
@@ -108,8 +120,11 @@ def predict(
     table = expand(paths)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=False)
     refuse_skipped(table, runtime)
-    notes = [*table.notes, *predicted.notes(classifier, wanted)]
-    output.notes(notes)
+    output.notes(notes := [*table.notes, *predicted.notes(classifier, wanted)])
+    if sharded and out is not None:
+        runtime = options.on_engine(runtime, given["on"], given["address"], workers=workers)
+        ask = partial(api.predict_into, classifier, replace(table, notes=()), out, wanted=wanted, overwrite=overwrite)
+        return shards.told(ask(shard_rows=given["shard_rows"], runtime=runtime), output, notes)
     sets = {} if coverage is None else {"sets": predicted.sets(classifier, coverage, allow_empty=allow_empty)}
     file = None if out is None else written.file_of(out, format, classifier, wanted)
     sorter = None if sort_into is None else Sorter(sort_into, sort_by.value, classifier.classes, wanted)

@@ -1,24 +1,52 @@
-"""What is said of a folder of shards that was written."""
+"""Folders of shards on the command line: whether one is meant, and what is said of one that was written."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.cli.messages import DONE, SOME_SKIPPED
+from headstart.cli.signals import set_hint
+from headstart.core.errors import OptionError
 from headstart.core.text import counted, portable, quoted
+from headstart.features.sharded.folder import is_shard_folder
 
 if TYPE_CHECKING:
     from headstart.cli.output import Output
     from headstart.features.sharded.run import Written
 
 
-def told(written: Written, output: Output) -> int:
-    """Say it to a person, and in JSON; the exit code."""
+def meant(out: Path | None, format: str | None, *, sorting: bool) -> bool:
+    """Whether predictions go to a folder of shards.
+
+    Raises:
+        OptionError: They do, and images are to be sorted too.
+    """
+    if out is None or format is not None or not is_shard_folder(out):
+        return False
+    set_hint("The predictions so far are kept. Run the same command to go on.")
+    if sorting:
+        raise OptionError(
+            f"--sort-into goes with a file of predictions, and {quoted(str(out))} is a folder.",
+            "Name a file with --out, such as predictions.parquet.",
+        )
+    return True
+
+
+def told(written: Written, output: Output, notes: Sequence[str] = ()) -> int:
+    """Say it to a person, and in JSON; the exit code.
+
+    Args:
+        written: The folder.
+        output: Where to say it.
+        notes: What was said before the work began.
+    """
     folder, about = written.folder, written.folder.description
     images, kept = len(written) - written.errors, len(written) - written.computed
-    what = f"{counted(images, 'embedding')} of {folder.width:,} numbers, by {folder.network}"
-    if about.kind == "predictions":
-        what = counted(images, "prediction")
+    what = counted(images, "prediction")
+    if about.kind == "embeddings":
+        what = f"{counted(images, 'embedding')} of {folder.width:,} numbers, by {folder.network}"
     before = f" {kept:,} rows were there already." if kept else ""
     output.say(f"{quoted(str(folder.path))}: {what}, in {counted(about.shards, 'shard')}.{before}")
     output.notes(written.notes)
@@ -29,6 +57,6 @@ def told(written: Written, output: Output) -> int:
         "out": portable(str(folder.path)), "images": images, "errors": written.errors, "shards": about.shards,
         "computed": written.computed, **{name: value for name, value in about.made.items() if name in
         {"network", "embedder", "width", "dtype", "model"}}, "skipped": [one.as_dict() for one in written.skipped],
-        "notes": list(written.notes),
+        "notes": [*notes, *written.notes],
     })  # fmt: skip
     return SOME_SKIPPED if written.errors else DONE

@@ -12,7 +12,7 @@ from headstart.core.errors import ImageError, InputError
 from headstart.core.runtime import Runtime
 from headstart.core.work import Threads
 from headstart.data.storage import Storage
-from headstart.data.table import ImageTable, Row
+from headstart.data.table import ImageTable
 from headstart.features.passes import in_turn
 from headstart.prediction import images as kinds
 
@@ -20,20 +20,36 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from headstart.features.look import Located
     from headstart.prediction.answers import Prediction, Result
     from headstart.prediction.classifier import Classifier
     from headstart.prediction.record import Wanted
 
 
 @dataclass(frozen=True)
-class _Predict:
-    """The unit of work on a table: what the model says of an image."""
+class Predict:
+    """The unit of work on a table: what the model says of an image.
+
+    Attributes:
+        classifier: The model.
+        wanted: What is asked of each prediction.
+        storage: Where the images are.
+    """
 
     classifier: Classifier
     wanted: Wanted
     storage: Storage
 
-    def __call__(self, row: Row, /) -> Prediction:
+    def ready(self) -> None:
+        """See `headstart.features.sharded.work.WriteShard.ready`."""
+        self.storage.ready()
+
+    def __call__(self, row: Located, /) -> Prediction:
+        """The prediction of one image.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
         return self.wanted.predict(self.classifier, self.storage.read(row.path))
 
 
@@ -53,7 +69,7 @@ def predict_table(
     """
     for skip in table.skipped:
         yield skip.path, ImageError(skip.reason)
-    for row, result in in_turn(_Predict(classifier, wanted, table.storage), table, runtime, "Predicting"):
+    for row, result in in_turn(Predict(classifier, wanted, table.storage), table, runtime, "Predicting"):
         yield row.path, result
 
 

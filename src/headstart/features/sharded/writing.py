@@ -23,7 +23,9 @@ def part_metadata(description: Description, shard: int, references: str) -> dict
         references: Digest of its references.
     """
     about: dict[str, Any] = {"headstart": description.kind, "version": description.version}  # see `core.marks.PARQUET`
-    about |= {name: description.made[name] for name in ("network", "embedder", "width") if name in description.made}
+    about |= {
+        name: description.made[name] for name in ("network", "embedder", "width", "model") if name in description.made
+    }
     about |= {"made": description.digest, "shard": shard, "references": references}
     return {"headstart": json.dumps(about)}
 

@@ -17,7 +17,7 @@ class FormSpec:
         suffix: Of its files.
         lines: The lines that grow, as ``module:name``: takes the columns, gives a
             `headstart.prediction.resultfiles.lines.Lines`.
-        finish: What makes the file of JSON lines; empty where the lines are the file.
+        finish: What makes the file of the JSON lines and the columns of a table of them; empty where the lines are it.
         restore: What gives the records of the file.
         ready: What is called before any work, and raises where the form needs a package that is missing; empty for
             nothing.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.core.appending import GrowingFile
-from headstart.core.errors import OptionError, StorageError
+from headstart.core.errors import StorageError
 from headstart.core.files import make_folder, refuse_unwritable_file
 from headstart.core.tables import resolve
 from headstart.core.text import json_text, portable, quoted
@@ -20,7 +20,6 @@ from headstart.prediction.record import Wanted, record_of
 from headstart.prediction.resultfiles import FORMS
 from headstart.prediction.resultfiles.lines import Lines, columns
 from headstart.prediction.resultfiles.made import Made, beside
-from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from headstart.core.errors import ImageError
@@ -45,11 +44,6 @@ class PredictionFile:
     def __init__(self, path: Path, made: Made, wanted: Wanted) -> None:
         self.path, self._made, self.wanted = path, made, wanted
         self._spec = FORMS[made.format]
-        if made.format == "parquet" and not TARGETS[wanted.task].exclusive:
-            raise OptionError(
-                "Parquet files hold predictions of classes, and this model gives any number of labels.",
-                "Choose .csv or .jsonl.",
-            )
         self._lines: Lines = resolve(self._spec.lines)(columns(wanted))
         self.growing = path.with_name(f".{path.name}.part") if self._spec.finish else path
         self._stack = contextlib.ExitStack()
@@ -107,7 +101,7 @@ class PredictionFile:
         finished = error[0] is None and bool(self._spec.finish)
         with self._stack:
             if finished:
-                resolve(self._spec.finish)(self._file.lines(), self.path)
+                resolve(self._spec.finish)(self._file.lines(), self.path, columns(self.wanted))
                 if os.name != "nt":  # in the lock, so that nobody goes on with it
                     self.growing.unlink()
         if finished and os.name == "nt":  # where no open file can be deleted

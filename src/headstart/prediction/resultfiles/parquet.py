@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from headstart.core.extras import require
 from headstart.core.files import durable_file
 from headstart.core.text import quoted
 
+_EACH = "probabilities"  # of each label, where an image may have several
 _GROUP = 10_000  # rows that are in memory at once
 
 
@@ -25,8 +26,33 @@ def ready() -> None:
     require("pyarrow", "parquet", "Parquet")
 
 
-def finish(lines: Iterable[str], path: Path) -> None:
+def schema(names: Sequence[str], metadata: Mapping[str, str]) -> Any:
+    """The schema of pyarrow: the keys of the public record, and the reason where there is none.
+
+    Args:
+        names: The columns of a table of such records.
+        metadata: Of the file.
+    """
+    import pyarrow as pa
+
+    top = pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float64())]))
+    fields = [
+        ("path", pa.string()), ("label", pa.string()), ("probability", pa.float64()), ("familiar", pa.bool_()),
+        ("distance", pa.float64()), ("top", top), ("labels", pa.list_(pa.string())), ("abstained", pa.string()),
+        ("error", pa.string()),
+    ]  # fmt: skip
+    if _EACH in names:
+        fields.insert(-1, (_EACH, pa.map_(pa.string(), pa.float64())))
+    return pa.schema(fields, dict(metadata))
+
+
+def finish(lines: Iterable[str], path: Path, names: Sequence[str]) -> None:
     """Make the file of records, as JSON lines, a group of rows at a time.
+
+    Args:
+        lines: The records.
+        path: The file.
+        names: The columns of a table of such records.
 
     Raises:
         StorageError: It cannot be written.
@@ -34,23 +60,17 @@ def finish(lines: Iterable[str], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    top = pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float64())]))
     about = {"headstart": json.dumps({"headstart": "predictions", "version": 1})}  # see `headstart.core.marks.PARQUET`
-    fields = [
-        ("path", pa.string()), ("label", pa.string()), ("probability", pa.float64()), ("familiar", pa.bool_()),
-        ("distance", pa.float64()), ("top", top), ("labels", pa.list_(pa.string())), ("abstained", pa.string()),
-        ("error", pa.string()),
-    ]  # fmt: skip
-    schema = pa.schema(fields, about)
+    form = schema(names, about)
     # Opened here: pyarrow takes no name that is not UTF-8.
     with (
         durable_file(path) as temporary,
         temporary.open("wb") as opened,
-        pq.ParquetWriter(opened, schema) as writer,
+        pq.ParquetWriter(opened, form) as writer,
     ):
         left = iter(lines)
         while group := list(islice(left, _GROUP)):
-            writer.write_table(pa.Table.from_pylist([json.loads(line) for line in group], schema))
+            writer.write_table(pa.Table.from_pylist([json.loads(line) for line in group], form))
 
 
 def restore(path: Path) -> Iterator[dict[str, Any]]:
@@ -69,6 +89,8 @@ def restore(path: Path) -> Iterator[dict[str, Any]]:
                     if row["error"] is not None:
                         yield {"path": row["path"], "error": row["error"]}
                     else:
+                        if row.get(_EACH) is not None:
+                            row[_EACH] = dict(row[_EACH])
                         yield {name: value for name, value in row.items() if name != "error"}
     except (pa.ArrowException, OSError, KeyError) as error:
         raise StorageError(
