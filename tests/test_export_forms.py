@@ -22,7 +22,7 @@ from headstart.core.errors import ModelError, OptionError, SourceError
 from headstart.modelfile import guard
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.exporters import EXPORTERS
-from headstart.prediction.exporters.agreement import prove
+from headstart.prediction.exporters.agreement import ROUNDING, Allowance, prove
 from helpers import draw, headstart_cli
 
 OF = "training and golden images"  # a small set is measured by folds, so that none is held out
@@ -53,17 +53,19 @@ def pixels(seed: int) -> np.ndarray:
 def test_another_program_gives_what_predict_gives(form: str, source: Path, tmp_path: Path) -> None:
     made = headstart.export(source, form, out=tmp_path / "made")
     classifier, spec = Classifier.load(source), EXPORTERS[form]
+    bound = ROUNDING.bound if spec.rounds(classifier.metadata.precision) else spec.bound
     session = onnxruntime.InferenceSession(made.path.read_bytes())
     for seed in range(4):
         image = pixels(seed)
         (found,) = session.run(["probabilities"], {"image": image[None]})
-        np.testing.assert_allclose(found[0], classifier.predict_proba(image), atol=spec.bound)
+        np.testing.assert_allclose(found[0], classifier.predict_proba(image), atol=bound)
     assert json.loads(session.get_modelmeta().custom_metadata_map["headstart"])["classes"] == [*classifier.classes]
     proof = made.proof
     assert proof is not None
     assert proof.images > 3
     assert (proof.of, made.notes) == (OF, ())
-    assert proof.difference <= proof.bound == spec.bound
+    assert proof.difference <= proof.bound == bound
+    assert proof.median <= proof.difference
     assert proof.same <= proof.images
     assert proof.interval[0] <= proof.same / proof.images <= proof.interval[1]
 
@@ -136,12 +138,29 @@ def test_a_proof_sees_what_is_wrong(model: Path) -> None:
     def same(image: np.ndarray) -> np.ndarray:
         return classifier.run_pixels(image).probabilities
 
-    found = prove(classifier, swapped, images, "images", 0.5)
+    found = prove(classifier, swapped, images, "images", Allowance(0.5))
     assert found.same < found.images == 8
     assert not found.passed
-    assert not prove(classifier, undefined, images, "images", 1.0).passed
-    good = prove(classifier, same, images, "images", 0.0)
+    assert not prove(classifier, undefined, images, "images", Allowance(1.0)).passed
+    good = prove(classifier, same, images, "images", Allowance(0.0))
     assert (good.same, good.difference, good.passed) == (8, 0.0, True)
+
+
+@pytest.mark.parametrize(("wrong", "passes"), [(0, True), (1, True), (2, False)])
+def test_rounding_may_move_one_image_in_twenty(model: Path, wrong: int, passes: bool) -> None:
+    """And golden images, which are drawn patterns, as far as it likes; but not where there are no others."""
+    classifier = Classifier.load(model)
+    images = [np.full((1, 1, 3), level, np.uint8) for level in range(20)]
+
+    def moved(image: np.ndarray) -> np.ndarray:
+        found = classifier.run_pixels(image).probabilities
+        # Of three probabilities one is at most a third: it moves by a third or more.
+        return 1 - found if image.size > 3 or image.max() < wrong else found
+
+    proof = prove(classifier, moved, images, "images", ROUNDING)
+    assert (proof.beyond, proof.allowed, proof.passed) == (wrong, 1, passes)
+    assert not prove(classifier, moved, (), "golden images", ROUNDING).passed
+    assert prove(classifier, moved, images, "images", Allowance(ROUNDING.bound)).beyond > wrong
 
 
 def test_a_model_without_its_run(model: Path, shapes: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,8 @@ from headstart.evaluation.average_precision import average_precision, average_pr
 from headstart.heads import labels as heads
 from headstart.heads import logistic
 from headstart.modelfile.schema import Metadata
+from headstart.prediction.exporters import EXPORTERS
+from headstart.prediction.exporters.agreement import Allowance, prove
 from headstart.settings.recipe import Recipe
 from headstart.settings.thresholds import threshold_rule
 from headstart.targets.labels import NOT_KNOWN, Labels
@@ -436,3 +439,39 @@ def test_the_calibration_of_networks_brings_probabilities_near_the_truth() -> No
     assert found.temperature == pytest.approx(3, rel=0.1)
     assert len(found.thresholds) == 3
     np.testing.assert_allclose(found.probabilities(scores), p, atol=0.05)
+
+
+# Exports
+
+
+def test_a_proof_compares_labels_by_their_thresholds(run: hs.Run, canvases: Path) -> None:
+    """An export that moves one label over its threshold gives another answer; the most probable one may stay."""
+    classifier = run.classifier
+    thresholds = np.array(classifier.metadata.thresholds, np.float32)
+    pixels = [classifier.pixels((canvases / f"{number:03}.png").read_bytes()) for number in range(3)]
+
+    def moved(image: np.ndarray) -> np.ndarray:
+        found = classifier.run_pixels(image).probabilities
+        least = found.argmin()
+        found[least] = thresholds[least] + (0.001 if found[least] < thresholds[least] else -0.001)
+        return found
+
+    proof = prove(classifier, moved, pixels, "canvases", Allowance(1.0))
+    assert (proof.answer, proof.images, proof.same) == ("labels", 6, 0)
+    same = prove(classifier, lambda image: classifier.run_pixels(image).probabilities, pixels, "", Allowance(0.0))
+    assert (same.same, same.passed) == (6, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [name for name, spec in EXPORTERS.items() if spec.run and not spec.folder])
+def test_each_form_of_a_model_of_labels_is_proved(form: str, run: hs.Run, canvases: Path, tmp_path: Path) -> None:
+    """In ONNX Runtime it gives what the model gives; golden images, which are drawn patterns, refuse none of them."""
+    run.save(tmp_path / "run")
+    made = hs.export(tmp_path / "run", form, check=canvases / "0[0-3]?.png")
+    session = onnxruntime.InferenceSession(made.path.read_bytes())
+    pixels = run.classifier.pixels((canvases / "007.png").read_bytes())
+    (found,) = session.run(["probabilities"], {"image": pixels[None]})
+    np.testing.assert_allclose(found[0], run.classifier.predict_proba(pixels), atol=0.2)
+    assert made.proof is not None
+    assert made.proof.answer == "labels"
+    assert made.proof.same >= 38 <= made.proof.images == 43

@@ -65,11 +65,12 @@ def export(
 
 def _in_words(proof: Proof) -> str:
     low, high = (f"{100 * end:.1f}" for end in proof.interval)
+    limit = f"if {counted(proof.allowed + 1, 'image')} differ by over" if proof.allowed else "above"
     return (
-        f"Tested on {counted(proof.images, 'image')} ({proof.of}): the same class for {proof.same:,} "
-        f"(95 % interval {low} to {high} %); probabilities differ by at most {proof.difference:.2g} "
-        f"(refused above {proof.bound:g}). {proof.milliseconds:.0f} ms per image here, the model file "
-        f"{proof.milliseconds_before:.0f} ms (one thread, without decoding)."
+        f"Tested on {counted(proof.images, 'image')} ({proof.of}): the same {proof.answer} for "
+        f"{proof.same:,} (95 % interval {low} to {high} %); probabilities differ by {proof.median:.2g} in the median, "
+        f"by at most {proof.difference:.2g} (refused {limit} {proof.bound:g}). {proof.milliseconds:.0f} ms per "
+        f"image here, the model file {proof.milliseconds_before:.0f} ms (one thread, without decoding)."
     )
 
 
@@ -80,7 +81,10 @@ def _record(proof: Proof) -> dict[str, Any]:
         "same_class": proof.same,
         "interval": [round(end, 6) for end in proof.interval],
         "difference": proof.difference,
+        "median_difference": proof.median,
         "bound": proof.bound,
+        "beyond": proof.beyond,
+        "allowed_beyond": proof.allowed,
         "milliseconds": round(proof.milliseconds, 3),
         "milliseconds_before": round(proof.milliseconds_before, 3),
     }

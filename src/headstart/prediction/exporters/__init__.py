@@ -32,6 +32,7 @@ class ExporterSpec:
         next_step: What to do with it.
         run: What opens it, as ``module:name``; empty for a form that proves itself where it is opened.
         bound: The largest difference of a probability that is handed out; larger ones are refused.
+        computes: The precision that it computes in; empty for that of the model.
         learns: It is made by looking at training images, unless the model stays as it is.
         keeps: The precision of models that stay as they are, to the byte.
         extra: What must be installed for it, as the name of an extra and of its package.
@@ -44,9 +45,14 @@ class ExporterSpec:
     next_step: str
     run: str = ""
     bound: float = 0.0
+    computes: str = ""
     learns: bool = False
     keeps: str = ""
     extra: str = ""
+
+    def rounds(self, precision: str) -> bool:
+        """Whether the rounding of int8 lies between it and a model of a precision."""
+        return bool(self.computes) and (self.computes == "int8") != (precision == "int8")
 
 
 _GRAPHS = "headstart.prediction.exporters.graphs"
@@ -73,6 +79,7 @@ EXPORTERS = {
         next_step=_ONNX_NEXT,
         run=f"{_GRAPHS}:session",
         bound=0.1,
+        computes="float32",
         keeps="float32",
     ),
     "onnx-fp16": ExporterSpec(
@@ -82,6 +89,7 @@ EXPORTERS = {
         next_step=_ONNX_NEXT,
         run=f"{_GRAPHS}:session",
         bound=0.1,
+        computes="float16",
     ),
     "onnx-int8": ExporterSpec(
         make=f"{_GRAPHS}:in_int8",
@@ -89,7 +97,8 @@ EXPORTERS = {
         suffix=".int8.onnx",
         next_step=_ONNX_NEXT,
         run=f"{_GRAPHS}:session",
-        bound=0.3,
+        bound=0.1,
+        computes="int8",
         learns=True,
         keeps="int8",
     ),
@@ -109,6 +118,7 @@ EXPORTERS = {
         next_step="Run it: torch.export.load('model.pt2').module()(image), with image uint8 (N, H, W, 3) on the CPU.",
         run=f"{_TORCH}:opened",
         bound=0.1,
+        computes="float32",
         extra="torch",
     ),
 }
