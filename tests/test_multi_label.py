@@ -444,9 +444,9 @@ def test_the_calibration_of_networks_brings_probabilities_near_the_truth() -> No
 # Exports
 
 
-def test_a_proof_compares_labels_by_their_thresholds(run: hs.Run, canvases: Path) -> None:
+def test_a_proof_compares_labels_by_their_thresholds(labelled: hs.Run, canvases: Path) -> None:
     """An export that moves one label over its threshold gives another answer; the most probable one may stay."""
-    classifier = run.classifier
+    classifier = labelled.classifier
     thresholds = np.array(classifier.metadata.thresholds, np.float32)
     pixels = [classifier.pixels((canvases / f"{number:03}.png").read_bytes()) for number in range(3)]
 
@@ -464,14 +464,14 @@ def test_a_proof_compares_labels_by_their_thresholds(run: hs.Run, canvases: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [name for name, spec in EXPORTERS.items() if spec.run and not spec.folder])
-def test_each_form_of_a_model_of_labels_is_proved(form: str, run: hs.Run, canvases: Path, tmp_path: Path) -> None:
+def test_each_form_of_a_model_of_labels_is_proved(form: str, labelled: hs.Run, canvases: Path, tmp_path: Path) -> None:
     """In ONNX Runtime it gives what the model gives; golden images, which are drawn patterns, refuse none of them."""
-    run.save(tmp_path / "run")
+    labelled.save(tmp_path / "run")
     made = hs.export(tmp_path / "run", form, check=canvases / "0[0-3]?.png")
     session = onnxruntime.InferenceSession(made.path.read_bytes())
-    pixels = run.classifier.pixels((canvases / "007.png").read_bytes())
+    pixels = labelled.classifier.pixels((canvases / "007.png").read_bytes())
     (found,) = session.run(["probabilities"], {"image": pixels[None]})
-    np.testing.assert_allclose(found[0], run.classifier.predict_proba(pixels), atol=0.2)
+    np.testing.assert_allclose(found[0], labelled.classifier.predict_proba(pixels), atol=0.2)
     assert made.proof is not None
     assert made.proof.answer == "labels"
     assert made.proof.same >= 38 <= made.proof.images == 43

@@ -76,8 +76,7 @@ function mapButton(answer: Answer, input: Input, model: Model | null, page: Page
   let canvas: HTMLCanvasElement | null = null;
   const show = `Show the evidence for ${answer.label}`;
   const toggle = button(show, () => {
-    const shown = toggle.getAttribute("aria-pressed") === "true";
-    toggle.setAttribute("aria-pressed", String(!shown));
+    const shown = figure.classList.contains("mapped");
     toggle.textContent = shown ? show : "Show the image";
     figure.classList.toggle("mapped", !shown);
     if (canvas !== null || shown) return;
@@ -93,7 +92,7 @@ function mapButton(answer: Answer, input: Input, model: Model | null, page: Page
         toggle.replaceWith(el("p", { class: "soft" }, `No map can be shown: ${error instanceof Error ? error.message : String(error)}.`));
       },
     );
-  }, { class: "link", "aria-pressed": "false" });
+  }, { class: "link" });
   return toggle;
 }
 
