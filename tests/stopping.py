@@ -29,6 +29,13 @@ def whole(arguments: Sequence[str]) -> NoReturn:
     main(arguments)
 
 
+def followed(arguments: Sequence[str]) -> None:
+    """It begins as soon as strace follows it."""
+    while "TracerPid:\t0\n" in Path("/proc/self/status").read_text():
+        time.sleep(0.01)
+    whole(arguments)
+
+
 def after(epoch: int, arguments: Sequence[str]) -> None:
     """It is killed as soon as the checkpoint of an epoch is written."""
     from headstart.training import checkpoint

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
@@ -142,16 +141,18 @@ def test_killed_at_any_time(pictures: Path, whole: Path, tmp_path: Path) -> None
 def test_killed_at_exact_system_calls(
     pictures: Path, whole: Path, stopped: Path, tmp_path: Path, calls: str, number: int
 ) -> None:
-    run = copied(stopped, tmp_path)
-    command = [sys.executable, "-m", "headstart", "train", str(pictures), "--resume", str(run), "--quiet"]
+    run, said = copied(stopped, tmp_path), tmp_path / "said"
+    process = forked.start(stopping.followed, told("train", pictures, "--resume", run, "--quiet"), err=said)
     inject = f"inject={calls}:signal=KILL:when={number}"
-    traced = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", inject, *command]
-    done = subprocess.run(
-        traced, env=os.environ | ONE_THREAD, capture_output=True, text=True, timeout=120, check=False
-    )  # fmt: skip
-    if done.returncode == 1 and "ptrace" in done.stderr.lower():
-        pytest.skip("strace may not trace here")
-    assert done.returncode != 0
+    follow = ["strace", "-f", "-qq", "-p", str(process.pid), "-o", os.devnull, "-e", f"trace={calls}", "-e", inject]
+    try:
+        done = subprocess.run(follow, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode == 1 and "ptrace" in done.stderr.lower():
+            pytest.skip("strace may not trace here")
+        process.join(30)
+    finally:
+        process.kill()
+    assert process.exitcode == -signal.SIGKILL, said.read_text()
     assert list((run / "checkpoints").glob("epoch-*"))
     after = cli("--resume", run, "--quiet")
     assert after.code == 0, after.err
