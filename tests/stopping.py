@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
+
+import forked
 
 CLONE_NEWNS = 0x20000  # of sched.h
 
@@ -29,11 +33,46 @@ def whole(arguments: Sequence[str]) -> NoReturn:
     main(arguments)
 
 
+def killed_at(calls: str, number: int, arguments: Sequence[str], said: Path, **env: str) -> int | None:
+    """The exit code of the program, which strace kills at one of some system calls; what it said is in a file."""
+    import pytest  # not in the program's own process
+
+    process = forked.start(followed, arguments, err=said, **env)
+    inject = f"inject={calls}:signal=KILL:when={number}"
+    follow = ["strace", "-f", "-qq", "-p", str(process.pid), "-o", os.devnull, "-e", f"trace={calls}", "-e", inject]
+    try:
+        done = subprocess.run(follow, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode == 1 and "ptrace" in done.stderr.lower():
+            pytest.skip("strace may not trace here")
+        process.join(30)
+    finally:
+        process.kill()
+    return process.exitcode
+
+
 def followed(arguments: Sequence[str]) -> None:
     """It begins as soon as strace follows it."""
     while "TracerPid:\t0\n" in Path("/proc/self/status").read_text():
         time.sleep(0.01)
     whole(arguments)
+
+
+def saving(number: int, out: Path, kept: Path) -> None:
+    """A kept run is saved, which is killed at one of the calls that flush, replace and remove files."""
+    left = itertools.count(number - 1, -1)
+
+    def wrapped(call: Callable[..., Any]) -> Callable[..., Any]:
+        def killing(*arguments: Any, **named: Any) -> Any:
+            if next(left) == 0:
+                kill()
+            return call(*arguments, **named)
+
+        return killing
+
+    run = pickle.loads(kept.read_bytes())
+    for name in ("fsync", "replace", "unlink"):
+        setattr(os, name, wrapped(getattr(os, name)))
+    run.save(out, overwrite=True)
 
 
 def after(epoch: int, arguments: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+import forked
 import headstart
+import stopping
 from headstart.core import files
 from headstart.core.appending import GrowingFile
 from headstart.core.errors import StorageError
 from headstart.core.files import durable_write, durable_write_all, folder_lock, leftovers
-from helpers import headstart_process, write_images
+from helpers import headstart_cli, headstart_process, write_images
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 FAULTS = (
@@ -264,31 +267,6 @@ def check_run(out: Path, source: Path) -> None:
     assert classifier.predict(source / "train" / "disc" / "000.png").label == "disc"
 
 
-KILLED = """
-    import os, signal, sys
-    number, names = int(sys.argv.pop(1)), ("fsync", "replace", "unlink")
-    def wrapped(call):
-        def killing(*arguments, **named):
-            global number
-            number -= 1
-            if number == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return call(*arguments, **named)
-        return killing
-    for name in names:
-        setattr(os, name, wrapped(getattr(os, name)))
-    # the training without scikit-learn's second of import: what is killed is the writing
-    import pickle
-    import headstart
-    from pathlib import Path
-    out, kept = sys.argv[1:]
-    with open(kept, "rb") as file:
-        run = pickle.load(file)
-    run.save(out, overwrite=True)
-    print("survived")
-"""
-
-
 @pytest.fixture(scope="module")
 def kept_run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training, to be saved again and again by processes of their own."""
@@ -301,32 +279,30 @@ def kept_run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def saved(out: Path, kept: Path) -> subprocess.CompletedProcess[str]:
-    return killed_at(10**9, out, kept)
-
-
-def killed_at(number: int, out: Path, kept: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(number), str(out), str(kept)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def saved(out: Path, kept: Path, number: int = 0) -> int | None:
+    """The exit code of a process that saves the kept run, and is killed at one of its calls."""
+    process = forked.start(stopping.saving, number, out, kept)
+    process.join(60)
+    return process.exitcode
 
 
 @pytest.mark.slow
 def test_killed_at_each_call_of_save(tmp_path: Path, kept_run: Path) -> None:
     source = small(kept_run.parent)
     out = tmp_path / "run"
-    assert saved(out, kept_run).stdout == "survived\n"
+    assert saved(out, kept_run) == 0
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     for path in out.iterdir():  # an older run, told apart by a comment or a blank line
         if path.suffix != ".onnx":
             path.write_bytes(path.read_bytes() + b"\n")
     older = {path.name: path.read_bytes() for path in out.iterdir()}
     for number in range(1, 40):
-        done = killed_at(number, out, kept_run)
+        code = saved(out, kept_run, number)
         for name, content in before.items():
             assert (out / name).read_bytes() in {content, older[name]}
-        if done.returncode == 0:
+        if code == 0:
             break
-        assert done.returncode == -9, done.stderr
+        assert code == -signal.SIGKILL
         headstart.load(out / "model.onnx")
     assert number >= 14  # seven files, each flushed and replaced
     check_run(out, source)  # the next run succeeded, and cleared what the killed ones had left
@@ -338,25 +314,21 @@ def test_killed_at_each_call_of_save(tmp_path: Path, kept_run: Path) -> None:
 def test_killed_at_exact_system_calls_of_a_training(tmp_path: Path, calls: str) -> None:
     """SQLite's calls are counted too, which no patch in Python could reach."""
     source, out, cache = small(tmp_path), tmp_path / "run", tmp_path / "cache"
-    command = [sys.executable, "-m", "headstart", "train", str(source), "--out", str(out), "--workers=1", "--quiet"]
-    env = os.environ | ONE_THREAD | {"HEADSTART_CACHE": str(cache)}
+    command = ["train", str(source), "--out", str(out), "--workers=1", "--quiet"]
     killed = 0
     for number in (2, 6):
         shutil.rmtree(out, ignore_errors=True)
         shutil.rmtree(cache, ignore_errors=True)
-        inject = f"inject={calls}:signal=KILL:when={number}"
-        traced = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", inject, *command]
-        done = subprocess.run(traced, env=env, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode == 1 and "ptrace" in done.stderr.lower():
-            pytest.skip("strace may not trace here")
-        killed += done.returncode != 0
-        after = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
-        if (out / "model.onnx").exists() and "already holds a run" in after.stderr:
-            after = subprocess.run([*command, "--overwrite"], env=env, capture_output=True, text=True, check=False)
-        assert after.returncode == 0, after.stderr
-        assert "cache" not in after.stderr  # no word of damage
+        code = stopping.killed_at(calls, number, command, tmp_path / "said", HEADSTART_CACHE=str(cache))
+        assert code in {-signal.SIGKILL, 0}, (tmp_path / "said").read_text()
+        after = headstart_cli(*command, HEADSTART_CACHE=str(cache))
+        if (out / "model.onnx").exists() and "already holds a run" in after.err:
+            after = headstart_cli(*command, "--overwrite", HEADSTART_CACHE=str(cache))
+        assert after.code == 0, after.err
+        assert "cache" not in after.err  # no word of damage
         check_run(out, source)
-        if done.returncode == 0:
+        killed += code != 0
+        if code == 0:
             break
     assert killed
 
