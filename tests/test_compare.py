@@ -404,7 +404,7 @@ def test_strategies_by_name_on_photos(some_photos: Path, tmp_path: Path) -> None
     )  # fmt: skip
     assert done.code == 0, done.err
     rows = {row["name"]: row for row in done.json["rows"]}
-    assert min(row["accuracy"] for row in rows.values()) > 0.8  # of 25 val images
+    assert min(row["accuracy"] for row in rows.values()) > 0.83  # at least 21 of 25 val images
     assert rows["probe"]["model_bytes"] < rows["finetune"]["model_bytes"]
     assert done.json["chosen"] == "probe"
     assert f"{rows['probe']['n']} held-out images cannot separate" in done.json["verdict"]
