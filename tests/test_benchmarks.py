@@ -284,10 +284,10 @@ def test_commands_are_told_beside_their_floor_and_beside_before():
     assert row == ("predict", "0.50", "0.50", "", "", "", "", "0.40", "1.25", "5 %")
 
 
-def load(side, clients, rate, cpu_ms=9.0):
+def load(side, clients, rate, cpu_ms=9.0, others=0.0):
     import serve
 
-    return serve.Load(side=side, clients=clients, rate=rate, p50_ms=10, p99_ms=20, cpu_ms=cpu_ms, others=0.0)
+    return serve.Load(side=side, clients=clients, rate=rate, p50_ms=10, p99_ms=20, cpu_ms=cpu_ms, others=others)
 
 
 @pytest.mark.parametrize(
@@ -311,6 +311,12 @@ def test_serving_is_the_median_of_its_rounds_and_judged_by_processor_time_too():
         ("bound", 100, 9), ("headstart", 90, 9), ("LitServe", 70, 8.5)
     ]  # fmt: skip
     assert [met for _, met in serve.verdicts(loads)] == [True, True, False]
+    (half,) = serve.medians(
+        [load("headstart", 8, rate, others=others) for rate, others in ((90, 0.1), (10, 0.5), (20, 0.3))]
+    )
+    assert (half.rate, half.rounds) == (90, 1)  # what others disturbed does not count
+    (none,) = serve.medians([load("headstart", 8, rate, others=0.5) for rate in (10, 20, 90)])
+    assert (none.rate, none.rounds, none.others) == (20, 0, 0.5)
 
 
 def test_times_and_rates_are_of_what_was_done():
