@@ -276,10 +276,9 @@ def test_no_image_waits_behind_a_slow_one_while_a_worker_is_free(
     until(lambda: two_workers.waiting == 0)
     quick = two_workers.submit(served, [image(served)] * 2)
     os.kill(processes[0], signal.SIGCONT)
-    for done in (*quick, slow_ones[0]):  # the other worker stands still, and nothing is ahead of it
-        done.exception(60)
+    until(lambda: any(done.done() for done in slow_ones))
     assert [says(served, done) for done in quick] == ["disc"] * 2
-    assert sum(done.done() for done in slow_ones) == 1
+    assert sum(done.done() for done in slow_ones) == 1  # the other worker stands still
     os.kill(processes[1], signal.SIGCONT)
     for done in slow_ones:
         assert done.exception(60) is None
