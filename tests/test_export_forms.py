@@ -170,6 +170,10 @@ def test_a_model_without_its_run(model: Path, shapes: Path, tmp_path: Path) -> N
     assert made.proof is not None
     assert (made.proof.images, made.proof.of) == (3, "golden images")
     assert "--check FOLDER" in made.notes[0]
+    with pytest.raises(ModelError) as caught:
+        headstart.export(alone, "onnx", bound=1e-9)
+    assert caught.value.hint.startswith("Golden images are drawn patterns: test it on images like yours")
+    assert "Train with --precision float32" in caught.value.hint
     proved = headstart.export(alone, "ort", check=shapes / "disc", overwrite=True)
     assert proved.proof is not None
     assert (proved.proof.images, proved.notes) == (15, ())

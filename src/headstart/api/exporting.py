@@ -103,24 +103,33 @@ def export(
         allowance = replace(allowance, bound=bound)
     proof = prove(classifier, resolve(spec.run)(files), sample.images, sample.of, allowance)
     if not proof.passed:
-        raise _different(to, proof, alone=not len(sample.images))
+        raise _different(to, proof, _remedies(spec, precision, alone=not len(sample.images)))
     return _written(to, path, files, proof, sample.notes)
 
 
-def _different(to: str, proof: Proof, *, alone: bool) -> ModelError:
-    """Why an export is not written; it was tested on the golden images alone, or on others too."""
+def _remedies(spec: ExporterSpec, precision: str, *, alone: bool) -> str:
+    """What helps, in sentences; the form was tested on the golden images alone, or on others too."""
+    own = (
+        "Golden images are drawn patterns: test it on images like yours (--check FOLDER, check=...). " if alone else ""
+    )
+    if not spec.rounds(precision):
+        return own
+    return f"{own}Train with --precision {'int8' if spec.computes == 'int8' else 'float32'}: then they differ little. "
+
+
+def _different(to: str, proof: Proof, remedy: str) -> ModelError:
+    """Why an export is not written; what helps, in sentences."""
     limit = (
         f"in at most {counted(proof.allowed, 'image')} a probability may differ by more than {proof.bound:g}, "
         f"and it does in {proof.beyond:,}"
         if proof.allowed
         else f"at most {proof.bound:g} is accepted"
     )
-    own = "Golden images are drawn patterns: to test it on images like yours, add --check FOLDER (check=...). "
     return ModelError(
         f"The export to {to} differs too much from the model: a probability by {proof.difference:.3f} ({limit}), on "
         f"{counted(proof.images, 'image')} ({proof.of}); the same {proof.answer} for {proof.same:,}. Nothing was "
         "written.",
-        f"{own if alone else ''}Choose another format, or accept more with --bound (bound=...).",
+        f"{remedy}Choose another format, or accept more with --bound (bound=...).",
     )
 
 

@@ -35,9 +35,9 @@ class Allowance:
 
 # Where one of the two computes in int8 and the other does not. Rounding moves an embedding by 5 to 12 % of its length,
 # and single images that lie between two classes far: measured from int8 to float32, 19 of 20 images moved by at most
-# 0.01 (ants and bees), 0.05 (digits) and 0.09 (several digits on a canvas), and the one that moved most by 0.03, 0.12
-# and 0.31. The largest difference says little of such a pair, and grows with the number of images.
-ROUNDING = Allowance(bound=0.2, beyond=0.05)
+# 0.01 (ants and bees), 0.05 (digits) and 0.2 (several digits on a canvas), and the one that moved most by 0.03, 0.12
+# and 0.38. The largest difference says little of such a pair, and grows with the number of images.
+ROUNDING = Allowance(bound=0.3, beyond=0.05)
 
 
 @dataclass(frozen=True, kw_only=True)
