@@ -21,6 +21,7 @@ from headstart.core.operators import OPERATORS  # noqa: E402
 from headstart.features.pixels import PixelSession  # noqa: E402
 from headstart.modelfile.session import import_silently  # noqa: E402
 from headstart.prediction.classifier import Classifier  # noqa: E402
+from headstart.prediction.exporters.agreement import ROUNDING  # noqa: E402
 from headstart.preprocess.spec import Preprocess  # noqa: E402
 from headstart.training.portable.network import Network  # noqa: E402
 from headstart.training.portable.operators import OPERATIONS  # noqa: E402
@@ -231,7 +232,7 @@ def test_the_weights_are_those_of_the_program(made: headstart.Exported) -> None:
 def test_it_is_proved_like_the_other_forms(made: headstart.Exported, model: Path, tmp_path: Path) -> None:
     assert made.proof is not None
     assert made.proof.images > 3
-    assert made.proof.difference <= made.proof.bound == 0.1
+    assert made.proof.difference <= made.proof.bound == ROUNDING.bound  # from int8
     again = headstart.export(model, "torch", out=tmp_path / "again")
     assert [file.read_bytes() for file in again.files] == [file.read_bytes() for file in made.files]
     with pytest.raises(ModelError, match="differs too much"):
