@@ -36,6 +36,8 @@ class Faults:
     down: bool = False  # all is answered with 503
     requests: int = 0
     injected: int = 0
+    under_way: int = 0
+    most: int = 0  # requests that were under way at once
     sizes: list[int] = field(default_factory=list)  # of the bodies of objects
     seen: Callable[[str], None] = lambda path: None  # called with the path of each GET
 
@@ -53,7 +55,11 @@ def _handler(target: int, faults: Faults, lock: threading.Lock) -> type[BaseHTTP
                 every = bool(faults.fail_every) and number % faults.fail_every == 0
                 failing = faults.down or every or any(path.endswith(key) for key in faults.broken)
                 faults.injected += failing
+                faults.under_way += 1
+                faults.most = max(faults.most, faults.under_way)
             time.sleep(faults.seconds)
+            with lock:
+                faults.under_way -= 1
             if failing:
                 self._answer(503 if number % 2 else 500, {"Content-Type": "application/xml"}, b"<Error><Code>"
                              b"SlowDown</Code><Message>Please reduce your request rate.</Message></Error>")  # fmt: skip

@@ -2,87 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import clusters
 import headstart as hs
+from clusters import Verb, contents, on
 from headstart.api import predicting, sharding
 from headstart.api.sharding import Shape
-from headstart.core.errors import ImageError, StorageError, TrainingError
+from headstart.core.errors import ImageError, OptionError, SourceError, StorageError, TrainingError
 from headstart.features.sharded.folder import ShardFolder
+from headstart.scale import cluster as scale_cluster
 from headstart.scale.isolation import Isolation
 from helpers import headstart_cli, write_images
+from s3server import VARIABLES, Server, serving
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
 # Ray itself leaves sockets and processes to the garbage collector.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default::ResourceWarning"),
               pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning")]  # fmt: skip
+cluster, nodes, verb = clusters.cluster, clusters.nodes, clusters.verb  # fixtures
 SMALL = Shape(shard_rows=4)
-
-
-@dataclass(frozen=True)
-class Verb:
-    """What is done to each image.
-
-    Attributes:
-        kind: Of the folder.
-        command: Of the program, but for the source, the folder and the cluster.
-        model: The model file; None to embed.
-    """
-
-    kind: Any
-    command: tuple[str, ...]
-    model: Path | None
-
-    def __call__(self, source: Any, out: Path, rows: int = 4, **given: Any) -> Any:
-        if self.model is None:
-            return hs.embed_into(source, out, shape=Shape(shard_rows=rows), **given)
-        return hs.predict_into(hs.load(self.model), source, out, shard_rows=rows, **given)
-
-
-@pytest.fixture(params=["embeddings", "predictions"])
-def verb(request: pytest.FixtureRequest) -> Verb:
-    if request.param == "embeddings":
-        return Verb(request.param, ("embed",), None)
-    model: Path = request.getfixturevalue("model")
-    return Verb(request.param, ("predict", str(model)), model)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    from ray.cluster_utils import Cluster
-
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    paths = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), paths])  # workers import this file
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        yield found
-    finally:
-        os.environ["PYTHONPATH"] = paths
-        ray.shutdown()
-        found.shutdown()
-
-
-@pytest.fixture
-def nodes(cluster: Any) -> Iterator[Any]:
-    """The cluster with a second node, of which a test may do away."""
-    second = cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    yield cluster, second
-    ray.shutdown()
-    if second in cluster.list_all_nodes():
-        cluster.remove_node(second)
 
 
 @pytest.fixture
@@ -91,16 +43,6 @@ def source(tmp_path: Path) -> Path:
     folder = write_images(tmp_path / "source", {"disc": 10, "noise": 10})
     (folder / "disc" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     return folder
-
-
-def on(cluster: Any, **given: Any) -> hs.Runtime:
-    from headstart.scale.ray_pool import RayPool
-
-    return hs.Runtime(on=RayPool(cluster.address, **given))
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.glob("part-*")}
 
 
 def rows(out: Path, kind: Any = "embeddings") -> list[dict[str, Any]]:
@@ -127,6 +69,13 @@ class Slow:
     ask: Any
     seconds: float = 0.0
     deadly: tuple[str, ...] = ()
+
+    @property
+    def storage(self) -> Any:
+        return self.ask.storage
+
+    def reading(self, storage: Any) -> Any:
+        return replace(self, ask=self.ask.reading(storage))
 
     def __call__(self, reference: Any) -> Any:
         if reference.path in self.deadly:
@@ -242,6 +191,72 @@ def test_no_cluster_at_the_address(address: str, source: Path, tmp_path: Path) -
     ray.shutdown()
     done = headstart_cli("embed", source, "--out", tmp_path / "out", "--on", "ray", "--address", address)
     assert (done.code, f"no Ray cluster at the address '{address}'" in done.err) == (2, True), done.err
+
+
+def test_nodes_that_differ_are_named(nodes: Any, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_here.py").write_text("class Work:\n    def __call__(self, item):\n        return item\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("only_here")
+    with pytest.raises(OptionError, match=r"The node '.*' of the Ray cluster cannot import 'only_here'"):
+        list(on(nodes[0]).pool.run(module.Work(), [1]))
+    found = dict.fromkeys(scale_cluster._versions(), "99")
+    monkeypatch.setattr(scale_cluster, "_versions", lambda: found)  # the nodes ask their own
+    with pytest.raises(
+        OptionError, match=rf"The node '.*' of the Ray cluster has headstart {hs.__version__} \(here 99\)"
+    ):
+        hs.embed_into(source, tmp_path / "out", runtime=on(nodes[0]))
+    assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_a_cluster_of_another_version_is_refused(nodes: Any, source: Path, tmp_path: Path) -> None:
+    from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY as KEY
+    from ray._raylet import GcsClient
+
+    client = GcsClient(address=nodes[0].address)
+    before = client.internal_kv_get(KEY, namespace=b"cluster")
+    other = json.dumps({**json.loads(before), "ray_version": "2.9.0", "python_version": "3.8.1"}).encode()
+    client.internal_kv_put(KEY, other, True, namespace=b"cluster")
+    try:
+        ray.shutdown()
+        address = ("--on", "ray", "--address", nodes[0].address)
+        done = headstart_cli("embed", source, "--out", tmp_path / "out", *address)
+    finally:
+        client.internal_kv_put(KEY, before, True, namespace=b"cluster")
+    assert (done.code, "Ray: 2.9.0 Python: 3.8.1" in done.err) == (2, True), done.err
+    assert f"here are Ray {ray.__version__}" in done.err
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto")
+    with serving() as server:
+        for name, value in {**VARIABLES, "AWS_ENDPOINT_URL": server.endpoint}.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def test_workers_read_object_storage(nodes: Any, s3: Server, source: Path, tmp_path: Path) -> None:
+    cluster = nodes[0]
+    s3.put_folder("photos", source)
+    with pytest.raises(SourceError, match=r"On the node '.*' of the Ray cluster: 's3://photos': no credentials found"):
+        hs.embed_into("s3://photos", tmp_path / "none", runtime=on(cluster))
+    ray.shutdown()
+    from ray.cluster_utils import Cluster
+
+    with_keys = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 2, "include_dashboard": False, "env_vars": dict(os.environ)},
+    )
+    try:
+        s3.faults.fail_every, s3.faults.cut_every, s3.faults.seconds = 10, 7, 0.01
+        written = hs.embed_into("s3://photos", tmp_path / "there", shape=SMALL, runtime=on(with_keys))
+    finally:
+        ray.shutdown()
+        with_keys.shutdown()
+    hs.embed_into(source, tmp_path / "here", shape=SMALL)
+    assert (written.errors, s3.faults.injected > 2) == (1, True)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
 @dataclass(frozen=True)

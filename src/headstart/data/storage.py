@@ -55,6 +55,11 @@ class Storage(Protocol):
         """
         ...
 
+    @property
+    def far(self) -> bool:
+        """Whether reading waits for a network."""
+        ...
+
     def ready(self) -> None:
         """Look whether this process reaches what is far away.
 
@@ -78,6 +83,11 @@ class Lasting:
     def read(self, path: str) -> bytes:
         """See `Storage`."""
         raise NotImplementedError
+
+    @property
+    def far(self) -> bool:
+        """See `Storage`."""
+        return False
 
     def ready(self) -> None:
         """See `Storage`; what is on a disk is looked at when it is read."""
@@ -135,6 +145,11 @@ class Below(Lasting):
     def part(self, path: str, begin: int, count: int) -> bytes:
         """See `Storage`."""
         return self._storage.part(self._prefix + path, begin, count)
+
+    @property
+    def far(self) -> bool:
+        """See `Storage`."""
+        return self._storage.far
 
     def ready(self) -> None:
         """See `Storage`."""

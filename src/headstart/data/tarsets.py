@@ -73,6 +73,11 @@ class TarSet(Lasting):
         """See `headstart.data.storage.Storage`."""
         return TarSet(self._storage.reopened(), self._directory)
 
+    @property
+    def far(self) -> bool:
+        """See `headstart.data.storage.Storage`."""
+        return self._storage.far
+
     def ready(self) -> None:
         """See `headstart.data.storage.Storage`."""
         self._storage.ready()

@@ -30,7 +30,12 @@ _NO_KEYS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrieva
 # One request an object: to divide an object into several, it would ask for the size of each first.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
-        "config_kwargs": {"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 30},
+        "config_kwargs": {
+            "retries": {"total_max_attempts": 1},
+            "connect_timeout": 10,
+            "read_timeout": 30,
+            "max_pool_connections": 64,
+        },
         "max_concurrency": 1,
     }
 }
@@ -120,6 +125,11 @@ class UrlStorage(Lasting):
     def reopened(self) -> UrlStorage:
         """See `headstart.data.storage.Storage`."""
         return self
+
+    @property
+    def far(self) -> bool:
+        """See `headstart.data.storage.Storage`."""
+        return True
 
     def is_file(self) -> bool:
         """Whether the root itself is a file.

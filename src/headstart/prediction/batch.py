@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import ImageError, InputError
@@ -40,9 +40,9 @@ class Predict:
     wanted: Wanted
     storage: Storage
 
-    def ready(self) -> None:
-        """See `headstart.features.sharded.work.WriteShard.ready`."""
-        self.storage.ready()
+    def reading(self, storage: Storage, /) -> Predict:
+        """See `headstart.features.sharded.work.Ask`."""
+        return replace(self, storage=storage)
 
     def __call__(self, row: Located, /) -> Prediction:
         """The prediction of one image.

@@ -7,7 +7,7 @@ import platform
 import socket
 from typing import Any
 
-from headstart.core.errors import OptionError
+from headstart.core.errors import HeadstartError, OptionError, StorageError
 from headstart.core.extras import require
 from headstart.core.text import quoted
 
@@ -122,6 +122,8 @@ def _refused(error: Any, name: str) -> Exception:
             f"The node {quoted(name)} of the Ray cluster cannot import {quoted(missing)}.",
             "Install what is installed here on every node: pip install 'headstart[scale]'",
         )
+    if isinstance(cause, HeadstartError) and not isinstance(cause, StorageError):  # which names the machine itself
+        return type(cause)(f"On the node {quoted(name)} of the Ray cluster: {cause.message}", cause.hint)
     return cause if isinstance(cause, Exception) else error
 
 

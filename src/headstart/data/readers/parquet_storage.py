@@ -73,6 +73,11 @@ class ParquetStorage(Lasting):
     def local(self, path: str) -> None:
         """See `Storage`."""
 
+    @property
+    def far(self) -> bool:
+        """See `Storage`."""
+        return self._storage.far
+
     def ready(self) -> None:
         """See `Storage`."""
         self._storage.ready()

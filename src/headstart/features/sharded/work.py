@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,8 @@ import numpy as np
 from headstart.core.errors import ImageError, StorageError
 from headstart.core.text import quoted
 from headstart.core.work import Threads
+from headstart.data.ahead import ahead
+from headstart.data.storage import Storage
 from headstart.features.look import Look
 from headstart.features.sharded import embedding_rows
 from headstart.features.sharded.description import Description
@@ -24,6 +26,7 @@ from headstart.features.sharded.plan import Reference
 from headstart.features.sharded.writing import part_metadata, write_part
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,39 @@ class Form(Protocol):
         ...
 
 
+class Ask(Protocol[T_co]):
+    """What is done to one image."""
+
+    @property
+    def storage(self) -> Storage:
+        """Where the images are."""
+        ...
+
+    def reading(self, storage: Storage, /) -> Ask[T_co]:
+        """The same, with the images from there."""
+        ...
+
+    def __call__(self, reference: Reference, /) -> T_co:
+        """What was found.
+
+        Raises:
+            ImageError: It cannot be used.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class _One(Generic[T]):
+    """The unit of work on one row: nothing is asked of an image that is known to be unusable."""
+
+    ask: Ask[T]
+
+    def __call__(self, reference: Reference, /) -> T:
+        if reference.reason is not None:
+            raise ImageError(reference.reason)
+        return self.ask(reference)
+
+
 @dataclass(frozen=True)
 class WriteShard(Generic[T]):
     """Compute the rows of a shard, and write its file.
@@ -96,7 +132,7 @@ class WriteShard(Generic[T]):
 
     folder: Path
     description: Description
-    ask: Callable[[Reference], T]
+    ask: Ask[T]
     form: Form
     threads: int = 1
 
@@ -126,18 +162,15 @@ class WriteShard(Generic[T]):
                 f"The machine {quoted(socket.gethostname())} does not see the folder {quoted(str(self.folder))}.",
                 "Choose one with --out on storage that all machines share, by the same path.",
             )
-        if ready := getattr(self.ask, "ready", None):
-            ready()
+        self.ask.storage.ready()
 
     def attempt(self, job: Job) -> list[T | str]:
         """What was found of each image, or why it cannot be used; nothing is written."""
-        with closing(Threads(self.threads).run(self._one, job.references)) as results:
-            return [str(one.message) if isinstance(one, ImageError) else one for one in results]
-
-    def _one(self, reference: Reference) -> T:
-        if reference.reason is not None:
-            raise ImageError(reference.reason)
-        return self.ask(reference)
+        paths = [one.path for one in job.references if one.reason is None]
+        with ahead(self.ask.storage, paths, self.threads) as storage:
+            one = _One(self.ask.reading(storage))
+            with closing(Threads(self.threads).run(one, job.references)) as results:
+                return [str(one.message) if isinstance(one, ImageError) else one for one in results]
 
 
 @dataclass(frozen=True)
@@ -152,9 +185,14 @@ class EmbedRow:
     look: Look
     dtype: str
 
-    def ready(self) -> None:
-        """See `WriteShard.ready`."""
-        self.look.storage.ready()
+    @property
+    def storage(self) -> Storage:
+        """See `Ask`."""
+        return self.look.storage
+
+    def reading(self, storage: Storage, /) -> EmbedRow:
+        """See `Ask`."""
+        return replace(self, look=replace(self.look, storage=storage))
 
     def __call__(self, reference: Reference, /) -> Found:
         """What was found of an image.
