@@ -113,6 +113,9 @@ def test_a_prefix_is_read_as_its_folder_is(images: Path, memory: Any) -> None:
     assert hs.read("memory://photos").classes == expected.classes
     assert [row.path for row in expand(["memory://photos"]).rows] == [row.path for row in expected.rows]
     assert hs.read(f"file://{images}").rows == expected.rows
+    assert expand([f"file://{images}/disc"]).rows == expand([str(images / "disc")]).rows
+    with pytest.raises(SourceError, match="names another machine"):
+        hs.read("file://elsewhere/photos")
 
 
 def test_lists_behind_a_url(images: Path, memory: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.text import listed, quoted
-from headstart.data.readers import own, unlabelled
+from headstart.data.readers import own, remote, unlabelled
 from headstart.data.readers.walk import walk
 from headstart.data.storage import MAX_FILE_BYTES, FolderStorage, read_file
 from headstart.data.table import ImageTable, Row, Skipped
@@ -48,6 +48,7 @@ def expand(paths: Sequence[str]) -> ImageTable:
     Raises:
         SourceError: A path names nothing, or nothing is found at all.
     """
+    paths = [given if not is_url(given) else remote.local_path(given) or given for given in paths]
     if len(paths) == 1 and (table := unlabelled.find(paths[0])) is not None:
         return table
     if urls := [given for given in paths if is_url(given)]:

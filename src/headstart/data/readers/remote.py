@@ -29,8 +29,8 @@ def read(url: str, columns: Columns) -> ImageTable:
         OfflineError: The storage does not answer.
         ExtraError: A package is missing.
     """
-    if protocol_of(url) == "file":
-        return readers.read(_local(url), columns)
+    if (path := local_path(url)) is not None:
+        return readers.read(path, columns)
     if columns.root is not None:
         raise SourceError(
             f"--root is about a list on a disk, and {quoted(url)} is a URL.",
@@ -106,7 +106,14 @@ def listing(storage: UrlStorage) -> Tree:
     return found
 
 
-def _local(url: str) -> str:
+def local_path(url: str) -> str | None:
+    """The path that a URL of a file on this machine names; None of another URL.
+
+    Raises:
+        SourceError: It names another machine.
+    """
+    if protocol_of(url) not in {"file", "local"}:
+        return None
     path = urlsplit(url)
     if path.netloc not in {"", "localhost"}:
         raise SourceError(f"{quoted(url)} names another machine.", "Give a path.")
