@@ -1,8 +1,9 @@
-"""Folders of embeddings with known faults, of any size, to measure `headstart train DIR` on.
+"""Folders of embeddings with known faults, of any size, to measure `headstart train DIR` and `headstart check DIR` on.
 
 An embedding is the mean of its class, plus noise along 128 shared directions of falling variance and a little in all,
 cut off below 0 as after the last activation of a network. 1 % of the images are exact copies of another, 1 % near
-copies, and 2 % have the label of another class; `faults.npz` says which.
+copies, 2 % have the label of another class, and one in 5,000 is a few spikes of its own, like nothing else;
+`faults.npz` says which. With `splits`, every tenth image is of the split test.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 SHARED = 128
 OVERLAP = 0.42  # length of the means against the noise
-COPIES, NEAR, WRONG = 0.01, 0.01, 0.02
+COPIES, NEAR, WRONG, ODD = 0.01, 0.01, 0.02, 0.0002
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Size:
         dtype: ``float32`` or ``float16``.
         shard_rows: Rows of a shard.
         seed: Of everything.
+        splits: Whether the images are divided into train and test.
     """
 
     images: int
@@ -41,6 +43,7 @@ class Size:
     dtype: str = "float32"
     shard_rows: int = 512
     seed: int = 0
+    splits: bool = False
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Maker:
         means = rng.normal(size=(size.classes, SHARED)) @ self._directions
         self._means = (OVERLAP * means + 1.0).astype(np.float32)
         self._before: _Rows | None = None
-        self.faults: dict[str, list[NDArray[np.int64]]] = {"copies": [], "near": [], "wrong": []}
+        self.faults: dict[str, list[NDArray[np.int64]]] = {"copies": [], "near": [], "wrong": [], "odd": []}
 
     def shard(self, number: int) -> dict[str, Any]:
         """The columns of a shard."""
@@ -81,10 +84,15 @@ class Maker:
         wrong = np.flatnonzero(rng.random(len(rows)) < WRONG)
         labels[wrong] = (labels[wrong] + rng.integers(1, size.classes, len(wrong))) % size.classes
         self.faults["wrong"].append(rows[wrong])
+        odd = np.flatnonzero(rng.random(len(rows)) < ODD)
+        spikes = np.abs(rng.standard_normal((len(odd), size.width), np.float32))
+        made.features[odd] = 10 * spikes * (rng.random(spikes.shape) < 0.03)
+        self.faults["odd"].append(rows[odd])
         self._before = made
         return {
             "path": [f"c{kind:04}/{row:08}.jpg" for kind, row in zip(true.tolist(), rows.tolist(), strict=True)],
             "label": [f"c{kind:04}" for kind in labels.tolist()],
+            "split": [("test" if row % 10 == 0 else "train") if size.splits else None for row in rows.tolist()],
             "digest": made.digests, "features": made.features, "prints": made.prints,
         }  # fmt: skip
 
@@ -148,14 +156,14 @@ def write(folder: Path, size: Size) -> None:
     description, maker, digests = Description(**about, references=""), Maker(size), sha256()
     for number in range(description.shards):
         columns = maker.shard(number)
-        named = zip(columns["path"], columns["label"], strict=True)
-        references = digest_of([Reference(path, label) for path, label in named])
+        named = zip(columns["path"], columns["label"], columns["split"], strict=True)
+        references = digest_of([Reference(path, label, split) for path, label, split in named])
         digests.update(references.encode())
         form = schema(size.width, size.dtype, part_metadata(description, number, references))
         write_part(folder, number, _table(columns, form, pa))
     write_description(folder, Description(**about, references=digests.hexdigest()))
     faults = {
-        name: np.concatenate(found) if name == "wrong" else np.array(found).reshape(-1, 2)
+        name: np.array(found).reshape(-1, 2) if name in {"copies", "near"} else np.concatenate(found)
         for name, found in maker.faults.items()
     }
     np.savez(folder / "faults.npz", **faults)  # type: ignore[arg-type]
@@ -175,7 +183,7 @@ def _table(columns: dict[str, Any], form: Any, pa: Any) -> Any:
     flat = columns["features"].astype(kind.value_type.to_pandas_dtype()).reshape(-1)
     arrays = {
         "path": pa.array(columns["path"]), "label": pa.array(columns["label"]), "digest": pa.array(columns["digest"]),
-        "split": pa.nulls(count, pa.string()), "group": pa.nulls(count, pa.string()),
+        "split": pa.array(columns["split"], pa.string()), "group": pa.nulls(count, pa.string()),
         "error": pa.nulls(count, pa.string()), "width": pa.array([500] * count, pa.int32()),
         "height": pa.array([400] * count, pa.int32()),
         "traits": pa.StructArray.from_arrays(fields, fields=list(traits)),

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from headstart.data.decode import decode
 from headstart.data.traits import Traits, measure
-from headstart.partition import duplicates
+from headstart.partition import duplicates, looks
 from headstart.partition.duplicates import alike, near_duplicates
 from helpers import draw
 
@@ -127,18 +127,18 @@ def test_there_is_room_on_both_sides_of_the_thresholds(digit_files: list[bytes],
     """Copies are nearer, and distinct digits farther, by more than chance would have it."""
     some = digit_files[::4]
     copies = prints([copy(data, way) for way, data in enumerate(some)])
-    looks = duplicates._look(np.concatenate([digit_prints[::4], copies]))
+    seen = looks.look(np.concatenate([digit_prints[::4], copies]))
     rows = np.arange(len(some))
     plain = np.zeros(len(some), bool)
-    of_copies = 1 - (looks.parts[rows] * looks.parts[rows + len(some)]).sum(axis=1)
-    spots = duplicates._spot_distance(looks.parts, rows, rows + len(some), plain)
+    of_copies = 1 - (seen.parts[rows] * seen.parts[rows + len(some)]).sum(axis=1)
+    spots = looks.spot_distance(seen.parts, rows, rows + len(some), plain)
     assert of_copies.max() < 0.75 * duplicates.LOOK_DISTANCE
     assert spots.max() < 0.9 * duplicates.SPOT_DISTANCE
-    every = duplicates._look(digit_prints).parts
+    every = looks.look(digit_prints).parts
     correlation = every @ every.T - np.eye(len(every), dtype=np.float32)
     assert 1 - correlation.max() > 1.15 * duplicates.LOOK_DISTANCE
     one, other = np.unravel_index(np.argsort(correlation, axis=None)[-2000:], correlation.shape)
-    assert duplicates._spot_distance(every, one, other, np.zeros(2000, bool)).min() > 1.1 * duplicates.SPOT_DISTANCE
+    assert looks.spot_distance(every, one, other, np.zeros(2000, bool)).min() > 1.1 * duplicates.SPOT_DISTANCE
 
 
 def test_exact_copies_are_pairs() -> None:
@@ -173,8 +173,8 @@ def test_a_small_thing_tells_two_images_apart() -> None:
     pictures = [scene(0), scene(0).copy()]
     pictures[1][100:108, 60:68] = 255
     both = prints([written(Image.fromarray(one)) for one in pictures])
-    looks = duplicates._look(both).parts
-    assert looks[0] @ looks[1] > 1 - duplicates.LOOK_DISTANCE
+    seen = looks.look(both).parts
+    assert seen[0] @ seen[1] > 1 - duplicates.LOOK_DISTANCE
     assert not len(near_duplicates(both))
 
 
@@ -225,8 +225,8 @@ def test_every_network_sees_the_same_pairs(photo_files: list[bytes], enough_px: 
     every = [
         np.stack([np.frombuffer(traits(one, px).fingerprint, np.uint8) for one in large]) for px in (512, enough_px)
     ]
-    looks = [duplicates._look(one).parts for one in every]
-    assert (1 - (looks[0] * looks[1]).sum(axis=1)).max() < duplicates.LOOK_DISTANCE / 5
+    seen = [looks.look(one).parts for one in every]
+    assert (1 - (seen[0] * seen[1]).sum(axis=1)).max() < duplicates.LOOK_DISTANCE / 5
 
 
 # --- embeddings -----------------------------------------------------------------------------------------------------

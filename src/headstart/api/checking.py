@@ -7,23 +7,33 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from headstart.api.reading import read
+from headstart.api.reading import embeddings_in, read
 from headstart.checks import CHECKS, CheckReport, Finding, run, summary
 from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be
 from headstart.core.errors import OptionError
 from headstart.core.runtime import Runtime
-from headstart.core.text import portable
+from headstart.core.text import portable, quoted
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
+from headstart.features.dataset import Dataset
 from headstart.features.passes import refuse_skipped
+from headstart.features.sharded.folder import ShardFolder
+from headstart.features.sharded.images import Absent, read_images
 from headstart.features.thumbnails import Thumbnails
+from headstart.partition.duplicates import MANY_IMAGES
 from headstart.partition.refusal import refusal
 from headstart.settings.recipe import FULL_RANGE, Recipe
 from headstart.strategies.embed import embed
+from headstart.strategies.sharded import preprocess_of
 
 # What a page shows of each kind, so that it stays below 5 MB: the worst findings, and the first images of each.
 MAX_FINDINGS = 24
 MAX_PICTURES = 6
+AS_EMBEDDED = "The images were checked as they were when they were embedded; what changed since was not seen."
+NO_INPUT_SIZE = (
+    "Images that are too small for the network were not looked for: a model file computed these embeddings, and its "
+    "input size is not in the folder."
+)
 
 
 def check(
@@ -36,7 +46,8 @@ def check(
     """Check the images for problems; nothing is changed.
 
     Args:
-        images: An image table, or a source of one.
+        images: An image table, or a source of one; or a folder of embeddings, which `headstart embed SOURCE --out DIR`
+            writes: then nothing is embedded, and the images themselves are not read.
         decisions: A file of decisions on earlier findings, for a source.
         recipe: Names the backbone and how images are read; None for the defaults.
         runtime: Cache, workers, progress, strictness.
@@ -59,6 +70,13 @@ def check(
             "Decisions were given together with a table.",
             "Read the source with them: headstart.read(source, decisions=).",
         )
+    if (folder := embeddings_in(images)) is not None:
+        if decisions is not None:
+            raise OptionError(
+                "Decisions are about images, and this is a folder of their embeddings.",
+                "Check the images themselves with them.",
+            )
+        return _check_embeddings(folder, recipe, runtime)
     table = images if isinstance(images, ImageTable) else read(images, decisions=decisions)
     refuse_skipped(table, runtime)
     data, embedder, _ = embed(table, recipe, runtime)
@@ -67,6 +85,33 @@ def check(
         refusal=str(refusal(table, data, recipe) or ""),
     )  # fmt: skip
     return dataclasses.replace(report, notes=(*report.notes, *data.notes))
+
+
+def _check_embeddings(folder: ShardFolder, recipe: Recipe, runtime: Runtime) -> CheckReport:
+    """Check the images of a folder of embeddings by what it knows of them."""
+    preprocess = preprocess_of(folder, recipe, runtime)
+    images = read_images(folder, traits=True)
+    refuse_skipped(images.table, runtime)
+    notes = [AS_EMBEDDED]
+    if preprocess is None:
+        notes.append(NO_INPUT_SIZE)
+    if isinstance(images.table.storage, Absent):
+        notes.append(
+            f"The images are not at {quoted(folder.description.source)} any more: a page has only pictures that the "
+            "cache holds."
+        )
+    directions = None
+    if len(images.stored) > MANY_IMAGES:
+        data, directions = images.without_embeddings(), images.stored.compressed(runtime.workers)
+        why = refusal(images.table, Dataset(images.table, images.digests, ()), recipe)
+    else:
+        data = images.in_memory(runtime.workers)
+        why = refusal(images.table, data, recipe)
+    report = run(
+        data, input_px=preprocess.size_px if preprocess else 0, directions=directions, workers=runtime.workers,
+        white_level=preprocess.white_level if preprocess else FULL_RANGE, refusal=str(why or ""),
+    )  # fmt: skip
+    return dataclasses.replace(report, notes=(*report.notes, *notes))
 
 
 def check_page(

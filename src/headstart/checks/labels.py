@@ -13,9 +13,9 @@ Measured with 5 % of the labels of 1,797 digits changed at random (10 draws): pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -63,14 +63,18 @@ class Judged:
     Attributes:
         rows: The images whose class is large enough to be judged, (M,).
         classes: These classes, sorted, (K,).
-        probabilities: Of these classes, float64 (M, K).
+        best: The likeliest of these classes, (M,).
+        likely: Its probability, float64 (M,).
+        unlikely: That of the class that the image is labelled with, float64 (M,).
         chances: That the label is wrong, float64 (M,).
         rate: Estimated share of wrong labels.
     """
 
     rows: NDArray[np.int64]
     classes: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
+    best: NDArray[np.int64]
+    likely: NDArray[np.float64]
+    unlikely: NDArray[np.float64]
     chances: NDArray[np.float64]
     rate: float
 
@@ -81,13 +85,12 @@ def find(subject: Subject) -> list[Finding]:
     if judged is None:
         return []
     own = np.searchsorted(judged.classes, subject.labels[judged.rows])
-    best = judged.probabilities.argmax(1)
-    sure = judged.probabilities.max(1) >= LEAST_SURE
+    sure = judged.likely >= LEAST_SURE
     findings = []
-    for place in np.flatnonzero((judged.chances >= CHANCE) & sure & (best != own)):
+    for place in np.flatnonzero((judged.chances >= CHANCE) & sure & (judged.best != own)):
         row = subject.data.table.rows[judged.rows[place]]
-        suggested = subject.classes[judged.classes[best[place]]]
-        likely, unlikely = (float(judged.probabilities[place, which[place]]) for which in (best, own))
+        suggested = subject.classes[judged.classes[judged.best[place]]]
+        likely, unlikely = float(judged.likely[place]), float(judged.unlikely[place])
         label, chance = row.label or "", float(judged.chances[place])
         findings.append(Finding(
             "label",
@@ -113,7 +116,7 @@ def propose(finding: Finding, report: CheckReport) -> Iterable[Proposal]:
 
 def judge(subject: Subject) -> Judged | None:
     """Judge the labels; None if that is impossible, for example if the classes cannot be distinguished."""
-    if subject.data.features is None:
+    if not subject.embedded:
         return None
     labelled = np.flatnonzero(subject.labels != UNLABELLED)
     pairs = np.unique(np.stack([subject.labels[labelled], subject.different[labelled]]), axis=1)
@@ -129,23 +132,54 @@ def judge(subject: Subject) -> Judged | None:
     fits = outoffold.OutOfFold(z, labels, classes=len(classes))
     folds = FOLDS if len(classes) < MANY_CLASSES else MANY_FOLDS
 
-    def scores(learn: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
+    def scores(learn: NDArray[np.bool_], seed: int) -> outoffold.Scores:
         return fits.scores(outoffold.deal(groups, labels, digests, folds=folds, seed=seed), learn)
 
-    everyone = np.ones(len(rows), bool)
-    first = scores(everyone, seed=0)
-    if not _tells_apart(first, labels):
+    some = _fitted_on(len(rows), len(classes))
+    first = scores(np.ones(len(rows), bool), seed=0)
+    temperature, rate = fit_rate(first.of(some), labels[some])
+    found = _compared([(first, temperature)], labels, rate)
+    if not _tells_apart(found.best, labels):
         return None
-    temperature, rate = fit_rate(first, labels)
-    learn = _without_worst(labels, chances(to_probabilities(first / temperature), labels, rate))
-    rounds = []
+    learn = _without_worst(labels, found.chances)
+    rounds, rates = [], []
     for deal in range(DEALS if len(rows) < MANY_IMAGES else 1):
         second = scores(learn, seed=1 + deal)
-        temperature = fit_temperature(second[learn], labels[learn])
-        rounds.append((to_probabilities(second / temperature), fit_rate(second, labels, temperature)[1]))
-    probabilities = np.mean([found for found, _ in rounds], axis=0)
-    rate = float(np.mean([found for _, found in rounds]))
-    return Judged(rows, classes, probabilities, chances(probabilities, labels, rate), rate)
+        learnt = np.flatnonzero(learn)
+        if len(rows) * len(classes) > outoffold.MAX_HELD:
+            learnt = some[learn[some]]
+        temperature = fit_temperature(second.of(learnt), labels[learnt])
+        rounds.append((second, temperature))
+        rates.append(fit_rate(second.of(some), labels[some], temperature)[1])
+    rate = float(np.mean(rates))
+    return Judged(rows, classes, *_compared(rounds, labels, rate), rate)
+
+
+class _Compared(NamedTuple):
+    """See `Judged`."""
+
+    best: NDArray[np.int64]
+    likely: NDArray[np.float64]
+    unlikely: NDArray[np.float64]
+    chances: NDArray[np.float64]
+
+
+def _compared(rounds: Sequence[tuple[outoffold.Scores, float]], labels: NDArray[np.int64], rate: float) -> _Compared:
+    """What the mean of some models, each with its temperature, says of each label."""
+    parts = []
+    for block in rounds[0][0].blocks():
+        probabilities = np.mean([to_probabilities(one.of(block) / warmth) for one, warmth in rounds], axis=0)
+        own, place = labels[block], np.arange(len(block))
+        parts.append(_Compared(
+            probabilities.argmax(1), probabilities.max(1), probabilities[place, own], chances(probabilities, own, rate)
+        ))  # fmt: skip
+    return _Compared(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _fitted_on(count: int, classes: int) -> NDArray[np.int64]:
+    """The images that temperature and rate are fitted on: all, or some that are evenly spaced."""
+    most = min(MAX_FITTED, max(500, MAX_FITTED_SCORES // classes))
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
 
 
 def fit_rate(
@@ -161,10 +195,8 @@ def fit_rate(
         labels: Class index of each image, (N,).
         temperature: Use this one, and the likeliest share.
     """
-    most = min(MAX_FITTED, max(500, MAX_FITTED_SCORES // scores.shape[1]))
-    if len(labels) > most:
-        some = np.linspace(0, len(labels) - 1, most).astype(np.int64)
-        scores, labels = scores[some], labels[some]
+    some = _fitted_on(len(labels), scores.shape[1])
+    scores, labels = scores[some], labels[some]
     count, classes = scores.shape
     temperatures = _TEMPERATURES if temperature is None else np.array([temperature])
     own = np.stack([to_probabilities(scores / one)[np.arange(count), labels] for one in temperatures])  # (T, N)
@@ -208,10 +240,10 @@ def _without_worst(labels: NDArray[np.int64], wrong: NDArray[np.float64]) -> NDA
     return learn
 
 
-def _tells_apart(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> bool:
+def _tells_apart(best: NDArray[np.int64], labels: NDArray[np.int64]) -> bool:
     """Whether the mean recall is better than by guessing, by three standard errors."""
-    images = np.bincount(labels, minlength=scores.shape[1])
-    recalls = np.bincount(labels, scores.argmax(1) == labels, len(images)) / images
+    images = np.bincount(labels)
+    recalls = np.bincount(labels, best == labels, len(images)) / images
     chance = 1 / len(images)
     error = float(np.sqrt((chance * (1 - chance) / images).sum())) / len(images)
     return float(recalls.mean()) > chance + 3 * error

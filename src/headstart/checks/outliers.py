@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.checks.findings import Finding
 from headstart.checks.subject import Subject
+from headstart.core.inverted import Neighbours
 from headstart.core.text import quoted
 from headstart.core.vectors import unit_rows
 
@@ -33,17 +34,19 @@ _NORMAL_MAD = 1.4826  # the standard deviation of a normal distribution, in medi
 
 def find(subject: Subject) -> list[Finding]:
     """The outliers; none where there are no embeddings, or fewer than `MIN_IMAGES` different images."""
-    if subject.data.features is None or len(np.unique(subject.different)) < MIN_IMAGES:
+    if not subject.embedded or len(np.unique(subject.different)) < MIN_IMAGES:
         return []
-    distances = neighbour_distances(subject.compressed, subject.different, _neighbours(subject))
-    middle = float(np.median(distances))
-    spread = max(_NORMAL_MAD * float(np.median(np.abs(distances - middle))), LEAST_SPREAD)
-    usual = np.full(len(subject), middle)
-    for label in np.unique(subject.labels):  # of a class that is more varied than the others, more is usual
-        rows = subject.labels == label
-        if rows.sum() >= MIN_IMAGES:
-            usual[rows] = max(middle, float(np.median(distances[rows])))
-    scores = (distances - usual) / spread
+    wanted = _neighbours(subject)
+    if subject.neighbours is None:
+        distances = neighbour_distances(subject.compressed, subject.different, wanted)
+    else:
+        distances = _among(subject.neighbours, subject.different, wanted)
+    scores, usual = _scores(distances, subject.labels)
+    if subject.neighbours is not None:  # some of the nearest were missed: of what stands out, all are looked at
+        out = np.flatnonzero(scores >= THRESHOLD)
+        unit = unit_rows(subject.compressed)
+        distances[out] = _distances(unit, subject.different, out, np.arange(len(unit)), wanted[out])
+        scores, usual = _scores(distances, subject.labels)
     findings = []
     for place in np.flatnonzero(scores >= THRESHOLD):
         row = subject.data.table.rows[place]
@@ -74,19 +77,57 @@ def neighbour_distances(
     some = np.arange(len(unit))
     if len(some) > MAX_REFERENCES:
         some = np.linspace(0, len(unit) - 1, MAX_REFERENCES).astype(np.int64)
+    return _distances(unit, groups, np.arange(len(unit)), some, neighbours)
+
+
+def _distances(
+    unit: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    some: NDArray[np.int64],
+    neighbours: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """The same of some rows (M,), whose neighbours are looked for among some others; k for each of these rows."""
     references, reference_groups = unit[some], groups[some]
-    most = int(min(neighbours.max(), len(some) - 1))
-    distances = np.empty(len(unit))
-    for start in range(0, len(unit), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        similarity = unit[block] @ references.T
-        similarity[groups[block, None] == reference_groups] = -np.inf
+    most = int(min(neighbours.max(initial=1), len(some) - 1))
+    distances = np.empty(len(rows))
+    step = min(_BLOCK, max(1, _BLOCK * MAX_REFERENCES // len(some)))
+    for start in range(0, len(rows), step):
+        block = slice(start, start + step)
+        similarity = unit[rows[block]] @ references.T
+        similarity[groups[rows[block], None] == reference_groups] = -np.inf
         similarity.partition(len(some) - most, axis=1)
-        nearest = np.sort(similarity[:, len(some) - most :], axis=1)[:, ::-1]  # (B, most), the nearest first
-        k = np.minimum(neighbours[block], np.maximum(np.isfinite(nearest).sum(1), 1))
-        found = nearest[np.arange(len(nearest)), k - 1]
-        distances[block] = 1 - np.where(np.isfinite(found), found, 1.0)
+        distances[block] = _kth(similarity[:, len(some) - most :], neighbours[block])
     return distances
+
+
+def _among(neighbours: Neighbours, groups: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The same, by neighbours (N, K) that are known."""
+    others = groups[neighbours.rows] != groups[:, None]
+    return _kth(np.where(others, neighbours.cosine, -np.inf), wanted)
+
+
+def _kth(cosines: NDArray[np.float32], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Distance to the k-th nearest of some rows, of which cosines (B, K) are known; -inf for none."""
+    nearest = np.sort(cosines, axis=1)[:, ::-1]  # the nearest first
+    k = np.minimum(wanted, np.maximum(np.isfinite(nearest).sum(1), 1))
+    found = nearest[np.arange(len(nearest)), k - 1]
+    result: NDArray[np.float64] = (1 - np.where(np.isfinite(found), found, 1.0)).astype(np.float64)
+    return result
+
+
+def _scores(
+    distances: NDArray[np.float64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far each distance is from what is usual, in robust standard deviations, and what is usual, (N,)."""
+    middle = float(np.median(distances))
+    spread = max(_NORMAL_MAD * float(np.median(np.abs(distances - middle))), LEAST_SPREAD)
+    usual = np.full(len(distances), middle)
+    for label in np.unique(labels):  # of a class that is more varied than the others, more is usual
+        rows = labels == label
+        if rows.sum() >= MIN_IMAGES:
+            usual[rows] = max(middle, float(np.median(distances[rows])))
+    return (distances - usual) / spread, usual
 
 
 def _neighbours(subject: Subject) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ in both directions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ C = 1e-2
 VARIANCE = 1280.0
 # Images that one fit learns from; more do not change the ranking, they would only cost time.
 MAX_FIT = 20_000
+# Scores that are held in memory, 400 MB; more are computed when they are asked for.
+MAX_HELD = 50_000_000
 
 
 def deal(
@@ -78,8 +80,8 @@ class OutOfFold:
 
     def scores(
         self, folds: NDArray[np.int64], learn: NDArray[np.bool_], weights: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float64]:
-        """Scores (N, C) of every image, by a model that was fitted on the other folds.
+    ) -> Scores:
+        """Scores of every image, by a model that was fitted on the other folds.
 
         Args:
             folds: Fold of each image, (N,).
@@ -88,9 +90,9 @@ class OutOfFold:
         """
         z, labels = self._z, self._labels
         weights = np.ones(len(z), np.float32) if weights is None else weights
-        result = np.zeros((len(z), self._classes))
-        for fold in np.unique(folds):
-            inside, outside = np.flatnonzero((folds != fold) & learn), folds == fold
+        models = {}
+        for fold in np.unique(folds).tolist():
+            inside = np.flatnonzero((folds != fold) & learn)
             if not len(inside):
                 continue
             if len(inside) > MAX_FIT:  # evenly over the rows, so that no class is left out
@@ -100,5 +102,39 @@ class OutOfFold:
                 z[inside], labels[inside], classes=self._classes, c=self._c,
                 sample_weight=weights[inside], start=self._last,
             )  # fmt: skip
-            result[outside] = z[outside] @ self._last.weights + self._last.bias
+            models[fold] = self._last
+        return Scores(z, folds, models, self._classes)
+
+
+class Scores:
+    """Scores of images, each by the model of its fold; held in memory where they are not too many.
+
+    Args:
+        z: Features, float32 (N, R).
+        folds: Fold of each, (N,).
+        models: Of each fold; the scores of a fold without one are 0.
+        classes: Number C of classes.
+    """
+
+    def __init__(
+        self, z: NDArray[np.float32], folds: NDArray[np.int64], models: Mapping[int, softmax.Solution], classes: int
+    ) -> None:
+        self._z, self._folds, self._models, self._classes = z, folds, models, classes
+        self._step = len(z) if len(z) * classes <= MAX_HELD else max(1, MAX_HELD // 8 // classes)
+        self._held = self._computed(np.arange(len(z))) if self._step >= len(z) else None
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Scores (M, C) of some images."""
+        return self._computed(rows) if self._held is None else self._held[rows]
+
+    def blocks(self) -> Iterator[NDArray[np.int64]]:
+        """All images in order, as many at once as there is memory for."""
+        for begin in range(0, len(self._z), self._step):
+            yield np.arange(begin, min(begin + self._step, len(self._z)))
+
+    def _computed(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        result = np.zeros((len(rows), self._classes))
+        for fold, model in self._models.items():
+            outside = self._folds[rows] == fold
+            result[outside] = self._z[rows[outside]] @ model.weights + model.bias
         return result

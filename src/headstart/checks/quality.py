@@ -168,4 +168,5 @@ def _more(subject: Subject, problem: str) -> str:
     if problem not in {"small", "shape"}:
         return ""
     shorter = np.median([min(one.width, one.height) for one in subject.data.traits])
-    return f" (the shorter side is usually {shorter:.0f} pixels, the input {subject.input_px})"
+    network = f", the input {subject.input_px}" if subject.input_px else ""
+    return f" (the shorter side is usually {shorter:.0f} pixels{network})"

@@ -173,7 +173,8 @@ def _told(
     z = columns - columns.mean(0)
     balanced = (len(classes) / (count * images[classes])).astype(np.float32)
     fits = outoffold.OutOfFold(z, classes, classes=count, c=C)
-    predicted = fits.scores(folds, np.ones(len(classes), bool), balanced).argmax(1)
+    scores = fits.scores(folds, np.ones(len(classes), bool), balanced)
+    predicted = scores.of(np.arange(len(classes))).argmax(1)
     result = []
     for one in range(count):
         hits, named = int(((predicted == one) & (classes == one)).sum()), int((predicted == one).sum())

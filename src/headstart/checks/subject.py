@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.core.inverted import Neighbours
+from headstart.core.vectors import compressed
 from headstart.data.components import components
 from headstart.features.dataset import Dataset
 from headstart.partition.draw import join_groups
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNLABELLED = -1
-# Directions of the embedding that are kept: on digits and photos the fit on them finds as many wrong labels as on all
-# 1,280, in a fifth of the time.
-COMPONENTS = 256
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,13 @@ class Subject:
 
     Attributes:
         data: The images; without embeddings, what needs them is left out.
-        input_px: Side of the square that the network takes.
+        input_px: Side of the square that the network takes; 0 where that is not known.
         near: Pairs of rows that show nearly the same.
         refusal: Why `train` refuses the images, and what to do; empty where it trains.
         white_level: With which they were decoded; see `headstart.preprocess.spec.Preprocess`.
+        directions: What `compressed` gives, where the embeddings themselves are not in memory, float32 (N, R).
+        neighbours: The nearest images of each by these, where they have been looked for already.
+        workers: Threads; they change the time and nothing else.
     """
 
     data: Dataset
@@ -41,6 +43,9 @@ class Subject:
     near: Pairs
     refusal: str = ""
     white_level: int = FULL_RANGE
+    directions: NDArray[np.float32] | None = None
+    neighbours: Neighbours | None = None
+    workers: int = 1
 
     def __len__(self) -> int:
         """Number N of images."""
@@ -76,21 +81,19 @@ class Subject:
         joined = join_groups(self.data.digests, [None] * len(self))
         return connected(np.array(joined, np.int64).reshape(-1), self.near.rows)
 
+    @property
+    def embedded(self) -> bool:
+        """Whether there are embeddings."""
+        return self.data.features is not None or self.directions is not None
+
     @cached_property
     def compressed(self) -> NDArray[np.float32]:
-        """Embeddings in the `COMPONENTS` directions along which they are longest, float32 (N, R); not centred.
+        """Embeddings in the directions along which they are longest; see `headstart.core.vectors.compressed`.
 
         Raises:
             ValueError: There are no embeddings.
         """
-        x = self.data.matrix
-        if len(x) < x.shape[1]:  # from the smaller of the two products; both have the same directions
-            values, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
-            kept = values > max(float(values[-1]), 1e-30) * 1e-7
-            values, vectors = values[kept][::-1][:COMPONENTS], vectors[:, kept][:, ::-1][:, :COMPONENTS]
-            return np.ascontiguousarray(vectors * np.sqrt(values), np.float32)
-        axes = np.linalg.eigh((x.T @ x).astype(np.float64))[1][:, ::-1][:, :COMPONENTS]
-        return np.ascontiguousarray(x @ axes.astype(np.float32))
+        return compressed(self.data.matrix) if self.directions is None else self.directions
 
 
 def connected(groups: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:

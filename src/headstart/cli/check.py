@@ -20,7 +20,10 @@ MAX_SHOWN = 5  # findings of each kind; the others are in the JSON
 @panels.takes(options.COLUMNS, options.PROCESS)
 def check(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Folder of class folders, split folders, manifest, or zip.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="Folder of class folders, split folders, manifest, zip, or folder of embeddings."
+        ),
     ],
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the findings as a page with pictures.")
@@ -54,11 +57,11 @@ def check(
     output = Output(as_json=given["json"], quiet=given["quiet"])
     for path in (html, fix_list):
         _refuse_existing(path, overwrite=overwrite)
-    columns = options.columns(given)
+    images = options.images(source, {**given, "decisions": decisions})
     runtime = options.runtime(output, workers=given["workers"], strict=given["strict"], cached=not given["no_cache"])
     chosen = {"backbone": backbone, "max_megapixels": max_megapixels, "white_level": white_level}
     recipe = Recipe.from_dict({name: value for name, value in chosen.items() if value is not None})
-    report = api.check(api.read(source, columns=columns, decisions=decisions), recipe=recipe, runtime=runtime)
+    report = api.check(images, recipe=recipe, runtime=runtime)
     _show(output, report)
     written = {}
     if html is not None:
@@ -69,8 +72,9 @@ def check(
     if fix_list is not None:
         durable_write(fix_list, fixes.propose(report))
         written["fix_list"] = fix_list
+        which = ", where SOURCE is that of the images" if isinstance(images, str) else ""
         output.say(
-            f"Proposals: {fix_list}. Look at each line and edit it, then: headstart train SOURCE --decisions FILE"
+            f"Proposals: {fix_list}. Look at each line and edit it, then: headstart train SOURCE --decisions FILE{which}"
         )
     output.document({**report.as_dict(), **{name: str(path) for name, path in written.items()}})
     return SOME_SKIPPED if report.table.unusable else DONE

@@ -33,9 +33,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.core.inverted import InvertedFile, Neighbours
 from headstart.core.vectors import unit_rows
 from headstart.data.components import components
 from headstart.data.traits import FINGERPRINT_PX
+from headstart.partition.looks import ODD, Looks, look, spot_distance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
 
     from headstart.data.traits import Traits
 
-WAVES = 16  # half waves that are kept, along each side
 # One minus the correlation of two looks. A copy has 0.0015 at most and distinct digits 0.0031 at least.
 LOOK_DISTANCE = 0.0025
 # The largest difference in one spot, in standard deviations of the image.
@@ -62,7 +63,8 @@ AGREEING_LOOK_DISTANCE = 0.3
 NEIGHBOUR = 5
 NEIGHBOUR_SHARE = 0.27
 LEAST_IMAGES = 20  # among fewer, the fifth neighbour says nothing
-MOST_EMBEDDED = 50_000  # the time grows with the square
+# Of more images, those that may be near are looked for in lists: the time of all others grows with the square.
+MANY_IMAGES = 50_000
 # Of more images than this, the neighbours are looked for among random projections of the embeddings (Johnson and
 # Lindenstrauss 1984), and the nearest of them compared whole.
 EXACT_IMAGES = 2048
@@ -94,7 +96,16 @@ class Pairs:
         return len(self.rows)
 
 
-def near_duplicates(fingerprints: NDArray[np.uint8], embeddings: NDArray[np.float32] | None = None) -> Pairs:
+NONE = Pairs(np.empty((0, 2), np.int64), np.empty(0, np.float32), np.empty(0, bool))
+
+
+def near_duplicates(
+    fingerprints: NDArray[np.uint8],
+    embeddings: NDArray[np.float32] | None = None,
+    *,
+    neighbours: Neighbours | None = None,
+    workers: int = 1,
+) -> Pairs:
     """Find the images that show the same; exact copies are among them.
 
     Whether two images are a pair depends on their fingerprints alone, not on the other images; with embeddings, further
@@ -102,22 +113,31 @@ def near_duplicates(fingerprints: NDArray[np.uint8], embeddings: NDArray[np.floa
 
     Memory is bounded by that for the looks (N x 2 kB) and `MOST_PAIRS`. Where images are alike without number, as the
     frames of a still camera, the pairs are not complete, but still join all that belongs together. 10,000 images take
-    half a second on one core, 100,000 a quarter of a minute; 10,000 with embeddings take two seconds, and of more than
-    `MOST_EMBEDDED` the embeddings are not used.
+    half a second on one core; 10,000 with embeddings take two seconds. Of more than `MANY_IMAGES` the looks are
+    sorted into lists (`headstart.core.inverted`), in which the same pairs are found.
 
     Args:
         fingerprints: Luma of each image at 32 x 32 in row order, (N, 1024); see `headstart.data.traits`.
-        embeddings: Of each image, (N, D).
+        embeddings: Of each image, (N, D); not used of more than `MANY_IMAGES`.
+        neighbours: By embedding, of each image; in the place of embeddings.
+        workers: Threads; they change the time and nothing else.
 
     Examples:
         >>> near_duplicates(np.stack([a, b, a]))  # doctest: +SKIP
         Pairs(rows=array([[0, 2]]), similarity=array([1.], dtype=float32), mirrored=array([False]))
     """
-    looks = _look(fingerprints)
+    looks = look(fingerprints)
     found = _Found(looks)
     told = np.flatnonzero(looks.contrast >= LEAST_CONTRAST)
-    _compare(looks.parts, told, found)
-    if embeddings is not None and len(told) >= LEAST_IMAGES and len(fingerprints) <= MOST_EMBEDDED:
+    if len(told) > MANY_IMAGES:
+        _compare_many(looks.parts, told, found, workers)
+    else:
+        _compare(looks.parts, told, found)
+    if neighbours is not None:
+        one, other = _far_nearer(neighbours.rows, 1 - neighbours.cosine)
+        both = np.isin(one, told) & np.isin(other, told)
+        found.add_agreeing(one[both], other[both])
+    elif embeddings is not None and len(told) >= LEAST_IMAGES and len(fingerprints) <= MANY_IMAGES:
         one, other = _by_embedding(embeddings[told])
         found.add_agreeing(told[one], told[other])
     return found.pairs()
@@ -129,48 +149,6 @@ def alike(traits: Sequence[Traits]) -> Pairs:
     return near_duplicates(fingerprints.reshape(len(traits), FINGERPRINT_PX**2))
 
 
-@dataclass(frozen=True)
-class _Looks:
-    """What is compared.
-
-    Attributes:
-        parts: The coarse parts at length 1, float32 (N, 16 * 16): a vertical wave after another, of each the even
-            horizontal ones first.
-        brightness: Mean, in levels of 0..255, (N,).
-        contrast: Standard deviation of what the coarse parts show, in levels, (N,).
-    """
-
-    parts: NDArray[np.float32]
-    brightness: NDArray[np.float32]
-    contrast: NDArray[np.float32]
-
-
-def _look(fingerprints: NDArray[np.uint8]) -> _Looks:
-    waves = _cosines(FINGERPRINT_PX)[:WAVES]
-    looks = np.empty((len(fingerprints), WAVES * WAVES), np.float32)
-    for start in range(0, len(looks), BLOCK):  # in float32, a block takes four times the memory of its fingerprints
-        block = fingerprints[start : start + BLOCK].reshape(-1, FINGERPRINT_PX, FINGERPRINT_PX).astype(np.float32)
-        parts = waves @ block @ waves.T  # (n, vertical, horizontal)
-        parts = np.concatenate([parts[:, :, 0::2], parts[:, :, 1::2]], axis=2)
-        looks[start : start + BLOCK] = parts.reshape(-1, WAVES * WAVES)
-    brightness = looks[:, 0] / np.float32(FINGERPRINT_PX)
-    looks[:, 0] = 0.0
-    lengths = np.linalg.norm(looks, axis=1)
-    looks /= np.maximum(lengths, 1e-6)[:, None]
-    return _Looks(looks, brightness, lengths / np.float32(FINGERPRINT_PX))
-
-
-def _cosines(count: int) -> NDArray[np.float32]:
-    """The orthonormal discrete cosine transform (DCT-II), a wave in each row, (count, count)."""
-    waves = np.cos(np.pi / count * np.outer(np.arange(count), np.arange(count) + 0.5)) * np.sqrt(2 / count)
-    waves[0] = np.sqrt(1 / count)
-    return np.asarray(waves, np.float32)
-
-
-# Of each look, which parts change their sign in the mirror: the odd horizontal waves.
-_ODD = np.tile(np.arange(WAVES) >= WAVES // 2, WAVES)
-
-
 def _compare(looks: NDArray[np.float32], rows: NDArray[np.int64], found: _Found) -> None:
     """Find all pairs of these rows whose looks are near, plain or mirrored.
 
@@ -179,10 +157,10 @@ def _compare(looks: NDArray[np.float32], rows: NDArray[np.int64], found: _Found)
     """
     if not len(rows):
         return
-    spread = np.where(_ODD, 0.0, looks[rows].std(axis=0))
+    spread = np.where(ODD, 0.0, looks[rows].std(axis=0))
     coordinate = looks[rows, int(spread.argmax())]
     rows, coordinate = rows[(order := np.argsort(coordinate, kind="stable"))], coordinate[order]
-    even, odd = looks[np.ix_(rows, ~_ODD)], looks[np.ix_(rows, _ODD)]
+    even, odd = looks[np.ix_(rows, ~ODD)], looks[np.ix_(rows, ODD)]
     # Of two vectors of length 1, the squared distance is twice one minus the correlation.
     ends = np.searchsorted(coordinate, coordinate + np.sqrt(2 * LOOK_DISTANCE) + 1e-6, side="right")
     for start in range(0, len(rows), BLOCK):
@@ -196,17 +174,28 @@ def _compare(looks: NDArray[np.float32], rows: NDArray[np.int64], found: _Found)
             found.add(rows[start + i], rows[left + j], similarity[i, j], turned[i, j] < 0)
 
 
-def _spot_distance(looks: NDArray[np.float32], one: NDArray[np.int64], other: NDArray[np.int64],
-                   mirrored: NDArray[np.bool_]) -> NDArray[np.float32]:  # fmt: skip
-    """The largest difference of each pair in one spot, in standard deviations of the images, (P,)."""
-    signs = np.where(mirrored[:, None] & _ODD, np.float32(-1), np.float32(1))
-    parts = (looks[one] - signs * looks[other]).reshape(-1, WAVES, WAVES)
-    difference = np.empty_like(parts)
-    difference[:, :, 0::2], difference[:, :, 1::2] = parts[:, :, : WAVES // 2], parts[:, :, WAVES // 2 :]
-    waves = _cosines(FINGERPRINT_PX)[:WAVES]
-    spots = waves.T @ difference @ waves
-    result: NDArray[np.float32] = np.abs(spots).max(axis=(1, 2)) * FINGERPRINT_PX
-    return result
+def _compare_many(looks: NDArray[np.float32], rows: NDArray[np.int64], found: _Found, workers: int) -> None:
+    """Find the same pairs as `_compare`, in lists of looks that are near."""
+    own = looks[rows]
+    file = InvertedFile.of(own, workers)
+    for sign in (1, -1):  # plain, and in the mirror
+        queries = own if sign > 0 else np.where(ODD, -own, own)
+        for i, j in file.within(queries, 1 - LOOK_DISTANCE):
+            one, other = rows[i[i < j]], rows[j[i < j]]
+            if found.count >= MOST_PAIRS:
+                apart = found.joined[one] != found.joined[other]
+                one, other = one[apart], other[apart]
+            similarity, mirrored = _similarity(looks, one, other)
+            found.add(one, other, similarity, mirrored)
+
+
+def _similarity(
+    looks: NDArray[np.float32], one: NDArray[np.int64], other: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The correlation of the looks of pairs, plain or mirrored, whichever is larger, (P,), and which of these it is."""
+    products = looks[one] * looks[other]
+    plain, turned = products[:, ~ODD].sum(axis=1), products[:, ODD].sum(axis=1)
+    return plain + np.abs(turned), turned < 0
 
 
 def _by_embedding(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -224,16 +213,24 @@ def _by_embedding(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.int64], N
         cosine[np.arange(len(rows)), rows] = -np.inf
         near[rows] = np.argpartition(cosine, -CANDIDATES, axis=1)[:, -CANDIDATES:]
         distance[rows] = 1 - np.einsum("nd,nkd->nk", unit[rows], unit[near[rows]])
+    return _far_nearer(near, distance)
+
+
+def _far_nearer(
+    near: NDArray[np.int64] | NDArray[np.int32], distance: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of which one is among the neighbours (N, K) of the other, and far nearer than the fifth of either."""
     fifth = np.partition(distance, NEIGHBOUR - 1, axis=1)[:, NEIGHBOUR - 1]
-    one, place = np.nonzero(distance <= NEIGHBOUR_SHARE * np.minimum(fifth[:, None], fifth[near]))
-    other = near[one, place]
+    nearer = distance <= NEIGHBOUR_SHARE * np.minimum(fifth[:, None], fifth[near])
+    one, place = np.nonzero(nearer & np.isfinite(distance))
+    other = near[one, place].astype(np.int64)
     return np.minimum(one, other), np.maximum(one, other)
 
 
 class _Found:
     """The pairs that were found, and which images they join."""
 
-    def __init__(self, looks: _Looks) -> None:
+    def __init__(self, looks: Looks) -> None:
         self._looks = looks
         self.joined = np.arange(len(looks.parts))
         self.rows: list[NDArray[np.int64]] = []
@@ -258,21 +255,19 @@ class _Found:
             part = np.arange(start, min(start + _CHUNK, len(one)))
             if self.count >= MOST_PAIRS:
                 part = part[self.joined[one[part]] != self.joined[other[part]]]
-            part = part[_spot_distance(self._looks.parts, one[part], other[part], mirrored[part]) <= SPOT_DISTANCE]
+            part = part[spot_distance(self._looks.parts, one[part], other[part], mirrored[part]) <= SPOT_DISTANCE]
             self._keep(one[part], other[part], similarity[part], mirrored[part])
 
     def add_agreeing(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
         """Keep those pairs whose looks are not too unlike, plain or mirrored."""
-        products = self._looks.parts[one] * self._looks.parts[other]
-        plain, turned = products[:, ~_ODD].sum(axis=1), products[:, _ODD].sum(axis=1)
-        similarity, mirrored = plain + np.abs(turned), turned < 0
+        similarity, mirrored = _similarity(self._looks.parts, one, other)
         kept = similarity >= 1 - AGREEING_LOOK_DISTANCE
         self._keep(one[kept], other[kept], similarity[kept], mirrored[kept])
 
     def pairs(self) -> Pairs:
         """All that were found, each once."""
         if not self.rows:
-            return Pairs(np.empty((0, 2), np.int64), np.empty(0, np.float32), np.empty(0, bool))
+            return NONE
         rows, first = np.unique(np.concatenate(self.rows), axis=0, return_index=True)
         similarity = np.concatenate(self.similarity)[first].clip(0, 1)
         return Pairs(rows, similarity, np.concatenate(self.mirrored)[first])

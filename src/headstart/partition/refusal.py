@@ -22,12 +22,14 @@ def refusal(table: ImageTable, data: Dataset, recipe: Recipe) -> SourceError | N
 
     Args:
         table: The images, before any of them was read.
-        data: Those that can be read, with embeddings.
+        data: Those that can be read; of embeddings that are not in memory, nothing is said.
         recipe: Which of them learn, and how they are dealt.
     """
     try:
         targets.read(table)
         partition = divide(data, recipe)
+        if data.features is None:
+            return None
         inside = rounds(partition, data, recipe) if partition.cross_validated else []
         spec = targets.TARGETS[table.task]
         check: Callable[..., None] = resolve(spec.check) if spec.check else lambda *_: None

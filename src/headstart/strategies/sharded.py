@@ -7,6 +7,7 @@ blocks (`headstart.strategies.streamed`).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from headstart.backbones.embedder import Embedder, load_embedder
@@ -14,6 +15,7 @@ from headstart.core.errors import OptionError, SourceError
 from headstart.core.text import listed, quoted
 from headstart.features.sharded.folder import ShardFolder
 from headstart.features.sharded.images import read_images
+from headstart.preprocess.spec import Preprocess
 from headstart.runs.origin import Origin
 from headstart.settings.recipe import Recipe
 from headstart.settings.strategies import spec_of
@@ -55,18 +57,40 @@ def recipe_for(folder: ShardFolder, recipe: Recipe) -> Recipe:
             f"{name} was computed by the network of a model file; a head on it would need that network.",
             "Embed the images without --model: headstart embed SOURCE --out DIR",
         )
-    usual = Recipe()
     made = Recipe.from_dict({key: stored[key] for key in EMBEDDING if key in stored})
+    _refuse_others(folder, recipe, {key: getattr(made, key) for key in EMBEDDING})
+    return dataclasses.replace(recipe, **{key: getattr(made, key) for key in EMBEDDING})
+
+
+def preprocess_of(folder: ShardFolder, recipe: Recipe, runtime: Runtime) -> Preprocess | None:
+    """How the images were prepared for the network; None where a model file computed the embeddings.
+
+    Args:
+        folder: The embeddings.
+        recipe: As for `recipe_for`.
+        runtime: Its cache may hold the embedder.
+
+    Raises:
+        OptionError: As for `recipe_for`.
+    """
+    if not isinstance(folder.description.made.get("recipe"), dict):
+        _refuse_others(folder, recipe, dict.fromkeys(EMBEDDING, "that of the model file"))
+        return None
+    return load_embedder(recipe_for(folder, recipe), runtime.cache).preprocess
+
+
+def _refuse_others(folder: ShardFolder, recipe: Recipe, made: Mapping[str, object]) -> None:
+    """Refuse settings that are neither the defaults nor those that the embeddings were computed with."""
+    usual = Recipe()
     wanted = [
-        f"{key} {getattr(recipe, key)} (there: {getattr(made, key)})" for key in EMBEDDING
-        if getattr(recipe, key) not in {getattr(usual, key), getattr(made, key)}
+        f"{key} {getattr(recipe, key)} (there: {value})" for key, value in made.items()
+        if getattr(recipe, key) not in {getattr(usual, key), value}
     ]  # fmt: skip
     if wanted:
         raise OptionError(
-            f"The embeddings in {name} were computed with other settings: {listed(wanted)}.",
+            f"The embeddings in {quoted(str(folder.path))} were computed with other settings: {listed(wanted)}.",
             "Leave these settings out, or embed the images again.",
         )
-    return dataclasses.replace(recipe, **{key: getattr(made, key) for key in EMBEDDING})
 
 
 def embedder_of(folder: ShardFolder, recipe: Recipe, runtime: Runtime) -> Embedder:

@@ -47,9 +47,9 @@ MAX_CHOOSING = 10_000  # that choose the penalty and the temperature, three numb
 _ROWS = 4096  # read at once, for each thread
 NO_NEAR_DUPLICATES = (
     "Copies, by their digests, and the groups of the source stay on one side of the splits; near duplicates were not "
-    "looked for: run `headstart check` on the images, and keep them together by groups (`--group-column`)."
+    "looked for: run `headstart check` on this folder, and keep them together by groups (`--group-column`)."
 )
-NOT_CHECKED = "The data check was left out, as it takes long on so many images: run `headstart check` on the images."
+NOT_CHECKED = "The data check was left out, as it takes long on so many images: run `headstart check` on this folder."
 
 
 def fit(

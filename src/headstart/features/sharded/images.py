@@ -71,7 +71,7 @@ class Images:
     def in_memory(self, workers: int) -> Dataset:
         """The same with all embeddings in memory."""
         features = np.empty((len(self.stored), self.stored.width), np.float32)
-        for begin, part in self.stored.pieces(4096, workers):
+        for begin, part in self.stored.pieces(workers=workers):
             features[begin : begin + len(part)] = part
         return Dataset(self.table, self.digests, tuple(self.traits), features, cached=len(features))
 

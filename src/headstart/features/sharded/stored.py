@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.core.vectors import longest_directions
 from headstart.core.work import Threads
 from headstart.features.sharded.folder import ShardFolder, embedded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_ROWS = 4096  # that are read at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +72,21 @@ class Stored:
             result[order[found[0]]] = found[1]
         return result
 
-    def pieces(self, rows: int, workers: int = 1) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def compressed(self, workers: int = 1) -> NDArray[np.float32]:
+        """All rows in the directions along which they are longest; as `headstart.core.vectors.compressed`.
+
+        They are read twice, and never all in memory; (N, R) is what this takes.
+        """
+        squares = np.zeros((self.width, self.width))
+        for _, part in self.pieces(workers=workers):
+            squares += part.T @ part
+        directions = longest_directions(squares)
+        result = np.empty((len(self), directions.shape[1]), np.float32)
+        for begin, part in self.pieces(workers=workers):
+            result[begin : begin + len(part)] = part @ directions
+        return result
+
+    def pieces(self, rows: int = _ROWS, workers: int = 1) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """All embeddings in order, about so many rows at once: the number of the first, and float32 (n, D)."""
         step = max(1, rows // self.folder.description.shard_rows)
         firsts = range(0, self.folder.description.shards, step)
