@@ -72,10 +72,10 @@ def check(
     if fix_list is not None:
         durable_write(fix_list, fixes.propose(report))
         written["fix_list"] = fix_list
-        which = ", where SOURCE is that of the images" if isinstance(images, str) else ""
-        output.say(
-            f"Proposals: {fix_list}. Look at each line and edit it, then: headstart train SOURCE --decisions FILE{which}"
-        )
+        then = "headstart train SOURCE --decisions FILE"
+        if isinstance(images, str):
+            then += ", where SOURCE is that of the images"
+        output.say(f"Proposals: {fix_list}. Look at each line and edit it, then: {then}")
     output.document({**report.as_dict(), **{name: str(path) for name, path in written.items()}})
     return SOME_SKIPPED if report.table.unusable else DONE
 
