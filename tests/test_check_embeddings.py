@@ -67,6 +67,7 @@ def test_the_findings_are_those_of_the_images(images: Path, embeddings: Path, tm
     assert any("what changed since was not seen" in note for note in other.json["notes"])
 
 
+@pytest.mark.slow
 def test_many_are_found_in_lists(many: None, embeddings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole_set = headstart_cli("check", embeddings, "--json", "--workers", "1")
     again = headstart_cli("check", embeddings, "--json", "--workers", "3")
@@ -82,6 +83,7 @@ def test_many_are_found_in_lists(many: None, embeddings: Path, monkeypatch: pyte
     assert "train/stripes/wrong.png" in suspects[0]
 
 
+@pytest.mark.slow
 def test_images_that_are_gone(images: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(images, moved)
@@ -92,6 +94,7 @@ def test_images_that_are_gone(images: Path, tmp_path: Path) -> None:
     assert "data:image/jpeg" not in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.slow
 def test_embeddings_of_a_model_file(images: Path, tmp_path: Path) -> None:
     folder = write_embeddings(images, tmp_path / "embedded", recipe=None, model="ab" * 32)
     done = headstart_cli("check", folder, "--json")
