@@ -15,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes wait for
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from browser import browser  # noqa: F401  a fixture
+from exporting import Once
 from helpers import write_images
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ PHOTOS = Path(os.environ.get("HEADSTART_TEST_PHOTOS", HERE.parent.parent / "shar
 
 # The files that take longest, in this order: what begins last with a long file works alone in the end.
 LONGEST = (
-    "test_serve_faults", "test_readme", "test_choices", "test_export", "test_strategies", "test_compare",
-    "test_duplicates", "test_resume", "test_novelty", "test_auto", "test_processes", "test_export_page",
+    "test_serve_faults", "test_readme", "test_ray", "test_choices", "test_export", "test_strategies", "test_compare",
+    "test_duplicates", "test_novelty", "test_resume", "test_auto", "test_processes", "test_export_page",
     "test_explain_faithful", "test_hub", "test_comparison", "test_interrupt", "test_folds", "test_cli_train",
-    "test_report_page", "test_conformal", "test_files", "test_demo", "test_loop",
+    "test_report_page", "test_conformal", "test_train_embeddings", "test_streamed_head", "test_multi_label",
+    "test_files", "test_demo", "test_loop",
 )  # fmt: skip
 
 
@@ -91,12 +93,24 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pytest_runtest_setup() -> None:
-    """PyTorch's exporter reads the source of each of its operators anew for each network: a quarter of a second."""
+# Whose subject is what PyTorch's exporter makes of a network.
+EXPORTS_ANEW = {"test_export", "test_export_torch", "test_sources"}
+
+
+def pytest_runtest_setup(item: pytest.Function) -> None:
+    """PyTorch's exporter is asked once for each network, see `exporting`.
+
+    It reads the source of each of its operators anew for each network, too: a quarter of a second.
+    """
     exporter = sys.modules.get("torch.onnx._internal.exporter._registration")
     operators = getattr(getattr(exporter, "onnxscript_apis", None), "get_torchlib_ops", None)
     if operators is not None and not hasattr(operators, "cache_info"):
         exporter.onnxscript_apis.get_torchlib_ops = functools.cache(operators)  # type: ignore[union-attr]
+    onnx = sys.modules.get("torch.onnx")
+    if onnx is not None:
+        if not isinstance(onnx.export, Once):
+            onnx.export = Once(onnx.export)  # type: ignore[attr-defined]
+        onnx.export.anew = item.module.__name__ in EXPORTS_ANEW
 
 
 @pytest.fixture(scope="session")
