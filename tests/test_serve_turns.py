@@ -15,12 +15,13 @@ import pytest
 
 pytest.importorskip("fastapi", reason="no web framework: pip install '.[serve]'")
 
-from headstart.serving import server, turns
+from headstart.serving import protocol, server, turns
 from headstart.serving.limits import Limits
 from headstart.serving.turns import Turns, is_probe
 from serving import run
 
 MANY = 200
+LARGE = 30_000_000  # more than the system takes for a client that does not read
 POST = b"POST /work HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -118,8 +119,10 @@ class Loaded:
             self._go.wait(30)  # the loop stands still, as it does when it has much to do
         while (await receive())["more_body"]:
             pass
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body"})
+        body = bytes(LARGE if scope["path"] == "/large" else 0)
+        length = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": length})
+        await send({"type": "http.response.body", "body": body})
 
     @contextlib.contextmanager
     def standing(self) -> Iterator[None]:
@@ -185,6 +188,25 @@ def test_health_goes_before_a_flood(kept: bool) -> None:
     assert loaded.asked.count("/work") == MANY
     assert loaded.asked.index("/healthz") < MANY / 4  # the last to ask
     assert kept or loaded.let_in < MANY / 4
+
+
+def test_who_takes_no_answer_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.5)
+    loaded = Loaded()
+    with loaded.running(), loaded.connect() as client:
+        client.sendall(POST.replace(b"/work", b"/large"))
+        until = time.monotonic() + 30
+        while not loaded.connections or not loaded.asked:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        while loaded.connections:  # nothing is read
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        received = 0
+        with contextlib.suppress(ConnectionError):
+            while part := client.recv(1 << 20):
+                received += len(part)
+        assert 0 < received < LARGE
 
 
 def test_what_waits_for_its_turn_is_answered_when_the_server_ends() -> None:
