@@ -18,6 +18,8 @@ from browser import DESKTOP, PHONE, opened
 from headstart.core.errors import StorageError
 from headstart.evaluation.label_curves import f1_interval, label_reliability, threshold_curve
 from headstart.evaluation.labels_calibration import labels_calibration_error
+from headstart.report.analysed_images import Picture
+from headstart.report.analysed_labels import LabelAnalysis
 from headstart.report.label_analysis import Measured
 from headstart.report.label_page import label_page
 from headstart.report.similar import like_their_own, like_their_own_label
@@ -160,8 +162,8 @@ def test_what_is_not_known_is_neither_missed_nor_added() -> None:
     assert one.missed.tolist() == [[True, False, False], [False] * 3]
     assert one.added.tolist() == [[False, False, True], [False] * 3]
     assert one.right.tolist() == [False, True]
-    assert one.confused() == [(0, 2, 1)]
-    assert one.describe(0)["unknown"] == [1]
+    assert one.confused() == ((0, 2, 1),)
+    assert one.describe(0, Picture(path="", sha256="", part="")).unknown == (1,)
     assert sum(bar.images for bar in one.reliability()) == 4
 
 
@@ -189,7 +191,7 @@ def test_names_of_labels_cannot_become_markup(analysis: dict[str, Any], browser:
     words = json.dumps(analysis)
     for name, other in zip(analysis["classes"], hostile, strict=True):
         words = words.replace(json.dumps(name)[1:-1], json.dumps(other)[1:-1])
-    (tmp_path / "page.html").write_text(label_page(json.loads(words), {}))
+    (tmp_path / "page.html").write_text(label_page(LabelAnalysis.from_json(json.loads(words)), {}))
     with opened(browser, tmp_path / "page.html") as one:
         assert (one.requests, one.faults) == ([], [])
         text = one.page.inner_text("#labels")

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import headstart
+from headstart.checks import Finding
 from headstart.core.errors import SourceError, StorageError
-from headstart.core.text import json_text
 from headstart.core.vectors import unit_rows
 from headstart.data import readers
 from headstart.features.dataset import Dataset
@@ -27,6 +27,7 @@ from headstart.partition.roles import Partition, Role
 from headstart.preprocess.spec import Preprocess
 from headstart.report import analysis as analyses
 from headstart.report import charts, picked, render, similar, tsne
+from headstart.report.analysed import Analysis
 from headstart.report.exhibits import FINDINGS_OF_A_KIND
 from headstart.report.pictures import Pictures
 from headstart.report.run_page import run_page
@@ -136,7 +137,7 @@ def test_a_users_own_report_is_not_replaced(run: Any, tmp_path: Path) -> None:
         ("", "not JSON"),
         ("[1, 2]", "not an analysis"),
         ('{"schema": "1"}', "not an analysis"),
-        ('{"schema": 1}', "damaged"),
+        ('{"schema": 1}', r"damaged \(analysis\.version is missing\)"),
         ('{"schema": 99}', "newer Headstart"),
         ("[" * 100_000, "damaged"),
     ],
@@ -147,6 +148,47 @@ def test_damaged_data_is_an_error_in_words(saved: Path, content: str, words: str
     with pytest.raises(StorageError, match=words):
         headstart.draw_report(saved)
     assert (saved / "report.html").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("places", "value", "words"),
+    [
+        (["images", 0, "label"], "disc", "analysis.images[0].label is 'disc'; expected a number"),
+        (["evaluation", "accuracy_interval"], [0.5], "analysis.evaluation.accuracy_interval is [0.5]; expected a list"),
+        (["map", "classes", 1], None, "analysis.map.classes[1] is None; expected an object"),
+        (["recipe", "max_megapixels"], "64", "recipe.max_megapixels is '64'"),
+        (["details", "history"], 7, "details.history is 7"),
+    ],
+)
+def test_what_is_damaged_is_named(saved: Path, places: list[Any], value: object, words: str) -> None:
+    analysis = json.loads((saved / "analysis.json").read_text())
+    within = analysis
+    for place in places[:-1]:
+        within = within[place]
+    within[places[-1]] = value
+    (saved / "analysis.json").write_text(json.dumps(analysis))
+    with pytest.raises(StorageError) as caught:
+        headstart.draw_report(saved, runtime=headstart.Runtime(cache=None))
+    assert words in str(caught.value)
+
+
+def test_a_document_reads_back_to_the_record_that_it_was_made_of(run: Any, saved: Path) -> None:
+    text = (saved / "analysis.json").read_text("utf-8")
+    analysis = Analysis.from_json(json.loads(text) | {"of a newer version": 1})
+    assert analysis.to_json() == text
+    fresh = analyses.analyse(run.fitted, run.recipe, run.seconds)
+    assert json.loads(fresh.to_json()) == json.loads(text)
+
+
+def test_a_run_from_before_some_keys_is_drawn(saved: Path, tmp_path: Path) -> None:
+    before = json.loads((saved / "analysis.json").read_text())
+    before["comparison"] = None  # the first ones had it
+    for key in ("calibration_error_interval", "calibration_error_by_chance"):
+        del before["evaluation"][key]
+    del before["model"]["conformal"]["measured"]
+    (saved / "analysis.json").write_text(json.dumps(before))
+    page = headstart.draw_report(saved, out=tmp_path / "page.html", runtime=headstart.Runtime(cache=None)).path
+    assert "The expected calibration error is" in page.read_text("utf-8")
 
 
 @pytest.mark.slow
@@ -292,7 +334,8 @@ def synthetic(images: int, classes: int, seed: int = 0) -> Any:
     return SimpleNamespace(
         data=data, evaluation=evaluation, partition=partition,
         held_out=SimpleNamespace(rows=held, probabilities=probabilities), measured=lambda: (held, probabilities),
-        details=Details(head=HeadFit(1.0, strength=1.0)),
+        details=Details(head=HeadFit(1.0, strength=1.0)), without_leaks=None, notes=(), findings=(), checked=False,
+        counted=lambda: {"images": images, "skipped": 0, "ignored": 0, "train": dict.fromkeys(names, 1)},
     )  # fmt: skip
 
 
@@ -318,18 +361,13 @@ def test_a_page_of_very_many_images_stays_small(
 ) -> None:
     fitted = synthetic(images, classes)
     fitted.model_file, fitted.model = run.fitted.model_file, run.fitted.model
-    record = run.as_dict() | {
-        "classes": list(fitted.data.targets.names),
-        "evaluation": fitted.evaluation.as_dict(),
-        "counts": {"images": images, "ignored": 0, "train": dict.fromkeys(fitted.data.targets.names, 1)},
-        "details": {},
-    }
     fitted.details = Details()
     recipe = headstart.Recipe(backbone="timm:resnet18", precision="float32")
-    analysis = json.loads(json_text(analyses.analyse(fitted, recipe, record)))
-    assert len(json_text(analysis, indent=None)) < 2_000_000
+    text = analyses.analyse(fitted, recipe, {"total": 1.0}).to_json()
+    assert len(text) < 2_000_000
+    analysis = Analysis.from_json(json.loads(text))
     noise = np.random.default_rng(0).bytes(9000)  # as large as a thumbnail of 96 px ever gets
-    html = run_page(analysis, dict.fromkeys(range(len(analysis["images"])), noise))
+    html = run_page(analysis, dict.fromkeys(range(len(analysis.images)), noise))
     assert len(html.encode()) < 5_000_000
     if images > 1000:
         assert "pictures were left out" in html
@@ -341,22 +379,22 @@ def test_a_page_of_very_many_images_stays_small(
 
 def test_findings_of_the_check_are_shown_with_their_images(run: Any, tmp_path: Path) -> None:
     path = run.fitted.data.table.rows[3].path
-    found = [
-        {"kind": "label", "path": path, "message": "Looks like <noise>."},
-        *({"kind": "unreadable", "path": f"broken {number}.jpg", "message": "Ends early."} for number in range(30)),
-        {"kind": "of a newer check", "paths": [path, "gone.jpg"], "message": "Something else."},
-    ]
-    analysis = analyses.analyse(run.fitted, run.recipe, run.as_dict() | {"check": {"counts": {}, "findings": found}})
-    by_kind = {one["kind"]: one for one in analysis["findings"]}
-    assert analysis["images"][by_kind["label"]["shown"][0]["images"][0]]["path"] == path
-    assert by_kind["unreadable"]["count"] == 30
-    assert len(by_kind["unreadable"]["shown"]) == FINDINGS_OF_A_KIND
-    assert by_kind["of a newer check"]["shown"][0]["paths"] == ["gone.jpg"]
-    html = run_page(json.loads(json_text(analysis)), {})
+    found = (
+        Finding("label", "Looks like <noise>.", (path,)),
+        *(Finding("unreadable", "Ends early.", (f"broken {number}.jpg",)) for number in range(30)),
+        Finding("of a newer check", "Something else.", (path, "gone.jpg")),
+    )
+    analysis = analyses.analyse(dataclasses.replace(run.fitted, findings=found), run.recipe, run.seconds)
+    by_kind = {one.kind: one for one in analysis.findings}
+    assert analysis.images[by_kind["label"].shown[0].images[0]].path == path
+    assert by_kind["unreadable"].count == 30
+    assert len(by_kind["unreadable"].shown) == FINDINGS_OF_A_KIND
+    assert by_kind["of a newer check"].shown[0].paths == ("gone.jpg",)
+    html = run_page(Analysis.from_json(json.loads(analysis.to_json())), {})
     assert "Likely wrong labels: 1" in html
     assert "Looks like &lt;noise&gt;." in html
     assert "24 more" in html
-    clean = analyses.analyse(run.fitted, run.recipe, run.as_dict() | {"check": {"counts": {}, "findings": []}})
+    clean = analyses.analyse(dataclasses.replace(run.fitted, findings=(), checked=True), run.recipe, run.seconds)
     assert "The data check found no problems" in run_page(clean, {})
 
 

@@ -17,10 +17,11 @@ from headstart.core.tables import resolve
 from headstart.core.text import quoted
 from headstart.data import readers
 from headstart.runs.folder import ANALYSIS_FILE, REPORT_FILE
-from headstart.targets import CLASSES, TARGETS
+from headstart.targets import CLASSES, TARGETS, TargetSpec
 
 if TYPE_CHECKING:
     from headstart.api.run import Run
+    from headstart.report.analysed import Common
 
 # A run of 100,000 images and 1,000 classes has about 1 MB.
 MAX_ANALYSIS_BYTES = 64 * 2**20
@@ -73,37 +74,37 @@ def draw_report(
         must_be_path("out", out)
     must_be("runtime", runtime, Runtime | None, A_RUNTIME)
     path, runtime = Path(folder), runtime or Runtime()
-    analysis = _read(path)
+    analysis, task = _read(path)
     target = Path(out) if out is not None else path / REPORT_FILE
     refuse_unwritable_file(target)
     try:
-        columns = readers.Columns.of(analysis["columns"])
+        columns = readers.Columns.of(dict(analysis.columns))
         if source is not None:
             storage = readers.read(source, columns).storage
         else:
             try:
-                storage = readers.read(analysis["source_path"], columns).storage
+                storage = readers.read(analysis.source_path, columns).storage
             except InputError:  # it is gone; the cache may hold its pictures
                 storage = None
         pictures = find(analysis, storage, runtime.cache)
-        page = resolve(TARGETS[analysis.get("task", CLASSES)].page)(analysis, pictures, run=str(path))
+        page = resolve(task.page)(analysis, pictures, run=str(path))
     except SourceError:
         raise
     except (TemplateError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     make_folder(target.parent)
     durable_write(target, page)
-    images = len(analysis["images"])
+    images = len(analysis.images)
     return Drawn(target, images, images - len(pictures))
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """The data behind the report of a run.
+def _read(folder: Path) -> tuple[Common, TargetSpec]:
+    """The data behind the report of a run, and the row of its task.
 
     Raises:
         StorageError: There is none, or it is damaged, or a newer Headstart wrote it.
     """
-    from headstart.report.label_analysis import SCHEMA
+    from headstart.report.analysed import SCHEMA
 
     path = folder / ANALYSIS_FILE
     try:
@@ -123,16 +124,23 @@ def _read(folder: Path) -> dict[str, Any]:
     if len(content) > MAX_ANALYSIS_BYTES:
         raise _damaged(folder, f"it has more than {MAX_ANALYSIS_BYTES:,} bytes")
     try:
-        analysis = json.loads(content)
+        document = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise _damaged(folder, "it is not JSON") from error
-    if not isinstance(analysis, dict) or type(analysis.get("schema")) is not int:
+    if not isinstance(document, dict) or type(document.get("schema")) is not int:
         raise _damaged(folder, "it is not an analysis")
-    if analysis["schema"] > SCHEMA:
+    if document["schema"] > SCHEMA:
         raise StorageError(
             f"{quoted(str(path))} was written by a newer Headstart.", "Upgrade: pip install --upgrade headstart"
         )
-    return analysis
+    task = TARGETS.get(str(document.get("task", CLASSES)))
+    if task is None or not task.analysed:
+        raise _damaged(folder, f"it is of the task {document['task']!r:.50}")
+    kind: type[Common] = resolve(task.analysed)
+    try:
+        return kind.from_json(document), task
+    except (ValueError, RecursionError) as error:
+        raise _damaged(folder, str(error)) from error
 
 
 def _damaged(folder: Path, reason: str) -> StorageError:

@@ -73,12 +73,7 @@ class Run:
             "strategy": self.recipe.strategy,
             "backbone": self.recipe.backbone,
             "classes": [portable(label) for label in fitted.data.targets.names],
-            "counts": {
-                "images": len(fitted.data.table),
-                "skipped": len(self.skipped),
-                "ignored": fitted.data.table.ignored,
-                **{part: {portable(k): n for k, n in by_class.items()} for part, by_class in fitted.counts.items()},
-            },
+            "counts": fitted.counted(),
             "evaluation": self.evaluation.as_dict(),
             "evaluation_without_leaks": fitted.without_leaks.as_dict() if fitted.without_leaks else None,
             "check": {
@@ -144,7 +139,7 @@ class Run:
         try:
             from headstart.report.report_files import files
 
-            return files(self.fitted, self.recipe, self.as_dict(), folder=folder, runtime=runtime), ""
+            return files(self.fitted, self.recipe, self.seconds, folder=folder, runtime=runtime), ""
         except Exception as error:  # noqa: BLE001  whatever it is, the training was not in vain
             problem = f"The report could not be made ({type(error).__name__}: {printable(str(error))[:300]})."
             runtime.progress.line(f"Note: {problem}")

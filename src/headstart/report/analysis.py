@@ -1,10 +1,10 @@
-"""The data behind a report: what ``analysis.json`` holds. Bounded, without pictures, and enough to draw the page."""
+"""Analyse a finished training: what its report shows, of everything a bounded number."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +16,36 @@ from headstart.core.text import portable
 from headstart.core.threads import one_blas_thread
 from headstart.evaluation.calibration import reliability
 from headstart.evaluation.conformal import COVERAGE, limit, measured
-from headstart.modelfile.prediction_sets import Conformal
 from headstart.partition.roles import Partition, Role
-from headstart.report.exhibits import Exhibits, findings
+from headstart.report.analysed import (
+    Analysis,
+    ClassRow,
+    Familiar,
+    Majority,
+    Model,
+    NoCurve,
+    NotUsed,
+    Numbers,
+    Sets,
+    Shared,
+    WithoutLeaks,
+)
+from headstart.report.analysed_images import Cell, ClassPicture, Map, OwnShare, Picture
+from headstart.report.exhibits import Exhibits
 from headstart.report.growth import forecast
 from headstart.report.picked import MATRIX_CLASSES, Selection, select
 from headstart.report.similar import like_their_own, nearest
 from headstart.report.tsne import kept_neighbours, layout
 from headstart.runs.result import Fitted
 from headstart.settings.recipe import Recipe
+from headstart.strategies.choices.advice import RuleOfThumb, of_run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from headstart.evaluation import Evaluation
+    from headstart.modelfile.familiarity import Familiarity
+    from headstart.modelfile.prediction_sets import Conformal
 
 SCHEMA = 1
 EVIDENCE = 4  # training images beside a mistake
@@ -38,74 +56,75 @@ PACKAGES = ("numpy", "scipy", "onnx", "onnxruntime", "pillow")
 TRAINING_PACKAGES = ("torch", "torchvision", "timm")
 
 
-def analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
+def analyse(fitted: Fitted, recipe: Recipe, seconds: Mapping[str, float]) -> Analysis:
     """Analyse a finished training.
 
     Args:
         fitted: The result of the strategy.
         recipe: All choices.
-        record: The run as in ``metrics.json``.
-
-    Returns:
-        JSON values; ``images`` lists each image that is shown once, and the rest names them by their place in it.
+        seconds: Time of each stage.
     """
     with one_blas_thread():
-        return _analyse(fitted, recipe, record)
+        return _analyse(fitted, recipe, seconds)
 
 
-def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
+def _analyse(fitted: Fitted, recipe: Recipe, seconds: Mapping[str, float]) -> Analysis:
     labels = fitted.partition.targets.labels
     rows, probabilities = fitted.measured()
     chosen = select(rows, probabilities, labels)
-    asked = [*chosen.mistakes, *chosen.uncertain]
-    evidence = nearest(fitted.data.matrix, asked, fitted.partition, count=EVIDENCE)
+    evidence = nearest(fitted.data.matrix, [*chosen.mistakes, *chosen.uncertain], fitted.partition, count=EVIDENCE)
     pictures = Exhibits(fitted, _Described(dict(zip(rows.tolist(), probabilities, strict=True)), labels))
     curve = forecast(fitted, recipe, labels)
-    return {
-        "schema": SCHEMA,
-        **common(fitted, recipe, record, pictures),
-        "without_leaks": _leakless(record),
-        "comparison": record.get("comparison") or record["details"].get("comparison"),
-        "evaluation": _of_evaluation(record["evaluation"]),
-        "majority": _majority(fitted.partition),
-        "advice": _advice(fitted, recipe),
-        "reliability": [dataclasses.asdict(one) for one in reliability(probabilities, labels[rows])],
-        "mistakes": pictures.with_evidence(chosen.mistakes, evidence),
-        "uncertain": pictures.with_evidence(chosen.uncertain, evidence),
-        "cells": [
-            {"true": true, "predicted": predicted, "images": count, "shown": [pictures.place(row) for row in shown]}
-            for true, predicted, count, shown in chosen.cells
-        ],
-        "map": _map(fitted, chosen, labels, pictures),
-        "learning_curve": {"reason": curve, "points": []} if isinstance(curve, str) else curve.as_dict(),
-        "images": pictures.records,
-    }
+    # Images are in the document in the order in which they are shown.
+    shared = common(fitted, recipe, seconds, pictures, schema=SCHEMA)
+    mistakes = pictures.with_evidence(chosen.mistakes, evidence)
+    uncertain = pictures.with_evidence(chosen.uncertain, evidence)
+    cells = tuple(
+        Cell(true, predicted, images, tuple(pictures.place(row) for row in shown))
+        for true, predicted, images, shown in chosen.cells
+    )
+    embeddings = _map(fitted, chosen, labels, pictures)
+    return Analysis(
+        **shared.__dict__,
+        without_leaks=_without_leaks(fitted.without_leaks),
+        evaluation=_numbers(fitted.evaluation),
+        majority=_majority(fitted.partition),
+        advice=_advice(fitted, recipe),
+        reliability=reliability(probabilities, labels[rows]),
+        mistakes=mistakes,
+        uncertain=uncertain,
+        cells=cells,
+        map=embeddings,
+        learning_curve=NoCurve(curve) if isinstance(curve, str) else curve,
+        images=tuple(pictures.shown),
+    )
 
 
-def common(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any], pictures: Exhibits) -> dict[str, Any]:
+def common(
+    fitted: Fitted, recipe: Recipe, seconds: Mapping[str, float], pictures: Exhibits[Any], *, schema: int
+) -> Shared:
     """What an analysis holds whatever the task: source, data, settings and the model file."""
-    metadata = fitted.model_file.metadata
-    return {
-        "version": __version__,
-        "versions": versions(recipe),
-        "source": fitted.data.table.source,
-        "source_path": str(Path(fitted.data.table.source).absolute()),
-        "columns": dict(fitted.data.table.columns),
-        **_of_record(record),
-        "recipe": recipe.as_dict(),
-        "checked": record.get("check") is not None,
-        "findings": findings(record.get("check"), pictures),
-        "model": {
-            "bytes": len(fitted.model),
-            "enough_px": metadata.preprocess.enough_px,
-            "preprocess": metadata.preprocess.as_dict(),
-            "backbone": dataclasses.asdict(metadata.backbone),
-            "temperature": metadata.temperature,
-            "familiarity": _small(metadata.familiarity.as_dict() if metadata.familiarity else None),
-            "conformal": _conformal(metadata.conformal),
-            "reasons": [portable(reason) for reason in metadata.reasons],
-        },
-    }
+    table = fitted.data.table
+    return Shared(
+        schema=schema,
+        version=__version__,
+        versions=versions(recipe),
+        source=table.source,
+        source_path=str(Path(table.source).absolute()),
+        columns=dict(table.columns),
+        strategy=recipe.strategy,
+        backbone=recipe.backbone,
+        classes=tuple(portable(label) for label in fitted.data.targets.names),
+        counts=fitted.counted(),
+        details=fitted.details.as_dict(),
+        seconds={stage: round(time, 3) for stage, time in seconds.items()},
+        notes=tuple(portable(note) for note in fitted.notes[:NOTES]),
+        skipped=NotUsed(len(table.skipped), table.skipped[:SKIPPED]),
+        recipe=recipe.as_dict(),
+        checked=fitted.checked,
+        findings=pictures.findings(fitted.findings),
+        model=_model(fitted),
+    )
 
 
 def versions(recipe: Recipe) -> dict[str, str]:
@@ -122,108 +141,121 @@ def versions(recipe: Recipe) -> dict[str, str]:
     return found
 
 
-def _of_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page needs of ``metrics.json``, bounded."""
-    skipped = record["skipped"]
-    details = {key: value for key, value in record["details"].items() if key != "check"}
-    return {
-        "strategy": record["strategy"],
-        "backbone": record["backbone"],
-        "classes": list(record["classes"]),
-        "counts": record["counts"],
-        "details": details,
-        "seconds": record["seconds"],
-        "notes": record["notes"][:NOTES],
-        "skipped": {"count": len(skipped), "shown": skipped[:SKIPPED]},
-    }
-
-
-def _leakless(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    leakless = record.get("evaluation_without_leaks")
-    return leakless and {key: leakless[key] for key in ("n", "accuracy", "accuracy_interval")}
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Described:
     """What is told of an image: its class, and what was predicted for it."""
 
     predicted: Mapping[int, NDArray[np.float64]]
     labels: NDArray[np.int64]
 
-    def __call__(self, row: int) -> dict[str, Any]:
-        told: dict[str, Any] = {"label": int(self.labels[row])}
-        probabilities = self.predicted.get(row)
-        if probabilities is not None:
-            best = int(probabilities.argmax())
-            told |= {
-                "predicted": best,
-                "probability": round(float(probabilities[best]), 4),
-                "probability_of_label": round(float(probabilities[self.labels[row]]), 4),
-            }
-        return told
+    def __call__(self, row: int, image: Picture) -> ClassPicture:
+        label, probabilities = int(self.labels[row]), self.predicted.get(row)
+        if probabilities is None:
+            return ClassPicture(**image.__dict__, label=label)
+        best = int(probabilities.argmax())
+        return ClassPicture(
+            **image.__dict__, label=label, predicted=best, probability=round(float(probabilities[best]), 4),
+            probability_of_label=round(float(probabilities[label]), 4),
+        )  # fmt: skip
 
 
-def _of_evaluation(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def _without_leaks(evaluation: Evaluation | None) -> WithoutLeaks | None:
+    if evaluation is None:
+        return None
+    return WithoutLeaks(evaluation.n, evaluation.accuracy, evaluation.accuracy_interval)
+
+
+def _numbers(evaluation: Evaluation) -> Numbers:
     """The evaluation, of the classes those with the lowest recall where there are very many."""
-    places = range(len(evaluation["classes"]))
+    places: Sequence[int] = range(len(evaluation.classes))
     if len(places) > CLASSES:
-        recall = [2.0 if one["recall"] is None else one["recall"] for one in evaluation["classes"]]
-        places = sorted(sorted(places, key=lambda i: recall[i])[:CLASSES])  # type: ignore[assignment]
-    classes = [{**evaluation["classes"][i], "place": i} for i in places]
+        recall = [2.0 if one.recall is None else one.recall for one in evaluation.classes]
+        places = sorted(sorted(places, key=lambda i: recall[i])[:CLASSES])
+    classes = tuple(
+        ClassRow(**{**evaluation.classes[i].__dict__, "label": portable(evaluation.classes[i].label)}, place=i)
+        for i in places
+    )
     # Of many classes the most frequent mistakes are in `cells`.
-    confusion = evaluation["confusion"] if len(evaluation["classes"]) <= MATRIX_CLASSES else None
-    return {**evaluation, "classes": classes, "confusion": confusion, "reliability": None}  # that is beside it
+    confusion = evaluation.confusion if len(evaluation.classes) <= MATRIX_CLASSES else None
+    return Numbers(**{**evaluation.__dict__, "classes": classes, "confusion": confusion, "reliability": None})
 
 
-def _advice(fitted: Fitted, recipe: Recipe) -> dict[str, object] | None:
+def _model(fitted: Fitted) -> Model:
+    metadata = fitted.model_file.metadata
+    return Model(
+        bytes=len(fitted.model),
+        enough_px=metadata.preprocess.enough_px,
+        preprocess=metadata.preprocess,
+        backbone=metadata.backbone,
+        temperature=metadata.temperature,
+        familiarity=_familiar(metadata.familiarity),
+        conformal=_sets(metadata.conformal),
+        reasons=tuple(portable(reason) for reason in metadata.reasons),
+    )
+
+
+def _familiar(record: Familiarity | None) -> Familiar | None:
+    if record is None:
+        return None
+    return Familiar(
+        record.threshold, record.false_alarm_rate, record.neighbours, record.references, record.calibrated_on
+    )
+
+
+def _advice(fitted: Fitted, recipe: Recipe) -> RuleOfThumb | None:
     """The rule of thumb for these images; None where what it needs is not here."""
-    from headstart.strategies.choices import advice
-
     try:
-        return advice.of_run(fitted, recipe).as_dict()
+        return of_run(fitted, recipe)
     except HeadstartError:  # lite0's weights are missing or damaged
         return None
 
 
-def _majority(partition: Partition) -> dict[str, Any]:
-    """The baseline: the accuracy of always predicting the most frequent class of the training images."""
+def _majority(partition: Partition) -> Majority:
     labels = partition.targets.labels
     largest = int(np.bincount(labels[partition.of(Role.TRAIN)]).argmax())
-    return {"class": largest, "accuracy": float((labels[partition.measured()] == largest).mean())}
+    return Majority(largest, float((labels[partition.measured()] == largest).mean()))
 
 
-def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures: Exhibits) -> dict[str, Any]:
+def _map(fitted: Fitted, chosen: Selection, labels: NDArray[np.int64], pictures: Exhibits[ClassPicture]) -> Map:
     """The map, and how well the classes are separated in all dimensions."""
     rows = np.array(chosen.on_the_map)
     features = fitted.data.matrix[rows]
     places = layout(features)
     shares, known = like_their_own(features, labels[rows]), labels[rows]
     classes = [
-        {"class": int(label), "images": int((known == label).sum()), "like_own": float(shares[known == label].mean())}
+        OwnShare(int(label), int((known == label).sum()), float(shares[known == label].mean()))
         for label in np.unique(known)
     ]
-    return {
-        "points": [
-            [pictures.place(row), round(float(x), 4), round(float(y), 4)]
-            for row, (x, y) in zip(rows.tolist(), places, strict=True)
-        ],
-        "left_out": len(labels) - len(rows),
-        "kept_neighbours": kept_neighbours(features, places),
-        "classes": sorted(classes, key=lambda one: one["like_own"])[:CLASSES],
-    }
+    return Map(
+        points=points_of(rows, places, pictures),
+        left_out=len(labels) - len(rows),
+        kept_neighbours=kept_neighbours(features, places),
+        classes=tuple(sorted(classes, key=lambda one: one.like_own)[:CLASSES]),
+    )
 
 
-def _conformal(record: Conformal | None) -> dict[str, Any] | None:
+def points_of(
+    rows: NDArray[np.int64], places: NDArray[np.float64], pictures: Exhibits[Any]
+) -> tuple[tuple[int, float, float], ...]:
+    """The points of a map: an image and its two coordinates.
+
+    Args:
+        rows: Of the table, (M,).
+        places: Where they lie, (M, 2).
+        pictures: The images of the report.
+    """
+    return tuple(
+        (pictures.place(row), round(float(x), 4), round(float(y), 4))
+        for row, (x, y) in zip(rows.tolist(), places, strict=True)
+    )
+
+
+def _sets(record: Conformal | None) -> Sets | None:
     """What the model file says of prediction sets, and the measured coverage of those of one nominal coverage."""
     if record is None:
         return None
-    achieved = None  # with too few images, sets contain all classes
-    if limit(record, COVERAGE) < math.inf:
-        achieved = dataclasses.asdict(measured(record, COVERAGE))
-        achieved["interval"] = list(achieved["interval"])
-    return {**(_small(record.as_dict()) or {}), "asked": COVERAGE, "measured": achieved}
-
-
-def _small(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A record without its lists, whose numbers are for programs."""
-    return {key: value for key, value in record.items() if isinstance(value, int | float | str)} if record else None
+    enough = limit(record, COVERAGE) < math.inf  # else sets contain all classes
+    return Sets(
+        images=record.images, split=record.split or None, asked=COVERAGE,
+        measured=measured(record, COVERAGE) if enough else None,
+    )  # fmt: skip

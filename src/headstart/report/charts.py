@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 # Of a chart, in units of its own; at this width they are about pixels on a telephone.
 WIDTH, HEIGHT = 400, 250
@@ -37,6 +37,33 @@ class Scale:
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What is drawn in a chart, in its own units.
+
+    Attributes:
+        kind: What the template knows.
+        style: A class of style.
+        points: Of a line: places, as SVG writes them.
+        x: Of all others.
+        y: Of a point, as are the next two.
+        radius: Its size.
+        words: What is shown when it is pointed at.
+        low: Where a whisker or a rule begins.
+        high: Where it ends.
+    """
+
+    kind: Literal["line", "point", "whisker", "rule"]
+    style: str
+    points: str = ""
+    x: float = 0.0
+    y: float = 0.0
+    radius: float = 0.0
+    words: str = ""
+    low: float = 0.0
+    high: float = 0.0
+
+
 @dataclass
 class Chart:
     """A chart: two axes, and what is drawn in them.
@@ -49,7 +76,7 @@ class Chart:
         y_label: What that one measures.
         x_ticks: Pairs of a place and a label, of `x`.
         y_ticks: Pairs of a place and a label, of `y`.
-        marks: What is drawn, in order: each has a ``kind`` that the template knows.
+        marks: What is drawn, in order.
         key: Pairs of a class of style and a name, for the legend.
     """
 
@@ -60,7 +87,7 @@ class Chart:
     y_label: str
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
-    marks: list[dict[str, Any]] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
     key: list[tuple[str, str]] = field(default_factory=list)
     width: int = WIDTH
     height: int = HEIGHT
@@ -68,20 +95,20 @@ class Chart:
     def line(self, points: Sequence[tuple[float, float]], style: str) -> None:
         """A line through points."""
         path = " ".join(f"{self.x(x)},{self.y(y)}" for x, y in points)
-        self.marks.append({"kind": "line", "points": path, "style": style})
+        self.marks.append(Mark(kind="line", points=path, style=style))
 
     def point(self, x: float, y: float, style: str, words: str, *, radius: float = 4) -> None:
         """A point with words that are shown when it is pointed at."""
-        place = {"x": self.x(x), "y": self.y(y), "radius": round(radius, 2)}
-        self.marks.append({"kind": "point", "style": style, "words": words, **place})
+        x, y = self.x(x), self.y(y)
+        self.marks.append(Mark(kind="point", style=style, words=words, x=x, y=y, radius=round(radius, 2)))
 
     def whisker(self, x: float, low: float, high: float, style: str) -> None:
         """An interval of y."""
-        self.marks.append({"kind": "whisker", "x": self.x(x), "low": self.y(low), "high": self.y(high), "style": style})
+        self.marks.append(Mark(kind="whisker", x=self.x(x), low=self.y(low), high=self.y(high), style=style))
 
     def rule(self, x: float, style: str) -> None:
         """A line from the bottom to the top."""
-        self.marks.append({"kind": "rule", "x": self.x(x), "low": self.y.start, "high": self.y.end, "style": style})
+        self.marks.append(Mark(kind="rule", x=self.x(x), low=self.y.start, high=self.y.end, style=style))
 
 
 def empty(title: str, x_range: tuple[float, float], y_range: tuple[float, float], **labels: Any) -> Chart:

@@ -1,18 +1,21 @@
-"""The images that a report shows, each once; and what the data check found, with its pictures."""
+"""The images of a report as an analysis gathers them, each once; and what the data check found, with its images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
 
+from headstart.checks import Finding
 from headstart.core.text import portable
+from headstart.report.analysed_images import Exhibit, KindOfFinding, Neighbour, Picture, ShownFinding
 from headstart.runs.result import Fitted
 
 FINDINGS_OF_A_KIND = 6
 PATHS_OF_A_FINDING = 4
+Kind = TypeVar("Kind", bound=Picture)
 
 
-class Exhibits:
+class Exhibits(Generic[Kind]):
     """The images that are shown, each once.
 
     Args:
@@ -20,76 +23,53 @@ class Exhibits:
         describe: What else is to be told of a row of the table: its label, and what was predicted.
 
     Attributes:
-        records: JSON values of each image, in the order in which they were asked for.
+        shown: What is known of each image, in the order in which they were asked for.
     """
 
-    def __init__(self, fitted: Fitted, describe: Callable[[int], dict[str, Any]]) -> None:
-        self.records: list[dict[str, Any]] = []
+    def __init__(self, fitted: Fitted, describe: Callable[[int, Picture], Kind]) -> None:
+        self.shown: list[Kind] = []
         self._fitted, self._describe = fitted, describe
         self._parts = fitted.partition.names()
         self._places: dict[int, int] = {}
         self._rows: dict[str, int] | None = None
 
-    def of_path(self, path: str) -> int | None:
-        """Where the image of a path, as JSON shows it, is in the list; None where it is no row of the table."""
-        if self._rows is None:
-            self._rows = {portable(row.path): place for place, row in enumerate(self._fitted.data.table.rows)}
-        row = self._rows.get(path)
-        return None if row is None else self.place(row)
-
     def place(self, row: int) -> int:
         """Where a row of the table is in the list; it is added to it."""
         if row not in self._places:
-            self._places[row] = len(self.records)
-            record = {
-                "path": self._fitted.data.table.rows[row].path,
-                "sha256": self._fitted.data.digests[row],
-                "part": self._parts[row],
-                **self._describe(row),
-            }
-            self.records.append(record)
+            self._places[row] = len(self.shown)
+            data = self._fitted.data
+            image = Picture(path=data.table.rows[row].path, sha256=data.digests[row], part=self._parts[row])
+            self.shown.append(self._describe(row, image))
         return self._places[row]
 
     def with_evidence(
         self, rows: Sequence[int], evidence: Mapping[int, list[tuple[int, float]]]
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[Exhibit, ...]:
         """Images, each with the most similar training images."""
-        return [
-            {
-                "image": self.place(row),
-                "neighbours": [
-                    {"image": self.place(other), "similarity": round(similarity, 3)}
-                    for other, similarity in evidence[row]
-                ],
-            }
+        return tuple(
+            Exhibit(
+                self.place(row),
+                tuple(Neighbour(self.place(other), round(similarity, 3)) for other, similarity in evidence[row]),
+            )
             for row in rows
-        ]
+        )
 
+    def findings(self, found: Iterable[Finding]) -> tuple[KindOfFinding, ...]:
+        """What the data check found, of each kind the first few with their images; empty where there was none."""
+        by_kind: dict[str, list[Finding]] = {}
+        for one in found:
+            by_kind.setdefault(one.kind, []).append(one)
+        return tuple(
+            KindOfFinding(kind, len(of_kind), tuple(self._finding(one) for one in of_kind[:FINDINGS_OF_A_KIND]))
+            for kind, of_kind in by_kind.items()
+        )
 
-def findings(check: Any, pictures: Exhibits) -> list[dict[str, Any]]:
-    """What the data check found, of each kind the first few with their pictures; empty where there was none."""
-    found = check.get("findings", []) if isinstance(check, Mapping) else check or []
-    by_kind: dict[str, list[Any]] = {}
-    for one in found:
-        by_kind.setdefault(str(one.get("kind", "")), []).append(one)
-    return [
-        {
-            "kind": kind,
-            "count": len(of_kind),
-            "shown": [
-                {
-                    "message": str(one.get("message", "")),
-                    "paths": [path for path, place in placed if place is None],
-                    "images": [place for _, place in placed if place is not None],
-                }
-                for one in of_kind[:FINDINGS_OF_A_KIND]
-                for placed in [[(path, pictures.of_path(path)) for path in _paths(one)[:PATHS_OF_A_FINDING]]]
-            ],
-        }
-        for kind, of_kind in by_kind.items()
-    ]
-
-
-def _paths(finding: Mapping[str, Any]) -> list[str]:
-    paths = finding.get("paths") or ([finding["path"]] if finding.get("path") else [])
-    return [portable(str(path)) for path in paths]
+    def _finding(self, finding: Finding) -> ShownFinding:
+        """A finding with its images; paths that are no row of the table stay paths."""
+        if self._rows is None:
+            self._rows = {portable(row.path): number for number, row in enumerate(self._fitted.data.table.rows)}
+        paths = [portable(path) for path in finding.paths[:PATHS_OF_A_FINDING]]
+        gone = tuple(path for path in paths if path not in self._rows)
+        return ShownFinding(
+            finding.message, gone, tuple(self.place(self._rows[path]) for path in paths if path in self._rows)
+        )

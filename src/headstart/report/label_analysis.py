@@ -1,22 +1,36 @@
-"""The data behind the report of several labels an image: what ``analysis.json`` holds for its page."""
+"""Analyse a finished training on images with any number of labels: a bounded number of what there is to show."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from headstart.core import records
 from headstart.core.text import portable
 from headstart.core.threads import one_blas_thread
 from headstart.data.several import SEPARATOR
+from headstart.evaluation.calibration import Bin
 from headstart.evaluation.label_curves import f1_interval, label_reliability, threshold_curve
 from headstart.evaluation.labels import LabelsEvaluation
-from headstart.report.analysis import EVIDENCE, common
+from headstart.report.analysed import SCHEMA
+from headstart.report.analysed_images import LabelPicture, Map, OwnShare, Picture
+from headstart.report.analysed_labels import (
+    NO_LABEL,
+    LabelAnalysis,
+    LabelCurve,
+    LabelNumbers,
+    LabelRow,
+    LabelsWithoutLeaks,
+    PairOfLabels,
+    Wrong,
+    WrongImages,
+)
+from headstart.report.analysis import EVIDENCE, common, points_of
 from headstart.report.exhibits import Exhibits
 from headstart.report.picked import MISTAKES, OF_A_CELL, OF_ALL_MISTAKES, UNCERTAIN, sample
 from headstart.report.similar import like_their_own_label, nearest
@@ -27,50 +41,56 @@ from headstart.settings.recipe import Recipe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SCHEMA = 2  # a page that a Headstart without several labels cannot draw
 LABELS = 200  # rows of the table of labels
 CURVES = 100  # labels with a curve of their own
 PAIRS = 60  # of labels that are listed, of each kind
 _SMALLEST = 1e-15  # probability
 
 
-def analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
+def analyse(fitted: Fitted, recipe: Recipe, seconds: Mapping[str, float]) -> LabelAnalysis:
     """Analyse a finished training; see `headstart.report.analysis.analyse`."""
     with one_blas_thread():
-        return _analyse(fitted, recipe, record)
+        return _analyse(fitted, recipe, seconds)
 
 
-def _analyse(fitted: Fitted, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
+def _analyse(fitted: Fitted, recipe: Recipe, seconds: Mapping[str, float]) -> LabelAnalysis:
     measured = Measured.of(fitted)
     mistakes, uncertain = measured.worst(), measured.closest()
     evidence = nearest(fitted.data.matrix, [*mistakes, *uncertain], fitted.partition, count=EVIDENCE)
     pictures = Exhibits(fitted, measured.describe)
-    shared = common(fitted, recipe, record, pictures)
-    evaluation = fitted.evaluation
+    # Images are in the document in the order in which they are shown.
+    shared = common(fitted, recipe, seconds, pictures, schema=SCHEMA)
+    evaluation, thresholds = fitted.evaluation, fitted.model_file.metadata.thresholds
     assert isinstance(evaluation, LabelsEvaluation)
     order = _shown(evaluation)
-    return {
-        "schema": SCHEMA,
-        "task": fitted.data.targets.task,
-        **shared,
-        "without_leaks": _leakless(record),
-        "parts": dict(Counter(fitted.partition.names())),
-        "evaluation": {**record["evaluation"], "labels": _labels(record["evaluation"]["labels"], order)},
-        "thresholds": list(fitted.model_file.metadata.thresholds),
-        "curves": _curves(measured, fitted.model_file.metadata.thresholds, order[:CURVES]),
-        "wrong": [
-            {"label": label, "kind": kind, "images": count, "shown": [pictures.place(row) for row in rows]}
-            for label, kind, count, rows in measured.wrong(order)
-        ],
-        "together": _together(evaluation, measured),
-        "confused": measured.confused(),
-        "reliability": [dataclasses.asdict(one) for one in measured.reliability()],
-        "mistakes": pictures.with_evidence(mistakes, evidence),
-        "uncertain": pictures.with_evidence(uncertain, evidence),
-        "wrong_images": int((~measured.right).sum()),
-        **_map(fitted, measured, pictures),
-        "images": pictures.records,
-    }
+    wrong = tuple(
+        WrongImages(label, kind, count, tuple(pictures.place(row) for row in rows))
+        for label, kind, count, rows in measured.wrong(order)
+    )
+    first, second = pictures.with_evidence(mistakes, evidence), pictures.with_evidence(uncertain, evidence)
+    rows, combinations = _on_map(fitted, measured)
+    return LabelAnalysis(
+        **shared.__dict__,
+        task=fitted.data.targets.task,
+        without_leaks=_without_leaks(fitted.without_leaks),
+        parts=dict(Counter(fitted.partition.names())),
+        evaluation=_numbers(evaluation, order),
+        thresholds=thresholds,
+        curves=_curves(measured, thresholds, order[:CURVES]),
+        wrong=wrong,
+        together=_together(evaluation, measured),
+        confused=measured.confused(),
+        reliability=measured.reliability(),
+        mistakes=first,
+        uncertain=second,
+        wrong_images=int((~measured.right).sum()),
+        map=_map(fitted, measured, rows, pictures),
+        combinations=combinations.names,
+        combination_of={
+            str(pictures.place(row)): kind for row, kind in zip(rows.tolist(), combinations.of, strict=True)
+        },
+        images=tuple(pictures.shown),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,10 +165,11 @@ class Measured:
         margin = np.where(self.known, np.abs(_log_odds(self.probabilities) - _log_odds(self.thresholds)), np.inf).min(1)
         return [int(self.rows[i]) for i in np.argsort(margin, kind="stable") if self.right[i]][:UNCERTAIN]
 
-    def wrong(self, order: Sequence[int]) -> list[tuple[int, str, int, list[int]]]:
+    def wrong(self, order: Sequence[int]) -> list[tuple[int, Wrong, int, list[int]]]:
         """For each label and each way to be wrong, how often, and the rows that are shown, the surest mistake first."""
-        found = []
-        for name, wrong, sign in (("missed", self.missed, 1), ("added", self.added, -1)):
+        found: list[tuple[int, Wrong, int, list[int]]] = []
+        ways: tuple[tuple[Wrong, NDArray[np.bool_], int], ...] = (("missed", self.missed, 1), ("added", self.added, -1))
+        for name, wrong, sign in ways:
             for label in order:
                 own = np.flatnonzero(wrong[:, label])
                 if len(own):
@@ -162,28 +183,35 @@ class Measured:
             result.append((label, name, count, shown))
         return result
 
-    def confused(self) -> list[tuple[int, int, int]]:
+    def confused(self) -> tuple[tuple[int, int, int], ...]:
         """Pairs of a label that was missed and one that was added to the same image, with how many images."""
         counts = self.missed.astype(np.int64).T @ self.added
         pairs = [(int(i), int(j), int(counts[i, j])) for i, j in np.argwhere(counts)]
-        return sorted(pairs, key=lambda one: (-one[2], one[:2]))[:PAIRS]
+        return tuple(sorted(pairs, key=lambda one: (-one[2], one[:2]))[:PAIRS])
 
-    def reliability(self) -> tuple[Any, ...]:
+    def reliability(self) -> tuple[Bin, ...]:
         """The reliability diagram over all pairs of image and label that are known."""
         known = self.known
         return label_reliability(self.probabilities[known], self.truth[known], np.nonzero(known)[0])
 
-    def describe(self, row: int) -> dict[str, Any]:
+    def describe(self, row: int, image: Picture) -> LabelPicture:
         """What is told of an image: its labels, and what was predicted wrong, with the probabilities."""
-        told: dict[str, Any] = {
-            "labels": np.flatnonzero(self.labels[row] == 1).tolist(),
-            "unknown": np.flatnonzero(self.labels[row] < 0).tolist(),
-        }
-        if (i := self.places.get(row)) is not None:
-            told["predicted"] = np.flatnonzero(self.found[i]).tolist()
-            for name, wrong in (("missed", self.missed[i]), ("added", self.added[i])):
-                told[name] = [[int(one), round(float(self.probabilities[i, one]), 4)] for one in np.flatnonzero(wrong)]
-        return told
+        told = LabelPicture(
+            **image.__dict__,
+            labels=tuple(np.flatnonzero(self.labels[row] == 1).tolist()),
+            unknown=tuple(np.flatnonzero(self.labels[row] < 0).tolist()),
+        )
+        if (i := self.places.get(row)) is None:
+            return told
+        return replace(
+            told,
+            predicted=tuple(np.flatnonzero(self.found[i]).tolist()),
+            missed=self._with_probabilities(i, self.missed[i]),
+            added=self._with_probabilities(i, self.added[i]),
+        )
+
+    def _with_probabilities(self, place: int, which: NDArray[np.bool_]) -> tuple[tuple[int, float], ...]:
+        return tuple((int(one), round(float(self.probabilities[place, one]), 4)) for one in np.flatnonzero(which))
 
 
 def _shown(evaluation: LabelsEvaluation) -> list[int]:
@@ -195,20 +223,19 @@ def _shown(evaluation: LabelsEvaluation) -> list[int]:
     return sorted(sorted(places, key=lambda i: ranked[i])[:LABELS])
 
 
-def _labels(records: Sequence[Mapping[str, Any]], order: Sequence[int]) -> list[dict[str, Any]]:
-    """The results of labels with their places, and the interval of F1."""
-    return [
-        {
-            "f1_interval": f1_interval(one["correct"], one["predicted"], one["positives"]),
-            **one,
-            "place": place,
-        }
-        for place in order
-        for one in [records[place]]
-    ]
+def _numbers(evaluation: LabelsEvaluation, order: Sequence[int]) -> LabelNumbers:
+    """The evaluation with the labels that are shown, their places, and the intervals of their F1."""
+    rows = []
+    for place in order:
+        one = evaluation.labels[place]
+        spread = f1_interval(one.correct, one.predicted, one.positives)
+        rows.append(LabelRow(**{**one.__dict__, "label": portable(one.label)}, f1_interval=spread, place=place))
+    found = LabelNumbers(**{**evaluation.__dict__, "labels": tuple(rows)})
+    # As the file rounds them: a page that is drawn again is the same.
+    return records.from_json(LabelNumbers, found.as_dict(), "evaluation")
 
 
-def _curves(measured: Measured, thresholds: Sequence[float], order: Sequence[int]) -> list[dict[str, Any]]:
+def _curves(measured: Measured, thresholds: Sequence[float], order: Sequence[int]) -> tuple[LabelCurve, ...]:
     """For labels that some measured image has, what each threshold finds."""
     curves = []
     for label in order:
@@ -216,60 +243,63 @@ def _curves(measured: Measured, thresholds: Sequence[float], order: Sequence[int
         truth = measured.truth[own, label]
         if truth.any():
             curve = threshold_curve(measured.probabilities[own, label], truth, threshold=round(thresholds[label], 6))
-            curves.append({"label": label, **dataclasses.asdict(curve)})
-    return curves
+            curves.append(LabelCurve(**curve.__dict__, label=label))
+    return tuple(curves)
 
 
-def _together(evaluation: LabelsEvaluation, measured: Measured) -> list[dict[str, Any]]:
+def _together(evaluation: LabelsEvaluation, measured: Measured) -> tuple[PairOfLabels, ...]:
     """The commonest pairs of labels, with how many images would have both by chance, and of how many both are found."""
     both = measured.truth & measured.found
     counts = both.astype(np.int64).T @ both
     commonest = sorted(evaluation.together, key=lambda one: (-one[2], one[:2]))[:PAIRS]
     have = [one.positives for one in evaluation.labels]
-    return [
-        {
-            "first": i,
-            "second": j,
-            "images": n,
-            "by_chance": have[i] * have[j] / evaluation.n,
-            "found": int(counts[i, j]),
-        }
+    return tuple(
+        PairOfLabels(first=i, second=j, images=n, by_chance=have[i] * have[j] / evaluation.n, found=int(counts[i, j]))
         for i, j, n in commonest
-    ]
+    )
 
 
-def _map(fitted: Fitted, measured: Measured, pictures: Exhibits) -> dict[str, Any]:
-    """The map, its images by their combination of labels, and how well each label is separated in all dimensions."""
+class _Combinations(NamedTuple):
+    """Labels that images on the map have together.
+
+    Attributes:
+        names: Each combination in words.
+        of: That of each image, (M,).
+    """
+
+    names: tuple[str, ...]
+    of: list[int]
+
+
+def _on_map(fitted: Fitted, measured: Measured) -> tuple[NDArray[np.int64], _Combinations]:
+    """The rows of the images on the map, and their combinations of labels."""
     names = fitted.data.targets.names
     kinds, combination = np.unique(measured.labels == 1, axis=0, return_inverse=True)
     combination = combination.reshape(-1)
-    wrong = measured.rows[~measured.right]
-    rows = np.array(sample(wrong, combination))
+    rows = np.array(sample(measured.rows[~measured.right], combination))
+    shown, of = np.unique(combination[rows], return_inverse=True)
+    words = tuple(
+        f" {SEPARATOR} ".join(portable(names[i]) for i in np.flatnonzero(kinds[kind])) or NO_LABEL for kind in shown
+    )
+    return rows, _Combinations(words, of.reshape(-1).tolist())
+
+
+def _map(fitted: Fitted, measured: Measured, rows: NDArray[np.int64], pictures: Exhibits[LabelPicture]) -> Map:
+    """The map, and how well each label is separated in all dimensions."""
     features = fitted.data.matrix[rows]
     places = layout(features)
-    shown, of = np.unique(combination[rows], return_inverse=True)
-    like = like_their_own_label(features, measured.labels[rows] == 1)
+    has = measured.labels[rows] == 1
     labels = [
-        {"class": i, "images": int((measured.labels[rows, i] == 1).sum()), "like_own": share}
-        for i, share in enumerate(like)
+        OwnShare(i, int(has[:, i].sum()), share)
+        for i, share in enumerate(like_their_own_label(features, has))
         if share is not None
     ]
-    return {
-        "map": {
-            "points": [
-                [pictures.place(row), round(float(x), 4), round(float(y), 4)]
-                for row, (x, y) in zip(rows.tolist(), places, strict=True)
-            ],
-            "left_out": len(measured.labels) - len(rows),
-            "kept_neighbours": kept_neighbours(features, places),
-            "classes": sorted(labels, key=lambda one: one["like_own"])[:LABELS],
-        },
-        "combinations": [
-            f" {SEPARATOR} ".join(portable(names[i]) for i in np.flatnonzero(kinds[kind])) or "no label"
-            for kind in shown
-        ],
-        "combination_of": {str(pictures.place(row)): int(kind) for row, kind in zip(rows.tolist(), of, strict=True)},
-    }
+    return Map(
+        points=points_of(rows, places, pictures),
+        left_out=len(measured.labels) - len(rows),
+        kept_neighbours=kept_neighbours(features, places),
+        classes=tuple(sorted(labels, key=lambda one: one.like_own)[:LABELS]),
+    )
 
 
 def _log_odds(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -278,7 +308,9 @@ def _log_odds(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _leakless(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    leakless = record.get("evaluation_without_leaks")
-    names = ("n", "mean_average_precision", "mean_average_precision_interval")
-    return leakless and {name: leakless[name] for name in names}
+def _without_leaks(evaluation: object) -> LabelsWithoutLeaks | None:
+    if not isinstance(evaluation, LabelsEvaluation):
+        return None
+    return LabelsWithoutLeaks(
+        evaluation.n, evaluation.mean_average_precision, evaluation.mean_average_precision_interval
+    )

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import PurePath
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from headstart.report import figures
-from headstart.report.picked import MATRIX_CLASSES
+from headstart.report.analysed_labels import NO_LABEL, LabelAnalysis, LabelRow, Wrong
+from headstart.report.charts import Chart
+from headstart.report.labels_together import labels_together
 from headstart.report.picture_map import OnMap, picture_map
 from headstart.report.pictures import BUDGET_BYTES, Pictures
 from headstart.report.render import percent, render
-from headstart.report.run_page import WIDE_CLASSES, command_of, evidence, findings, in_words, source_name
-
-NO_LABEL = "no label"
+from headstart.report.run_page import command_of, in_words, source_name
+from headstart.report.shown_images import ImageOf, ShownImage, exhibits, findings
 
 
 def label_page(
-    analysis: Mapping[str, Any],
+    analysis: LabelAnalysis,
     jpegs: Mapping[int, bytes],
     *,
     run: str = "",
@@ -26,167 +27,218 @@ def label_page(
     """The page of a run.
 
     Args:
-        analysis: See `headstart.report.label_analysis`.
+        analysis: See `headstart.report.analysed_labels`.
         jpegs: JPEG files by the place of their image in the analysis; those that are missing have a placeholder.
         run: The run folder, for the commands that the page names.
         budget_bytes: For all pictures.
     """
     pictures = Pictures(jpegs, budget_bytes)
-    sections: dict[str, Any] = {
-        "findings": findings(analysis, pictures, _image),
-        "mistakes": evidence(analysis, "mistakes", pictures, _image),
-        "uncertain": evidence(analysis, "uncertain", pictures, _image),
-        "dialogs": _dialogs(analysis, pictures),
-        "map": picture_map(
-            analysis["map"], pictures, lambda place: _on_map(analysis, place), analysis["combinations"]
-        ) | {"classes": [{**one, "label": analysis["classes"][one["class"]]} for one in analysis["map"]["classes"]]},
-    }  # fmt: skip
+    image, on_map = partial(_image, analysis, pictures=pictures), partial(_on_map, analysis)
+    # In the order of their worth: the pictures of what comes first have room, and the map shows those of the others.
+    sections = {
+        "findings": findings(analysis, image),
+        "mistakes": exhibits(analysis.mistakes, image),
+        "uncertain": exhibits(analysis.uncertain, image),
+        "dialogs": _dialogs(analysis, image),
+        "map": picture_map(analysis.map, pictures, on_map, analysis.combinations, analysis.classes),
+    }
     return render(
         "labels.html.j2",
         a=analysis,
-        name=source_name(analysis["source"]),
+        name=source_name(analysis.source),
         run=run or "RUN",
-        missing=len(analysis["images"]) - len(jpegs),
+        missing=len(analysis.images) - len(jpegs),
         left_out=pictures.left_out,
-        training=figures.training(analysis["details"].get("history") or [], analysis["details"].get("best_epoch")),
-        reliability=figures.reliability(analysis["reliability"], "pair"),
+        training=figures.training(analysis.history, analysis.best_epoch),
+        reliability=figures.reliability(analysis.reliability, "pair"),
         curves=_curves(analysis),
-        strategy=in_words(analysis["strategy"]),
+        strategy=in_words(analysis.strategy),
         advice=None,
         labels=_labels(analysis),
-        together=_together(analysis),
-        parts=sorted(analysis["parts"].items()),
+        together=labels_together(analysis),
+        parts=sorted(analysis.parts.items()),
         command=command_of(analysis, run),
         **sections,
     )
 
 
-def _names(a: Mapping[str, Any], places: list[int]) -> str:
-    return ", ".join(a["classes"][place] for place in places) or NO_LABEL
+@dataclass(frozen=True, kw_only=True)
+class ShownLabels(ShownImage):
+    """An image with any number of labels.
+
+    Attributes:
+        names: Its labels.
+        unknown: Those of which it is not known.
+        found: Its labels that were predicted; empty for an image that was not measured, as are the next two.
+        missed: Its labels that were not, with their probabilities.
+        added: Labels that it does not have and that were predicted, likewise.
+    """
+
+    names: tuple[str, ...]
+    unknown: tuple[str, ...]
+    found: tuple[str, ...]
+    missed: tuple[tuple[str, float], ...]
+    added: tuple[tuple[str, float], ...]
 
 
-def _image(a: Mapping[str, Any], place: int, pictures: Pictures) -> dict[str, Any]:
+def _image(analysis: LabelAnalysis, place: int, pictures: Pictures) -> ShownLabels:
     """An image as the page shows it."""
-    one = a["images"][place]
-    words = f"{one['path']}: {_names(a, one['labels'])}"
-    shown = {
-        "place": place, "path": one["path"], "file": PurePath(one["path"]).name, "labels": one["labels"],
-        "unknown": [a["classes"][label] for label in one["unknown"]], "measured": "predicted" in one,
-    }  # fmt: skip
-    if "predicted" in one:
-        missed, added = one["missed"], one["added"]
-        shown["missed"] = [(a["classes"][label], probability) for label, probability in missed]
-        shown["added"] = [(a["classes"][label], probability) for label, probability in added]
-        lost = {label for label, _ in missed}
-        shown["found"] = [a["classes"][label] for label in one["labels"] if label not in lost]
-        words += "".join(
-            f", {how} {', '.join(f'{name} ({percent(probability, 0)})' for name, probability in which)}"
-            for how, which in (("missed", shown["missed"]), ("added", shown["added"]))
-            if which
-        ) or ", predicted right"  # fmt: skip
-    return shown | {
-        "names": [a["classes"][label] for label in one["labels"]],
-        "alt": words,
-        "src": pictures.take(place),
-    }
+    one, classes = analysis.images[place], analysis.classes
+    names = tuple(classes[label] for label in one.labels)
+    missed = tuple((classes[label], probability) for label, probability in one.missed or ())
+    added = tuple((classes[label], probability) for label, probability in one.added or ())
+    lost = {label for label, _ in one.missed or ()}
+    wrong = "".join(
+        f", {how} {', '.join(f'{name} ({percent(probability, 0)})' for name, probability in which)}"
+        for how, which in (("missed", missed), ("added", added)) if which
+    )  # fmt: skip
+    return ShownLabels(
+        place=place,
+        path=one.path,
+        names=names,
+        unknown=tuple(classes[label] for label in one.unknown),
+        found=() if one.right is None else tuple(classes[label] for label in one.labels if label not in lost),
+        missed=missed,
+        added=added,
+        alt=f"{one.path}: {', '.join(names) or NO_LABEL}{', predicted right' if one.right else wrong}",
+        src=pictures.take(place),
+    )
 
 
-def _on_map(a: Mapping[str, Any], place: int) -> OnMap:
-    one = a["images"][place]
-    words = f"{_names(a, one['labels'])}, {one['path']}"
-    right = not one["missed"] and not one["added"] if "predicted" in one else None
-    if right is None:
+def _on_map(analysis: LabelAnalysis, place: int) -> OnMap:
+    """The same on the map."""
+    one = analysis.images[place]
+    words = f"{_names(analysis, one.labels)}, {one.path}"
+    if one.right is None:
         words += ", training image"
-    elif right:
+    elif one.right:
         words += ", predicted right"
-    else:
-        words += "".join(
-            f", {how} {_names(a, [label for label, _ in one[how]])}" for how in ("missed", "added") if one[how]
+    for how, which in (("missed", one.missed), ("added", one.added)):
+        words += f", {how} {_names(analysis, [label for label, _ in which])}" if which else ""
+    return OnMap(analysis.combination_of[str(place)], words, one.right)
+
+
+def _names(analysis: LabelAnalysis, labels: Sequence[int]) -> str:
+    return ", ".join(analysis.classes[label] for label in labels) or NO_LABEL
+
+
+@dataclass(frozen=True)
+class Dialog:
+    """Images of which a label was missed, or to which it was added, each with the probability of the label."""
+
+    label: str
+    kind: Wrong
+    count: int
+    images: tuple[tuple[ShownLabels, float], ...]
+
+
+def _dialogs(analysis: LabelAnalysis, image: ImageOf[ShownLabels]) -> dict[str, Dialog]:
+    """Those images, by the names of their places on the page."""
+    found = {}
+    for one in analysis.wrong:
+        images = []
+        for place in one.shown:
+            picture = analysis.images[place]
+            images.append((image(place), dict(getattr(picture, one.kind) or ())[one.label]))
+        found[f"{one.kind}-{one.label}"] = Dialog(analysis.classes[one.label], one.kind, one.images, tuple(images))
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTableRow:
+    """The results of a label.
+
+    Attributes:
+        result: Its numbers.
+        learnt: Training images with it.
+        threshold: Of the model file.
+        curve: Whether it has a curve.
+    """
+
+    result: LabelRow
+    learnt: int
+    threshold: float
+    curve: bool
+
+    @property
+    def missed(self) -> int:
+        """Images with the label that were not found."""
+        return self.result.positives - self.result.correct
+
+    @property
+    def added(self) -> int:
+        """Images without it of which it was predicted."""
+        return self.result.predicted - self.result.correct
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The results by label: the rows, and how many labels have none."""
+
+    rows: tuple[LabelTableRow, ...]
+    left_out: int
+
+
+def _labels(analysis: LabelAnalysis) -> LabelTable:
+    with_curve = {one.label for one in analysis.curves}
+    rows = tuple(
+        LabelTableRow(
+            result=one, learnt=analysis.learnt.get(one.label, 0), threshold=analysis.thresholds[one.place],
+            curve=one.place in with_curve,
         )
-    return OnMap(a["combination_of"][str(place)], words, right)
+        for one in analysis.evaluation.labels
+    )  # fmt: skip
+    return LabelTable(rows, len(analysis.classes) - len(rows))
 
 
-def _dialogs(a: Mapping[str, Any], pictures: Pictures) -> dict[str, dict[str, Any]]:
-    """The images of which a label was missed, or to which it was added, by the names of their places on the page."""
-    return {
-        f"{one['kind']}-{one['label']}": {
-            "label": a["classes"][one["label"]],
-            "kind": one["kind"],
-            "count": one["images"],
-            "images": [
-                {**image, "probability": dict(a["images"][place][one["kind"]])[one["label"]]}
-                for place in one["shown"]
-                for image in [_image(a, place, pictures)]
-            ],
-        }
-        for one in a["wrong"]
-    }
+@dataclass(frozen=True, kw_only=True)
+class ShownCurve:
+    """What each threshold of a label finds, as a chart and as numbers for the slider.
+
+    Attributes:
+        label: Its name.
+        place: Its place among all.
+        chart: Precision, recall and F1.
+        at: The step that is nearest to the threshold of the model.
+        threshold: Of that step, as are the next two.
+        correct: Images with the label that are found.
+        found: Images that are predicted to have it.
+        positives: Images that have it.
+        images: Images of which it is known.
+        average_precision: None where no image has it.
+        cuts: The thresholds of all steps, with blanks between them, as are the next two.
+        corrects: As `correct`.
+        founds: As `found`.
+    """
+
+    label: str
+    place: int
+    chart: Chart
+    at: int
+    threshold: float
+    correct: int
+    found: int
+    positives: int
+    images: int
+    average_precision: float | None
+    cuts: str
+    corrects: str
+    founds: str
 
 
-def _labels(a: Mapping[str, Any]) -> dict[str, Any]:
-    learnt = a["counts"].get("train") or a["counts"].get("cross-validation") or {}
-    rows = [
-        {
-            **one,
-            "learnt": learnt.get(one["label"], 0),
-            "threshold": a["thresholds"][one["place"]],
-            "missed": one["positives"] - one["correct"],
-            "added": one["predicted"] - one["correct"],
-        }
-        for one in a["evaluation"]["labels"]
-    ]
-    with_curve = {one["label"] for one in a["curves"]}
-    return {"rows": rows, "left_out": len(a["classes"]) - len(rows), "with_curve": with_curve}
-
-
-def _curves(a: Mapping[str, Any]) -> list[dict[str, Any]]:
-    ranked = {one["place"]: one["average_precision"] for one in a["evaluation"]["labels"]}
-    return [{**_curve(a, one), "average_precision": ranked[one["label"]]} for one in a["curves"]]
-
-
-def _curve(a: Mapping[str, Any], curve: Mapping[str, Any]) -> dict[str, Any]:
-    """The chart of a label's threshold, and the numbers at each step for the slider."""
-    threshold = a["thresholds"][curve["label"]]
-    cuts = curve["cuts"]
-    at = min(range(len(cuts)), key=lambda i: abs(cuts[i] - threshold))
-    return {
-        "label": a["classes"][curve["label"]],
-        "place": curve["label"],
-        "chart": figures.thresholds(curve, threshold),
-        "at": at,
-        "threshold": cuts[at],
-        "correct": curve["correct"][at],
-        "found": curve["found"][at],
-        "positives": curve["positives"],
-        "images": curve["images"],
-        "cuts": " ".join(f"{cut:.6g}" for cut in cuts),
-        "corrects": " ".join(map(str, curve["correct"])),
-        "founds": " ".join(map(str, curve["found"])),
-    }
-
-
-def _together(a: Mapping[str, Any]) -> dict[str, Any]:
-    """Which labels occur together, as a matrix or a list; and which are added where another is missed."""
-    names = a["classes"]
-    pairs = [{**one, "names": (names[one["first"]], names[one["second"]])} for one in a["together"]]
-    result: dict[str, Any] = {
-        "pairs": pairs,
-        "all": len(a["evaluation"]["together"]),
-        "confused": [(names[missed], names[added], count) for missed, added, count in a["confused"]],
-        "matrix": None,
-        "wide": len(names) <= WIDE_CLASSES,
-    }
-    if len(names) <= MATRIX_CLASSES:
-        have = [one["positives"] for one in sorted(a["evaluation"]["labels"], key=lambda one: one["place"])]
-        counts = {
-            (i, j): n for first, second, n in a["evaluation"]["together"] for i, j in ((first, second), (second, first))
-        }
-        result["matrix"] = [
-            [
-                {"count": have[i] if i == j else counts.get((i, j), 0), "own": i == j,
-                 "share": counts.get((i, j), 0) / have[i] if have[i] else 0.0}
-                for j in range(len(names))
-            ]
-            for i in range(len(names))
-        ]  # fmt: skip
-    return result
+def _curves(analysis: LabelAnalysis) -> tuple[ShownCurve, ...]:
+    ranked = {one.place: one.average_precision for one in analysis.evaluation.labels}
+    shown = []
+    for curve in analysis.curves:
+        threshold = analysis.thresholds[curve.label]
+        at = min(range(len(curve.cuts)), key=lambda i: abs(curve.cuts[i] - threshold))
+        shown.append(
+            ShownCurve(
+                label=analysis.classes[curve.label], place=curve.label, chart=figures.thresholds(curve, threshold),
+                at=at, threshold=curve.cuts[at], correct=curve.correct[at], found=curve.found[at],
+                positives=curve.positives, images=curve.images, average_precision=ranked[curve.label],
+                cuts=" ".join(f"{cut:.6g}" for cut in curve.cuts), corrects=" ".join(map(str, curve.correct)),
+                founds=" ".join(map(str, curve.found)),
+            )
+        )  # fmt: skip
+    return tuple(shown)

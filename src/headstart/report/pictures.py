@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from headstart.core.errors import ImageError
 from headstart.data.storage import Lasting, Storage
 from headstart.data.table import ImageTable, Row
 from headstart.features.thumbnails import Thumbnails
+from headstart.report.analysed import Common
 from headstart.report.render import data_uri
-from headstart.settings.recipe import FULL_RANGE
 
 # Of a page of at most 5 MB; the rest is words, tables and charts.
 BUDGET_BYTES = 3_600_000
@@ -51,23 +50,23 @@ class Pictures:
         return place in self._used
 
 
-def find(analysis: Mapping[str, Any], storage: Storage | None, cache: Path | None) -> dict[int, bytes]:
+def find(analysis: Common, storage: Storage | None, cache: Path | None) -> dict[int, bytes]:
     """The pictures of an analysis by the places of their images, from the cache or from the images themselves.
 
     Args:
-        analysis: See `headstart.report.analysis`.
+        analysis: See `headstart.report.analysed`.
         storage: Where the images are; None where they are gone.
         cache: The cache folder; None for none.
     """
-    images = analysis["images"]
-    table = ImageTable("", storage or _Nowhere(), tuple(Row(one["path"]) for one in images))
+    images, model = analysis.images, analysis.model
+    table = ImageTable("", storage or _Nowhere(), tuple(Row(one.path) for one in images))
     with Thumbnails(
         table,
-        [one["sha256"] for one in images],
+        [one.sha256 for one in images],
         cache,
-        analysis["recipe"]["max_megapixels"],
-        enough_px=analysis["model"]["enough_px"],
-        white_level=analysis["model"]["preprocess"].get("white_level", FULL_RANGE),
+        analysis.max_megapixels,
+        enough_px=model.enough_px,
+        white_level=model.preprocess.white_level,
     ) as thumbnails:
         return thumbnails.all_small(range(len(images)))
 

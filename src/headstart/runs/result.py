@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.core.equality import ByValue
+from headstart.core.text import portable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,6 +70,14 @@ class Fitted(ByValue):
     def model(self) -> bytes:
         """The bytes of ``model.onnx``."""
         return self.model_file.content
+
+    def counted(self) -> dict[str, int | dict[str, int]]:
+        """Numbers of images and files, and of the images of each role and class, as JSON values."""
+        table = self.data.table
+        by_role = {
+            role: {portable(label): n for label, n in by_class.items()} for role, by_class in self.counts.items()
+        }
+        return {"images": len(table), "skipped": len(table.skipped), "ignored": table.ignored, **by_role}
 
     def measured(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The rows that the evaluation is about, and their probabilities, (M,) and (M, C)."""

@@ -160,8 +160,9 @@ class TargetSpec:
             nothing.
         cross_validate: What predicts out of fold, for choices that a recipe leaves open (`heads.linear:OutOfFold`);
             empty where nothing can be left open.
-        analyse: What makes the data behind the report of a run, ``analysis.json``: ``(Fitted, Recipe, record)``; empty
-            where runs have no report.
+        analyse: What makes the data behind the report of a run: ``(Fitted, Recipe, seconds)``; empty where runs have no
+            report.
+        analysed: The record of these, as ``analysis.json`` holds it.
         page: What draws the report of these: ``(analysis, pictures, *, run)`` to HTML.
         exclusive: Whether exactly one name is true of an image: only then are there prediction sets, exact class
             activation maps, and findings on the class of an image.
@@ -186,6 +187,7 @@ class TargetSpec:
     check: str = ""
     cross_validate: str = ""
     analyse: str = ""
+    analysed: str = ""
     page: str = ""
     exclusive: bool = False
     thresholds: bool = False
@@ -211,6 +213,7 @@ TARGETS = {
         check="headstart.heads.linear:check",
         cross_validate="headstart.heads.linear:cross_validate",
         analyse="headstart.report.analysis:analyse",
+        analysed="headstart.report.analysed:Analysis",
         page="headstart.report.run_page:run_page",
         exclusive=True,
         schema=2,
@@ -231,6 +234,7 @@ TARGETS = {
         predictions="headstart.runs.predictions:of_labels",
         check="headstart.heads.labels:check",
         analyse="headstart.report.label_analysis:analyse",
+        analysed="headstart.report.analysed_labels:LabelAnalysis",
         page="headstart.report.label_page:label_page",
         thresholds=True,
         show="headstart.cli.show_labels:show",
