@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from headstart.api.reading import embeddings_in, read
 from headstart.checks import CHECKS, CheckReport, Finding, run, summary
@@ -152,7 +151,7 @@ def check_page(
 
 
 def _group(
-    report: CheckReport, kind: Any, findings: Iterable[Finding], pictures: dict[str, bytes]
+    report: CheckReport, kind: str, findings: Iterable[Finding], pictures: dict[str, bytes]
 ) -> dict[str, object]:
     from headstart.report.render import data_uri
 

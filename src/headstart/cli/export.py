@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -74,7 +74,7 @@ def _in_words(proof: Proof) -> str:
     )
 
 
-def _record(proof: Proof) -> dict[str, Any]:
+def _record(proof: Proof) -> dict[str, object]:
     return {
         "images": proof.images,
         "of": portable(proof.of),

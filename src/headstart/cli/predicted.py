@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.cli.streams import as_json
 from headstart.core.tables import resolve
@@ -60,7 +60,7 @@ def _measured(found: Measured, coverage: float) -> str:
     )
 
 
-def sets(classifier: Classifier, coverage: float, *, allow_empty: bool) -> dict[str, Any]:
+def sets(classifier: Classifier, coverage: float, *, allow_empty: bool) -> dict[str, object]:
     """The coverage that was asked for, and the one that was measured; null of sets that may be empty."""
     found = None if allow_empty else classifier.measured_coverage(coverage)
     measured = found and {
@@ -75,7 +75,7 @@ def sets(classifier: Classifier, coverage: float, *, allow_empty: bool) -> dict[
 
 def shown(
     predictions: Predicted, wanted: Wanted, classifier: Classifier, output: Output, lines: str | None
-) -> tuple[int, dict[str, Any]]:
+) -> tuple[int, dict[str, object]]:
     """Print predictions in the format that was asked for.
 
     Args:

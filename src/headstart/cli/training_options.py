@@ -95,7 +95,7 @@ def _default(name: str) -> str:
     return f" [default: {words}]" if words else ""
 
 
-def chosen(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def chosen(parameters: Mapping[str, Any]) -> dict[str, object]:
     """The settings that were given as options.
 
     Args:

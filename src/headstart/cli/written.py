@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.cli.signals import set_hint
 from headstart.core.errors import OptionError
@@ -63,7 +63,7 @@ def writing(
     return predictions if sorter is None else sorter.sorting(predictions)
 
 
-def told_of_file(file: PredictionFile | None, output: Output) -> dict[str, Any]:
+def told_of_file(file: PredictionFile | None, output: Output) -> dict[str, object]:
     """Say what is in the file of predictions; the keys of the JSON document that say so."""
     if file is None:
         return {}
@@ -77,7 +77,7 @@ def told_of_file(file: PredictionFile | None, output: Output) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def told_of_sorting(sorter: Sorter | None, output: Output, *, aside: bool) -> dict[str, Any]:
+def told_of_sorting(sorter: Sorter | None, output: Output, *, aside: bool) -> dict[str, object]:
     """Say what was sorted; the keys of the JSON document that say so.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -98,6 +98,7 @@ OPERATORS: dict[str, Operator] = {
     "Transpose": _of("perm"),
 }
 _FLOAT = 1  # onnx.TensorProto.FLOAT
+Attributes = dict[str, "float | list[int]"]  # of a node, by name
 _INTEGERS = {2: "i", 7: "ints"}  # onnx.AttributeProto.INT and INTS, with the fields that hold them
 # Attributes that are written even where they have their default value: the checks below need them.
 EXPLICIT = {
@@ -115,7 +116,7 @@ def complaint(node: NodeProto, integers: Mapping[str, list[int]]) -> str:
         integers: The int64 constants of at most `MAX_INTEGERS` entries, by name.
     """
     operator = OPERATORS[node.op_type]
-    values: dict[str, Any] = {}
+    values: Attributes = {}
     for attribute in node.attribute:
         kinds = {attribute.FLOAT: "f"} if attribute.name in operator.floats else _INTEGERS
         held = {one.name for one, _ in attribute.ListFields()}
@@ -137,26 +138,28 @@ def complaint(node: NodeProto, integers: Mapping[str, list[int]]) -> str:
     )
 
 
-def _window_complaint(operator: str, values: dict[str, Any]) -> str:
+def _window_complaint(operator: str, values: Attributes) -> str:
     """Of convolutions and pools: what slides over the picture is small, and pads no more than itself."""
     if operator not in EXPLICIT:
         return ""
-    kernel, strides, pads = (values.get(key) for key in ("kernel_shape", "strides", "pads"))
-    group, dilations = values.get("group", 1), values.get("dilations", [1, 1])
-    lists = (kernel, strides, pads, dilations)
-    if any(key not in values for key in EXPLICIT[operator]) or not all(isinstance(one, list) for one in lists):
+    kernel, strides, pads = (_list(values.get(key)) for key in ("kernel_shape", "strides", "pads"))
+    group, dilations = values.get("group", 1), _list(values.get("dilations", [1, 1]))
+    lengths = [len(one) for one in (kernel, strides, pads, dilations)]
+    if any(key not in values for key in EXPLICIT[operator]) or lengths != [2, 2, 4, 2] or not isinstance(group, int):
         return "lacks attributes"
-    if [len(one) for one in lists] != [2, 2, 4, 2] or not isinstance(group, int):  # type: ignore[arg-type]
-        return "lacks attributes"
-    if not all(1 <= size <= MAX_KERNEL for size in (*kernel, *strides, *dilations)) or group < 1:  # type: ignore[misc]
+    if not all(1 <= size <= MAX_KERNEL for size in (*kernel, *strides, *dilations)) or group < 1:
         return "has an absurd kernel"
-    reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]  # type: ignore[arg-type]
-    if not all(0 <= pad < limit for pad, limit in zip(pads, reach * 2, strict=True)):  # type: ignore[arg-type]
+    reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    if not all(0 <= pad < limit for pad, limit in zip(pads, reach * 2, strict=True)):
         return "pads by more than its kernel"
     return ""
 
 
-def _size_complaint(operator: str, values: dict[str, Any], constants: list[list[int]]) -> str:
+def _list(value: float | list[int] | None) -> list[int]:
+    return value if isinstance(value, list) else []
+
+
+def _size_complaint(operator: str, values: Attributes, constants: list[list[int]]) -> str:
     if operator == "Pad" and not all(0 <= size <= MAX_PAD for size in constants[0]):
         return "pads by an absurd amount"
     steps = [step for part in constants[3:] for step in part] if operator == "Slice" else []

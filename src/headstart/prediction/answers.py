@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -58,13 +58,13 @@ class Prediction:
             return "unfamiliar"
         return "ambiguous" if self.labels is not None and len(self.labels) != 1 else None
 
-    def as_dict(self, *, named: bool = True) -> dict[str, Any]:
+    def as_dict(self, *, named: bool = True) -> dict[str, object]:
         """The prediction as JSON values, by the keys of the public record (`headstart.prediction.record`).
 
         Args:
             named: Whether a class is named.
         """
-        record: dict[str, Any] = {
+        record: dict[str, object] = {
             "label": portable(self.label) if named else None,
             "probability": round(self.probability, 6) if named else None,
             "familiar": self.familiar,
@@ -88,7 +88,7 @@ class Prediction:
         ])  # fmt: skip
 
 
-def top_of(prediction: Prediction) -> list[dict[str, Any]]:
+def top_of(prediction: Prediction) -> list[dict[str, object]]:
     """The most probable classes, as JSON values."""
     return [{"label": portable(label), "probability": round(value, 6)} for label, value in prediction.top]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.core.text import counted, listed, portable
 from headstart.prediction.model_card import Section, sections
@@ -67,10 +67,10 @@ def markdown(classifier: Classifier, name: str, licence: str | None = None) -> s
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
-def _header(classifier: Classifier, name: str, licence: str | None) -> dict[str, Any]:
+def _header(classifier: Classifier, name: str, licence: str | None) -> dict[str, object]:
     """The fields of the Hub's model cards: https://huggingface.co/docs/hub/model-cards, "Model card metadata"."""
     evaluation = classifier.metadata.evaluation or {}
-    header: dict[str, Any] = {} if licence is None else {"license": licence}
+    header: dict[str, object] = {} if licence is None else {"license": licence}
     header |= {
         "library_name": "headstart",
         "pipeline_tag": "image-classification",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.core.markup import bar, joined, paragraph, percent, table
 from headstart.core.text import listed, portable
@@ -44,7 +44,7 @@ class LabelsPrediction:
         """Why a model that may abstain names no labels: ``unfamiliar``; None where it names them."""
         return "unfamiliar" if self.familiar is False else None
 
-    def as_dict(self, *, named: bool = True) -> dict[str, Any]:
+    def as_dict(self, *, named: bool = True) -> dict[str, object]:
         """The prediction as JSON values, by the keys of the public record (`headstart.prediction.record`).
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from headstart.core.text import portable
 from headstart.targets import CLASSES
@@ -70,7 +70,7 @@ class Wanted:
         return prediction.doubt if self.abstain else None
 
 
-def record_of(path: str, result: Prediction | ImageError, wanted: Wanted) -> dict[str, Any]:
+def record_of(path: str, result: Prediction | ImageError, wanted: Wanted) -> dict[str, object]:
     """The record of one image, as JSON values; its keys are a contract.
 
     Args:

@@ -6,7 +6,7 @@ torchvision's ``Resize`` and ``CenterCrop`` (which timm uses), so that a backbon
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # the memory of extreme shapes (a 20000 x 1 image would otherwise become 5,120,000 x 256).
 MAX_ASPECT = 4
 # Pillow's filters as attributes of `Resize`.
-FILTERS: dict[Interpolation, dict[str, Any]] = {
+FILTERS: dict[Interpolation, dict[str, object]] = {
     "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5},
     "bilinear": {"mode": "linear"},
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from headstart.evaluation.conformal import Reported
 from headstart.modelfile.familiarity import Familiarity
@@ -100,7 +100,7 @@ class Training:
     stopped: Literal["patience"] | None
     history: tuple[Epoch, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The same as JSON values."""
         return {**asdict(self), "history": [one.as_dict() for one in self.history]}
 
@@ -142,7 +142,7 @@ class Ladder:
     reasons: tuple[str, ...]
     tried: tuple[Tried, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The same as JSON values."""
         tried = [{**asdict(one), "accuracy_interval": list(one.accuracy_interval)} for one in self.tried]
         return {"reasons": list(self.reasons), "tried": tried}

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from headstart.core.errors import ModelError, OptionError, SourceError, StorageError
 from headstart.core.files import durable_write, make_folder
@@ -84,7 +83,7 @@ def read(folder: Path) -> Unfinished:
         ModelError: The record is damaged.
     """
     try:
-        record: dict[str, Any] = json.loads((folder / FOLDER / FILE).read_text("utf-8"))
+        record = json.loads((folder / FOLDER / FILE).read_text("utf-8"))
         return Unfinished(
             record["source"], record["columns"], Recipe.from_dict(record["recipe"]), record["images"],
             record["weights"], record.get("decisions", ""), Origin.from_dict(record.get("chosen", {})),

@@ -278,7 +278,7 @@ class Recipe:
             frozen = spec.probes and self.pretrained and not self.weights
             object.__setattr__(self, "precision", self.backbone_spec.precisions[0] if frozen else "float32")
 
-    def _defaults(self) -> dict[str, Any]:
+    def _defaults(self) -> dict[str, object]:
         """The settings of a training and what they begin as; empty where nothing is trained by gradients."""
         spec, head = self.spec, self.head_spec
         own = head.probe if spec.trains == "head" else spec.defaults

@@ -75,7 +75,7 @@ def plan(
     return tuple(found)
 
 
-def _of_strategy(strategy: str, backbone: str) -> dict[str, Any]:
+def _of_strategy(strategy: str, backbone: str) -> dict[str, str]:
     refuse_unknown(strategy)
     if not STRATEGIES[strategy].compared:
         raise OptionError(

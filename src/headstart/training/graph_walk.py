@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,8 +83,7 @@ class Walk(Rewriter):
         else:
             self._infer(node, inputs)
             output = self._values[node.output[0]]
-            handler: Callable[[NodeProto, list[Value], Value], None] = HANDLERS.get(node.op_type, Rewriter._plain)
-            handler(self, node, inputs, output)  # type: ignore[call-arg, arg-type]
+            HANDLERS.get(node.op_type, Rewriter._plain)(self, node, inputs, output)
 
     def _know(self, name: str, first: NDArray[Any], second: NDArray[Any] | None = None) -> None:
         second = first if second is None else second

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -34,7 +33,7 @@ def make_optimizer(network: Network, stages: Sequence[Stage], recipe: Recipe, lr
         recipe: Names the optimiser and its settings.
         lr: Learning rate of the head.
     """
-    groups: list[dict[str, Any]] = []
+    groups: list[dict[str, object]] = []
     parts: list[tuple[int, list[nn.Parameter]]] = [(0, list(network.head.parameters()))]
     for place, stage in enumerate(reversed(stages)):
         inside = [p for name, p in network.backbone.named_parameters() if stage.holds(name) and p.requires_grad]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -230,7 +231,7 @@ class Rewriter:
         self._add("Gemm", names, output.name)
 
 
-HANDLERS: dict[str, Any] = {
+HANDLERS: dict[str, Callable[[Rewriter, NodeProto, list[Value], Value], None]] = {
     **dict.fromkeys(("Identity", "Dropout", "Cast"), Rewriter._same),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), Rewriter._reshaped),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceL2"), Rewriter._reduced),

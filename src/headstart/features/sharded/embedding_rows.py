@@ -77,7 +77,7 @@ def table_of(references: Sequence[Reference], found: Sequence[Found | str], form
             row[:] = one.embedding
     without = np.array([isinstance(one, str) for one in found])
     sound = [one if isinstance(one, Found) else None for one in found]
-    columns: dict[str, Any] = {
+    columns: dict[str, object] = {
         name: [None if (value := getattr(one, name)) is None else portable(value) for one in references]
         for name in ("path", "label", "split", "group")
     }
@@ -91,6 +91,6 @@ def table_of(references: Sequence[Reference], found: Sequence[Found | str], form
     return pa.Table.from_arrays(arrays, schema=form)
 
 
-def _traits(traits: Traits) -> dict[str, Any]:
+def _traits(traits: Traits) -> dict[str, object]:
     names = [one.name for one in dataclasses.fields(traits) if one.name not in _SEPARATE]
     return {name: getattr(traits, name) for name in names}

@@ -160,7 +160,7 @@ class ShardFolder:
         return table.combine_chunks().to_batches()[0]
 
 
-def part_about(path: Path) -> dict[str, Any] | None:
+def part_about(path: Path) -> dict[str, object] | None:
     """What the end of a shard says of it; None where it is missing or damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart import __version__
 from headstart.core.digest import csp_hash
@@ -116,7 +116,7 @@ def _page(
     blobs: dict[str, bytes],
     private: str,
     policy: str,
-    server: dict[str, Any] | None = None,
+    server: dict[str, object] | None = None,
 ) -> str:
     count = counted(len(classifier.classes), "class", "classes")
     data = {**_data(classifier, name), "server": None, "neighbours": False, "maps": False}
@@ -145,7 +145,7 @@ def _page(
     )
 
 
-def _data(classifier: Classifier, name: str) -> dict[str, Any]:
+def _data(classifier: Classifier, name: str) -> dict[str, object]:
     """What the page must know, as JSON values; ``web/src/page-data.ts`` is its other half."""
     metadata, spec = classifier.metadata, classifier.metadata.preprocess
     conformal = metadata.conformal
@@ -171,7 +171,7 @@ def _data(classifier: Classifier, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _head(classifier: Classifier) -> dict[str, Any] | None:
+def _head(classifier: Classifier) -> dict[str, object] | None:
     """Where the weights of a linear head lie in the model file, for the class activation map; None for other heads."""
     from headstart.modelfile.linear_head import find
 

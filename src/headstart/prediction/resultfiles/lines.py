@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -29,7 +29,7 @@ class Lines(Protocol):
 
     header: str | None
 
-    def line(self, path: str, record: dict[str, Any]) -> str:
+    def line(self, path: str, record: Mapping[str, object]) -> str:
         """The line of a record, without its end.
 
         Args:
@@ -63,7 +63,7 @@ class JsonLines:
     def __init__(self, names: Sequence[str] = (), dump: Dump = _compact) -> None:
         self._dump = dump
 
-    def line(self, path: str, record: dict[str, Any]) -> str:
+    def line(self, path: str, record: Mapping[str, object]) -> str:
         """See `Lines`."""
         return self._dump(record)
 
@@ -90,7 +90,7 @@ class CsvLines:
         self._names, self._dump = names, dump
         self.header: str | None = self._row(names)
 
-    def line(self, path: str, record: dict[str, Any]) -> str:
+    def line(self, path: str, record: Mapping[str, object]) -> str:
         """See `Lines`."""
         return self._row([self._cell(name, record.get(name), path) for name in self._names])
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def evidence_recipe(recipe: Recipe) -> Recipe:
     much the same for both.
     """
     shared = ("folds", "measure_by", "holdout", "seed", "max_megapixels", "white_level", "class_weight")
-    values: dict[str, Any] = {name: getattr(recipe, name) for name in shared}
+    values: dict[str, object] = {name: getattr(recipe, name) for name in shared}
     if recipe.pretrained and not recipe.backbone_spec.brought:
         values |= {name: getattr(recipe, name) for name in ("backbone", "weights", "precision")}
         if not recipe.spec.probes:  # what trains a network begins with its float32 embeddings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from headstart.backbones import catalog
 from headstart.core.errors import ModelError, OptionError
@@ -45,9 +45,9 @@ def build(name: str, *, pretrained: bool) -> Network:
     # Not at the top: it is called from there.
     from headstart.training.sources import build as build_row
 
-    network = build_row(catalog.find(record["backbone"]), pretrained=False)
-    network = replace(network, preprocess=Preprocess.from_dict(record["preprocess"]), licence=record["licence"])
-    if network.embedding_size != record["embedding_size"]:
+    network = build_row(catalog.find(record.backbone), pretrained=False)
+    network = replace(network, preprocess=Preprocess.from_dict(record.preprocess), licence=record.licence)
+    if network.embedding_size != record.embedding_size:
         raise _damaged(name)
     if pretrained:
         inside = {key: value for key, value in checkpoint.tensors.items() if key.startswith(PREFIX)}
@@ -55,16 +55,25 @@ def build(name: str, *, pretrained: bool) -> Network:
     return network
 
 
-def _record(text: str, name: str) -> dict[str, Any]:
+class _Record(NamedTuple):
+    """What the header of a weights file says of the network: see `headstart.training.checkpoint`."""
+
+    backbone: str
+    licence: str
+    preprocess: dict[str, object]
+    embedding_size: int
+
+
+def _record(text: str, name: str) -> _Record:
     try:
         record = json.loads(text)
         backbone, licence = record["backbone"], record.get("licence", "unknown")
-        values = {"preprocess": dict(record["preprocess"]), "embedding_size": int(record["embedding_size"])}
+        preprocess, embedding_size = dict(record["preprocess"]), int(record["embedding_size"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(name) from error
     if not isinstance(backbone, str) or backbone.startswith("file:") or not isinstance(licence, str):
         raise _damaged(name)
-    return {"backbone": backbone, "licence": licence, **values}
+    return _Record(backbone, licence, preprocess, embedding_size)
 
 
 def _damaged(name: str) -> ModelError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from headstart.backbones import catalog
@@ -71,7 +72,7 @@ def _width(model: torch.nn.Module) -> int:
     return int(getattr(model, "head_hidden_size", None) or model.num_features)
 
 
-def _preprocess(name: str, config: dict[str, Any]) -> Preprocess:
+def _preprocess(name: str, config: Mapping[str, Any]) -> Preprocess:
     channels, height, width = config["input_size"]
     if channels != 3 or height != width or height > MAX_SIZE_PX:
         raise OptionError(f"{quoted(name)} takes images of {width} x {height} pixels and {channels} channels; "

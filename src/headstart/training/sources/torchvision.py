@@ -36,7 +36,7 @@ def build(name: str, *, pretrained: bool) -> Network:
     if name not in known:
         raise catalog.unknown(f"torchvision:{name}", [f"torchvision:{one}" for one in known])
     weights = models.get_model_weights(name).DEFAULT
-    options: dict[str, Any] = {"aux_logits": False} if name in {"googlenet", "inception_v3"} else {}
+    options: dict[str, bool] = {"aux_logits": False} if name in {"googlenet", "inception_v3"} else {}
     if pretrained:
         # torchvision itself would run code that a file in its cache asks for; this refuses such a file first.
         weights.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
@@ -63,7 +63,7 @@ def build(name: str, *, pretrained: bool) -> Network:
     )
 
 
-def _without_weights(name: str, weights: Any) -> dict[str, Any]:
+def _without_weights(name: str, weights: Any) -> dict[str, int]:
     """What torchvision would take from the weights, or asks for where there are none."""
     if name in {"googlenet", "inception_v3"}:
         return {"init_weights": True}
