@@ -173,3 +173,14 @@ def test_how_many_folds_decide() -> None:
     assert penalty._enough([300] * 5) == 5  # 1,500 images: all of them
     assert penalty._enough([1000] * 5) == 2
     assert penalty._enough([2000] * 5) == 1
+
+
+def test_many_classes_are_chosen_on_some_images_of_each() -> None:
+    """Up to 125 classes, 10,000 rows are enough; of more classes, 80 of each, or all."""
+    few, many = np.arange(60_000) % 100, np.arange(60_000) % 600
+    assert len(penalty.some_of_each(few, 100)) == penalty.SELECTION_LIMIT
+    rows = penalty.some_of_each(many, 600)
+    assert len(rows) == 48_000
+    assert np.ptp(np.bincount(many[rows])) <= 1
+    assert np.bincount(many[rows]).min() >= 79
+    assert len(penalty.some_of_each(many[:40_000], 600)) == 40_000

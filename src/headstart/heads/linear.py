@@ -34,7 +34,7 @@ class OutOfFold(NamedTuple):
     """Out-of-fold predictions: of each row by a head that was fitted on the other folds.
 
     Attributes:
-        rows: Which rows, (M,), rising; all but where there are more than ``penalty.SELECTION_LIMIT``.
+        rows: Which rows, (M,), rising; all, or those of ``penalty.some_of_each``.
         probabilities: Calibrated, float64 (M, C).
         c: The C that all these heads have; see `LinearHead`.
         whitening: The whitening that all these heads have; see `LinearHead`.

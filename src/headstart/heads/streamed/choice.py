@@ -1,9 +1,9 @@
 """The penalty of a head that is fitted in passes: chosen on a part of the rows, and judged on rows that are set aside.
 
-The rule is that of `headstart.heads.penalty`: from strong to weak, and a weaker one only where it pays. Folds of
-`SELECTION_LIMIT` rows, which choose in memory, do not do here: of a thousand classes they hold ten images each, on
-which a weak penalty is best, which then overfits 950,000 images, 2 % of them with wrong labels (made
-embeddings: C = 100, accuracy 0.64, and scores that had to be divided by 8.5).
+The rule is that of `headstart.heads.penalty`: from strong to weak, and a weaker one only where it pays. There it needs
+some images of each class (`penalty.OF_A_CLASS`), and here too: a weak penalty, which ten images of each of a thousand
+classes chose, then overfits 950,000, 2 % of them with wrong labels (made embeddings: C = 100, accuracy 0.64, and scores
+that had to be divided by 8.5).
 """
 
 from __future__ import annotations
