@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 # It ends where a step would lower the mean loss by less than this, in nats, as the method itself sees it. At 1e-9 the
 # probabilities of other rows are within 1e-3 of those of the head in memory (`tests/test_streamed_head.py`), and below
-# it single precision ends. Of more rows than `EXACT_ROWS`, where a pass takes minutes, the coarser value is enough: each
+# it single precision ends. Of more rows than `EXACT_ROWS`, where a pass takes minutes, the coarser value will do: each
 # power of ten costs two to three passes, and the accuracy was the same to 0.0002 from 1e-5 on, to 0.003 from 1e-3 on
 # (40,000 made rows of 50 classes, C = 0.001 and 0.01: 10 and 13 passes to 1e-5, 12 and 19 to 1e-7).
 DECREMENT, EXACT_ROWS, COARSE_DECREMENT = 1e-9, 200_000, 1e-5
-MAX_PASSES = 60
+MAX_PASSES, EXACT_PASSES = 60, 200
 _START_ROWS = 2000  # that decide how large the scores of the start are
 
 
@@ -138,7 +138,8 @@ def _solve(each: Each, found: Moments, strength: Strength, class_weight: ClassWe
     few = np.unique(np.linspace(0, len(labels) - 1, _START_ROWS).astype(np.int64))
     begin = discriminant.start(found, by, by.of(each.blocks.take(few)), labels[few], objective.penalty)
     decrement = max(least, DECREMENT if len(labels) <= EXACT_ROWS else COARSE_DECREMENT)
-    end = minimise(objective, begin, objective.curvature(begin).solve, decrement=decrement, calls=MAX_PASSES)
+    calls = EXACT_PASSES if len(labels) <= EXACT_ROWS else MAX_PASSES
+    end = minimise(objective, begin, objective.curvature(begin).solve, decrement=decrement, calls=calls)
     head = _head(by, softmax.Solution(end.place[:-1], end.place[-1], end.converged), strength)
     if end.converged:
         return head

@@ -66,7 +66,9 @@ def minimise(function: Function, start: NDArray[np.float64], guess: Guess, *, de
             if lower <= value + _ARMIJO * length * slope + _ROUNDING:
                 break
             length /= 2
-            if asked >= calls or length < _LEAST_LENGTH:
+            if length < _LEAST_LENGTH:  # downhill, and no step is lower: that is the precision of the function
+                return Minimum(place, -slope / 2, asked, True)
+            if asked >= calls:
                 return Minimum(place, -slope / 2, asked, False)
         if _dot(there - place, other - gradient) > 0:
             past.append((there - place, other - gradient))
