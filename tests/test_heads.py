@@ -15,6 +15,7 @@ from headstart.core.errors import SourceError
 from headstart.core.graph import IR_VERSION, OPSET, Graph
 from headstart.core.tables import resolve
 from headstart.heads import linear, softmax
+from headstart.heads.balance import weights_of
 from headstart.heads.calibrated import Calibrated
 from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
@@ -150,7 +151,7 @@ def test_class_weights_are_those_of_scikit_learn() -> None:
     x, labels = blobs(240, 10, 3)
     keep = (labels != 2) | (np.arange(240) % 10 == 2)
     x, labels = x[keep], labels[keep]
-    weight = linear._balanced(labels)
+    weight = weights_of(labels, "balanced")
     z = x - x.mean(0)
     ours = softmax.solve(z, labels, classes=3, c=1.0, sample_weight=weight)
     theirs = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-8, max_iter=20_000).fit(z, labels)

@@ -17,6 +17,7 @@ import numpy as np
 from headstart.core.errors import SourceError
 from headstart.core.threads import one_blas_thread
 from headstart.heads import softmax
+from headstart.heads.balance import weights_of
 from headstart.heads.calibrated import Calibrated
 from headstart.heads.penalty import ATTEMPTS, choose, whitening_factors
 from headstart.settings.recipe import ClassWeight, Recipe
@@ -112,10 +113,11 @@ def fit(
         SourceError: The features are not finite, or all the same.
     """
     check(features, labels, classes)
-    sample_weight = _weights(labels, class_weight)
+    sample_weight = weights_of(labels, class_weight)
     # One thread a fold, and none inside the matrix products.
     with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
-        z, axes, centre, scale = along_axes(features)
+        axes = along_axes(features)
+        z = axes.z
         chosen = choose(z, labels, folds, classes=classes, weights=sample_weight, pool=pool, advance=advance)
         factors = whitening_factors(z, chosen.whitening)
         found = softmax.solve(
@@ -123,9 +125,7 @@ def fit(
             start=chosen.start,
         )  # fmt: skip
     advance(1)
-    head = replace(
-        _head(found, axes * factors, centre, scale, chosen.c), log_loss=chosen.loss, whitening=chosen.whitening
-    )
+    head = replace(_head(found, axes, factors, chosen.c), log_loss=chosen.loss, whitening=chosen.whitening)
     return Calibrated(head, Temperature(chosen.temperature))
 
 
@@ -157,10 +157,10 @@ def fit_as_chosen(
     """Fit a head whose C, whitening and temperature are known, from `cross_validate` say; otherwise as `fit`."""
     check(features, labels, classes)
     with one_blas_thread():
-        z, axes, centre, scale = along_axes(features)
-        weights, factors = _weights(labels, class_weight), whitening_factors(z, whitening)
-        found = softmax.solve(z * factors, labels, classes=classes, c=c, sample_weight=weights)
-    head = replace(_head(found, axes * factors, centre, scale, c), whitening=whitening)
+        axes = along_axes(features)
+        weights, factors = weights_of(labels, class_weight), whitening_factors(axes.z, whitening)
+        found = softmax.solve(axes.z * factors, labels, classes=classes, c=c, sample_weight=weights)
+    head = replace(_head(found, axes, factors, c), whitening=whitening)
     return Calibrated(head, Temperature(temperature))
 
 
@@ -181,8 +181,8 @@ def cross_validate(
     """
     check(features, labels, classes)
     with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
-        z = along_axes(features)[0]
-        weights = _weights(labels, class_weight)
+        z = along_axes(features).z
+        weights = weights_of(labels, class_weight)
         chosen = choose(z, labels, folds, classes=classes, weights=weights, pool=pool, advance=advance)
     advance(1)
     probabilities = to_probabilities(chosen.scores / chosen.temperature)
@@ -195,54 +195,60 @@ def check(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int
     Raises:
         SourceError: They are not finite, all the same, or there is none of a class.
     """
+    check_features(features, "classes")
+    if len(np.unique(labels)) != classes:
+        raise SourceError(f"Of {classes} classes, {len(np.unique(labels))} have training images.")
+
+
+def check_features(features: NDArray[np.float32], what: str) -> None:
+    """Refuse embeddings (N, D) that are not finite, or all the same: then nothing distinguishes `what`.
+
+    Raises:
+        SourceError: They are.
+    """
     if not np.isfinite(features).all():
         row = int(np.argmin(np.isfinite(features).all(1)))
         raise SourceError(f"The features of row {row} hold values that are not finite.")
-    if len(np.unique(labels)) != classes:
-        raise SourceError(f"Of {classes} classes, {len(np.unique(labels))} have training images.")
     if np.all(features == features[0]):
         raise SourceError(
-            "All images have the same embedding: nothing distinguishes the classes.",
+            f"All images have the same embedding: nothing distinguishes the {what}.",
             "Look at the images: are they all the same picture?",
         )
 
 
-def along_axes(
-    features: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64], float]:
-    """Features (N, R) in the basis of their principal axes (D, R), after a shift (D,) and a scale."""
+class Axes(NamedTuple):
+    """Features in the basis of their principal axes, after a shift and a scale.
+
+    Attributes:
+        z: The features, float32 (N, R).
+        axes: float32 (D, R).
+        centre: What was taken away, (D,).
+        scale: What the rest was divided by.
+    """
+
+    z: NDArray[np.float32]
+    axes: NDArray[np.float32]
+    centre: NDArray[np.float64]
+    scale: float
+
+    def head(self, weights: NDArray[np.float64], bias: NDArray[np.float64]) -> LinearHead:
+        """The head of weights (R, C) and a bias (C,) along the axes, for embeddings as they come."""
+        into = self.axes @ weights / self.scale
+        return LinearHead(into.astype(np.float32), (bias - self.centre @ into).astype(np.float32))
+
+
+def along_axes(features: NDArray[np.float32]) -> Axes:
+    """Embeddings (N, D) along their principal axes."""
     # One shift for all and one scale for all: unlike a scale for each feature it keeps the geometry that the
     # backbone learnt, and it commutes with the rotation below.
     centre = features.mean(0, dtype=np.float64)
     scale = float(np.sqrt(features.var(0, dtype=np.float64).mean()))
     centred = ((features - centre.astype(np.float32)) / np.float32(scale)).astype(np.float32)
     axes = softmax.principal_axes(centred)
-    return centred @ axes, axes, centre, scale
+    return Axes(centred @ axes, axes, centre, scale)
 
 
-def _head(
-    found: softmax.Solution,
-    axes: NDArray[np.float32],
-    centre: NDArray[np.float64],
-    scale: float,
-    c: float,
-) -> LinearHead:
-    """The head of a solution along the principal axes, for embeddings as they come."""
-    weights = axes @ found.weights / scale
-    return LinearHead(
-        weights.astype(np.float32),
-        (found.bias - centre @ weights).astype(np.float32),
-        c,
-        None,
-        () if found.converged else (f"The head's fit was stopped after {softmax.MAX_ITERATIONS} iterations.",),
-    )
-
-
-def _weights(labels: NDArray[np.int64], class_weight: ClassWeight) -> NDArray[np.float32]:
-    return _balanced(labels) if class_weight == "balanced" else np.ones(len(labels), np.float32)
-
-
-def _balanced(labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Weights (N,) that give every class the same total, and 1 on average (scikit-learn's ``balanced``)."""
-    counts = np.bincount(labels)
-    return (len(labels) / (len(counts) * counts[labels])).astype(np.float32)
+def _head(found: softmax.Solution, axes: Axes, factors: NDArray[np.float32], chosen: float) -> LinearHead:
+    """The head of a solution for features that were multiplied by factors (R,), with the C that was chosen."""
+    notes = () if found.converged else (f"The head's fit was stopped after {softmax.MAX_ITERATIONS} iterations.",)
+    return replace(axes.head(found.weights * factors[:, None], found.bias), c=chosen, notes=notes)

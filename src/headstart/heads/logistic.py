@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from headstart.heads.products import Products
 from headstart.heads.softmax import DECREMENT, MAX_ITERATIONS
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _MAX_GRADIENTS = 500
 _FORCING = 0.1  # each Newton system is solved until this share of its residual is left
 _ROUNDING = 1e-7  # of a mean loss in single precision
-_ROWS = 1024  # squares of so many rows at once, to save memory
 _FLAT = 0.25  # curvature where a label is as probable as not
 
 
@@ -92,15 +92,16 @@ class _Problem:
         weights: NDArray[np.float32],
     ) -> None:
         total = weights.sum(0, dtype=np.float64)
-        self._z, self._truth = z, truth
+        self._truth = truth
         self._share = (weights / total).astype(np.float32)  # (N, C)
         self._penalty = np.tile(1 / (c * total), (z.shape[1] + 1, 1))  # (R + 1, C)
         self._penalty[-1] = 0
+        self._products = Products(z, self._penalty, _FLAT)
 
     def improved(self, v: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """A Newton step from v (R + 1, C), shortened where it would go too far; and its slope (C,), below 0."""
         value, residual, p = self._at(v)
-        gradient = self._back(residual) + self._penalty * v
+        gradient = self._products.back(residual) + self._penalty * v
         step = self._newton_step(gradient, p)
         slope = (gradient * step).sum(0)
         lengths = np.ones(v.shape[1])
@@ -113,7 +114,7 @@ class _Problem:
 
     def _at(self, v: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
         """The values (C,), the residual (N, C) that the gradient is made of, and the probabilities (N, C)."""
-        scores = self._scores(v)
+        scores = self._products.scores(v)
         losses = np.logaddexp(np.float32(0), scores) - self._truth * scores
         p = np.exp(-np.logaddexp(np.float32(0), -scores))
         value = np.einsum("nc,nc->c", losses, self._share, dtype=np.float64) + 0.5 * (self._penalty * v**2).sum(0)
@@ -122,13 +123,13 @@ class _Problem:
     def _newton_step(self, gradient: NDArray[np.float64], p: NDArray[np.float32]) -> NDArray[np.float64]:
         """Minus the inverse Hessians times the gradients, by preconditioned conjugate gradients."""
         curvatures = p * (1 - p) * self._share
-        diagonal = self._diagonal(curvatures)
+        diagonal = self._products.diagonal(curvatures)
         step, left = np.zeros_like(gradient), -gradient
         towards = preconditioned = left / diagonal
         size = first = (left * preconditioned).sum(0)
         going = size > 0
         for _ in range(_MAX_GRADIENTS):
-            product = self._back(self._scores(towards) * curvatures) + self._penalty * towards
+            product = self._products.back(self._products.scores(towards) * curvatures) + self._penalty * towards
             curvature = (towards * product).sum(0)
             going &= curvature > 0  # else rounding: there is nothing left to gain
             if not going.any():
@@ -141,26 +142,3 @@ class _Problem:
             going &= size > _FORCING**2 * first
             towards = preconditioned + np.where(going, size / np.where(before > 0, before, 1), 0) * towards
         return step
-
-    def _scores(self, v: NDArray[np.float64]) -> NDArray[np.float32]:
-        single = v.astype(np.float32)
-        scores: NDArray[np.float32] = self._z @ single[:-1]
-        scores += single[-1]
-        return scores
-
-    def _back(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Features, transposed, times values (N, C); (R + 1, C)."""
-        result = np.empty((self._z.shape[1] + 1, values.shape[1]))
-        result[:-1] = self._z.T @ values
-        result[-1] = values.sum(0, dtype=np.float64)
-        return result
-
-    def _diagonal(self, curvatures: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The Hessians', from the curvature of each image's loss (N, C)."""
-        result = np.zeros((self._z.shape[1] + 1, curvatures.shape[1]))
-        for begin in range(0, len(self._z), _ROWS):
-            part = slice(begin, begin + _ROWS)
-            result[:-1] += np.square(self._z[part]).T @ curvatures[part]
-        result[-1] = np.maximum(curvatures.sum(0, dtype=np.float64), 1e-6 * _FLAT)
-        result += self._penalty
-        return result

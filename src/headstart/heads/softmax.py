@@ -10,9 +10,11 @@ scikit-learn's; the tests compare them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from headstart.heads.products import Products
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +27,6 @@ _MAX_GRADIENTS = 500
 DECREMENT = 1e-6
 _FORCING = 0.1  # each Newton system is solved until this share of its residual is left
 _ROUNDING = 1e-7  # of a mean loss in single precision
-_ROWS = 1024  # squares of so many rows at once, to save memory
 
 
 class Solution(NamedTuple):
@@ -114,15 +115,15 @@ class _Problem:
         sample_weight: NDArray[np.float32],
     ) -> None:
         total = float(sample_weight.sum(dtype=np.float64))
-        self._z, self._labels, self._rows = z, labels, np.arange(len(z))
+        self._labels, self._rows = labels, np.arange(len(z))
         self._share = (sample_weight / np.float32(total))[:, None]  # (N, 1)
         self._penalty = np.full((z.shape[1] + 1, 1), 1 / (c * total))
         self._penalty[-1] = 0
-        self._flat = (1 - 1 / classes) / classes  # curvature where all classes are equally probable
+        self._products = Products(z, self._penalty, (1 - 1 / classes) / classes)
 
     def at(self, v: NDArray[np.float64]) -> tuple[float, NDArray[np.float32], NDArray[np.float32]]:
         """The value, the residual (N, C) that the gradient is made of, and the probabilities (N, C)."""
-        scores = self._scores(v)
+        scores = self._products.scores(v)
         scores -= scores.max(1, keepdims=True)
         own = scores[self._rows, self._labels]
         p = np.exp(scores, out=scores)
@@ -135,20 +136,20 @@ class _Problem:
         return value, residual, p
 
     def gradient(self, v: NDArray[np.float64], residual: NDArray[np.float32]) -> NDArray[np.float64]:
-        return self._back(residual) + self._penalty * v
+        return self._products.back(residual) + self._penalty * v
 
     def newton_step(self, gradient: NDArray[np.float64], p: NDArray[np.float32]) -> NDArray[np.float64]:
         """Minus the inverse Hessian times the gradient, by preconditioned conjugate gradients."""
         weighted = p * self._share
-        diagonal = self._diagonal(weighted * (1 - p))
+        diagonal = self._products.diagonal(weighted * (1 - p))
         step, left = np.zeros_like(gradient), -gradient
         towards = preconditioned = _sum_to_zero(left / diagonal)
         size = first = float((left * preconditioned).sum())
         for _ in range(_MAX_GRADIENTS):
-            change = self._scores(towards)
+            change = self._products.scores(towards)
             change -= np.einsum("nc,nc->n", p, change)[:, None]
             change *= weighted
-            product = self._back(change) + self._penalty * towards
+            product = self._products.back(change) + self._penalty * towards
             curvature = float((towards * product).sum())
             if curvature <= 0:  # rounding: there is nothing left to gain
                 break
@@ -160,28 +161,6 @@ class _Problem:
                 break
             towards = preconditioned + size / before * towards
         return step
-
-    def _scores(self, v: NDArray[np.float64]) -> NDArray[np.float32]:
-        single = v.astype(np.float32)
-        scores: NDArray[np.float32] = self._z @ single[:-1]
-        scores += single[-1]
-        return scores
-
-    def _back(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Features, transposed, times values (N, C); (R + 1, C)."""
-        result = np.empty((self._z.shape[1] + 1, values.shape[1]))
-        result[:-1] = self._z.T @ values
-        result[-1] = values.sum(0, dtype=np.float64)
-        return result
-
-    def _diagonal(self, curvatures: NDArray[Any]) -> NDArray[np.float64]:
-        """The Hessian's, from the curvature of each row's loss in each of its scores (N, C)."""
-        result = np.zeros((self._z.shape[1] + 1, curvatures.shape[1]))
-        for begin in range(0, len(self._z), _ROWS):
-            part = slice(begin, begin + _ROWS)
-            result[:-1] += np.square(self._z[part]).T @ curvatures[part]
-        result[-1] = np.maximum(curvatures.sum(0, dtype=np.float64), 1e-6 * self._flat)
-        return result + self._penalty
 
 
 def _sum_to_zero(v: NDArray[np.float64]) -> NDArray[np.float64]:

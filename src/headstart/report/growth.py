@@ -10,6 +10,7 @@ import numpy as np
 from headstart.core.threads import one_blas_thread
 from headstart.evaluation.learning_curve import LearningCurve, Part, learning_curve
 from headstart.heads import softmax
+from headstart.heads.balance import weights_of
 from headstart.heads.linear import along_axes
 from headstart.heads.penalty import whitening_factors
 from headstart.runs.result import Fitted
@@ -52,10 +53,7 @@ def forecast(fitted: Fitted, recipe: Recipe, labels: NDArray[np.int64]) -> Learn
     reduced *= whitening_factors(reduced[learnt_from] - reduced[learnt_from].mean(0), head.whitening or 0.0)
 
     def fit(features: NDArray[np.float32], known: NDArray[np.int64], asked: NDArray[np.float32]) -> NDArray[np.int64]:
-        weight = np.ones(len(known), np.float32)
-        if recipe.class_weight == "balanced":
-            counts = np.bincount(known, minlength=classes)
-            weight = (len(known) / (classes * counts[known])).astype(np.float32)
+        weight = weights_of(known, recipe.class_weight)
         centre = features.mean(0)
         found = softmax.solve(features - centre, known, classes=classes, c=strength, sample_weight=weight)
         predicted: NDArray[np.int64] = ((asked - centre) @ found.weights + found.bias).argmax(1)

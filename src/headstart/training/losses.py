@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from headstart.heads.balance import balanced
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -95,5 +97,4 @@ def _class_weights(labels: NDArray[np.int64], classes: int, class_weight: ClassW
     """The weight of each class, (C,); with ``balanced`` every class has the same total, as in scikit-learn."""
     if class_weight == "none":
         return torch.ones(classes)
-    counts = np.bincount(labels, minlength=classes)
-    return torch.from_numpy(len(labels) / (classes * counts)).float()
+    return torch.from_numpy(balanced(np.bincount(labels, minlength=classes))).float()

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from headstart.core.errors import OptionError
+from headstart.heads.balance import balanced as weights_of_counts
 from headstart.targets.labels import TRUE
 
 if TYPE_CHECKING:
@@ -76,4 +77,4 @@ def _balance(labels: NDArray[np.int8], *, balanced: bool) -> torch.Tensor:
     if not balanced:
         return torch.ones(2, labels.shape[1])
     counts = np.stack([(labels == TRUE).sum(0), (labels == 0).sum(0)])
-    return torch.from_numpy(counts.sum(0) / np.maximum(2 * counts, 1)).float()
+    return torch.from_numpy(weights_of_counts(counts)).float()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.heads import softmax
+from headstart.heads.balance import balanced
 from headstart.heads.calibrated import Calibrated
 from headstart.heads.linear import LinearHead
 from headstart.heads.streamed import discriminant
@@ -162,4 +163,4 @@ def _head(by: Basis, found: softmax.Solution, strength: Strength) -> LinearHead:
 def _weights(found: Moments, class_weight: ClassWeight) -> NDArray[np.float64]:
     """Weight of a row of each class, (C,)."""
     counts = found.counts
-    return counts.sum() / (len(counts) * counts) if class_weight == "balanced" else np.ones(len(counts))
+    return balanced(counts) if class_weight == "balanced" else np.ones(len(counts))
