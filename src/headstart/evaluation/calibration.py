@@ -63,7 +63,7 @@ class CalibrationError(NamedTuple):
     by_chance: float
 
 
-class _Sums(NamedTuple):
+class Sums(NamedTuple):
     """Sums over the predictions of each bin, (B,)."""
 
     images: NDArray[np.int64]
@@ -79,7 +79,7 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -
         probabilities: (N, C).
         labels: (N,).
     """
-    sums = _sums(*_top(probabilities, labels))
+    sums = sums_of_bins(*_top(probabilities, labels))
     return tuple(
         Bin(
             low=i / CALIBRATION_BINS,
@@ -104,26 +104,43 @@ def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.int
         seed: Of the draws that show what true probabilities would give.
     """
     confidence, correct = _top(probabilities, labels)
-    sums, count = _sums(confidence, correct), len(labels)
-    gaps = _gaps(sums)
-    error = float(gaps.sum())
+    sums, count = sums_of_bins(confidence, correct), len(labels)
+    variances = variances_of_bins(sums)
     chance = _by_chance(confidence, np.random.default_rng(seed))
-    variances = _variances(sums) / count**2
-    unbiased = error - sum(_folded(*pair) - pair[0] for pair in zip(gaps, np.sqrt(variances), strict=True))
-    half = NORMAL_95 * math.sqrt(float(variances.sum()))
+    error = float(math.sqrt(float(variances.sum()))) / count
+    return with_interval(sums, variances, error, chance, wilson(int(correct.sum()), count))
+
+
+def with_interval(
+    sums: Sums, variances: NDArray[np.float64], standard_error: float, chance: NDArray[np.float64], right: Interval
+) -> CalibrationError:
+    """The error of bins, with its interval.
+
+    Args:
+        sums: Of the bins.
+        variances: Of each bin's sum of probability minus right, (B,).
+        standard_error: Of the sum of all gaps.
+        chance: Errors that true probabilities would give, (R,).
+        right: 95 % interval of the share that is right of all predictions.
+    """
+    gaps, count = gaps_of_bins(sums), int(sums.images.sum())
+    error = float(gaps.sum())
+    spreads = np.sqrt(variances) / count
+    unbiased = error - sum(_folded(*pair) - pair[0] for pair in zip(gaps, spreads, strict=True))
+    half = NORMAL_95 * standard_error
     low = 0.0 if error <= np.quantile(chance, 0.95) else min(max(unbiased - half, 0.0), error)
     # No more is known of the bins than of all predictions together.
-    accuracy, mean = wilson(int(correct.sum()), count), float(confidence.mean())
-    high = max(unbiased + half, mean - accuracy[0], accuracy[1] - mean, error)
+    mean = float(sums.confidence.sum()) / count
+    high = max(unbiased + half, mean - right[0], right[1] - mean, error)
     return CalibrationError(error, (low, min(high, 1.0)), float(chance.mean()))
 
 
 def expected_calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """The error alone, in 0..1; see `calibration_error`."""
-    return float(_gaps(_sums(*_top(probabilities, labels))).sum())
+    return float(gaps_of_bins(sums_of_bins(*_top(probabilities, labels))).sum())
 
 
-def _gaps(sums: _Sums) -> NDArray[np.float64]:
+def gaps_of_bins(sums: Sums) -> NDArray[np.float64]:
     """What each bin adds to the error, (B,)."""
     result: NDArray[np.float64] = np.abs(sums.confidence - sums.correct) / sums.images.sum()
     return result
@@ -136,21 +153,23 @@ def _top(
     return probabilities.max(1), probabilities.argmax(1) == labels
 
 
-def _bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+def bins_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of each probability, (N,), in 0..14."""
     return np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
 
 
-def _sums(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> _Sums:
-    bins = _bins(confidence)
+def sums_of_bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> Sums:
+    """The sums over predictions, of their probabilities (N,) and whether each is right (N,)."""
+    bins = bins_of(confidence)
 
     def total(values: NDArray[Any]) -> NDArray[np.float64]:
         return np.bincount(bins, values, CALIBRATION_BINS).astype(np.float64)
 
     images = np.bincount(bins, minlength=CALIBRATION_BINS)
-    return _Sums(images, total(confidence), total(correct), total((confidence - correct) ** 2))
+    return Sums(images, total(confidence), total(correct), total((confidence - correct) ** 2))
 
 
-def _variances(sums: _Sums) -> NDArray[np.float64]:
+def variances_of_bins(sums: Sums) -> NDArray[np.float64]:
     """Variance of each bin's sum of probability minus right, (B,)."""
     images = np.maximum(sums.images, 1)
     observed = sums.squares - (sums.confidence - sums.correct) ** 2 / images
@@ -161,7 +180,7 @@ def _variances(sums: _Sums) -> NDArray[np.float64]:
 
 def _by_chance(confidence: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """Calibration errors (B,) where each prediction is right with its own probability (Bröcker and Smith 2007)."""
-    bins, count = _bins(confidence), len(confidence)
+    bins, count = bins_of(confidence), len(confidence)
     if count > MAX_DRAWN:
         spread = np.sqrt(np.bincount(bins, confidence * (1 - confidence), CALIBRATION_BINS))
         gaps = rng.normal(size=(RESAMPLES, CALIBRATION_BINS)) * spread

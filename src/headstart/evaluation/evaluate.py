@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstart.core.markup import between, joined, paragraph, percent, table
 from headstart.core.text import counted, portable
 from headstart.evaluation import metrics
+from headstart.evaluation.as_json import plain
 from headstart.evaluation.calibration import Bin, calibration_error, expected_calibration_error, reliability
 from headstart.evaluation.intervals import (
     Interval,
@@ -129,7 +130,7 @@ class Evaluation:
             "reliability": [one.__dict__ for one in self.reliability],
             "classes": [one.__dict__ | {"label": portable(one.label)} for one in self.classes],
         }
-        return {key: _plain(value) for key, value in record.items()}
+        return {key: plain(value) for key, value in record.items()}
 
 
 def measure(
@@ -216,11 +217,3 @@ def _class_results(counts: metrics.Counts, classes: Sequence[str]) -> tuple[Clas
 
 def _defined(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value

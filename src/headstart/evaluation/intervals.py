@@ -24,9 +24,24 @@ __all__ = [
     "resampled_counts",
     "wilson",
     "wilson_of_share",
+    "with_variance",
 ]
 RESAMPLES = 1000
 BIAS_RESAMPLES = 200  # a bias is seen with fewer
+
+
+def with_variance(share: float, variance: float, *, mean: float | None = None, most: float = math.inf) -> Interval:
+    """Wilson's interval of a mean of shares, of as many trials as have its variance (Korn and Graubard 1998).
+
+    Args:
+        share: The mean, in 0..1.
+        variance: Of it, 0 or more.
+        mean: Of which the variance is, where it is not that of `share`, but a smooth guess of it.
+        most: Trials that it has been made of, which it is at most as certain as.
+    """
+    centre = share if mean is None else mean
+    trials = centre * (1 - centre) / variance if variance else most
+    return wilson_of_share(share, max(min(trials, most), 1.0) if most < math.inf else trials)
 
 
 def balanced_accuracy_interval(counts: Counts) -> Interval:
@@ -43,7 +58,7 @@ def balanced_accuracy_interval(counts: Counts) -> Interval:
     recalls, images = _shrunk_recalls(counts)[present], counts.present[present]
     variance = float((recalls * (1 - recalls) / images).sum()) / len(images) ** 2
     mean = float(recalls.mean())
-    return wilson_of_share(float(counts.balanced_accuracy()), mean * (1 - mean) / variance)
+    return with_variance(float(counts.balanced_accuracy()), variance, mean=mean)
 
 
 def macro_f1_interval(confusion: Confusion, seed: int = 0) -> Interval:
@@ -62,7 +77,7 @@ def macro_f1_interval(confusion: Confusion, seed: int = 0) -> Interval:
     found = float(counts.macro_f1())
     bias = float(np.nanmean(resampled_counts(confusion, seed, BIAS_RESAMPLES).macro_f1())) - found
     mean, variance = _smooth_macro_f1(counts)
-    low, high = wilson_of_share(min(max(found - bias, 0.0), 1.0), mean * (1 - mean) / variance)
+    low, high = with_variance(min(max(found - bias, 0.0), 1.0), variance, mean=mean)
     return min(low, found), max(high, found)
 
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.core.text import counted, portable
-from headstart.evaluation.average_precision import (
-    average_precision,
-    average_precision_interval,
-    average_precisions,
-)
-from headstart.evaluation.intervals import Interval, mean_interval, wilson, wilson_of_share
+from headstart.evaluation.as_json import plain
+from headstart.evaluation.average_precision import average_precision, average_precision_interval
+from headstart.evaluation.intervals import Interval, mean_interval, wilson, with_variance
 from headstart.evaluation.labels_calibration import labels_calibration_error
+from headstart.evaluation.labels_spread import (
+    LabelCounts,
+    exact_match_by_frequency,
+    f1_interval,
+    micro_f1_by_frequency,
+    spread_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-RESAMPLES = 200  # for a variance, which takes fewer than quantiles do
 _SMALLEST = 1e-15  # probability
 
 
@@ -41,11 +44,15 @@ class LabelResult:
         average_precision_by_frequency: What a random order gets: the share of the images that have it.
         precision: Share of `correct` in `predicted`; None where nothing was predicted.
         precision_interval: Wilson's.
+        precision_by_frequency: What random predictions get: the share of the images that have it.
         recall: Share of `correct` in `positives`; None where no image has it.
         recall_interval: Wilson's.
+        recall_by_frequency: What as many random predictions get: the share of the images that were predicted.
         f1: Harmonic mean of the two; None where no image has it and none was predicted to.
+        f1_interval: See `headstart.evaluation.labels_spread.f1_interval`.
         f1_by_frequency: What predicting it of every image gets.
         log_loss: Mean, in nats.
+        log_loss_interval: See `headstart.evaluation.intervals.mean_interval`.
         log_loss_by_frequency: What its share of the measured images gets as the probability of each.
     """
 
@@ -60,11 +67,15 @@ class LabelResult:
     average_precision_by_frequency: float | None
     precision: float | None
     precision_interval: Interval | None
+    precision_by_frequency: float | None
     recall: float | None
     recall_interval: Interval | None
+    recall_by_frequency: float | None
     f1: float | None
+    f1_interval: Interval | None
     f1_by_frequency: float | None
     log_loss: float | None
+    log_loss_interval: Interval | None
     log_loss_by_frequency: float | None
 
 
@@ -81,10 +92,13 @@ class LabelsEvaluation:
         mean_average_precision: Mean over the labels that some image has.
         mean_average_precision_by_frequency: What a random order gets.
         micro_f1: F1 over all pairs of image and label.
+        micro_f1_by_frequency: The largest that predicting the same labels of every image gets.
         macro_f1: Mean F1 over the labels.
+        macro_f1_by_frequency: What predicting every label of every image gets.
         log_loss: Mean over the images, of the mean over the labels that are known of one.
         log_loss_by_frequency: What the share of each label gets.
         calibration_error: Expected calibration error over all pairs of image and label, with 15 bins.
+        calibration_error_by_chance: What it would be with so many images, were all probabilities true.
         unknown: Pairs of image and label that are not known.
         labels: Results of each label.
         together: Of each pair of labels (places in `labels`, the first before the second), the images that have both;
@@ -102,12 +116,16 @@ class LabelsEvaluation:
     mean_average_precision_by_frequency: float | None
     micro_f1: float | None
     micro_f1_interval: Interval | None
+    micro_f1_by_frequency: float | None
     macro_f1: float | None
     macro_f1_interval: Interval | None
+    macro_f1_by_frequency: float | None
     log_loss: float
     log_loss_interval: Interval
     log_loss_by_frequency: float
     calibration_error: float
+    calibration_error_interval: Interval
+    calibration_error_by_chance: float
     unknown: int
     labels: tuple[LabelResult, ...]
     together: tuple[tuple[int, int, int], ...]
@@ -127,7 +145,7 @@ class LabelsEvaluation:
         """The evaluation as JSON values."""
         record: dict[str, Any] = dict(self.__dict__)
         record["labels"] = [one.__dict__ | {"label": portable(one.label)} for one in self.labels]
-        return {key: _plain(value) for key, value in record.items()}
+        return {key: plain(value) for key, value in record.items()}
 
 
 def measure(
@@ -174,29 +192,40 @@ def evaluate(
     )  # fmt: skip
     frequencies = np.divide(truth.sum(0), known.sum(0), out=np.zeros(len(names)), where=known.any(0))
     exact, losses = judged(probabilities, labels, found)
-    spread = _spread(probabilities, labels, found, np.random.default_rng(seed))
-    positives = max(int(truth.sum()), 1)
-    average = [one.average_precision for one in results if one.average_precision is not None]
-    chance = [one.average_precision_by_frequency or 0 for one in results if one.average_precision is not None]
-    counts = _Counts.of(known, truth, found)
+    counts = LabelCounts.of(known, truth, found)
+    micro, macro = (_value(one) for one in (counts.micro(), counts.macro()))
+    mean, chance, always = (
+        _mean(getattr(one, name) for one in results if one.positives)
+        for name in ("average_precision", "average_precision_by_frequency", "f1_by_frequency")
+    )
+    spread = spread_of(probabilities, labels, found, np.random.default_rng(seed))
+    calibration = labels_calibration_error(probabilities, truth, known, seed)
+
+    def around(value: float | None, variance: float) -> Interval | None:
+        return None if value is None else with_variance(value, variance, most=max(int(truth.sum()), 1))
+
     return LabelsEvaluation(
         split=split,
         n=len(labels),
         exact=int(exact.sum()),
         exact_match=float(exact.mean()),
         exact_match_interval=wilson(int(exact.sum()), len(exact)),
-        exact_match_by_frequency=_commonest(labels),
-        mean_average_precision=float(np.mean(average)) if average else None,
-        mean_average_precision_interval=_around(average and float(np.mean(average)), spread[0], positives),
-        mean_average_precision_by_frequency=float(np.mean(chance)) if chance else None,
-        micro_f1=_value(counts.micro()),
-        micro_f1_interval=_around(_value(counts.micro()), spread[1], positives),
-        macro_f1=_value(counts.macro()),
-        macro_f1_interval=_around(_value(counts.macro()), spread[2], positives),
+        exact_match_by_frequency=exact_match_by_frequency(labels),
+        mean_average_precision=mean,
+        mean_average_precision_interval=around(mean, spread.mean_average_precision),
+        mean_average_precision_by_frequency=chance,
+        micro_f1=micro,
+        micro_f1_interval=around(micro, spread.micro_f1),
+        micro_f1_by_frequency=micro_f1_by_frequency(truth.sum(0), known.sum(0)),
+        macro_f1=macro,
+        macro_f1_interval=around(macro, spread.macro_f1),
+        macro_f1_by_frequency=always,
         log_loss=float(losses.mean()),
         log_loss_interval=mean_interval(losses, least=0.0),
         log_loss_by_frequency=float(_losses(np.tile(frequencies, (len(labels), 1)), labels).mean()),
-        calibration_error=labels_calibration_error(probabilities[known], truth[known]),
+        calibration_error=calibration.error,
+        calibration_error_interval=calibration.interval,
+        calibration_error_by_chance=calibration.by_chance,
         unknown=int((~known).sum()),
         labels=results,
         together=_together(truth),
@@ -232,7 +261,7 @@ def _label(
     images, positives, predicted, correct = len(truth), int(truth.sum()), int(found.sum()), int((truth & found).sum())
     share = positives / images if images else None
     average = average_precision(probabilities, truth) if positives else None
-    right = np.where(truth, probabilities, 1 - probabilities)
+    losses = -np.log(np.maximum(np.where(truth, probabilities, 1 - probabilities), _SMALLEST))
     entropy = [-p * math.log(p) for p in (share or 0, 1 - (share or 0)) if p > 0]
     return LabelResult(
         label=name,
@@ -246,70 +275,17 @@ def _label(
         average_precision_by_frequency=share,
         precision=correct / predicted if predicted else None,
         precision_interval=wilson(correct, predicted) if predicted else None,
+        precision_by_frequency=share,
         recall=correct / positives if positives else None,
         recall_interval=wilson(correct, positives) if positives else None,
+        recall_by_frequency=predicted / images if images else None,
         f1=2 * correct / (positives + predicted) if positives + predicted else None,
+        f1_interval=f1_interval(correct, positives + predicted - 2 * correct) if positives + predicted else None,
         f1_by_frequency=2 * positives / (positives + images) if images else None,
-        log_loss=float(-np.log(np.maximum(right, _SMALLEST)).mean()) if images else None,
+        log_loss=float(losses.mean()) if images else None,
+        log_loss_interval=mean_interval(losses, least=0.0) if images else None,
         log_loss_by_frequency=sum(entropy) if images else None,
     )
-
-
-class _Counts(NamedTuple):
-    """Of each label, in one sample or several: images that have it and were found to, that have it, that were found."""
-
-    hits: NDArray[np.float64]  # (..., C)
-    have: NDArray[np.float64]
-    found: NDArray[np.float64]
-
-    @classmethod
-    def of(
-        cls, known: NDArray[np.bool_], truth: NDArray[np.bool_], found: NDArray[np.bool_],
-        weights: NDArray[np.float64] | None = None,
-    ) -> _Counts:  # fmt: skip
-        weights = np.ones((1, len(known))) if weights is None else weights  # (B, N)
-        return cls(*(weights @ part for part in (truth & found & known, truth, found & known)))
-
-    def micro(self) -> NDArray[np.float64]:
-        return _ratio(2 * self.hits.sum(-1), (self.have + self.found).sum(-1))
-
-    def macro(self) -> NDArray[np.float64]:
-        each = _ratio(2 * self.hits, self.have + self.found)
-        there = np.isfinite(each)
-        return _ratio(np.where(there, each, 0).sum(-1), there.sum(-1))
-
-
-def _spread(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int8], found: NDArray[np.bool_], rng: np.random.Generator
-) -> tuple[float, float, float]:
-    """Standard deviations over bootstrap samples of the images: of mean average precision, micro and macro F1."""
-    known, truth = labels >= 0, labels == 1
-    weights = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), RESAMPLES).astype(np.float64)
-    counts = _Counts.of(known, truth, found, weights)
-    some = [i for i in range(labels.shape[1]) if truth[:, i].any()]
-    average = np.full((RESAMPLES, len(some)), np.nan)
-    for place, i in enumerate(some):
-        own = known[:, i]
-        average[:, place] = average_precisions(probabilities[own, i], truth[own, i], weights[:, own])
-    there = np.isfinite(average)
-    means = _ratio(np.where(there, average, 0).sum(1), there.sum(1))
-    return _std(means), _std(counts.micro()), _std(counts.macro())
-
-
-def _around(value: float | list[float] | None, spread: float, positives: int) -> Interval | None:
-    """Wilson's interval of a mean, of as many trials as have its variance; at most those that it has been made of."""
-    if value is None or isinstance(value, list):
-        return None
-    trials = min(value * (1 - value) / spread**2, positives) if spread else positives
-    return wilson_of_share(value, max(trials, 1.0))
-
-
-def _commonest(labels: NDArray[np.int8]) -> float:
-    """Share of the images, of which all is known, that have the commonest combination."""
-    whole = labels[(labels >= 0).all(1)]
-    if not len(whole):
-        return 0.0
-    return float(np.unique(whole, axis=0, return_counts=True)[1].max() / len(whole))
 
 
 def _together(truth: NDArray[np.bool_]) -> tuple[tuple[int, int, int], ...]:
@@ -317,23 +293,10 @@ def _together(truth: NDArray[np.bool_]) -> tuple[tuple[int, int, int], ...]:
     return tuple((int(i), int(j), int(counts[i, j])) for i, j in np.argwhere(np.triu(counts, 1)))
 
 
-def _std(values: NDArray[np.float64]) -> float:
-    values = values[np.isfinite(values)]
-    return float(values.std()) if len(values) else 0.0
-
-
-def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
-    return result
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return float(np.mean(found)) if found else None
 
 
 def _value(one: NDArray[np.float64]) -> float | None:
     return float(one[0]) if np.isfinite(one[0]) else None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    return round(value, 6) if isinstance(value, float) else value
