@@ -266,7 +266,7 @@ def test_strict_refuses_what_cannot_be_read(faulty: Path) -> None:
 def test_few_false_alarms_among_real_photos(photos: Path, warm: Path) -> None:
     report = headstart.check(photos, runtime=headstart.Runtime(cache=warm))
     assert [one.paths for one in report.of("outlier")] == [("train/ants/imageNotFound.gif",)]
-    alarms = count_kinds(report.findings)
+    alarms = count_kinds(report.findings, report.table.task)
     assert alarms["label"] <= 4
     assert alarms["quality"] <= 3
     for kind in ("duplicate", "leak", "near-duplicate", "shortcut", "class", "unreadable"):
@@ -473,7 +473,7 @@ def test_a_new_kind_of_finding_is_a_file_and_a_row(
     report = headstart.check(faulty, runtime=headstart.Runtime(cache=None))
     assert report.counts["throwaway"] == 1
     assert list(report.counts)[-len(CHECKS) :] == [*kinds, "throwaway"]
-    assert "1 small" in summary(report.findings)
+    assert "1 small" in summary(report.findings, report.table.task)
     lines = list(csv.DictReader(io.StringIO(propose(report))))
     (one,) = (line for line in lines if line["kind"] == "throwaway")
     assert (one["path"], one["decision"], one["new_label"]) == (report.table.rows[0].path, "relabel", "new")

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterable
 
 from headstart.api.reading import embeddings_in, read
-from headstart.checks import CHECKS, CheckReport, Finding, run, summary
+from headstart.checks import CheckReport, Finding, run, summary
 from headstart.core.arguments import A_RECIPE, A_RUNTIME, must_be
 from headstart.core.errors import OptionError
 from headstart.core.runtime import Runtime
-from headstart.core.text import portable, quoted
+from headstart.core.text import counted, portable, quoted
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
 from headstart.features.dataset import Dataset
@@ -131,7 +131,7 @@ def check_page(
     from headstart.report.render import render
 
     runtime = runtime or Runtime()
-    shown = {kind: report.of(kind)[:MAX_FINDINGS] for kind in CHECKS}
+    shown = {kind: report.of(kind)[:MAX_FINDINGS] for kind in report.checks}
     wanted = {path for findings in shown.values() for one in findings for path in one.paths[:MAX_PICTURES]}
     rows = [number for number, row in enumerate(report.table.rows) if row.path in wanted]
     limit = max_megapixels or Recipe().max_megapixels
@@ -142,10 +142,11 @@ def check_page(
     return render(
         "check.html.j2",
         source=portable(report.table.source),
-        summary=summary(report.findings),
+        summary=summary(report.findings, report.table.task),
+        named=counted(len(report.table.classes), *report.table.nouns),
         counts=report.counts,
         groups=groups,
-        clear=[CHECKS[kind].many for kind in CHECKS if not report.of(kind)],
+        clear=[spec.many for kind, spec in report.checks.items() if not report.of(kind)],
         notes=[portable(note) for note in report.notes],
     )
 
@@ -155,7 +156,7 @@ def _group(
 ) -> dict[str, object]:
     from headstart.report.render import data_uri
 
-    labels = {row.path: row.label or "" for row in report.table.rows}
+    labels = {row.path: report.table.said(row) for row in report.table.rows}
     everything = len(report.of(kind))
     records = [
         {
@@ -169,6 +170,6 @@ def _group(
         for one in findings
     ]
     return {
-        "id": kind, "heading": CHECKS[kind].heading, "count": everything, "findings": records,
+        "id": kind, "heading": report.checks[kind].heading, "count": everything, "findings": records,
         "more": everything - len(records),
     }  # fmt: skip

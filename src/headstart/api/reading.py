@@ -45,7 +45,7 @@ def read(
         from headstart.checks.decisions import apply
 
         table = apply(table, decisions)
-    return dataclasses.replace(table, notes=(*twin_notes(table.classes), *table.notes))
+    return dataclasses.replace(table, notes=(*twin_notes(table.classes, table.nouns), *table.notes))
 
 
 def table_of(images: ImageTable | Source) -> ImageTable:

@@ -77,7 +77,7 @@ class Run:
             "evaluation": self.evaluation.as_dict(),
             "evaluation_without_leaks": fitted.without_leaks.as_dict() if fitted.without_leaks else None,
             "check": {
-                "counts": count_kinds(fitted.findings),
+                "counts": count_kinds(fitted.findings, fitted.data.table.task),
                 "findings": [finding.as_dict() for finding in fitted.findings],
             }
             if fitted.checked

@@ -12,6 +12,7 @@ from headstart.checks.findings import CheckReport, Finding
 from headstart.checks.proposals import Proposal
 from headstart.checks.subject import Subject, connected
 from headstart.core.text import counted, listed
+from headstart.data.several import Said, disputed
 from headstart.data.table import SPLITS
 
 if TYPE_CHECKING:
@@ -66,16 +67,17 @@ def _exact(subject: Subject, rows: list[int]) -> Iterable[Finding]:
     paths, facts, splits, labels = _describe(subject, rows)
     facts["exact"] = True
     many = counted(len(rows), "file")
-    if len(labels) > 1:
+    conflict = _conflict(subject, labels)
+    if conflict:
+        wrong = "At least one label is wrong" + ("" if subject.exclusive else ", or missing")
         yield Finding(
             "duplicate",
-            f"{many} hold the same image under different classes, {listed(labels)}: {listed(paths, MAX_NAMED)}. At "
-            "least one label is wrong: keep one of them.",
+            f"{many} hold the same image {conflict}: {listed(paths, MAX_NAMED)}. {wrong}: keep one of them.",
             paths, {**facts, "conflict": True}, severity=2,
         )  # fmt: skip
     if len(splits) > 1:
         yield _leak(paths, facts, splits, f"{many} hold the same image", 2)
-    elif len(labels) <= 1:
+    elif not conflict:
         yield Finding(
             "duplicate",
             f"{many} are identical, byte for byte: {listed(paths, MAX_NAMED)}. Keep one of them.",
@@ -85,18 +87,20 @@ def _exact(subject: Subject, rows: list[int]) -> Iterable[Finding]:
 
 def _near(subject: Subject, rows: list[int], least: float, *, mirrored: bool) -> Finding:
     paths, facts, splits, labels = _describe(subject, rows)
-    facts |= {"exact": False, "similarity": round(least, 4), "mirrored": mirrored, "conflict": len(labels) > 1}
+    facts |= {"exact": False, "similarity": round(least, 4), "mirrored": mirrored}
+    conflict = _conflict(subject, labels)
+    facts["conflict"] = bool(conflict)
     same = f"show nearly the same{' or its mirror image' * mirrored}"
     what = f"{counted(len(rows), 'image')} {same} (similarity {least:.3f})"
     if len(splits) > 1:
         return _leak(paths, facts, splits, what, least)
-    if len(labels) > 1:
-        what += f" under different classes, {listed(labels)}"
+    if conflict:
+        what += f" {conflict}"
         todo = "One of the labels may be wrong: look at them."
     else:
         todo = "Nothing has to be done: `train` keeps them on one side of the splits that it draws."
     return Finding("near-duplicate", f"{what}: {listed(paths, MAX_NAMED)}. {todo}", paths, facts,
-                   severity=least + (len(labels) > 1))  # fmt: skip
+                   severity=least + bool(conflict))  # fmt: skip
 
 
 def _leak(paths: tuple[str, ...], facts: dict[str, object], splits: list[str], what: str, severity: float) -> Finding:
@@ -118,6 +122,16 @@ def _describe(subject: Subject, rows: list[int]) -> tuple[tuple[str, ...], dict[
         "splits": [image.split for image in images],
     }
     return tuple(image.path for image in images), facts, [str(split) for split in splits], labels
+
+
+def _conflict(subject: Subject, labels: list[str]) -> str:
+    """How the labels of images that show the same contradict one another, in words; empty where they do not."""
+    if len(labels) < 2:
+        return ""
+    if subject.exclusive:
+        return f"under different classes, {listed(labels)}"
+    words = listed(Said.of(label).words for label in labels)
+    return f"with different labels, {words}" if disputed(labels) else ""
 
 
 def _members(groups: NDArray[np.int64]) -> list[list[int]]:

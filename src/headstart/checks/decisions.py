@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from headstart.checks.cells import Written
 from headstart.checks.findings import CheckReport
-from headstart.checks.kinds import CHECKS
 from headstart.checks.proposals import CHOICES, Choice
 from headstart.core import marks
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.tables import resolve
-from headstart.core.text import counted, csv_cell, from_csv_cell, listed, nearest, printable, quoted
+from headstart.core.text import counted, csv_cell, from_csv_cell, listed, printable, quoted
 from headstart.data.storage import read_file
 from headstart.data.table import SPLITS, ImageTable, Row, Skipped
 
@@ -35,9 +35,9 @@ class Decision:
 
     Attributes:
         path: As the table spells it, or as a CSV cell spells that.
-        label: The class that it has without the decision; empty where that is not said.
+        label: The class, or all labels, that it has without the decision; empty where that is not said.
         choice: ``drop``, ``relabel`` or ``keep``.
-        new_label: The class that ``relabel`` gives.
+        new_label: The class that ``relabel`` gives, or all labels, of which there may be none.
         kind: The kind of the finding behind it.
         reason: Why, in words.
         line: Of the file, from 1.
@@ -99,24 +99,23 @@ def apply(table: ImageTable, path: str | os.PathLike[str]) -> ImageTable:
     problems: list[str] = []
     rows = {row.path: row for row in table.rows}
     found = {*rows, *(skip.path for skip in table.skipped)}
-    classes = {label.strip(): label for label in table.classes} | {label: label for label in table.classes}
+    labels = Written.of(table)
     decided: dict[str, Decision] = {}
     for one in decisions:
         if one.path not in found:
             problems.append(f"line {one.line}: there is no image {quoted(one.path)}")
             continue
         row = rows.get(one.path)
-        if row is not None and one.label and _class(one.label, classes) != row.label:
+        if row is not None and one.label and labels.read(one.label) != row.label:
             problems.append(
                 f"line {one.line}: {quoted(one.path)} has the label {quoted(row.label or '')} now, not "
                 f"{quoted(one.label)}"
             )
-        if one.choice == "relabel" and _class(one.new_label, classes) is None:
-            hint = nearest(one.new_label, table.classes)
-            problems.append(f"line {one.line}: there is no class {quoted(one.new_label)}. {hint}".rstrip(" ."))
+        if one.choice == "relabel" and (problem := labels.refused(one)):
+            problems.append(f"line {one.line}: {problem}")
         decided[one.path] = one
     _refuse(problems, name, table)
-    return _decided(table, decided, classes, name)
+    return _decided(table, decided, labels, name)
 
 
 def propose(report: CheckReport) -> str:
@@ -129,7 +128,7 @@ def propose(report: CheckReport) -> str:
     labels = {row.path: row.label or "" for row in report.table.rows}
     proposals: dict[str, Decision] = {}
     for finding in report.findings:
-        for proposal in resolve(CHECKS[finding.kind].propose)(finding, report):
+        for proposal in resolve(report.checks[finding.kind].propose)(finding, report):
             path, choice = proposal.path, proposal.choice
             one = Decision(path, labels.get(path, ""), choice, proposal.new_label, finding.kind, finding.message)
             kept = proposals.get(path)
@@ -156,10 +155,6 @@ def _decision(line: int, record: dict[str, str | None], problems: list[str]) -> 
     elif choice not in CHOICES:
         found = f"unknown decision {quoted(choice)}" if choice else "no decision"
         problems.append(f"line {line}: {found} for {quoted(path)}; expected {', '.join(CHOICES)}")
-    elif choice == "relabel" and not values["new_label"].strip():
-        problems.append(f"line {line}: no new_label to relabel {quoted(path)} to")
-    elif choice == "relabel" and values["new_label"] == values["label"]:
-        problems.append(f"line {line}: {quoted(path)} has the label {quoted(values['label'])} already; use keep")
     return Decision(
         path, values["label"], choice, values["new_label"] if choice == "relabel" else "",  # type: ignore[arg-type]
         values["kind"], values["reason"], line,
@@ -174,18 +169,14 @@ def _refuse(problems: Sequence[str], name: str, table: ImageTable | None = None)
     where = f" of {quoted(table.source)}" if table else ""
     raise SourceError(
         f"{counted(len(problems), 'line')} of the decisions {quoted(name)} cannot be applied: {shown}{more}.",
-        f"Correct these lines, or take them out; paths and classes are those{where} that `headstart check` names."
+        f"Correct these lines, or take them out; paths and {table.nouns[1]} are those{where} that `headstart check` "
+        "names."
         if table
         else f"Correct these lines: each is an image and one of {', '.join(CHOICES)}.",
     )
 
 
-def _class(cell: str, classes: dict[str, str]) -> str | None:
-    """The class that a cell names, which may have been given spaces around it."""
-    return classes.get(cell, classes.get(cell.strip()))
-
-
-def _decided(table: ImageTable, decided: dict[str, Decision], classes: dict[str, str], name: str) -> ImageTable:
+def _decided(table: ImageTable, decided: dict[str, Decision], labels: Written, name: str) -> ImageTable:
     rows: list[Row] = []
     skipped: list[Skipped] = []
     relabelled: list[Row] = []
@@ -196,7 +187,7 @@ def _decided(table: ImageTable, decided: dict[str, Decision], classes: dict[str,
         elif one.choice == "drop":
             skipped.append(_dropped(row.path, one))
         else:
-            relabelled.append(dataclasses.replace(row, label=_class(one.new_label, classes)))
+            relabelled.append(dataclasses.replace(row, label=labels.read(one.new_label)))
             rows.append(relabelled[-1])
     left = len(skipped)
     for skip in table.skipped:

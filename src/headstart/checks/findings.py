@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from headstart.checks.kinds import CHECKS
+from headstart.checks.kinds import CheckSpec, checks_of
 from headstart.core.text import counted, portable
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from headstart.data.table import ImageTable
@@ -59,14 +60,20 @@ class CheckReport:
     seconds: float = 0.0
 
     @property
+    def checks(self) -> dict[str, CheckSpec]:
+        """The kinds of findings that were looked for."""
+        return checks_of(self.table.task)
+
+    @property
     def counts(self) -> dict[str, int]:
-        """Images, skipped and ignored files, classes, and the number of findings of each kind."""
+        """Images, skipped and ignored files, classes or labels, and the number of findings of each kind."""
         return {
             "images": len(self.table),
             "classes": len(self.table.classes),
+            **({} if TARGETS[self.table.task].exclusive else {"labels": len(self.table.classes)}),
             "skipped": len(self.table.skipped),
             "ignored": self.table.ignored,
-            **count_kinds(self.findings),
+            **count_kinds(self.findings, self.table.task),
         }
 
     def as_dict(self) -> dict[str, object]:
@@ -79,7 +86,7 @@ class CheckReport:
 
     @cached_property
     def _paths(self) -> dict[str, frozenset[str]]:
-        return {kind: frozenset(path for one in self.of(kind) for path in one.paths) for kind in CHECKS}
+        return {kind: frozenset(path for one in self.of(kind) for path in one.paths) for kind in self.checks}
 
     def paths(self, kind: str) -> frozenset[str]:
         """All images that the findings of one kind are about."""
@@ -90,16 +97,17 @@ class CheckReport:
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
 
-def count_kinds(findings: Iterable[Finding]) -> dict[str, int]:
-    """The number of findings of each kind; 0 where there is none."""
+def count_kinds(findings: Iterable[Finding], task: str) -> dict[str, int]:
+    """The number of findings of each kind that is looked for in a task; 0 where there is none."""
     counts = Counter(finding.kind for finding in findings)
-    return {kind: counts[kind] for kind in CHECKS}
+    return {kind: counts[kind] for kind in checks_of(task)}
 
 
-def summary(findings: Iterable[Finding]) -> str:
-    """The findings in one line: "Data check: 3 likely wrong labels, 2 near duplicates"."""
-    found = {kind: number for kind, number in count_kinds(findings).items() if number}
-    words = [counted(number, CHECKS[kind].one, CHECKS[kind].many) for kind, number in found.items()]
+def summary(findings: Iterable[Finding], task: str) -> str:
+    """The findings of a task in one line: "Data check: 3 likely wrong labels, 2 near duplicates"."""
+    found = {kind: number for kind, number in count_kinds(findings, task).items() if number}
+    specs = checks_of(task)
+    words = [counted(number, specs[kind].one, specs[kind].many) for kind, number in found.items()]
     return f"Data check: {', '.join(words)}" if words else "Data check: no problems found"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headstart.targets import TARGETS
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSpec:
@@ -14,16 +16,18 @@ class CheckSpec:
         heading: Its heading in the report.
         one: What one finding is called.
         many: What several are called.
-        exclusive: Whether it asks for the one class of an image; left out in tasks where several can be true.
         propose: What is proposed to do about one, as ``module:function(Finding, CheckReport) -> Iterable[Proposal]``.
+        several: What is to be known instead where an image has any number of labels; None for the same.
+        exclusive: Whether it is looked for only where an image is of exactly one class.
     """
 
     find: str
     heading: str
     one: str
     many: str
-    exclusive: bool = False
     propose: str = "headstart.checks.proposals:keep"
+    several: CheckSpec | None = None
+    exclusive: bool = False
 
 
 # The kinds that harm a result most come first.
@@ -33,7 +37,12 @@ CHECKS = {
         heading="Classes that differ only in spelling",
         one="class in several spellings",
         many="classes in several spellings",
-        exclusive=True,
+        several=CheckSpec(
+            find="headstart.checks.spelling:find",
+            heading="Labels that differ only in spelling",
+            one="label in several spellings",
+            many="labels in several spellings",
+        ),
     ),
     "unreadable": CheckSpec(
         find="headstart.checks.unreadable:find",
@@ -61,8 +70,14 @@ CHECKS = {
         heading="Likely wrong labels",
         one="likely wrong label",
         many="likely wrong labels",
-        exclusive=True,
         propose="headstart.checks.labels:propose",
+        several=CheckSpec(
+            find="headstart.checks.each_label:find",
+            heading="Likely missing and likely wrong labels",
+            one="likely missing or wrong label",
+            many="likely missing or wrong labels",
+            propose="headstart.checks.each_label:propose",
+        ),
     ),
     "shortcut": CheckSpec(
         find="headstart.checks.shortcuts:find",
@@ -76,7 +91,12 @@ CHECKS = {
         heading="Classes",
         one="problem with the classes",
         many="problems with the classes",
-        exclusive=True,
+        several=CheckSpec(
+            find="headstart.checks.together:find",
+            heading="Labels that are rare, and pairs of labels",
+            one="problem with the labels",
+            many="problems with the labels",
+        ),
     ),
     "outlier": CheckSpec(
         find="headstart.checks.outliers:find",
@@ -97,3 +117,10 @@ CHECKS = {
         many="images of poor quality",
     ),
 }
+
+
+def checks_of(task: str) -> dict[str, CheckSpec]:
+    """The kinds of findings that are looked for in a task, in the order of `CHECKS`."""
+    if TARGETS[task].exclusive:
+        return dict(CHECKS)
+    return {kind: spec.several or spec for kind, spec in CHECKS.items() if not spec.exclusive}

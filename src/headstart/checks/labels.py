@@ -94,9 +94,9 @@ def find(subject: Subject) -> list[Finding]:
         label, chance = row.label or "", float(judged.chances[place])
         findings.append(Finding(
             "label",
-            f"{quoted(row.path)} is labelled {quoted(label)} and looks like {quoted(suggested)}: {_percent(likely)} "
-            f"against {_percent(unlikely)}, according to a model that was not trained on it; the "
-            f"probability that the label is wrong is {_percent(chance)}. Look at it, and correct the label if it is "
+            f"{quoted(row.path)} is labelled {quoted(label)} and looks like {quoted(suggested)}: {percent(likely)} "
+            f"against {percent(unlikely)}, according to a model that was not trained on it; the "
+            f"probability that the label is wrong is {percent(chance)}. Look at it, and correct the label if it is "
             "wrong.",
             (row.path,),
             {"label": label, "suggested": suggested, "chance": round(chance, 4), "probability": round(likely, 4),
@@ -249,5 +249,6 @@ def _tells_apart(best: NDArray[np.int64], labels: NDArray[np.int64]) -> bool:
     return float(recalls.mean()) > chance + 3 * error
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A probability in words, which is never called certain."""
     return f"{100 * share:.0f} %" if 0.01 <= share <= 0.99 else ("under 1 %" if share < 0.5 else "over 99 %")

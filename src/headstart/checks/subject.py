@@ -16,6 +16,7 @@ from headstart.partition.draw import join_groups
 from headstart.partition.duplicates import Pairs
 from headstart.settings.recipe import FULL_RANGE
 from headstart.targets import TARGETS
+from headstart.targets.labels import TRUE, Labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,6 +52,11 @@ class Subject:
         """Number N of images."""
         return len(self.data)
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether an image is of exactly one class, and has not any number of labels."""
+        return TARGETS[self.data.table.task].exclusive
+
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The labels, in the order of their numbers."""
@@ -62,12 +68,24 @@ class Subject:
 
         All are of one kind where an image has any number of labels.
         """
-        if not TARGETS[self.data.table.task].exclusive:
+        if not self.exclusive:
             return np.zeros(len(self), np.int64)
         place = {label: i for i, label in enumerate(self.classes)}
         return np.array(
             [UNLABELLED if row.label is None else place[row.label] for row in self.data.table.rows], np.int64
         ).reshape(-1)
+
+    @cached_property
+    def images(self) -> NDArray[np.int64]:
+        """Number of images of each class, or with each label, int64 (C,)."""
+        if not self.exclusive:
+            return np.asarray((self.truth == TRUE).sum(0), np.int64)
+        return np.bincount(self.labels[self.labels != UNLABELLED], minlength=len(self.classes))
+
+    @cached_property
+    def truth(self) -> NDArray[np.int8]:
+        """What is said of each image and label where there are several, int8 (N, C): see `headstart.targets.labels`."""
+        return Labels.of(self.data.table, self.classes).labels
 
     @cached_property
     def groups(self) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.checks.findings import CheckReport, Finding
-from headstart.checks.kinds import CHECKS
+from headstart.checks.kinds import checks_of
 from headstart.checks.subject import Subject
 from headstart.core.inverted import InvertedFile
 from headstart.core.spellings import twin_notes
@@ -19,7 +19,6 @@ from headstart.core.vectors import unit_rows
 from headstart.features.dataset import Dataset
 from headstart.partition.duplicates import MANY_IMAGES, NONE, Pairs, near_duplicates
 from headstart.settings.recipe import FULL_RANGE
-from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,13 +60,13 @@ def run(
             prints = np.frombuffer(b"".join(one.fingerprint for one in data.traits), np.uint8).reshape(len(data), -1)
             near = near_duplicates(prints, data.features, neighbours=subject.neighbours, workers=workers)
             subject = replace(subject, near=near)
-        exclusive = TARGETS[data.table.task].exclusive
-        finders = dict.fromkeys(spec.find for spec in CHECKS.values() if exclusive or not spec.exclusive)  # each once
+        kinds = checks_of(data.table.task)
+        finders = dict.fromkeys(spec.find for spec in kinds.values())  # each once
         found: list[Finding] = [one for where in finders for one in resolve(where)(subject)]
     table = data.table
-    place = {kind: number for number, kind in enumerate(CHECKS)}
+    place = {kind: number for number, kind in enumerate(kinds)}
     kept = [one for one in found if not one.paths or not table.accepted.issuperset(one.paths)]
     kept.sort(key=lambda one: (place[one.kind], -one.severity, one.paths))
-    told = twin_notes(table.classes)  # as findings
+    told = twin_notes(table.classes, table.nouns)  # as findings
     notes = tuple(note for note in table.notes if note not in told)
     return CheckReport(table, data.digests, tuple(kept), notes, time.perf_counter() - start)

@@ -81,22 +81,21 @@ def check(
 
 
 def _show(output: Output, report: CheckReport) -> None:
-    from headstart.checks import CHECKS
     from headstart.core.text import counted, quoted
 
     counts = report.counts
     output.say(
-        f"{counted(counts['images'], 'image')} of {counted(counts['classes'], 'class', 'classes')} in "
+        f"{counted(counts['images'], 'image')} of {counted(counts['classes'], *report.table.nouns)} in "
         f"{quoted(report.table.source)}"
     )
     if not output.quiet:
-        rows = [[CHECKS[kind].heading, f"{counts[kind]:,}"] for kind in CHECKS]
+        rows = [[spec.heading, f"{counts[kind]:,}"] for kind, spec in report.checks.items()]
         output.table(["Check", "Found"], rows, right=(1,))
-    for kind in CHECKS:
+    for kind, spec in report.checks.items():
         findings = report.of(kind)
         if not findings:
             continue
-        output.say(f"\n{CHECKS[kind].heading} ({len(findings):,})")
+        output.say(f"\n{spec.heading} ({len(findings):,})")
         for finding in findings[:MAX_SHOWN]:
             output.say(f"  {finding.message}")
         if len(findings) > MAX_SHOWN:

@@ -70,11 +70,12 @@ def twins(names: Iterable[str]) -> tuple[Twins, ...]:
     return tuple(Twins(tuple(group), _differ(group)) for group in groups.values() if len(group) > 1)
 
 
-def twin_notes(names: Iterable[str]) -> list[str]:
-    """A sentence on each, for whoever uses the names as they are."""
+def twin_notes(names: Iterable[str], nouns: tuple[str, str] = ("class", "classes")) -> list[str]:
+    """A sentence on each, for whoever uses the names as they are; with what one and several names are called."""
     found = twins(names)
     notes = [
-        f"{one}: most likely one class. They are used as {len(one.names)} classes; give them one name if they are one."
+        f"{one}: most likely one {nouns[0]}. They are used as {len(one.names)} {nouns[1]}; give them one name if they "
+        "are one."
         for one in found[:MAX_NOTES]
     ]
     if len(found) > MAX_NOTES:

@@ -46,6 +46,12 @@ class Said:
                 raise ValueError(f"the label {quoted(name)}: {rule}")
         return SEPARATOR.join([*sorted(self.true), *(UNKNOWN + name for name in sorted(self.unknown - self.true))])
 
+    @property
+    def words(self) -> str:
+        """The same for people: ``cat, dog``, ``no label``, ``cat (not known: bird)``."""
+        unknown = sorted(self.unknown - self.true)
+        return (", ".join(sorted(self.true)) or "no label") + (f" (not known: {', '.join(unknown)})" * bool(unknown))
+
     @classmethod
     def of(cls, text: str) -> Said:
         """What the text of a row says."""
@@ -57,6 +63,13 @@ class Said:
         found = [one.strip() for one in names if one.strip()]
         unknown = frozenset(one.removeprefix(UNKNOWN) for one in found if one.startswith(UNKNOWN))
         return cls(frozenset(one for one in found if not one.startswith(UNKNOWN)), unknown)
+
+
+def disputed(texts: Iterable[str]) -> frozenset[str]:
+    """The labels that some of the texts of rows say and others deny."""
+    said = [Said.of(text) for text in texts]
+    named = frozenset[str]().union(*(one.true for one in said))
+    return frozenset(name for name in named if any(name not in one.true | one.unknown for one in said))
 
 
 def separator_of(values: Iterable[Any], *, blank: bool) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from headstart.core.text import counted, listed, portable, printable, quoted
-from headstart.data.several import MULTI_LABEL, names_in
+from headstart.data.several import MULTI_LABEL, Said, names_in
 from headstart.data.storage import Storage
 
 Split = Literal["train", "val", "test"]
@@ -18,10 +18,19 @@ MIN_IMAGES = 3
 # What the names of a task are called.
 CLASS = ("class", "classes")
 NOUNS = {MULTI_LABEL: ("label", "labels")}
-MORE_IMAGES = (
-    "Each class needs one image to learn from, one to choose the settings with, and one to measure on: "
-    "add images, or take the class out."
-)
+
+
+def nouns_of(task: str) -> tuple[str, str]:
+    """What one and several of the names of a task are called: class and classes, label and labels."""
+    return NOUNS.get(task, CLASS)
+
+
+def more_images(noun: str) -> str:
+    """What to do where too few images are of a class or have a label."""
+    return (
+        f"Each {noun} needs one image to learn from, one to choose the settings with, and one to measure on: add "
+        f"images, or take the {noun} out."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,17 @@ class ImageTable:
         return tuple(sorted({row.label for row in self.rows if row.label is not None}))
 
     @property
+    def nouns(self) -> tuple[str, str]:
+        """What one and several of its `classes` are called."""
+        return nouns_of(self.task)
+
+    def said(self, row: Row) -> str:
+        """The class of a row, or all its labels, in words; empty where its class is not known."""
+        if self.task != MULTI_LABEL or row.label is None:
+            return row.label or ""
+        return Said.of(row.label).words
+
+    @property
     def splits(self) -> tuple[Split, ...]:
         """The splits that the source brings, in the order train, val, test."""
         present = {row.split for row in self.rows}
@@ -119,7 +139,7 @@ class ImageTable:
         rows = tuple(self.rows[i] for i in keep)
         table = dataclasses.replace(self, rows=rows, skipped=self.skipped + tuple(skipped))
         notes = list(self.notes)
-        for kind, before, after in (("class", self.classes, table.classes), ("split", self.splits, table.splits)):
+        for kind, before, after in ((self.nouns[0], self.classes, table.classes), ("split", self.splits, table.splits)):
             if rows and (lost := sorted(set(before) - set(after))):
                 notes.append(f"No image of the {kind} {listed(lost)} can be used: the {kind} is left out.")
         return dataclasses.replace(table, notes=tuple(notes))
@@ -142,7 +162,7 @@ class ImageTable:
 
     def __repr__(self) -> str:
         splits = Counter(row.split for row in self.rows if row.split)
-        parts = [counted(len(self.rows), "image"), counted(len(self.classes), *NOUNS.get(self.task, CLASS))]
+        parts = [counted(len(self.rows), "image"), counted(len(self.classes), *self.nouns)]
         parts += [f"{splits[split]:,} {split}" for split in self.splits]
         parts += [f"{len(self.skipped):,} skipped"] if self.skipped else []
         return f"ImageTable({quoted(self.source)}: {', '.join(parts)})"

@@ -13,7 +13,7 @@ import numpy as np
 
 from headstart.core.errors import SourceError
 from headstart.core.text import counted
-from headstart.data.table import MIN_IMAGES, ImageTable
+from headstart.data.table import MIN_IMAGES, ImageTable, nouns_of
 from headstart.features.dataset import Dataset
 from headstart.partition import soundness
 from headstart.partition.draw import Strata, deal_folds, groups_of_each, holdout, join_groups
@@ -54,7 +54,7 @@ def divide(data: Dataset, recipe: Recipe, *, cross_validate: bool = True) -> Par
     groups = _divisible(together, plain, strata, np.flatnonzero(roles == Role.TRAIN), MIN_IMAGES if drawn else 2)
     if measures == Role.NONE:
         held = holdout(strata, groups, digests, share=recipe.holdout, seed=recipe.seed)
-        measures = Role.TEST if _enough(held, recipe, cross_validate) else Role.TRAIN
+        measures = Role.TEST if _enough(held, recipe, cross_validate, nouns_of(targets.task)[0]) else Role.TRAIN
         roles[held & (measures == Role.TEST)] = Role.TEST
     fit, cross_validated = np.flatnonzero(roles == Role.TRAIN), measures == Role.TRAIN
     soundness.check_copies(targets.take(fit), [groups[i] for i in fit], MIN_IMAGES if cross_validated else 2)
@@ -79,7 +79,7 @@ def _given(table: ImageTable, recipe: Recipe) -> tuple[NDArray[np.int8], Role]:
     return roles, measured if measured != Role.TRAIN else Role.NONE
 
 
-def _enough(held: NDArray[np.bool_], recipe: Recipe, cross_validate: bool) -> bool:
+def _enough(held: NDArray[np.bool_], recipe: Recipe, cross_validate: bool, noun: str) -> bool:
     """Whether to measure on these held-out images, and not by cross-validation.
 
     Raises:
@@ -87,7 +87,7 @@ def _enough(held: NDArray[np.bool_], recipe: Recipe, cross_validate: bool) -> bo
     """
     if recipe.measure_by == "holdout" and not held.any():
         raise SourceError(
-            f"None of {counted(len(held), 'image')} can be held out: too few images of a class would be left.",
+            f"None of {counted(len(held), 'image')} can be held out: too few images of a {noun} would be left.",
             "Add images; or measure by cross-validation, with --measure-by folds.",
         )
     auto = recipe.measure_by == "auto"

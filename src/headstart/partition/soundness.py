@@ -11,11 +11,12 @@ import numpy as np
 from headstart.core.errors import SourceError
 from headstart.core.spellings import twin_hint
 from headstart.core.text import counted, listed, quoted
-from headstart.data.table import MORE_IMAGES, ImageTable
+from headstart.data.several import disputed
+from headstart.data.table import ImageTable, more_images, nouns_of
 from headstart.partition.draw import groups_of_each
 from headstart.partition.duplicates import Pairs
 from headstart.partition.roles import Role
-from headstart.targets import Targets
+from headstart.targets import TARGETS, Targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,22 +57,24 @@ def of_splits(table: ImageTable, measures: Role) -> list[str]:
 def check_learnt(roles: NDArray[np.int8], targets: Targets, measures: Role) -> None:
     """Refuse splits that cannot be trained on."""
     classes, learnt = targets.names, targets.take(roles == Role.TRAIN).count()
+    one, several = nouns_of(targets.task)
     if not learnt.any():
         beside = "test" if measures == Role.TRAIN else measures.word
         raise SourceError(f"There is no train split beside {beside}.", "Add one, or give all images without splits.")
     if missing := [classes[i] for i in np.flatnonzero(learnt == 0)]:
         where = [role.word for role in Role if targets.take(roles == role).count()[learnt == 0].any()]
         raise SourceError(
-            f"{counted(len(missing), 'class', 'classes')} of {' and '.join(where)} without an image in train: "
+            f"{counted(len(missing), one, several)} of {' and '.join(where)} without an image in train: "
             f"{listed(missing)}; train holds {listed(classes[i] for i in np.flatnonzero(learnt))}.",
             twin_hint(missing, classes)
-            + "Classes are matched by name: give the folders of all splits the same names, or add train images.",
+            + f"{several.capitalize()} are matched by name: give the folders of all splits the same names, or add "
+            "train images.",
         )
     if small := [classes[i] for i in np.flatnonzero(learnt < 2)]:
         raise SourceError(
             f"The train split has a single image of {listed(small)}.",
             twin_hint(small, classes)
-            + "Each class needs at least two in train: one to train on, and one to choose the settings with.",
+            + f"Each {one} needs at least two in train: one to train on, and one to choose the settings with.",
         )
 
 
@@ -143,15 +146,15 @@ def of_draw(
         if count > number[label] / 2:
             notes.append(
                 f"{count:,} of the {number[label]:,} images of {quoted(classes[label])} belong together (copies, near "
-                "duplicates or a group) and stay on one side: little is known about how well others of the class are "
-                "recognised."
+                "duplicates or a group) and stay on one side: little is known about how well others of the "
+                f"{nouns_of(targets.task)[0]} are recognised."
             )
     if (held := roles == Role.TEST).any():
         measured = targets.take(held).count()
         if few := [classes[i] for i in np.flatnonzero(measured < MIN_HELD_OUT_OF_A_CLASS)]:
             notes.append(
-                f"Fewer than {MIN_HELD_OUT_OF_A_CLASS} held-out images of {listed(few)}: "
-                "its accuracy is very uncertain."
+                f"Fewer than {MIN_HELD_OUT_OF_A_CLASS} held-out images of {listed(few)}: what is measured of "
+                f"{'it' if len(few) == 1 else 'them'} is very uncertain."
             )
     return notes
 
@@ -159,12 +162,13 @@ def of_draw(
 def check_copies(targets: Targets, groups: list[int], least: int) -> None:
     """Refuse classes of too few different images: copies and groups are never divided, so they count as one."""
     classes, different = targets.names, groups_of_each(targets.strata(), groups)
+    one, several = nouns_of(targets.task)
     if small := [i for i, n in sorted(different.items()) if n < least]:
         raise SourceError(
-            f"{counted(len(small), 'class has', 'classes have')} fewer than {least} different images or groups to "
+            f"{counted(len(small), f'{one} has', f'{several} have')} fewer than {least} different images or groups to "
             f"learn from: {listed(f'{classes[i]} ({different[i]})' for i in small)}. Copies of one file, and images "
             "of one group, count once.",
-            twin_hint([classes[i] for i in small], classes) + MORE_IMAGES,
+            twin_hint([classes[i] for i in small], classes) + more_images(one),
         )
 
 
@@ -176,13 +180,15 @@ def _copies(table: ImageTable, digests: Sequence[str]) -> list[str]:
     notes = []
     if copies := len(digests) - len(labels):
         notes.append(f"{counted(copies, 'image is a copy', 'images are copies')} of another, byte for byte.")
-    conflicting = [digest for digest, names in labels.items() if len(names) > 1]
+    several = not TARGETS[table.task].exclusive
+    conflicting = [digest for digest, names in labels.items() if len(names) > 1 and (not several or disputed(names))]
     if conflicting:
         paths = [row.path for digest, row in zip(digests, table.rows, strict=True)
                  if digest == conflicting[0]]  # fmt: skip
+        where = "there several times, with different labels" if several else "in more than one class"
         notes.append(
-            f"{counted(len(conflicting), 'image is', 'images are')} in more than one class, such as {listed(paths)}, "
-            "the same file: at least one of the labels is wrong."
+            f"{counted(len(conflicting), 'image is', 'images are')} {where}, such as {listed(paths)}, the same file: "
+            "at least one of the labels is wrong."
         )
     return notes
 

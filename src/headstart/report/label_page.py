@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from headstart.data.several import MULTI_LABEL
 from headstart.report import figures
 from headstart.report.analysed_labels import NO_LABEL, LabelAnalysis, LabelRow, Wrong
 from headstart.report.charts import Chart
@@ -36,7 +37,7 @@ def label_page(
     image, on_map = partial(_image, analysis, pictures=pictures), partial(_on_map, analysis)
     # In the order of their worth: the pictures of what comes first have room, and the map shows those of the others.
     sections = {
-        "findings": findings(analysis, image),
+        "findings": findings(analysis, image, MULTI_LABEL),
         "mistakes": exhibits(analysis.mistakes, image),
         "uncertain": exhibits(analysis.uncertain, image),
         "dialogs": _dialogs(analysis, image),

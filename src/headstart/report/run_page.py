@@ -16,6 +16,7 @@ from headstart.report.pictures import BUDGET_BYTES, Pictures
 from headstart.report.render import render
 from headstart.report.shown_images import class_on_map, exhibits, findings, shown_class
 from headstart.settings.strategies import spec_of
+from headstart.targets import CLASSES
 
 
 def run_page(
@@ -40,7 +41,7 @@ def run_page(
     # In the order of their worth: the pictures of what comes first have room, and the map shows those of the others.
     sections = {
         "summary": _summary(analysis),
-        "findings": findings(analysis, image),
+        "findings": findings(analysis, image, CLASSES),
         "mistakes": exhibits(analysis.mistakes, image),
         "uncertain": exhibits(analysis.uncertain, image),
         "confusion": confusion_matrix(analysis, image),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Generic, TypeVar
 
-from headstart.checks import CHECKS
+from headstart.checks import checks_of
 from headstart.report.analysed import Analysis, Common
 from headstart.report.analysed_images import Exhibit
 from headstart.report.picture_map import OnMap
@@ -105,12 +105,13 @@ class Found:
     shown: tuple[Message, ...]
 
 
-def findings(analysis: Common, image: ImageOf[Image]) -> tuple[Found, ...]:
-    """What the data check found, with its images."""
+def findings(analysis: Common, image: ImageOf[Image], task: str) -> tuple[Found, ...]:
+    """What the data check of a task found, with its images."""
+    checks = checks_of(task)
     return tuple(
         Found(
             # A newer check, whose run is drawn again, may know more kinds.
-            CHECKS[kind.kind].heading if kind.kind in CHECKS else kind.kind,
+            checks[kind.kind].heading if kind.kind in checks else kind.kind,
             kind.count,
             tuple(Message(one.message, one.paths, tuple(map(image, one.images))) for one in kind.shown),
         )

@@ -21,7 +21,7 @@ def examine(data: Dataset, *, preprocess: Preprocess, runtime: Runtime) -> tuple
     """
     findings = run(data, input_px=preprocess.size_px, white_level=preprocess.white_level).findings
     if findings:
-        runtime.progress.line(f"{summary(findings)}. `headstart check SOURCE` lists them.")
+        runtime.progress.line(f"{summary(findings, data.table.task)}. `headstart check SOURCE` lists them.")
     for one in findings:
         if "range" in one.facts.get("problems", ()):  # a setting puts that right, before the time is spent
             runtime.progress.line(one.message)

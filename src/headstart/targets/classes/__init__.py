@@ -13,7 +13,7 @@ from headstart.core.equality import ByValue
 from headstart.core.errors import SourceError
 from headstart.core.spellings import twin_hint
 from headstart.core.text import counted, listed, quoted
-from headstart.data.table import MIN_IMAGES, MORE_IMAGES, ImageTable
+from headstart.data.table import MIN_IMAGES, ImageTable, more_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class Classes(ByValue):
             raise SourceError(
                 f"{counted(len(small), 'class has', 'classes have')} fewer than {least} images: "
                 f"{listed(f'{label} ({counts[label]})' for label in small)}.",
-                twin_hint(small, counts) + MORE_IMAGES,
+                twin_hint(small, counts) + more_images("class"),
             )
         return cls._numbered(table, tuple(sorted(counts)))
 

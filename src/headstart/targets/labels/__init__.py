@@ -45,7 +45,7 @@ class Labels(ByValue):
         Raises:
             SourceError: No label is left to learn.
         """
-        found = cls._of(table, table.classes)
+        found = cls.of(table, table.classes)
         least = 2 if set(table.splits) - {"train"} else MIN_IMAGES
         learnt = found.take(np.array([row.split in {"train", None} for row in table.rows], bool))
         rare = np.minimum(learnt.count(), (learnt.labels == FALSE).sum(0)) < least
@@ -87,14 +87,15 @@ class Labels(ByValue):
                 twin_hint(missing, [*found, *missing])
                 + "Labels are matched by name: add images of them, or measure only the others with --allow-missing.",
             )
-        result = cls._of(table, tuple(names))
+        result = cls.of(table, tuple(names))
         lacking = np.array([name in set(missing) for name in names], bool)
         result.labels[:, lacking] = NOT_KNOWN
         notes = [f"The model does not know {listed(others)}: not measured."] if others else []
         return replace(result, notes=(*notes, *result._unknown()))
 
     @classmethod
-    def _of(cls, table: ImageTable, names: tuple[str, ...]) -> Self:
+    def of(cls, table: ImageTable, names: tuple[str, ...]) -> Self:
+        """What a table says of some labels, each of them and no other."""
         place = {name: number for number, name in enumerate(names)}
         labels = np.zeros((len(table), len(names)), np.int8)
         for row, one in enumerate(table.rows):
@@ -127,3 +128,10 @@ class Labels(ByValue):
     def strata(self) -> list[tuple[int, ...]]:
         """The labels that each image has, (N,): splits and folds hold as much of each."""
         return [tuple(np.flatnonzero(row == TRUE).tolist()) for row in self.labels]
+
+    def rarest(self) -> NDArray[np.int64]:
+        """Of each image the rarest label that it has, int64 (N,); the number of labels where it has none."""
+        have = self.labels == TRUE
+        order = np.argsort(have.sum(0), kind="stable")
+        first = have[:, order].argmax(1) if len(order) else np.zeros(len(have), np.int64)
+        return np.asarray(np.where(have.any(1), order[first] if len(order) else 0, have.shape[1]), np.int64)
