@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from hashlib import sha256
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,70 @@ def test_a_large_group_is_balanced_by_the_others() -> None:
 
 def test_two_images_of_a_class_are_two_folds() -> None:
     assert set(deal_folds([(0,), (0,), (1,), (1,)], range(4), digests(4), folds=5, seed=0)) == {0, 1}
+
+
+def several(images: int, labels: int, seed: int) -> list[tuple[int, ...]]:
+    """Labels that occur together, from frequent to rare; some images have none."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(images, 3)) @ rng.normal(size=(3, labels)) + rng.logistic(size=(images, labels))
+    cuts = [np.quantile(scores[:, i], 1 - share) for i, share in enumerate(np.geomspace(0.03, 0.4, labels))]
+    return [tuple(np.flatnonzero(row > cuts).tolist()) for row in scores]
+
+
+def off(of: list[tuple[int, ...]], part: np.ndarray, number: int, share: float) -> tuple[float, float]:
+    """How many images a part is off, at most by labels and on average by pairs that ten images have."""
+
+    def count(rows: list[tuple[int, ...]], size: int) -> Counter[tuple[int, ...]]:
+        return Counter(one for own in rows for one in combinations(own, size))
+
+    inside = [own for own, one in zip(of, part, strict=True) if one == number]
+    labels, pairs = (
+        [abs(count(inside, size)[one] - share * n) for one, n in count(of, size).items() if n >= 10 * (size - 1)]
+        for size in (1, 2)
+    )
+    return max(labels), float(np.mean(pairs))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_folds_and_what_is_held_out_hold_the_share_of_each_label_and_of_pairs(seed: int) -> None:
+    of = several(400, 8, seed)
+    folds = deal_folds(of, range(400), digests(400), folds=5, seed=seed)
+    held = holdout(of, range(400), digests(400), share=0.2, seed=seed)
+    found = [off(of, part, number, 0.2) for part, number in (*((folds, number) for number in range(5)), (held, True))]
+    assert max(labels for labels, _ in found) <= 1.6
+    by_chance = np.random.default_rng(seed).permutation(np.arange(400) % 5)
+    pairs = np.mean([pairs for _, pairs in found])
+    assert pairs < 0.6 * np.mean([off(of, by_chance, number, 0.2)[1] for number in range(5)])
+    assert np.ptp(np.bincount(folds)) <= 3
+    assert abs(held.sum() - 80) <= 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_of_several_labels_stay_together_in_any_order_of_files(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    of, files = several(300, 6, seed), digests(300)
+    groups = rng.integers(0, 120, 300).tolist()
+    order = rng.permutation(300)
+    other = [groups[row] + 7 for row in order], [files[row] for row in order]
+    for made, again in (
+        (deal_folds(of, groups, files, folds=4, seed=seed),
+         deal_folds([of[row] for row in order], *other, folds=4, seed=seed)),
+        (holdout(of, groups, files, share=0.25, seed=seed),
+         holdout([of[row] for row in order], *other, share=0.25, seed=seed)),
+    ):  # fmt: skip
+        assert all(len(set(made[np.array(groups) == group])) == 1 for group in set(groups))
+        np.testing.assert_array_equal(made[order], again)
+    assert not np.array_equal(deal_folds(of, groups, files, folds=4, seed=9), made)
+
+
+def test_of_rare_labels_one_is_held_out_and_two_groups_stay() -> None:
+    of = [(0,) if number % 3 else (0, 1) for number in range(60)]
+    of[:3] = [(0, 2), (2,), (0, 2)]
+    for seed in range(5):
+        held = holdout(of, range(60), digests(60), share=0.1, seed=seed)
+        assert sum(2 in own for own, one in zip(of, held, strict=True) if one) == 1
+        held = holdout(of, [0, 0, 1, *range(2, 59)], digests(60), share=0.1, seed=seed)
+        assert not held[:3].any()  # of two groups none can go
 
 
 @pytest.mark.slow

@@ -45,6 +45,8 @@ def labels_calibration_error(
     sums = sums_of_bins(probabilities[known], truth[known])
     covariance = _covariance(probabilities, truth, known)
     least = variances_of_bins(sums)
+    # Of few pairs a bin shows no more variance than of independent ones: as much more is assumed as in all together.
+    least *= max(float(np.trace(covariance)) / float(least.sum()), 1.0)
     raised = np.sqrt(np.maximum(least / np.maximum(np.diag(covariance), 1e-300), 1.0))
     covariance *= np.outer(raised, raised)
     np.fill_diagonal(covariance, np.maximum(np.diag(covariance), least))

@@ -7,7 +7,9 @@ side only where
 - an added image comes before it in that order and takes its place, or its class may give one more: with `n` added
   images of a class, at most about `n` others of it move, and usually fewer;
 - an added image joins its group, or two groups, as a copy or near duplicate does: the group is then dealt out again;
-- it is dealt into folds in a group of several: large groups are dealt first, to even out, whoever was there before.
+- it is dealt into folds in a group of several: large groups are dealt first, to even out, whoever was there before;
+- images have any number of labels: `headstart.partition.iterative` then keeps the shares of all labels, which any
+  image may change.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.core.errors import SourceError
+from headstart.partition import iterative
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,6 +78,9 @@ def holdout(
         share: Share to hold out, in (0, 1).
         seed: Another seed is another choice.
     """
+    if _several(strata):
+        dealt = _dealt(groups, digests, seed)
+        return np.asarray(iterative.deal(strata, dealt, [1 - share, share], GROUPS_TO_LEARN_FROM) == 1)
     strata = [one or (NOTHING,) for one in strata]  # else all of them would be held out
     target = {one: max(math.floor(n * share + 0.5), 1) for one, n in _images(strata).items()}
     left = groups_of_each(strata, groups)
@@ -110,8 +116,9 @@ def deal_folds(
     folds = max(2, min([folds, *groups_of_each(strata, groups).values()]))
     places = np.repeat(np.arange(len(strata)), [len(one) for one in strata])  # (P,)
     numbers = np.fromiter(chain.from_iterable(strata), np.int64)  # (P,)
+    deal = _deal_several if _several(strata) else _deal
     for number in range(folds, 1, -1):
-        result = _deal(strata, groups, digests, number, seed)
+        result = deal(strata, groups, digests, number, seed)
         outside = (numbers[result[places] != fold] for fold in range(number))
         if all(len(np.unique(one)) == len(np.unique(numbers)) for one in outside):
             return result
@@ -154,6 +161,17 @@ def _deal(strata: Strata, groups: Sequence[int], digests: Sequence[str], folds: 
     for rows in over:
         put(rows)
     return result
+
+
+def _deal_several(
+    strata: Strata, groups: Sequence[int], digests: Sequence[str], folds: int, seed: int
+) -> NDArray[np.int64]:
+    return iterative.deal(strata, _dealt(groups, digests, seed), [1 / folds] * folds)
+
+
+def _several(strata: Strata) -> bool:
+    """Whether an image counts for several, or for none: then shares are kept by `headstart.partition.iterative`."""
+    return any(len(one) != 1 for one in strata)
 
 
 def groups_of_each(strata: Iterable[tuple[int, ...]], groups: Iterable[int]) -> Counter[int]:
