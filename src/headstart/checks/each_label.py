@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 # Different images that have a label, and that lack it, which are needed to judge it.
 MIN_IMAGES = 6
-# Shares of labels that are missing, among those that are true, and of those that are wrong, among those that are not:
-# where the data do not show that there are any, the least; see `headstart.checks.labels.LEAST_RATE`.
+# The share of labels that are missing, among those that are true, where the data do not show that there are any; see
+# `headstart.checks.labels.LEAST_RATE`. As many labels are wrong, which are a far smaller share of those not true.
 LEAST_RATE = 0.01
-_RATES = np.geomspace(LEAST_RATE, 0.4, 16)
+_MOST_RATE, _STEPS = 0.4, 16
 _BETA, _GAIN = 10.0, 1.0
 _ROUNDS = 2  # in which the two shares are fitted in turn
 # At most this share of the images with, and of those without a label is left out of the second round.
@@ -158,6 +158,8 @@ def fit_rates(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> R
         truth: Whether that is said, (P,).
     """
     have, lack = probabilities[truth], probabilities[~truth]
+    if not len(have):
+        return Rates(LEAST_RATE, 0.0)
 
     def likelihood(missing: float, wrong: float) -> float:
         return float(
@@ -166,16 +168,21 @@ def fit_rates(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> R
         )
 
     def likeliest(values: dict[float, float]) -> float:
+        """Of the values of some shares, of which the first is the least."""
         believed = {rate: value + (_BETA - 1) * np.log1p(-rate) for rate, value in values.items()}
         best = max(believed, key=believed.__getitem__)
-        return best if values[best] - none >= _GAIN else LEAST_RATE
+        return best if values[best] - none >= _GAIN else next(iter(values))
 
+    odds = len(have) / max(len(lack), 1)
+    rates = [
+        np.geomspace(least, _MOST_RATE, _STEPS).tolist() for least in (LEAST_RATE, LEAST_RATE * min(odds, 1.0))
+    ]  # fmt: skip
     missing = wrong = none_at = 1e-3
     for _ in range(_ROUNDS):
         none = likelihood(none_at, wrong)
-        missing = likeliest({float(rate): likelihood(float(rate), wrong) for rate in _RATES})
+        missing = likeliest({rate: likelihood(rate, wrong) for rate in rates[0]})
         none = likelihood(missing, none_at)
-        wrong = likeliest({float(rate): likelihood(missing, float(rate)) for rate in _RATES})
+        wrong = likeliest({rate: likelihood(missing, rate) for rate in rates[1]})
     return Rates(missing, wrong)
 
 

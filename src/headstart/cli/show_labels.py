@@ -31,9 +31,14 @@ def show(
         f"{as_percent(evaluation.exact_match_by_frequency)}"
     )
     output.say(
-        f"Micro F1 {_number(evaluation.micro_f1)}, macro F1 {_number(evaluation.macro_f1)}, log loss "
-        f"{evaluation.log_loss:.3f} (by frequency {evaluation.log_loss_by_frequency:.3f}), calibration error "
-        f"{as_percent(evaluation.calibration_error)}"
+        f"Micro F1 {_number(evaluation.micro_f1)} (by frequency {_number(evaluation.micro_f1_by_frequency)}), macro F1 "
+        f"{_number(evaluation.macro_f1)} ({_number(evaluation.macro_f1_by_frequency)}), log loss "
+        f"{evaluation.log_loss:.3f} ({evaluation.log_loss_by_frequency:.3f})"
+    )
+    output.say(
+        f"Calibration error {as_percent(evaluation.calibration_error)} "
+        f"({as_range(evaluation.calibration_error_interval)}; true probabilities would show "
+        f"{as_percent(evaluation.calibration_error_by_chance)})"
     )
     output.say()
     shown = sorted(evaluation.labels, key=lambda one: (one.average_precision is None, one.average_precision or 0))
