@@ -94,6 +94,9 @@ class Sigmoid:
         power = lowest(lambda one: float(_losses(scores / np.exp(one), labels).mean()), -3, 3, precision=1e-5)
         return cls(float(np.exp(power)))
 
+    def scaled(self, scores: np.ndarray) -> np.ndarray:
+        return scores / self.temperature
+
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(-scores.astype(np.float64) / self.temperature))
 

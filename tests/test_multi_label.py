@@ -482,13 +482,50 @@ def test_the_loss_leaves_out_what_is_not_known() -> None:
 
 
 def test_the_calibration_of_networks_brings_probabilities_near_the_truth() -> None:
+    """Each label by itself: one is three times too sure, one half as sure as it could be."""
     p, y = drawn(np.random.default_rng(5), 3000)
     y[:500, 1] = NOT_KNOWN
-    scores = 3 * np.log(p / (1 - p))  # three times too sure
+    scores = np.log(p / (1 - p)) * [3, 1, 0.5]
     found = Sigmoid.fit(scores, y)
-    assert found.temperature == pytest.approx(3, rel=0.1)
+    assert found.temperature * np.array(found.each) == pytest.approx([3, 1, 0.5], rel=0.12)
     assert len(found.thresholds) == 3
     np.testing.assert_allclose(found.probabilities(scores), p, atol=0.05)
+    rare = y.copy()
+    rare[:, 2] = 0
+    rare[:4, 2] = 1  # too few to go by
+    assert Sigmoid.fit(scores, rare).each[2] == 1
+
+
+def test_the_temperatures_of_labels_are_in_the_graph_and_in_the_head_that_is_read_from_it() -> None:
+    import onnx
+    import onnxruntime
+
+    from headstart.core.graph import IR_VERSION, OPSET, Graph
+    from headstart.heads.calibrated import Calibrated
+    from headstart.heads.linear import LinearHead
+    from headstart.modelfile import linear_head
+
+    rng = np.random.default_rng(0)
+    head = LinearHead(rng.normal(size=(6, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32))
+    one = Calibrated(head, Sigmoid(2.0, (0.5, 0.4, 0.3), (1.0, 0.5, 3.0)))
+    graph = Graph()
+    one.add_nodes(graph, "embedding")
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes, "head",
+            [onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["N", 6])],
+            [onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["N", 3])],
+            list(graph.constants.values()),
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
+    ).SerializeToString()  # fmt: skip
+    x = rng.normal(size=(5, 6)).astype(np.float32)
+    session = onnxruntime.InferenceSession(model)
+    np.testing.assert_allclose(session.run(None, {"embedding": x})[0], one.probabilities(x), atol=1e-6)
+    read = linear_head.find(model, 3)
+    assert read is not None
+    scores = (x @ read.weights + read.bias) / read.temperature
+    np.testing.assert_allclose(1 / (1 + np.exp(-scores)), one.probabilities(x), atol=1e-6)
 
 
 # Exports

@@ -22,9 +22,8 @@ from headstart.checks.subject import Subject
 from headstart.core.text import quoted
 from headstart.data.several import Said
 from headstart.heads import logistic
-from headstart.targets.classes.temperature import fit_temperature
 from headstart.targets.labels import FALSE, TRUE, Labels
-from headstart.targets.labels.sigmoid import to_probabilities
+from headstart.targets.labels.sigmoid import temperature_of_label, to_probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -194,8 +193,7 @@ def _fitted(
     some = known if learn is None else learn
     probabilities = np.empty(scores.shape)
     for i, own in enumerate(some.T):
-        both = np.stack([np.zeros(int(own.sum())), scores[own, i]], 1)
-        temperature = fit_temperature(both, (truth[own, i] == TRUE).astype(np.int64))
+        temperature = temperature_of_label(scores[own, i], truth[own, i])
         probabilities[:, i] = to_probabilities(scores[:, i] / temperature)
     return probabilities, fit_rates(probabilities[known], truth[known] == TRUE)
 

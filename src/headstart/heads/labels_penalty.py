@@ -10,9 +10,9 @@ import numpy as np
 
 from headstart.heads import logistic
 from headstart.heads.penalty import POWERS, SELECTION_LIMIT, WHITENING, pays, whitening_factors
-from headstart.targets.classes.temperature import fit_temperature, smoothed_losses
+from headstart.targets.classes.temperature import smoothed_losses
 from headstart.targets.labels import TRUE
-from headstart.targets.labels.sigmoid import to_probabilities
+from headstart.targets.labels.sigmoid import of_two, temperature_of_label, to_probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -144,11 +144,11 @@ class _Trial:
             scores[outside] = one.scores(x[outside])
         temperatures, losses = np.ones(len(labels)), np.zeros(scores.shape)
         for place, label in enumerate(labels):
-            known = self._labels[:, label] >= 0
-            both = np.stack([np.zeros(known.sum()), scores[known, place]], 1)
-            truth = self._labels[known, label].astype(np.int64)
-            temperatures[place] = fit_temperature(both, truth, self.weights[known, label])
-            losses[known, place] = smoothed_losses(both / temperatures[place], truth)
+            own, known = self._labels[:, label], self._labels[:, label] >= 0
+            temperatures[place] = temperature_of_label(scores[:, place], own, self.weights[:, label])
+            losses[known, place] = smoothed_losses(
+                of_two(scores[known, place]) / temperatures[place], own[known].astype(np.int64)
+            )
         shape = len(labels)
         return _Attempt(np.full(shape, power), np.full(shape, whitening), scores, temperatures, losses, found)
 

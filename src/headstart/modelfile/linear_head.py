@@ -40,6 +40,8 @@ def find(content: bytes, classes: int) -> LinearHead | None:
         return None
     arrays = {name: numpy_helper.to_array(tensor) for name, tensor in parts.items()}
     weights, bias, temperature = (arrays[f"head.{name}"] for name in ("weights", "bias", "temperature"))
-    if weights.ndim != 2 or weights.shape[1] != classes or bias.shape != (classes,) or temperature.size != 1:
+    if weights.ndim != 2 or weights.shape[1] != classes or bias.shape != (classes,) or not (temperature > 0).all():
         return None
-    return LinearHead(weights, bias, float(temperature.item())) if temperature.item() > 0 else None
+    if temperature.size == classes > 1:  # each score has its own
+        return LinearHead(weights / temperature, bias / temperature, 1.0)
+    return LinearHead(weights, bias, float(temperature.item())) if temperature.size == 1 else None

@@ -124,6 +124,10 @@ class Calibration(Protocol):
         """From what probability on each name is true of an image, (C,); empty where the task has no thresholds."""
         ...
 
+    def scaled(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+        """Scores (N, C) as they are before they become probabilities: divided by the temperature."""
+        ...
+
     def probabilities(self, scores: NDArray[Any]) -> NDArray[np.float64]:
         """Calibrated probabilities of scores (N, C) along the last axis, in 0..1."""
         ...

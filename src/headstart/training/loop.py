@@ -192,8 +192,8 @@ def validate(session: Session, advance: Advance) -> Validated:
 def _calibrated(session: Session, batches_: list[tuple[NDArray[np.float32], NDArray[Any]]]) -> NDArray[np.float64]:
     """The loss of each image in nats, (V,), after the temperature that makes their mean least."""
     scores, labels = (np.concatenate(values) for values in zip(*batches_, strict=True))
-    temperature = calibration_of(session.task.targets.task).fit(scores, labels).temperature
-    calibrated = torch.from_numpy(scores.astype(np.float64) / temperature)
+    calibration = calibration_of(session.task.targets.task).fit(scores, labels)
+    calibrated = torch.from_numpy(calibration.scaled(scores.astype(np.float64)))
     losses: NDArray[np.float64] = session.loss.each(calibrated, torch.from_numpy(labels)).numpy()
     return losses
 

@@ -42,6 +42,10 @@ class Temperature:
         """The one of the smallest log loss; see `fit_temperature`."""
         return cls(fit_temperature(scores, labels, weights))
 
+    def scaled(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+        """Scores (N, C) divided by the temperature."""
+        return np.asarray(scores / self.temperature, np.float64)
+
     def probabilities(self, scores: NDArray[Any]) -> NDArray[np.float64]:
         """Calibrated probabilities of scores (N, C); each row sums to 1."""
         return to_probabilities(scores / self.temperature)
