@@ -176,3 +176,26 @@ def test_no_label_that_can_be_learnt(folder: Path) -> None:
     with pytest.raises(SourceError, match=r"only the labels 'cat', 'dog'.*at least 3 images have it") as caught:
         targets.read(table)
     assert "with and without" in caught.value.hint
+
+
+def test_a_stray_cell_among_columns_of_labels_is_named(folder: Path) -> None:
+    """Else the column would be no label, and its label be lost."""
+    content = "path,cat,dog,bird\na.png,1,0,1\nb.png,0,1,2\nc.png,1,1,0\n"
+    for task in ("multi-label", None):
+        with pytest.raises(SourceError, match=r"the column 'bird' holds '2' \(line 3\) beside 0 and 1"):
+            read(folder, content, task=task)
+    # Other columns are no labels.
+    table = read(folder, content.replace(",bird", ",camera").replace(",2", ",Canon").replace(",0\n", ",Nikon\n"),
+                 task="multi-label")  # fmt: skip
+    assert table.classes == ("cat", "dog")
+
+
+def test_commas_in_a_column_that_is_called_labels_are_pointed_out(folder: Path) -> None:
+    content = 'path,tags\na.png,"cat, dog"\nb.png,dog\nc.png,cat\n'
+    table = read(folder, content)
+    assert table.task == "classes"
+    assert table.notes[-1] == (
+        "Cells of 'tags' hold commas, and each is one class; --task multi-label reads several labels."
+    )
+    assert not any("commas" in note for note in read(folder, content, task="classes").notes)
+    assert read(folder, content, task="multi-label").classes == ("cat", "dog")

@@ -103,6 +103,13 @@ def looks_several(values: Sequence[Any]) -> bool:
     return any(isinstance(value, str) and re.search(r"[^\s|;]\s*[|;]\s*[^\s|;]", value) is not None for value in values)
 
 
+def with_commas(label: str, values: Iterable[Any]) -> list[str]:
+    """The note on a column that is called as one of several labels, and whose commas separated none; may be empty."""
+    if not any(isinstance(value, str) and "," in value.strip(" ,") for value in values):
+        return []
+    return [f"Cells of {quoted(label)} hold commas, and each is one class; --task multi-label reads several labels."]
+
+
 def told(columns: Columns, separator: str = "") -> str:
     """The note on a list of several labels an image: what separates them, and how to read it otherwise."""
     how = f", separated by {'blanks' if separator == BLANK else quoted(separator)}" if separator else ""

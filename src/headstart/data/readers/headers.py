@@ -144,20 +144,14 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
     label = _named(columns.label, "label", fields, where) or _known(rest, _LABELS, "label", where, name)
     classes: tuple[str, ...] = ()
     if label is None:
-        marked = (
-            [field for field in rest if one_hot.is_mark(field, rows)] if columns.task == several.MULTI_LABEL else rest
-        )
-        if len(marked) > 1 and (one_hot.are_marks(marked, rows) or one_hot.are_labels(marked, rows, columns)):
-            classes = tuple(marked)
-        elif len(rest) == 1:
-            label = rest[0]
-        else:
-            raise _unknown("label", fields, where, name)
+        label, classes = _of_several_columns(rest, records, columns, where, name)
     separator = _separator(label, classes, records, columns)
     usual = (path, label, split or "split") == ("path", "label", "split")
     notes = [] if usual else [_taken(path, label or "", classes, split, several=separator is not None)]
     if separator is not None:
         notes.append(several.told(columns, "" if classes else separator))
+    elif columns.task is None and _plain(label or "") in _SEVERAL:
+        notes += several.with_commas(label or "", (row.get(label) for row in rows))
     notes += unused
     if group is None and (
         like := [field for field in rest if _LIKE_GROUPS.fullmatch(_plain(field)) and field != label]
@@ -167,6 +161,30 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
             f"{shlex.quote(like[0])} keeps each group on one side of every split."
         )
     return records, Roles(path, label or "", classes, split, group, validates, tuple(notes), separator)
+
+
+def _of_several_columns(
+    rest: Sequence[str], records: Records, columns: Columns, where: str, name: str
+) -> tuple[str | None, tuple[str, ...]]:
+    """The only column that can be the label; or the columns of 0 and 1, one for each class or label.
+
+    Raises:
+        SourceError: There is neither.
+    """
+    rows = [row for _, row in records.rows]
+    if len(rest) > 1 and (strange := one_hot.stray(rest, records.rows)):
+        raise SourceError(
+            f"{quoted(name)}: {strange}.",
+            "A column of a label holds 0 and 1, and nothing where it is not known: correct the cell, or take a column "
+            "that is no label out of the list.",
+        )
+    several_asked = columns.task == several.MULTI_LABEL
+    marked = [field for field in rest if one_hot.is_mark(field, rows)] if several_asked else rest
+    if len(marked) > 1 and (one_hot.are_marks(marked, rows) or one_hot.are_labels(marked, rows, columns)):
+        return None, tuple(marked)
+    if len(rest) == 1:
+        return rest[0], ()
+    raise _unknown("label", records.fields, where, name)
 
 
 def _separator(label: str | None, classes: Sequence[str], records: Records, columns: Columns) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from headstart.core.text import quoted
 from headstart.data import several
 from headstart.data.readers import Columns
 
@@ -33,6 +34,22 @@ def is_mark(field: str, rows: Sequence[dict[Any, Any]]) -> bool:
 def are_marks(fields: Sequence[str], rows: Sequence[dict[Any, Any]]) -> bool:
     """Whether each of these columns holds 0 and 1 alone."""
     return bool(rows) and all(text_of(row.get(field)).lower() in _VALUES for row in rows for field in fields)
+
+
+def stray(fields: Sequence[str], rows: Sequence[tuple[int, dict[Any, Any]]]) -> str:
+    """What stands in a column that holds 0 and 1 in at least half of its cells, and something else; empty for none.
+
+    Args:
+        fields: The columns.
+        rows: Line and cells of each row.
+    """
+    for field in fields:
+        cells = [(line, text_of(record.get(field))) for line, record in rows]
+        others = [(line, text) for line, text in cells if text and text.lower() not in _VALUES]
+        if others and 2 * len(others) <= sum(bool(text) for _, text in cells):
+            line, text = others[0]
+            return f"the column {quoted(field)} holds {quoted(text)} (line {line:,}) beside 0 and 1"
+    return ""
 
 
 def are_labels(fields: Sequence[str], rows: Sequence[dict[Any, Any]], columns: Columns) -> bool:
