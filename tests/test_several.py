@@ -199,3 +199,8 @@ def test_commas_in_a_column_that_is_called_labels_are_pointed_out(folder: Path) 
     )
     assert not any("commas" in note for note in read(folder, content, task="classes").notes)
     assert read(folder, content, task="multi-label").classes == ("cat", "dog")
+
+
+def test_where_an_image_has_a_line_for_each_label_a_blank_is_part_of_a_name(folder: Path) -> None:
+    content = "path,labels\na.png,hot dog\na.png,cat\nb.png,\nc.png,cat\n"
+    assert said(read(folder, content, task="multi-label")) == {"a.png": "cat|hot dog", "b.png": "", "c.png": "cat"}

@@ -16,7 +16,7 @@ import numpy as np
 
 from headstart.checks import outoffold
 from headstart.checks.findings import CheckReport, Finding
-from headstart.checks.labels import CHANCE, DEALS, FOLDS, MANY_CLASSES, MANY_FOLDS, MANY_IMAGES, percent
+from headstart.checks.labels import DEALS, FOLDS, MANY_CLASSES, MANY_FOLDS, MANY_IMAGES, percent
 from headstart.checks.proposals import Proposal
 from headstart.checks.subject import Subject
 from headstart.core.text import quoted
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 # Different images that have a label, and that lack it, which are needed to judge it.
 MIN_IMAGES = 6
+# A label is reported if what is said of it is not so with at least this probability. In fact more are then not so: with
+# 5 % of the labels missing, 81 % of those reported on canvases of digits, 86 % on pairs of photos. At 0.25 these were
+# 92 and 95 %, and recall 0.06 and 0.08 lower.
+CHANCE = 0.15
 # The share of labels that are missing, among those that are true, where the data do not show that there are any; see
 # `headstart.checks.labels.LEAST_RATE`. As many labels are wrong, which are a far smaller share of those not true.
 LEAST_RATE = 0.01

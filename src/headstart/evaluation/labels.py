@@ -19,6 +19,7 @@ from headstart.evaluation.labels_spread import (
     exact_match_by_frequency,
     f1_interval,
     micro_f1_by_frequency,
+    occurring_together,
     spread_of,
 )
 
@@ -228,7 +229,7 @@ def evaluate(
         calibration_error_by_chance=calibration.by_chance,
         unknown=int((~known).sum()),
         labels=results,
-        together=_together(truth),
+        together=occurring_together(truth),
     )
 
 
@@ -286,11 +287,6 @@ def _label(
         log_loss_interval=mean_interval(losses, least=0.0) if images else None,
         log_loss_by_frequency=sum(entropy) if images else None,
     )
-
-
-def _together(truth: NDArray[np.bool_]) -> tuple[tuple[int, int, int], ...]:
-    counts = truth.astype(np.int64).T @ truth
-    return tuple((int(i), int(j), int(counts[i, j])) for i, j in np.argwhere(np.triu(counts, 1)))
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -100,6 +100,12 @@ def exact_match_by_frequency(labels: NDArray[np.int8]) -> float:
     return float(np.unique(whole, axis=0, return_counts=True)[1].max() / len(whole))
 
 
+def occurring_together(truth: NDArray[np.bool_]) -> tuple[tuple[int, int, int], ...]:
+    """Each pair of labels (places, the first before the second) and the images that have both, at least one."""
+    counts = truth.astype(np.int64).T @ truth
+    return tuple((int(i), int(j), int(counts[i, j])) for i, j in np.argwhere(np.triu(counts, 1)))
+
+
 def _variance(values: NDArray[np.float64]) -> float:
     values = values[np.isfinite(values)]
     return float(values.var()) if len(values) else 0.0

@@ -145,7 +145,7 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
     classes: tuple[str, ...] = ()
     if label is None:
         label, classes = _of_several_columns(rest, records, columns, where, name)
-    separator = _separator(label, classes, records, columns)
+    separator = _separator(path, label, classes, records, columns)
     usual = (path, label, split or "split") == ("path", "label", "split")
     notes = [] if usual else [_taken(path, label or "", classes, split, several=separator is not None)]
     if separator is not None:
@@ -187,7 +187,7 @@ def _of_several_columns(
     raise _unknown("label", records.fields, where, name)
 
 
-def _separator(label: str | None, classes: Sequence[str], records: Records, columns: Columns) -> str | None:
+def _separator(path: str, label: str | None, classes: Sequence[str], records: Records, columns: Columns) -> str | None:
     """What stands between the labels, where an image has several; None where it has one class."""
     rows = [row for _, row in records.rows]
     if columns.task == TASKS[0]:
@@ -200,7 +200,8 @@ def _separator(label: str | None, classes: Sequence[str], records: Records, colu
         return None
     if columns.separator or lists or records.fields == marks.SPLITS_OF_LABELS_HEADER:
         return columns.separator or several.SEPARATOR
-    return several.separator_of(values, blank=named)
+    # Where an image has a line for each of its labels, a blank is part of a name.
+    return several.separator_of(values, blank=named and len({str(row.get(path)) for row in rows}) == len(rows))
 
 
 def _plain(field: str) -> str:
