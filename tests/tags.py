@@ -35,6 +35,8 @@ ROW = TargetSpec(
     loss="tags:BinaryCrossEntropy",
     measure="tags:measure",
     judge="tags:judge",
+    compare="headstart.evaluation.comparison:BY_ACCURACY",
+    guesses="headstart.report.guesses:of_classes",
     describe="tags:describe",
     predictions="tags:predictions",
 )
