@@ -30,7 +30,7 @@ class Written:
     def of(cls, table: ImageTable) -> Written:
         """The names of a table."""
         names = {name.strip(): name for name in table.classes} | {name: name for name in table.classes}
-        return cls(names, not TARGETS[table.task].exclusive)
+        return cls(names, TARGETS[table.task].several)
 
     def read(self, cell: str) -> str | None:
         """The label of a row that a cell names, which may have spaces around; None where there is no such name."""

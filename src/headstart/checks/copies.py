@@ -14,6 +14,7 @@ from headstart.checks.subject import Subject, connected
 from headstart.core.text import counted, listed
 from headstart.data.several import Said, disputed
 from headstart.data.table import SPLITS
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,6 +131,8 @@ def _conflict(subject: Subject, labels: list[str]) -> str:
         return ""
     if subject.exclusive:
         return f"under different classes, {listed(labels)}"
+    if not TARGETS[subject.data.table.task].several:
+        return f"with different labels, {listed(labels)}"
     words = listed(Said.of(label).words for label in labels)
     return f"with different labels, {words}" if disputed(labels) else ""
 

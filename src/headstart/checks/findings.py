@@ -70,7 +70,7 @@ class CheckReport:
         return {
             "images": len(self.table),
             "classes": len(self.table.classes),
-            **({} if TARGETS[self.table.task].exclusive else {"labels": len(self.table.classes)}),
+            **({"labels": len(self.table.classes)} if TARGETS[self.table.task].several else {}),
             "skipped": len(self.table.skipped),
             "ignored": self.table.ignored,
             **count_kinds(self.findings, self.table.task),

@@ -123,4 +123,7 @@ def checks_of(task: str) -> dict[str, CheckSpec]:
     """The kinds of findings that are looked for in a task, in the order of `CHECKS`."""
     if TARGETS[task].exclusive:
         return dict(CHECKS)
-    return {kind: spec.several or spec for kind, spec in CHECKS.items() if not spec.exclusive}
+    others = {kind: spec for kind, spec in CHECKS.items() if not spec.exclusive}
+    if TARGETS[task].several:
+        return {kind: spec.several or spec for kind, spec in others.items()}
+    return {kind: spec for kind, spec in others.items() if spec.several is None}

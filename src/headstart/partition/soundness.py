@@ -180,7 +180,7 @@ def _copies(table: ImageTable, digests: Sequence[str]) -> list[str]:
     notes = []
     if copies := len(digests) - len(labels):
         notes.append(f"{counted(copies, 'image is a copy', 'images are copies')} of another, byte for byte.")
-    several = not TARGETS[table.task].exclusive
+    several = TARGETS[table.task].several
     conflicting = [digest for digest, names in labels.items() if len(names) > 1 and (not several or disputed(names))]
     if conflicting:
         paths = [row.path for digest, row in zip(digests, table.rows, strict=True)

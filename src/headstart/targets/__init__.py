@@ -170,6 +170,7 @@ class TargetSpec:
         page: What draws the report of these: ``(analysis, pictures, *, run)`` to HTML.
         exclusive: Whether exactly one name is true of an image: only then are there prediction sets, exact class
             activation maps, and findings on the class of an image.
+        several: Whether a row's label is the text of several (`headstart.data.several`), which the data check reads.
         thresholds: Whether each name has a threshold of its own.
         schema: Of the model files that are written (`headstart.modelfile.schema`): the one that the task came with.
         show: What prints an evaluation: ``(Output, Evaluation, where, without_leaks)``.
@@ -194,6 +195,7 @@ class TargetSpec:
     analysed: str = ""
     page: str = ""
     exclusive: bool = False
+    several: bool = False
     thresholds: bool = False
     schema: int = 3
     show: str = "headstart.cli.show:show_plain"
@@ -240,6 +242,7 @@ TARGETS = {
         analyse="headstart.report.label_analysis:analyse",
         analysed="headstart.report.analysed_labels:LabelAnalysis",
         page="headstart.report.label_page:label_page",
+        several=True,
         thresholds=True,
         show="headstart.cli.show_labels:show",
         table="headstart.cli.predicted_labels:table",
