@@ -110,7 +110,7 @@ def propose(finding: Finding, report: CheckReport) -> Iterable[Proposal]:
 
 def judge(subject: Subject) -> Judged | None:
     """Judge the labels; None if that is impossible."""
-    if subject.data.features is None or not len(subject):
+    if not subject.embedded or not len(subject):
         return None
     z, names = outoffold.centred(subject.compressed), _enough(subject)
     if not len(names) or not z.any():
