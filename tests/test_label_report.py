@@ -90,7 +90,7 @@ def test_the_reliability_of_labels_adds_up_to_their_calibration_error() -> None:
     bins = label_reliability(p.ravel(), y.ravel(), images)
     assert sum(one.images for one in bins) == p.size
     error = sum(one.images * abs(one.confidence - one.accuracy) for one in bins) / p.size
-    assert error == pytest.approx(labels_calibration_error(p.ravel(), y.ravel()))
+    assert error == pytest.approx(labels_calibration_error(p, y, np.ones(y.shape, bool)).error)
     # The labels of an image that are one and the same count once.
     twice = label_reliability(np.repeat(p.ravel(), 4), np.repeat(y.ravel(), 4), np.repeat(np.arange(p.size), 4))
     once = label_reliability(p.ravel(), y.ravel(), np.arange(p.size))

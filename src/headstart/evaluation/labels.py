@@ -13,11 +13,11 @@ from headstart.core.text import counted, portable
 from headstart.evaluation.as_json import plain
 from headstart.evaluation.average_precision import average_precision, average_precision_interval
 from headstart.evaluation.intervals import Interval, mean_interval, wilson, with_variance
+from headstart.evaluation.label_curves import f1_interval
 from headstart.evaluation.labels_calibration import labels_calibration_error
 from headstart.evaluation.labels_spread import (
     LabelCounts,
     exact_match_by_frequency,
-    f1_interval,
     micro_f1_by_frequency,
     occurring_together,
     spread_of,
@@ -50,7 +50,7 @@ class LabelResult:
         recall_interval: Wilson's.
         recall_by_frequency: What as many random predictions get: the share of the images that were predicted.
         f1: Harmonic mean of the two; None where no image has it and none was predicted to.
-        f1_interval: See `headstart.evaluation.labels_spread.f1_interval`.
+        f1_interval: See `headstart.evaluation.label_curves.f1_interval`.
         f1_by_frequency: What predicting it of every image gets.
         log_loss: Mean, in nats.
         log_loss_interval: See `headstart.evaluation.intervals.mean_interval`.
@@ -281,7 +281,7 @@ def _label(
         recall_interval=wilson(correct, positives) if positives else None,
         recall_by_frequency=predicted / images if images else None,
         f1=2 * correct / (positives + predicted) if positives + predicted else None,
-        f1_interval=f1_interval(correct, positives + predicted - 2 * correct) if positives + predicted else None,
+        f1_interval=f1_interval(correct, predicted, positives),
         f1_by_frequency=2 * positives / (positives + images) if images else None,
         log_loss=float(losses.mean()) if images else None,
         log_loss_interval=mean_interval(losses, least=0.0) if images else None,

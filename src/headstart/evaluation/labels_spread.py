@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from headstart.core.proportions import Interval, wilson
 from headstart.evaluation.average_precision import average_precisions
 
 if TYPE_CHECKING:
@@ -65,17 +64,6 @@ def spread_of(
     there = np.isfinite(average)
     means = _ratio(np.where(there, average, 0).sum(1), there.sum(1))
     return Spread(_variance(means), _variance(counts.micro()), _variance(counts.macro()))
-
-
-def f1_interval(hits: int, wrong: int) -> Interval:
-    """95 % interval of an F1: of the Jaccard index, a share of the images concerned, which F1 rises with.
-
-    Args:
-        hits: Images that have the label and were found to.
-        wrong: Images that have it and were not found to, or the other way round; one of the two is above 0.
-    """
-    low, high = wilson(hits, hits + wrong)
-    return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
 def micro_f1_by_frequency(positives: NDArray[np.int64], known: NDArray[np.int64]) -> float | None:

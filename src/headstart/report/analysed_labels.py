@@ -18,9 +18,8 @@ Wrong = Literal["missed", "added"]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelRow(LabelResult):
-    """The results of a label, with the interval of its F1 and its place among all."""
+    """The results of a label, with its place among all."""
 
-    f1_interval: Interval | None
     place: int
 
 

@@ -15,7 +15,7 @@ from headstart.core.text import portable
 from headstart.core.threads import one_blas_thread
 from headstart.data.several import SEPARATOR
 from headstart.evaluation.calibration import Bin
-from headstart.evaluation.label_curves import f1_interval, label_reliability, threshold_curve
+from headstart.evaluation.label_curves import label_reliability, threshold_curve
 from headstart.evaluation.labels import LabelsEvaluation
 from headstart.report.analysed import SCHEMA
 from headstart.report.analysed_images import LabelPicture, Map, OwnShare, Picture
@@ -228,8 +228,7 @@ def _numbers(evaluation: LabelsEvaluation, order: Sequence[int]) -> LabelNumbers
     rows = []
     for place in order:
         one = evaluation.labels[place]
-        spread = f1_interval(one.correct, one.predicted, one.positives)
-        rows.append(LabelRow(**{**one.__dict__, "label": portable(one.label)}, f1_interval=spread, place=place))
+        rows.append(LabelRow(**{**one.__dict__, "label": portable(one.label)}, place=place))
     found = LabelNumbers(**{**evaluation.__dict__, "labels": tuple(rows)})
     # As the file rounds them: a page that is drawn again is the same.
     return records.from_json(LabelNumbers, found.as_dict(), "evaluation")
