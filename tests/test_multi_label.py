@@ -387,8 +387,6 @@ def test_what_is_for_one_class_is_refused_in_a_sentence(
         ("predict", model, canvases / "000.png", "--coverage", "0.9"),
         ("predict", model, canvases / "000.png", "--sort-into", tmp_path / "sorted"),
         ("explain", model, canvases / "000.png", "--out", tmp_path / "why"),
-        ("export", model, "--to", "html", "--out", tmp_path / "x.html"),
-        ("card", model),
         ("train", canvases / "list.csv", "--backbone", "auto", "--out", tmp_path / "c"),
         ("train", canvases / "list.csv", "--strategy", "auto", "--out", tmp_path / "d"),
     ):

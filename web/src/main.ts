@@ -8,7 +8,7 @@ import { showCard } from "./model-card";
 import { Model, type Result } from "./model";
 import { readPageData } from "./page-data";
 import { decode } from "./pixels";
-import { isFault, type Prediction, record } from "./prediction";
+import { isFault, isLabels, type ClassAnswer, type Prediction, record } from "./prediction";
 import { card, row, summary } from "./results";
 import { ask } from "./server";
 import { csv } from "./table";
@@ -103,7 +103,7 @@ function clear(): void {
 }
 
 function save(): void {
-  const text = csv(items.map(({ prediction }) => prediction), coverage !== null);
+  const text = csv(items.map(({ prediction }) => prediction), coverage !== null, page);
   const address = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv" }));
   el("a", { href: address, download: "predictions.csv" }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
@@ -111,6 +111,10 @@ function save(): void {
 
 function start(): void {
   showCard(page);
+  if (page.thresholds !== null) {
+    byId("class-column").textContent = "Labels";
+    byId("probability-column").hidden = true;
+  }
   connect((inputs) => {
     if (inputs.length === 0) return status("No image files were selected.");
     waiting.push(...inputs);
@@ -145,7 +149,7 @@ function start(): void {
 declare global {
   interface Window {
     headstart?: {
-      classify(file: Blob, path: string): Promise<Prediction & { probabilities?: number[] }>;
+      classify(file: Blob, path: string): Promise<Prediction | (ClassAnswer & { probabilities: number[] })>;
       activationMap(file: Blob, label: string): Promise<number[][]>;
     };
   }
@@ -153,7 +157,7 @@ declare global {
 window.headstart = {
   async classify(file, path) {
     const { prediction, result } = await classify({ path, file }, await loading);
-    return isFault(prediction) || result === null ? prediction : { ...prediction, probabilities: [...result.probabilities] };
+    return isFault(prediction) || result === null || isLabels(prediction) ? prediction : { ...prediction, probabilities: [...result.probabilities] };
   },
   async activationMap(file, label) {
     const model = await loading;

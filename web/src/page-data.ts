@@ -10,6 +10,8 @@ export interface PageData {
   readonly name: string;
   readonly version: string;
   readonly classes: readonly string[];
+  /** From what probability on each of `classes` is true of an image, any number of them; null where exactly one is. */
+  readonly thresholds: readonly number[] | null;
   readonly preprocess: Preprocess;
   /** A JPEG may be reduced as long as both sides keep this many pixels. */
   readonly enough_px: number;

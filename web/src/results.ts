@@ -6,7 +6,7 @@ import { paint } from "./heatmap";
 import type { Input } from "./inputs";
 import type { Model } from "./model";
 import type { PageData } from "./page-data";
-import { type Answer, isFault, type Prediction } from "./prediction";
+import { type Answer, type ClassAnswer, isFault, isLabels, type LabelsAnswer, type Prediction } from "./prediction";
 
 const PICTURE_PX = 480;
 const THUMB_PX = 320; // dozens of photos at their own size are more than a phone can hold
@@ -19,17 +19,22 @@ export function card(prediction: Prediction, input: Input, model: Model | null, 
       el("div", {}, name(prediction.path), el("p", { class: "label" }, "Not classified"), el("p", {}, prediction.error)));
   }
   const picture = el("canvas", { class: "thumb", "aria-hidden": "true" });
-  const toggle = mapped(model, page) ? mapButton(prediction, input, model, page, figure) : null;
+  const toggle = !isLabels(prediction) && mapped(model, page) ? mapButton(prediction, input, model, page, figure) : null;
   drawPicture(picture, input.file, THUMB_PX).catch(() => {
     picture.replaceWith(el("p", { class: "soft" }, "This browser cannot display files of this format."));
     toggle?.remove(); // a map lies on a picture
   });
   figure.append(picture);
-  const details = el("div", {}, name(prediction.path),
-    el("p", { class: "label" }, prediction.label, " ", el("span", {}, percent(prediction.probability))),
-    doubts(prediction), bars(prediction), neighbours(prediction), toggle);
+  const said = isLabels(prediction)
+    ? el("p", { class: "label" }, prediction.labels.join(", ") || NO_LABEL)
+    : el("p", { class: "label" }, prediction.label, " ", el("span", {}, percent(prediction.probability)));
+  const details = el("div", {}, name(prediction.path), said, doubts(prediction),
+    isLabels(prediction) ? labelBars(prediction, page) : bars(prediction), neighbours(prediction), toggle);
   return el("li", { class: "result" }, figure, details);
 }
+
+const NO_LABEL = "No label";
+const MOST_BARS = 30; // of hundreds of labels the card shows the most probable ones
 
 const name = (path: string) => el("p", { class: "path" }, path);
 
@@ -37,9 +42,9 @@ function doubts(answer: Answer): HTMLElement {
   const list = el("ul", { class: "doubts" });
   if (answer.familiar === false) {
     list.append(el("li", { class: "unfamiliar" },
-      el("strong", {}, "Unfamiliar: "), "unlike the training images. Do not rely on the class."));
+      el("strong", {}, "Unfamiliar: "), `unlike the training images. Do not rely on the ${isLabels(answer) ? "labels" : "class"}.`));
   }
-  if (answer.labels !== undefined) {
+  if (!isLabels(answer) && answer.labels !== undefined) {
     list.append(el("li", {}, el("strong", {}, "Prediction set: "), answer.labels.join(", ")));
   }
   return list;
@@ -58,21 +63,44 @@ function neighbours({ path, neighbours }: Answer): HTMLElement | null {
     el("ul", { "aria-label": `Training images like ${path}` }, ...items));
 }
 
-function bars(answer: Answer): HTMLElement {
-  const rows = answer.top.map(({ label, probability }) => {
-    const fill = el("span", {});
-    fill.style.width = `${100 * probability}%`;
-    return el("tr", {},
-      el("th", { scope: "row" }, label),
-      el("td", { class: "bar", "aria-hidden": "true" }, el("div", {}, fill)),
-      el("td", { class: "number" }, percent(probability)));
-  });
+function bar(label: string, probability: number, threshold: number | null): HTMLElement {
+  const fill = el("span", {});
+  fill.style.width = `${100 * probability}%`;
+  const box = el("div", {}, fill);
+  if (threshold !== null) {
+    const mark = el("i", {});
+    mark.style.left = `${100 * threshold}%`;
+    box.append(mark);
+  }
+  const found = threshold !== null && probability >= threshold;
+  return el("tr", found ? { class: "found" } : {},
+    el("th", { scope: "row" }, label),
+    el("td", { class: "bar", "aria-hidden": "true" }, box),
+    el("td", { class: "number" }, percent(probability)));
+}
+
+/** The labels from the most probable on, with a mark at the threshold of each. */
+function labelBars(answer: LabelsAnswer, page: PageData): HTMLElement {
+  const named = page.classes.map((label, i) => ({
+    label, probability: answer.probabilities[label] ?? 0, threshold: page.thresholds![i]!,
+  }));
+  const found = new Set(answer.labels);
+  const order = named.sort((a, b) => Number(found.has(b.label)) - Number(found.has(a.label)) || b.probability - a.probability);
+  const rows = order.slice(0, MOST_BARS).map(({ label, probability, threshold }) => bar(label, probability, threshold));
+  const table = el("table", { class: "bars", "aria-label": `The labels of ${answer.path} with their probabilities` },
+    el("tbody", {}, ...rows));
+  return el("div", {}, table, el("p", { class: "soft" }, "The mark on a bar is the label's threshold.",
+    order.length > MOST_BARS ? ` ${counted(order.length - MOST_BARS, "label")} of lower probability not shown.` : ""));
+}
+
+function bars(answer: ClassAnswer): HTMLElement {
+  const rows = answer.top.map(({ label, probability }) => bar(label, probability, null));
   return el("table", { class: "bars", "aria-label": `The most probable classes of ${answer.path}` },
     el("tbody", {}, ...rows));
 }
 
 /** Shows and hides the class activation map, which is computed when it is first asked for. */
-function mapButton(answer: Answer, input: Input, model: Model | null, page: PageData, figure: HTMLElement): HTMLElement {
+function mapButton(answer: ClassAnswer, input: Input, model: Model | null, page: PageData, figure: HTMLElement): HTMLElement {
   let canvas: HTMLCanvasElement | null = null;
   const show = `Show the evidence for ${answer.label}`;
   const toggle = button(show, () => {
@@ -96,7 +124,7 @@ function mapButton(answer: Answer, input: Input, model: Model | null, page: Page
   return toggle;
 }
 
-async function draw(answer: Answer, input: Input, model: Model | null, page: PageData): Promise<HTMLCanvasElement> {
+async function draw(answer: ClassAnswer, input: Input, model: Model | null, page: PageData): Promise<HTMLCanvasElement> {
   const found = await evidence(answer.label, input, model, page);
   const label = `Class activation map: bright regions are evidence for ${answer.label}`;
   const canvas = el("canvas", { class: "map", role: "img", "aria-label": label });
@@ -126,23 +154,27 @@ export function row(prediction: Prediction, sets: boolean): HTMLElement {
     return el("tr", { class: "fault" }, el("th", { scope: "row" }, prediction.path),
       el("td", { colspan: sets ? "4" : "3" }, `Not classified: ${prediction.error}`));
   }
-  return el("tr", {}, el("th", { scope: "row" }, prediction.path), el("td", {}, prediction.label),
-    el("td", { class: "number" }, percent(prediction.probability)),
+  const said = isLabels(prediction)
+    ? [el("td", {}, prediction.labels.join(", ") || NO_LABEL)]
+    : [el("td", {}, prediction.label), el("td", { class: "number" }, percent(prediction.probability))];
+  return el("tr", {}, el("th", { scope: "row" }, prediction.path), ...said,
     el("td", {}, prediction.familiar === null ? "" : prediction.familiar ? "yes" : "NO"),
-    sets ? el("td", {}, prediction.labels?.join(", ") ?? "") : null);
+    sets && !isLabels(prediction) ? el("td", {}, prediction.labels?.join(", ") ?? "") : null);
 }
 
-/** How many images are of which class. */
+/** How many images are of which class, or have which label. */
 export function summary(predictions: readonly Prediction[]): string {
   const counts = new Map<string, number>();
-  let unfamiliar = 0, unread = 0;
+  let unfamiliar = 0, unread = 0, several = false;
   for (const one of predictions) {
     if (isFault(one)) { unread += 1; continue; }
-    counts.set(one.label, (counts.get(one.label) ?? 0) + 1);
+    several ||= isLabels(one);
+    const names = !isLabels(one) ? [one.label] : one.labels.length > 0 ? one.labels : [NO_LABEL];
+    for (const label of names) counts.set(label, (counts.get(label) ?? 0) + 1);
     unfamiliar += Number(one.familiar === false);
   }
   const shown = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([label, count]) => `${label} ${count}`);
-  const more = counts.size > shown.length ? `, and ${counted(counts.size - shown.length, "more class", "more classes")}` : "";
+  const more = counts.size > shown.length ? `, and ${several ? counted(counts.size - shown.length, "more label") : counted(counts.size - shown.length, "more class", "more classes")}` : "";
   return [
     `${counted(predictions.length, "image")}${shown.length > 0 ? `: ${shown.join(", ")}${more}` : ""}.`,
     unfamiliar > 0 ? `${unfamiliar} unfamiliar.` : "",

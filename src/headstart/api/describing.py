@@ -11,7 +11,6 @@ from headstart.core.errors import OptionError
 from headstart.core.text import quoted
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.hub_card import markdown
-from headstart.targets import refuse_several
 
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
@@ -40,6 +39,4 @@ def card(model: str | os.PathLike[str], *, name: str | None = None, licence: str
             "The Hub lists them: https://huggingface.co/docs/hub/repositories-licenses",
         )
     path, found = model_of(model)
-    classifier = Classifier.load(path)
-    refuse_several(classifier.metadata.task, "The model card", "`metrics.json` of the run holds the evaluation.")
-    return markdown(classifier, name or found, licence)
+    return markdown(Classifier.load(path), name or found, licence)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from headstart.core.text import counted, listed, portable
 from headstart.prediction.model_card import Section, sections
+from headstart.targets import TARGETS, comparing_of
 
 if TYPE_CHECKING:
     from headstart.prediction.classifier import Classifier
@@ -40,6 +41,19 @@ pixels = np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RG
 print(classes[probabilities[0].argmax()], probabilities[0].max())
 ```
 """
+_USE_OF_LABELS = _USE.replace(
+    """classes = json.loads(session.get_modelmeta().custom_metadata_map["headstart"])["classes"]
+""",
+    """metadata = json.loads(session.get_modelmeta().custom_metadata_map["headstart"])
+""",
+).replace(
+    """print(classes[probabilities[0].argmax()], probabilities[0].max())
+""",
+    """for label, probability, least in zip(metadata["classes"], probabilities[0], metadata["thresholds"]):
+    if probability >= least:
+        print(label, probability)
+""",
+)
 
 
 def markdown(classifier: Classifier, name: str, licence: str | None = None) -> str:
@@ -50,7 +64,14 @@ def markdown(classifier: Classifier, name: str, licence: str | None = None) -> s
         name: What the card calls it.
         licence: That the model is given away under, an identifier of the Hub such as ``apache-2.0``; None says nothing.
     """
-    count = counted(len(classifier.classes), "class", "classes")
+    names = _text(listed(classifier.classes, _SHOWN))
+    exclusive = TARGETS[classifier.metadata.task].exclusive
+    what = (
+        f"Classifies images into {counted(len(classifier.classes), 'class', 'classes')}: {names}."
+        if exclusive
+        else f"Says of each of {counted(len(classifier.classes), 'label')} whether it is true of an image: {names}. "
+        "Any number of them can be true; an image has a label from the label's threshold on."
+    )
     parts = [
         "---",
         *(
@@ -59,9 +80,8 @@ def markdown(classifier: Classifier, name: str, licence: str | None = None) -> s
         ),
         "---",
         f"# {_text(name)}\n",
-        f"Classifies images into {count}: {_text(listed(classifier.classes, _SHOWN))}. "
-        "One ONNX file with the preprocessing inside, written by Headstart.\n",
-        _USE,
+        f"{what} One ONNX file with the preprocessing inside, written by Headstart.\n",
+        _USE if exclusive else _USE_OF_LABELS,
         *map(_section, sections(classifier)),
     ]
     return "\n".join(parts).rstrip("\n") + "\n"
@@ -76,15 +96,16 @@ def _header(classifier: Classifier, name: str, licence: str | None) -> dict[str,
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "onnx", "transfer-learning"],
     }
-    accuracy, split = evaluation.get("accuracy"), evaluation.get("split")
-    if not isinstance(accuracy, float):
+    measure = comparing_of(classifier.metadata.task).measure
+    value, split = evaluation.get(measure), evaluation.get("split")
+    if not isinstance(value, float):
         return header
     measured = {
         "task": {"type": "image-classification"},
         "dataset": {"name": f"held-out images ({portable(str(split))})", "type": "imagefolder"},
-        "metrics": [{"type": "accuracy", "value": round(accuracy, 6)}],
+        "metrics": [{"type": measure, "value": round(value, 6)}],
     }
-    return header | {"metrics": ["accuracy"], "model-index": [{"name": portable(name), "results": [measured]}]}
+    return header | {"metrics": [measure], "model-index": [{"name": portable(name), "results": [measured]}]}
 
 
 def _section(section: Section) -> str:

@@ -7,15 +7,12 @@ from urllib.parse import quote
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse, Response
 
-from headstart.core.errors import OptionError
 from headstart.core.markup import Markup, escaped
 from headstart.prediction.exporters.page import served_page
 from headstart.serving.desk import Desk
 from headstart.serving.manual import document
 from headstart.serving.models import Served
-from headstart.serving.problems import Problem
 from headstart.serving.rest import Name
-from headstart.targets import refuse_several
 
 
 class Browser:
@@ -51,10 +48,6 @@ class Browser:
     def _page(self, served: Served, root: str) -> Response:
         address = f"{root}{quote(served.name, safe='')}/predict"
         neighbours = self._desk.knows_training_images(served)
-        try:
-            refuse_several(served.classifier.metadata.task, "The page in a browser")
-        except OptionError as error:
-            raise Problem(404, error.message, f"POST {root}{quote(served.name, safe='')}/predict answers.") from error
         content, policy = served_page(
             served.classifier, served.name, address, neighbours=neighbours, maps=served.mapped
         )

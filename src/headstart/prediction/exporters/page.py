@@ -22,7 +22,7 @@ from headstart.core.text import counted, portable
 from headstart.prediction.model_card import sections
 from headstart.preprocess.nodes import MAX_ASPECT
 from headstart.settings.recipe import FULL_RANGE
-from headstart.targets import TARGETS, refuse_several
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,6 @@ def page(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8]] 
         name: What the page calls it.
         images: Not looked at.
     """
-    _refuse_several(classifier)
     blobs = {"model.onnx": gzip.compress(classifier.content, 9, mtime=0), RUNTIME: _asset(RUNTIME)}
     return {"": _page(classifier, name, blobs, _IN_A_FILE, _policy("connect-src 'none'")).encode()}
 
@@ -67,7 +66,6 @@ def site(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8]] 
         name: What the page calls it.
         images: Not looked at.
     """
-    _refuse_several(classifier)
     content = _page(classifier, name, {}, _ON_A_HOST, _policy("connect-src 'self'; worker-src 'self'"))
     digest = hashlib.sha256(content.encode() + classifier.content).hexdigest()[:16]
     worker = _fill(_asset("service-worker.js").decode(), {"digest": digest})
@@ -89,7 +87,6 @@ def served_page(classifier: Classifier, name: str, address: str, *, neighbours: 
         neighbours: Whether the server knows the nearest training images.
         maps: Whether it gives class activation maps.
     """
-    _refuse_several(classifier)
     policy = _policy("connect-src 'self'")
     server = {"server": address, "neighbours": neighbours, "maps": maps}
     return _page(classifier, name, {}, _ON_A_SERVER, policy, server), policy
@@ -103,13 +100,6 @@ def _policy(more: str) -> str:
     )
 
 
-def _refuse_several(classifier: Classifier) -> None:
-    refuse_several(
-        classifier.metadata.task, "The page in a browser",
-        "Use headstart predict, or POST /v1/models/NAME/predict of headstart serve.",
-    )  # fmt: skip
-
-
 def _page(
     classifier: Classifier,
     name: str,
@@ -118,7 +108,10 @@ def _page(
     policy: str,
     server: dict[str, object] | None = None,
 ) -> str:
-    count = counted(len(classifier.classes), "class", "classes")
+    if TARGETS[classifier.metadata.task].exclusive:
+        does = f"Distinguishes {counted(len(classifier.classes), 'class', 'classes')} of images"
+    else:
+        does = f"Says which of {counted(len(classifier.classes), 'label')} are true of an image"
     data = {**_data(classifier, name), "server": None, "neighbours": False, "maps": False}
     if server is not None:  # which runs the model, and has proved it
         data |= {"head": None, "golden": [], **server}
@@ -127,7 +120,7 @@ def _page(
         {
             "policy": policy,
             "title": escaped(name),
-            "lead": escaped(f"Distinguishes {count} of images: {_shown(classifier.classes)}."),
+            "lead": escaped(f"{does}: {_shown(classifier.classes)}."),
             "private": escaped(private),
             "kinds": _IN_BROWSERS if server is None else _ANYWHERE,
             "version": __version__,
@@ -153,6 +146,7 @@ def _data(classifier: Classifier, name: str) -> dict[str, object]:
         "name": name,
         "version": __version__,
         "classes": [portable(label) for label in metadata.classes],
+        "thresholds": list(metadata.thresholds) or None,
         "preprocess": {
             "size_px": spec.size_px, "resize_px": spec.resize_px, "fit": spec.fit, "max_aspect": MAX_ASPECT,
         },
