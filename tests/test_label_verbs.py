@@ -11,11 +11,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
 import headstart
 from browser import PHONE, opened
+from headstart.prediction.explanation import log_odds
 from helpers import headstart_cli
 from serving import serving
 from test_serve_page import at, classify
@@ -60,6 +62,36 @@ def test_push_would_upload_model_card_and_labels(folder: Path) -> None:
     done = headstart_cli("push", folder, "me/digits", "--dry-run", "--json")
     assert done.code == 0, done.err
     assert set(done.json["files"]) == {"model.onnx", "README.md", "labels.json"}
+
+
+# Explanations
+
+
+def test_log_odds_of_a_label_do_not_depend_on_the_others() -> None:
+    probabilities = np.array([0.8, 0.9, 0.1])
+    assert log_odds(probabilities, 0, exclusive=False) == pytest.approx(np.log(4))
+    assert log_odds(probabilities, 0) == pytest.approx(np.log(0.8))
+
+
+@pytest.mark.slow
+def test_the_page_of_explanations_names_labels(folder: Path, canvases: Path, tmp_path: Path, browser: Any) -> None:
+    out = tmp_path / "why"
+    done = headstart_cli(
+        "explain",
+        folder / "model.onnx",
+        canvases / "000.png",
+        "--out",
+        out,
+        "--source",
+        canvases / "list.csv",
+        "--json",
+    )
+    assert done.code == 0, done.err
+    (one,) = done.json["explanations"]
+    assert one["predicted"] == list(headstart.load(folder / "model.onnx").predict(canvases / "000.png").labels)  # type: ignore[attr-defined]
+    with opened(browser, out / "explanations.html") as page:
+        assert f"the map explains {one['label']}" in page.page.inner_text("main")
+        assert (page.requests, page.faults) == ([], [])
 
 
 # Pages in a browser

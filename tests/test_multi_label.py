@@ -386,7 +386,6 @@ def test_what_is_for_one_class_is_refused_in_a_sentence(
     for command in (
         ("predict", model, canvases / "000.png", "--coverage", "0.9"),
         ("predict", model, canvases / "000.png", "--sort-into", tmp_path / "sorted"),
-        ("explain", model, canvases / "000.png", "--out", tmp_path / "why"),
         ("train", canvases / "list.csv", "--backbone", "auto", "--out", tmp_path / "c"),
         ("train", canvases / "list.csv", "--strategy", "auto", "--out", tmp_path / "d"),
     ):

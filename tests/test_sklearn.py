@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import sklearn.utils.estimator_checks as checks
 from PIL import Image
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
@@ -253,6 +254,56 @@ def test_labels_that_cannot_be_learnt(images: tuple[list[str], np.ndarray], tmp_
     broken.write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"Image 1, '.*broken\.png'"):
         ImageClassifier().fit([paths[0], str(broken), *paths[1:]], ["a", *labels])
+
+
+@pytest.fixture(scope="module")
+def tagged(images: tuple[list[str], np.ndarray]) -> tuple[list[str], np.ndarray]:
+    """Each image with labels: two that say what it shows, and one of chance."""
+    paths, labels = images
+    chance = np.random.default_rng(0).random(len(paths)) < 0.5
+    return paths, np.stack([labels == np.unique(labels)[0], labels != np.unique(labels)[0], chance], 1).astype(int)
+
+
+def test_an_indicator_matrix_gives_several_labels(tagged: tuple[list[str], np.ndarray]) -> None:
+    paths, y = tagged
+    model = ImageClassifier().fit(paths, y)
+    probabilities, scores = model.predict_proba(paths), model.decision_function(paths)
+    assert (model.multilabel_, model.classes_.tolist()) == (True, [0, 1, 2])
+    assert (probabilities.shape, scores.shape, model.C_.shape) == (y.shape, y.shape, (3,))
+    np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-scores)))
+    np.testing.assert_array_equal(model.predict(paths), (probabilities >= 0.5).astype(int))
+    np.testing.assert_array_equal(model.predict(paths)[:, :2], y[:, :2])
+    assert model.score(paths, y) == (model.predict(paths) == y).all(1).mean()  # scikit-learn's exact match
+    sparse = ImageClassifier().fit(paths, csr_matrix(y))
+    np.testing.assert_array_equal(sparse.predict_proba(paths), probabilities)
+    with_one_label = ImageClassifier().fit(paths, y[:, 0])
+    assert with_one_label.multilabel_ is False
+
+
+def test_labels_with_a_given_c_are_logistic_regressions(tagged: tuple[list[str], np.ndarray]) -> None:
+    paths, y = tagged
+    for weight in (None, "balanced"):
+        model = ImageClassifier(C=0.05, class_weight=weight).fit(paths, y)
+        features = ImageEmbedder().fit_transform(paths).astype(np.float64)
+        scale = np.sqrt(features.var(0).mean())
+        for column in range(3):
+            other = LogisticRegression(C=0.05, class_weight=weight, tol=1e-8, max_iter=5000)
+            other.fit((features - features.mean(0)) / scale, y[:, column])
+            expected = other.decision_function((features - features.mean(0)) / scale)
+            np.testing.assert_allclose(model.decision_function(paths)[:, column], expected, atol=0.02)
+
+
+def test_labels_go_through_scikit_learns_searches(tagged: tuple[list[str], np.ndarray]) -> None:
+    paths, y = tagged
+    scores = cross_val_score(
+        ImageClassifier(C=0.1), paths, y[:, :2], cv=KFold(2, shuffle=True, random_state=0), scoring="f1_macro"
+    )
+    assert scores.min() > 0.9
+    assert clone(ImageClassifier(C=0.1)).fit(paths, y).C_.tolist() == [0.1] * 3
+    with pytest.raises(InputError, match=r"Column 1 of y is 1 for 0 and 0 for"):
+        ImageClassifier().fit(paths, np.stack([y[:, 0], 0 * y[:, 1]], 1))
+    with pytest.raises(InputError, match="Column 0 of y is 1 for 1 "):
+        ImageClassifier().fit(paths, np.stack([np.arange(len(y)) == 0, y[:, 1]], 1).astype(int))
 
 
 @pytest.mark.slow

@@ -16,23 +16,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from headstart.core.errors import InputError, OptionError
 from headstart.core.runtime import Runtime, default_cache, default_workers
-from headstart.heads import linear
-from headstart.partition.draw import deal_folds, join_groups
-from headstart.settings.recipe import ClassWeight, Recipe
+from headstart.settings.recipe import Recipe
 from headstart.strategies import anyimages
+from headstart.strategies.estimated import Estimation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["ImageClassifier", "ImageEmbedder"]
 
-_FOLDS = 5  # which choose C
 _DEFAULT = "default"
 
 
@@ -79,6 +78,9 @@ class _Backbone(BaseEstimator):
 class ImageClassifier(ClassifierMixin, _Backbone):
     """A linear classifier on the embeddings of a frozen, pretrained network, with calibrated probabilities.
 
+    Each image has one class; or any number of labels, where `y` is an indicator matrix of 0 and 1 (scikit-learn's
+    multilabel classification, as of `MultiLabelBinarizer`): then each label is fitted and calibrated by itself.
+
     It is fitted on all images that it is given. Each is embedded once and then comes from the cache, so that a search
     over `C` or a cross-validation costs little more than one fit.
 
@@ -96,9 +98,11 @@ class ImageClassifier(ClassifierMixin, _Backbone):
         random_state: Seed of the folds that choose `C`; None is 0.
 
     Attributes:
-        classes_: The classes, sorted, (C,).
-        C_: The inverse strength of the penalty of the fit.
-        temperature_: Temperature that the scores are divided by before the softmax.
+        classes_: The classes, sorted, (C,); of labels the numbers of the columns of `y`.
+        multilabel_: Whether an image can have several labels.
+        C_: The inverse strength of the penalty of the fit; of labels, that of each, (C,).
+        temperature_: Temperature that the scores are divided by before the softmax; of labels, that of each, (C,), by
+            which their scores are divided already.
         coef_: Weights, float32 (C, D).
         intercept_: float32 (C,).
 
@@ -136,7 +140,7 @@ class ImageClassifier(ClassifierMixin, _Backbone):
 
         Args:
             X: Paths (N,), a list of paths, bytes, PIL images or arrays, or pixels uint8 (N, H, W) or (N, H, W, C).
-            y: The class of each, (N,).
+            y: The class of each, (N,); or for several labels an image 0 and 1, (N, C), sparse or not.
 
         Raises:
             InputError: An image cannot be read, or there are too few images of a class.
@@ -145,46 +149,49 @@ class ImageClassifier(ClassifierMixin, _Backbone):
         images = _several(X)
         if y is None:
             raise InputError("This ImageClassifier requires y to be passed, but the target y is None.")
-        y = column_or_1d(y, warn=True)
+        kind = type_of_target(y, input_name="y")
+        self.multilabel_ = kind == "multilabel-indicator"
+        y = np.asarray(y.toarray() if issparse(y) else y) if self.multilabel_ else column_or_1d(y, warn=True)
         check_consistent_length(images, y)
         check_classification_targets(y)
-        if self.class_weight is not None and self.class_weight != "balanced":
-            raise OptionError(f"class_weight is {self.class_weight!r}; expected None or 'balanced'.")
-        self._seed()
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        labels = labels.astype(np.int64)
-        if len(self.classes_) < 2:
-            raise InputError(f"There is one class, {self.classes_[0]!r}; a classifier needs two.")
+        estimation = self._estimation()
+        if self.multilabel_:
+            self.classes_ = np.arange(y.shape[1])
+        else:
+            self.classes_, labels = np.unique(y, return_inverse=True)
+            if len(self.classes_) < 2:
+                raise InputError(f"There is one class, {self.classes_[0]!r}; a classifier needs two.")
         self._load(images)
         features, digests = self._embed(images)
-        weight: ClassWeight = "balanced" if self.class_weight else "none"
-        if self.C is None:
-            self._calibrated = self._chosen(features, labels, digests, weight)
-        else:
-            if not isinstance(self.C, int | float | np.number) or not 0 < self.C < np.inf:
-                raise OptionError(f"C is {self.C!r}; expected a number above 0, or None.")
-            self._calibrated = linear.fit_as_chosen(
-                features, labels, classes=len(self.classes_), c=float(self.C), temperature=1.0, class_weight=weight
-            )
-        head = self._calibrated.head
-        self.C_, self.temperature_ = head.c, self._calibrated.temperature
-        self.coef_, self.intercept_ = head.weights.T, head.bias
+        found = (
+            estimation.of_labels(features, y.astype(np.int8), digests)
+            if self.multilabel_
+            else estimation.of_classes(features, labels.astype(np.int64), len(self.classes_), digests)
+        )
+        self._calibration, self.C_, self.temperature_ = found.calibration, found.strength, found.temperature
+        self.coef_, self.intercept_ = found.weights.T, found.bias
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
-        """The class of each image, (N,)."""
+        """The class of each image, (N,); of labels 1 where the probability is at least a half, else 0, int64 (N, C)."""
         scores = self._scores(X)
+        if self.multilabel_:
+            return (scores >= 0).astype(np.int64)
         classes: NDArray[Any] = self.classes_[scores.argmax(1)]
         return classes
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """The probability of each class, float64 (N, C), in the order of `classes_`."""
-        return self._calibrated.calibration.probabilities(self._scores(X))
+        """The probability of each class, float64 (N, C), in the order of `classes_`; of labels, each by itself."""
+        return self._calibration.probabilities(self._scores(X))
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """The scores of the classes, float64 (N, C); of two classes, (N,), above 0 for the second."""
+        """The scores of the classes, float64 (N, C); of two classes, (N,), above 0 for the second.
+
+        Of labels, (N, C): above 0 where a label is more likely than not.
+        """
         scores = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+        two = len(self.classes_) == 2 and not self.multilabel_
+        return scores[:, 1] - scores[:, 0] if two else scores
 
     def _scores(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Scores (N, C); in float64, where they do not depend on how many images are given at once."""
@@ -193,27 +200,26 @@ class ImageClassifier(ClassifierMixin, _Backbone):
         scores: NDArray[np.float64] = features.astype(np.float64) @ self.coef_.T + self.intercept_
         return scores
 
-    def _seed(self) -> int:
+    def _estimation(self) -> Estimation:
+        """How the head is fitted.
+
+        Raises:
+            OptionError: A parameter has an invalid value.
+        """
+        if self.class_weight is not None and self.class_weight != "balanced":
+            raise OptionError(f"class_weight is {self.class_weight!r}; expected None or 'balanced'.")
         seed = 0 if self.random_state is None else self.random_state
         if not isinstance(seed, int | np.integer) or seed < 0:
             raise OptionError(f"random_state is {seed!r}; expected a whole number from 0, or None.")
-        return int(seed)
+        if self.C is not None and (not isinstance(self.C, int | float | np.number) or not 0 < self.C < np.inf):
+            raise OptionError(f"C is {self.C!r}; expected a number above 0, or None.")
+        c = None if self.C is None else float(self.C)
+        return Estimation(c, "balanced" if self.class_weight else "none", int(seed), self._runtime().workers)
 
-    def _chosen(
-        self, features: NDArray[np.float32], labels: NDArray[np.int64], digests: Sequence[str], weight: Any
-    ) -> Any:
-        """A head whose C and temperature the folds choose; copies of an image stay in one fold."""
-        groups = join_groups(digests, [None] * len(digests))
-        fewest = min(len(set(np.array(groups)[labels == one])) for one in range(len(self.classes_)))
-        if fewest < 2:
-            raise InputError(
-                "A class has a single image (copies count once): two of each are needed to choose C.",
-                "Give more images, or C=1.",
-            )
-        folds = deal_folds([(label,) for label in labels.tolist()], groups, digests, folds=_FOLDS, seed=self._seed())
-        return linear.fit(
-            features, labels, folds, classes=len(self.classes_), class_weight=weight, workers=self._runtime().workers
-        )
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
 
 class ImageEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Backbone):

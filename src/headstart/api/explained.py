@@ -74,11 +74,12 @@ class Explained:
     def as_dict(self) -> dict[str, object]:
         """The explanation as JSON values: what ``explain --json`` prints."""
         found = self.explanation
+        predicted = found.prediction.names
         return {
             "path": portable(self.path),
             "label": portable(found.label),
             "probability": round(found.probability, 6),
-            "predicted": portable(found.prediction.label),
+            "predicted": [*map(portable, predicted)] if found.several else portable(predicted[0]),
             "familiar": found.prediction.familiar,
             "method": found.method,
             "top": top_of(found.prediction),

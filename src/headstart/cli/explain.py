@@ -61,14 +61,9 @@ def explain(
     from headstart.api.explained import ExplainOptions, explain_table
     from headstart.cli.output import Output
     from headstart.data.inputs import expand
-    from headstart.targets import refuse_several
 
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model, max_megapixels=max_megapixels)
-    refuse_several(
-        classifier.metadata.task, "The page of explanations",
-        "In Python: headstart.explain(model, photo, label='LABEL').",
-    )  # fmt: skip
     wanted = ExplainOptions(
         out=out, page=html or out / PAGE, label=label, method=method.value, top=top, source=source,
         neighbours=neighbours, overwrite=overwrite,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headstart.modelfile.schema import Metadata
+    from headstart.prediction.labels import LabelsPrediction
 
 _SHOWN = 50  # classes in a notebook
 
@@ -50,6 +51,11 @@ class Prediction:
         parts += [] if self.familiar is None else [f"familiar={self.familiar}"]
         parts += [] if self.labels is None else [f"labels=[{listed(self.labels)}]"]
         return f"Prediction({', '.join(parts)})"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is predicted to be true of the image: its class."""
+        return (self.label,)
 
     @property
     def doubt(self) -> str | None:
@@ -88,7 +94,7 @@ class Prediction:
         ])  # fmt: skip
 
 
-def top_of(prediction: Prediction) -> list[dict[str, object]]:
+def top_of(prediction: Prediction | LabelsPrediction) -> list[dict[str, object]]:
     """The most probable classes, as JSON values."""
     return [{"label": portable(label), "probability": round(value, 6)} for label, value in prediction.top]
 

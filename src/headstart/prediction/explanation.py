@@ -25,7 +25,9 @@ from headstart.prediction import overlay
 from headstart.prediction.activation_map import activation_map, linear_head
 from headstart.prediction.answers import Prediction
 from headstart.prediction.classifier import Classifier
+from headstart.prediction.labels import LabelsPrediction
 from headstart.preprocess.frame import Frame, frame
+from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,17 +71,18 @@ class Explanation(ByValue):
         prediction: What the classifier says of the image, whichever class is explained.
         method: ``cam`` or ``occlusion``; see `headstart.prediction.explanation`.
         grid: float32 (h, w), over the square that the network sees, in log-odds of the class: positive regions are
-            evidence for it, negative ones for the others.
+            evidence for it, negative ones against it.
         frame: Where that square lies on the image.
         offset: What the log-odds are beside the mean of the grid; None for ``occlusion``, which is no sum.
         pixels: The image, uint8 (H, W, 3), its longer side at most 800 px.
         embedding: float32 (D,).
         neighbours: The most similar training images, the nearest first; empty if they were not looked for.
+        several: Whether any number of labels can be true of an image.
     """
 
     label: str
     probability: float
-    prediction: Prediction
+    prediction: Prediction | LabelsPrediction
     method: str
     grid: NDArray[np.float32]
     frame: Frame
@@ -87,6 +90,7 @@ class Explanation(ByValue):
     pixels: NDArray[np.uint8]
     embedding: NDArray[np.float32]
     neighbours: tuple[Neighbour, ...] = ()
+    several: bool = False
 
     def __repr__(self) -> str:
         return f"Explanation({self.label}: {self.probability:.3f}, {METHODS[self.method]})"
@@ -188,6 +192,7 @@ class Explainer:
             offset=offset,
             pixels=overlay.picture(pixels, PICTURE_PX),
             embedding=result.embedding,
+            several=not TARGETS[self._classifier.metadata.task].exclusive,
         )
 
     def number(self, label: str) -> int:
@@ -207,11 +212,12 @@ class Explainer:
     def _occlusion_map(self, pixels: NDArray[np.uint8], where: Frame, number: int, workers: int) -> NDArray[np.float64]:
         """How far the log-odds fall when a region is covered with the mean colour, (2 PATCHES, 2 PATCHES)."""
         pixels = self._small(pixels)
+        exclusive = TARGETS[self._classifier.metadata.task].exclusive
         seen = _pixels_of(where.seen, pixels.shape)
         colour = np.round(pixels[seen].mean((0, 1))).astype(np.uint8)
 
         def odds(image: NDArray[np.uint8]) -> float:
-            return log_odds(self._classifier.run_pixels(image).probabilities, number)
+            return log_odds(self._classifier.run_pixels(image).probabilities, number, exclusive=exclusive)
 
         def covered(patch: tuple[slice, slice]) -> float:
             image = pixels.copy()
@@ -241,10 +247,13 @@ class Explainer:
         return overlay.picture(pixels, round(max(height, width) * spec.enough_px / side))
 
 
-def log_odds(probabilities: NDArray[Any], number: int) -> float:
-    """``log(p / (1 - p))`` of a class, exact also where p rounds to 1: the others are summed instead."""
+def log_odds(probabilities: NDArray[Any], number: int, *, exclusive: bool = True) -> float:
+    """``log(p / (1 - p))`` of a class, exact also where p rounds to 1: the others are summed instead.
+
+    Of a label, beside which others can be true (not `exclusive`), the others say nothing.
+    """
     values = probabilities.astype(np.float64)
-    others = float(np.delete(values, number).sum())
+    others = float(np.delete(values, number).sum()) if exclusive else 1 - float(values[number])
     return float(np.log(max(float(values[number]), _MIN_ODDS) / max(others, _MIN_ODDS)))
 
 

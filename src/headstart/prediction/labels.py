@@ -40,6 +40,11 @@ class LabelsPrediction:
         return f"LabelsPrediction({', '.join(parts)})"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What is predicted to be true of the image: its labels."""
+        return self.labels
+
+    @property
     def doubt(self) -> str | None:
         """Why a model that may abstain names no labels: ``unfamiliar``; None where it names them."""
         return "unfamiliar" if self.familiar is False else None

@@ -23,6 +23,7 @@ from headstart.report.render import data_uri, render
 if TYPE_CHECKING:
     from headstart.prediction.answers import Prediction
     from headstart.prediction.explanation import Neighbour
+    from headstart.prediction.labels import LabelsPrediction
 
 # Pictures of 100 images make a page of about 10 MB; the PNG files show the others.
 MAX_SHOWN = 100
@@ -38,6 +39,7 @@ class Entry:
         label: The class that is explained.
         probability: Of it, in 0..1.
         prediction: What the classifier says of the image.
+        several: Whether any number of labels can be true of an image.
         method: ``cam`` or ``occlusion``.
         supported: Whether any place speaks for the class.
         whole: Whether the network sees the whole image.
@@ -49,13 +51,14 @@ class Entry:
     path: str
     label: str
     probability: float
-    prediction: Prediction
+    prediction: Prediction | LabelsPrediction
     method: str
     supported: bool
     whole: bool
     photo: bytes
     overlay: bytes
     neighbours: tuple[Neighbour, ...] = ()
+    several: bool = False
 
     @property
     def name(self) -> str:
@@ -76,6 +79,7 @@ def entry(path: str, explanation: Explanation, overlay: Image.Image) -> Entry:
         whole=(seen.top, seen.left, seen.bottom, seen.right) == (0, 0, 1, 1),
         photo=thumbnail(Image.fromarray(explanation.pixels), PICTURE_PX),
         overlay=thumbnail(overlay, PICTURE_PX),
+        several=explanation.several,
     )
 
 
