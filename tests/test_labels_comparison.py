@@ -131,7 +131,7 @@ def rejected(sets: int, images: int, labels: int, share: float, *, better: float
 
 @pytest.mark.slow
 def test_the_level_is_kept() -> None:
-    """Of 60 sets with no difference few are found to differ; of 1,000 such sets 4.7 %, and 4.5 % of the intervals missed 0."""
+    """Of 60 sets with no difference few are found to differ; of 1,000 it was 4.7 %, and 4.5 % of intervals missed 0."""
     pairs = rejected(60, 60, 3, 0.2)
     assert np.mean([pair.resolved for pair in pairs]) <= 0.12
     assert np.mean([pair.difference_interval[0] <= 0 <= pair.difference_interval[1] for pair in pairs]) >= 0.85
