@@ -199,6 +199,20 @@ def test_names_of_labels_cannot_become_markup(analysis: dict[str, Any], browser:
         assert "{{7*7}}" in text
 
 
+def test_a_notebook_shows_labels_and_the_worst_mistakes(
+    labelled: headstart.Run, analysis: dict[str, Any], warm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE", str(warm))
+    html = labelled._repr_html_()
+    assert "mean average precision" in html
+    for one in analysis["evaluation"]["labels"]:
+        assert f"{100 * one['average_precision']:.1f} %" in html
+    shown = [analysis["images"][one["image"]]["path"] for one in analysis["mistakes"][:12]]
+    assert html.count("<img") == len(shown)
+    assert all(path in html for path in shown)
+    assert f"{analysis['wrong_images']} images with a label missed or added" in html
+
+
 # In a browser
 
 

@@ -12,6 +12,7 @@ from headstart.core.arguments import A_RUNTIME, must_be, must_be_flags, must_be_
 from headstart.core.files import folder_lock, make_folder
 from headstart.core.markup import paragraph
 from headstart.core.runtime import Runtime, default_cache
+from headstart.core.tables import resolve
 from headstart.core.text import portable, printable
 from headstart.data.table import Skipped
 from headstart.evaluation import Evaluation
@@ -44,12 +45,12 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Shown in a notebook: the metrics, and the most confident mistakes with their pictures."""
-        from headstart.report.notebook import run_html
-
-        if not TARGETS[self.fitted.data.targets.task].exclusive:
+        show = TARGETS[self.fitted.data.targets.task].notebook
+        if not show:
             return paragraph(repr(self), strong=True)
         heading = f"{self.recipe.strategy} on {self.recipe.backbone}: {self.evaluation.headline}"
-        return run_html(self.fitted, heading, default_cache())
+        html: str = resolve(show)(self.fitted, heading, default_cache())
+        return html
 
     @cached_property
     def classifier(self) -> Classifier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -12,11 +12,14 @@ from headstart.core.markup import Markup, between, joined, paragraph, percent, p
 from headstart.core.text import counted
 from headstart.features.thumbnails import Thumbnails
 from headstart.report.comparison_page import disagreements
+from headstart.report.guesses import of_labels
+from headstart.report.label_analysis import Measured
 from headstart.report.picked import select
 from headstart.runs.result import Fitted
 
 MISTAKES = 12
 _NOTES = 10
+_LABELS = 100
 
 
 def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
@@ -47,6 +50,36 @@ def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
         Markup(fitted.evaluation._repr_html_()),
         paragraph(f"{counted(fitted.evaluation.n - fitted.evaluation.correct, 'mistake')}, the most confident first:")
         if shown else "",
+        pictures(shown),
+        *(paragraph(f"Note: {note}") for note in fitted.notes[:_NOTES]),
+    ])  # fmt: skip
+
+
+def labels_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
+    """What was trained on several labels an image: the numbers of each label, and the worst mistakes; as `run_html`."""
+    record, rows = fitted.evaluation.as_dict(), fitted.data.table.rows
+    measured, guesses = Measured.of(fitted), of_labels(fitted)
+    worst, wrong = measured.worst()[:MISTAKES], int((~measured.right).sum())
+    metadata = fitted.model_file.metadata
+    limit, white = metadata.max_megapixels, metadata.preprocess.white_level
+    with Thumbnails(fitted.data.table, fitted.data.digests, cache, limit, white_level=white) as thumbnails:
+        jpegs = thumbnails.all_small(worst)
+    shown = [
+        (jpegs.get(row), f"{path}: {guesses[path].label}; {guesses[path].words}")
+        for row in worst
+        for path in [rows[row].path]
+    ]
+    names = ("average_precision", "average_precision_interval", "precision", "recall")
+    cells = [
+        [one["label"], f"{one['positives']:,}", percent(one[names[0]]), between(one[names[1]]),
+         *(percent(one[name]) for name in names[2:])]
+        for one in cast("list[dict[str, Any]]", record["labels"])[:_LABELS]
+    ]  # fmt: skip
+    head = ["Label", "Images", "Average precision", "95 % interval", "Precision", "Recall"]
+    return joined([
+        paragraph(heading, strong=True),
+        table(head, cells, right=(1, 2, 3, 4, 5)),
+        paragraph(f"{counted(wrong, 'image')} with a label missed or added, the worst first:") if shown else "",
         pictures(shown),
         *(paragraph(f"Note: {note}") for note in fitted.notes[:_NOTES]),
     ])  # fmt: skip

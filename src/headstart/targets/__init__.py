@@ -168,6 +168,7 @@ class TargetSpec:
             report.
         analysed: The record of these, as ``analysis.json`` holds it.
         page: What draws the report of these: ``(analysis, pictures, *, run)`` to HTML.
+        notebook: What shows a run in a notebook: ``(Fitted, heading, cache) -> Markup``; empty for a line of text.
         exclusive: Whether exactly one name is true of an image: only then are there prediction sets, exact class
             activation maps, and findings on the class of an image.
         several: Whether a row's label is the text of several (`headstart.data.several`), which the data check reads.
@@ -194,6 +195,7 @@ class TargetSpec:
     analyse: str = ""
     analysed: str = ""
     page: str = ""
+    notebook: str = ""
     exclusive: bool = False
     several: bool = False
     thresholds: bool = False
@@ -221,6 +223,7 @@ TARGETS = {
         analyse="headstart.report.analysis:analyse",
         analysed="headstart.report.analysed:Analysis",
         page="headstart.report.run_page:run_page",
+        notebook="headstart.report.notebook:run_html",
         exclusive=True,
         schema=2,
         show="headstart.cli.show:show_classes",
@@ -243,6 +246,7 @@ TARGETS = {
         analysed="headstart.report.analysed_labels:LabelAnalysis",
         page="headstart.report.label_page:label_page",
         several=True,
+        notebook="headstart.report.notebook:labels_html",
         thresholds=True,
         show="headstart.cli.show_labels:show",
         table="headstart.cli.predicted_labels:table",
