@@ -68,7 +68,7 @@ def test_a_curve_counts_what_each_threshold_takes(pairs: list[tuple[float, bool]
 
 
 def test_the_interval_of_f1_covers_it() -> None:
-    """Measured with these 2,000 sets: 95.1, 95.6 and 94.2 %."""
+    """In these 2,000 sets each: 95.1, 95.0 and 95.6 %."""
     rng = np.random.default_rng(0)
     for share, sure in ((0.1, 0.9), (0.3, 0.7), (0.5, 0.95)):
         hit, false = share * sure, (1 - share) * (1 - sure) / 2
