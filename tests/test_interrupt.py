@@ -238,7 +238,9 @@ def test_work_that_cannot_be_interrupted(many: Path, tmp_path: Path, number: sig
 def test_signal_between_letting_a_lock_go_and_waiting(shapes: Path, tmp_path: Path) -> None:
     """Python's own `Condition` then lets the lock go a second time, which is an error of its own."""
     with program("waiting", "train", shapes, "--out", tmp_path / "run", "--workers", "2") as process:
-        _, err = process.communicate(timeout=30)
+        assert process.stderr is not None
+        err = process.stderr.read()  # the rest: some of it may have come with the mark
+        process.wait(timeout=30)
     assert process.returncode == 130, err
     assert "Error: Interrupted." in err
     assert "Traceback" not in err
