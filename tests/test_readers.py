@@ -300,7 +300,7 @@ def test_files_that_vanish_after_the_scan(tmp_path: Path) -> None:
 UNPRIVILEGED = textwrap.dedent("""
     import os, sys, json
     import headstart
-    from headstart.data.readers import class_folders, idx, manifest, parquet, zipped
+    from headstart.data.readers import class_folders, idx, manifest, parquet, webdataset, zipped
     headstart.read, headstart.ImageError, headstart.SourceError  # imported by name, while Python's own files are open
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
     table = headstart.read(sys.argv[1])
