@@ -223,15 +223,24 @@ def on_engine(runtime: Runtime, on: Engine, address: str | None, *, workers: int
     """
     from dataclasses import replace
 
-    from headstart.core.errors import OptionError
-
+    refuse_address(on, address)
     if on is Engine.local:
-        if address is not None:
-            raise OptionError("--address is about a Ray cluster.", "Give --on ray too.")
         return runtime
     from headstart.scale.ray_pool import RayPool
 
     return replace(runtime, on=RayPool(address, workers))
+
+
+def refuse_address(on: Engine, address: str | None) -> None:
+    """Refuse the address of a cluster that is not asked for.
+
+    Raises:
+        OptionError: There is one.
+    """
+    from headstart.core.errors import OptionError
+
+    if on is Engine.local and address is not None:
+        raise OptionError("--address is about a Ray cluster.", "Give --on ray too.")
 
 
 def refuse_for_files(shards: Mapping[str, Any], *, dtype: str = "float32") -> None:

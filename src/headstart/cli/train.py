@@ -46,6 +46,11 @@ From = Annotated[
     Path | None,
     typer.Option("--from", metavar="RUN", help="Start from the network of a finished run.", rich_help_panel=MODEL),
 ]
+On = Annotated[
+    options.Engine,
+    typer.Option("--on", help="Where to train: in this process, or in --workers processes on a Ray cluster.",
+                 rich_help_panel=RUNNING),
+]  # fmt: skip
 OTHERS = {
     "tracker": (
         Annotated[
@@ -72,11 +77,27 @@ def train(
     overwrite: Overwrite = False,
     resume: Resume = None,
     start_from: From = None,
+    on: On = options.Engine.local,
+    address: options.Address = None,
     **given: Any,
 ) -> int:
     """Train a classifier and measure it on held-out images.
 
     Writes a run folder with model.onnx, the metrics and a report.
+    """
+    options.refuse_address(on, address)
+    if on is options.Engine.ray:
+        from headstart.cli import train_on_ray
+
+        return train_on_ray.train(context.params)
+    return perform(context.params)
+
+
+def perform(given: Mapping[str, Any]) -> int:
+    """Train in this process, or do its share where there are several; the exit code.
+
+    Args:
+        given: All parameters of the command, by name.
     """
     from headstart import api
     from headstart.cli.output import Output
@@ -89,20 +110,18 @@ def train(
         device=given["device"], tracker=given["tracker"], main_process=not helper,
     )  # fmt: skip
     told: tuple[str, ...] = ()
-    if resume is not None:
+    source, start_from, overwrite = given["source"], given["start_from"], given["overwrite"]
+    if given["resume"] is not None:
         _refuse_beside_resume({
-            "--out": out, "--recipe": given["recipe"], "--from": start_from, "--decisions": given["decisions"],
+            "--out": given["out"], "--recipe": given["recipe"], "--from": start_from, "--decisions": given["decisions"],
         })  # fmt: skip
-        folder, overwrite = resume, True  # a run that is there was to be replaced when the training began
-        run = _go_on(folder, source, context.params, runtime)
+        folder, overwrite = given["resume"], True  # a run that is there was to be replaced when the training began
+        run = _go_on(folder, source, given, runtime)
     else:
-        source = _required(source)
-        made = _recipe(context.params)
-        folder = out or _default_folder(source, overwrite=overwrite)
-        _refuse_start(made, folder, overwrite=overwrite, helper=helper)
+        made, source, folder = new_training(given, _environment_number("WORLD_SIZE"), helper=helper)
         if made.spec.resumes:
             runtime = dataclasses.replace(runtime, folder=folder)
-            _hint_at_resuming(folder)
+            hint_at_resuming(folder)
         table = options.images(source, given)
         told = () if isinstance(table, str) else table.notes
         output.notes(told)  # before the work, which may end in an error
@@ -120,6 +139,25 @@ def train(
     return SOME_SKIPPED if run.fitted.data.table.unusable else DONE
 
 
+def new_training(given: Mapping[str, Any], processes: int, *, helper: bool = False) -> tuple[Recipe, str, Path]:
+    """The recipe, the source and the run folder of a training that begins; refused before the work if it would fail.
+
+    Args:
+        given: All parameters of the command, by name.
+        processes: How many train together; at most 1 for one alone.
+        helper: Whether this process is not the first of them.
+
+    Raises:
+        OptionError: A setting is wrong or missing, or there is a run in the folder.
+        StorageError: The folder cannot be written.
+    """
+    source = _required(given["source"])
+    made = _recipe(given)
+    folder = given["out"] or _default_folder(source, processes, overwrite=given["overwrite"])
+    _refuse_start(made, folder, processes, overwrite=given["overwrite"], helper=helper)
+    return made, source, folder
+
+
 def _recipe(parameters: Mapping[str, Any]) -> Recipe:
     """The recipe of a new training, from all parameters of the command."""
     chosen = settings.chosen(parameters)
@@ -134,7 +172,7 @@ def _go_on(folder: Path, source: str | None, parameters: Mapping[str, Any], runt
     from headstart.data.readers import Columns
 
     chosen, columns = settings.chosen(parameters), options.columns(parameters)
-    _hint_at_resuming(folder)
+    hint_at_resuming(folder)
     with _full_disk_told(folder):
         return api.resume(
             folder,
@@ -145,7 +183,7 @@ def _go_on(folder: Path, source: str | None, parameters: Mapping[str, Any], runt
         )
 
 
-def _refuse_start(recipe: Recipe, folder: Path, *, overwrite: bool, helper: bool) -> None:
+def _refuse_start(recipe: Recipe, folder: Path, processes: int, *, overwrite: bool, helper: bool) -> None:
     """Refuse before the work what would fail after it, or in one of several processes."""
     from headstart.core.errors import OptionError
     from headstart.core.files import refuse_unwritable
@@ -154,7 +192,7 @@ def _refuse_start(recipe: Recipe, folder: Path, *, overwrite: bool, helper: bool
     if not helper:  # the first process may have begun to write there already
         refuse_unwritable(folder)
         refuse_existing(folder, overwrite=overwrite)
-    if _environment_number("WORLD_SIZE") <= 1:
+    if processes <= 1:
         return
     if not recipe.spec.processes:
         raise OptionError(
@@ -196,7 +234,8 @@ def _refuse_beside_resume(given: dict[str, object]) -> None:
         )
 
 
-def _hint_at_resuming(folder: Path) -> None:
+def hint_at_resuming(folder: Path) -> None:
+    """Say how to go on with a training, should it be interrupted."""
     from headstart.runs import resumption
 
     signals.set_hint(
@@ -226,12 +265,12 @@ def _full_disk_told(folder: Path) -> Iterator[None]:
         raise
 
 
-def _default_folder(source: str, *, overwrite: bool) -> Path:
+def _default_folder(source: str, processes: int, *, overwrite: bool) -> Path:
     """``runs/NAME``, or where nothing is to be replaced the first such without a run or an unfinished training."""
     from headstart.core.errors import OptionError
     from headstart.runs import resumption
 
-    if _environment_number("WORLD_SIZE") > 1:  # one may look for a free folder when another has begun to write
+    if processes > 1:  # one may look for a free folder when another has begun to write
         raise OptionError("Several processes train together, and all need the same run folder.", "Name it with --out.")
     return default_folder(
         source,

@@ -1,0 +1,104 @@
+"""`headstart train --on ray`: the result of one process, and no epoch is lost with a process or a machine."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.cli import train_on_ray
+from headstart.cli.main import run
+from helpers import write_images
+
+ray = pytest.importorskip("ray")
+pytest.importorskip("torch", reason="no PyTorch: pip install '.[torch]'")
+from test_processes import same  # noqa: E402
+from test_ray import cluster, nodes  # noqa: E402, F401  fixtures
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default::ResourceWarning"),
+              pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning"),
+              pytest.mark.filterwarnings("ignore:.use_push_based_shuffle")]  # fmt: skip
+
+RECIPE = 'strategy = "finetune"\nstart = "random"\n'
+SMALL = ("--recipe", "own.toml", "--backbone", "timm:test_resnet", "--no-pretrained", "--unfreeze", "all", "--views", "0",
+         "--epochs", "2", "--batch-size", "8", "--optimizer", "sgd", "--lr", "0.02", "--batch-norm", "train",
+         "--tracker", "none")  # fmt: skip
+
+
+def take_the_machine_along(victim: str, asked: Mapping[str, Any], again: bool) -> int:
+    """What a process of the training does; that on one machine ends the machine after the first epoch."""
+    from headstart.training import loop
+
+    plain = loop.Session.finish_epoch
+
+    def finish(self: loop.Session, epoch: Any) -> None:
+        plain(self, epoch)
+        if epoch.epoch == 1 and ray.get_runtime_context().get_node_id() == victim:
+            os.kill(os.getppid(), signal.SIGKILL)  # the raylet: all its workers go with it
+            time.sleep(60)
+
+    loop.Session.finish_epoch = finish  # type: ignore[method-assign]
+    return train_on_ray._take_part(asked, again)
+
+
+def test_a_machine_is_lost_and_the_result_is_that_of_one_process(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster, second = nodes
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "odd", {"disc": 14, "stripes": 12, "noise": 13})
+    (tmp_path / "own.toml").write_text(RECIPE)
+    assert run(["train", "odd", *SMALL, "--workers", "1", "--quiet", "--out", "one"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(train_on_ray, "_take_part", functools.partial(take_the_machine_along, second.node_id))
+
+    def replace_it() -> None:
+        while ray.is_initialized() is False or second.node_id in {
+            node["NodeID"] for node in ray.nodes() if node["Alive"]
+        }:
+            time.sleep(0.1)
+        cluster.add_node(num_cpus=1)
+
+    replaced = threading.Thread(target=replace_it)
+    replaced.start()
+    on_ray = ("--on", "ray", "--workers", "2", "--address", cluster.address)
+    assert run(["train", "odd", *SMALL, *on_ray, "--json", "--out", "two"]) == 0
+    replaced.join()
+    out, err = capsys.readouterr()
+    assert json.loads(out)["details"]["processes"] == 2  # one document: one process speaks
+    assert "A process of the training was lost; all go on from the last checkpoint." in err
+    assert [len(re.findall(rf"^Epoch {number}/2: ", err, re.MULTILINE)) for number in (1, 2)] == [1, 1]
+    same(tmp_path / "one", tmp_path / "two")
+    folder = sorted(path.name for path in tmp_path.iterdir())
+    assert folder == ["odd", "one", "own.toml", "two"]  # nothing of Ray's is left
+    assert not (tmp_path / "two" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--on", "ray"), "--workers N"),
+        (("--address", "auto"), "--on ray"),
+        (("--on", "ray", "--workers", "2", "--strategy", "probe", "--out", "x"), "strategy probe runs in one only"),
+        (("--on", "ray", "--workers", "2", "--strategy", "finetune"), "--out"),
+        (("--on", "ray", "--workers", "2", "--strategy", "finetune", "--out", "x", "--budget", "9m"), "--epochs"),
+        (("--on", "ray", "--workers", "2", "--strategy", "finetune", "--out", "x", "--address", "127.0.0.1:1"),
+         "no Ray cluster"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said_before_anything_runs(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    given: tuple[str, ...], words: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", str(shapes), *given]) == 2
+    assert words in capsys.readouterr().err
