@@ -1,12 +1,11 @@
+# ruff: noqa: F811  fixtures
 """`headstart train --on ray`: the result of one process, and no epoch is lost with a process or a machine."""
 
 from __future__ import annotations
 
 import functools
 import json
-import os
 import re
-import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -26,25 +25,25 @@ from test_ray import cluster, nodes  # noqa: E402, F401  fixtures
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default::ResourceWarning"),
               pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning"),
-              pytest.mark.filterwarnings("ignore:.use_push_based_shuffle")]  # fmt: skip
+              pytest.mark.filterwarnings("default::DeprecationWarning")]  # fmt: skip
 
 RECIPE = 'strategy = "finetune"\nstart = "random"\n'
-SMALL = ("--recipe", "own.toml", "--backbone", "timm:test_resnet", "--no-pretrained", "--unfreeze", "all", "--views", "0",
-         "--epochs", "2", "--batch-size", "8", "--optimizer", "sgd", "--lr", "0.02", "--batch-norm", "train",
-         "--tracker", "none")  # fmt: skip
+SMALL = ("--recipe", "own.toml", "--backbone", "timm:test_resnet", "--no-pretrained", "--unfreeze", "all",
+         "--views", "0", "--epochs", "2", "--batch-size", "8", "--optimizer", "sgd", "--lr", "0.02",
+         "--batch-norm", "train", "--tracker", "none")  # fmt: skip
 
 
-def take_the_machine_along(victim: str, asked: Mapping[str, Any], again: bool) -> int:
-    """What a process of the training does; that on one machine ends the machine after the first epoch."""
+def wait_after_an_epoch(mark: Path, asked: Mapping[str, Any], again: bool) -> int:
+    """What a process of the training does; the first time it waits after the first epoch, to be killed."""
     from headstart.training import loop
 
     plain = loop.Session.finish_epoch
 
     def finish(self: loop.Session, epoch: Any) -> None:
         plain(self, epoch)
-        if epoch.epoch == 1 and ray.get_runtime_context().get_node_id() == victim:
-            os.kill(os.getppid(), signal.SIGKILL)  # the raylet: all its workers go with it
-            time.sleep(60)
+        if epoch.epoch == 1 and not again:
+            mark.touch()
+            time.sleep(600)
 
     loop.Session.finish_epoch = finish  # type: ignore[method-assign]
     return train_on_ray._take_part(asked, again)
@@ -59,16 +58,17 @@ def test_a_machine_is_lost_and_the_result_is_that_of_one_process(
     (tmp_path / "own.toml").write_text(RECIPE)
     assert run(["train", "odd", *SMALL, "--workers", "1", "--quiet", "--out", "one"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr(train_on_ray, "_take_part", functools.partial(take_the_machine_along, second.node_id))
+    mark = tmp_path / "odd" / "mark"
+    monkeypatch.setattr(train_on_ray, "_take_part", functools.partial(wait_after_an_epoch, mark))
 
     def replace_it() -> None:
-        while ray.is_initialized() is False or second.node_id in {
-            node["NodeID"] for node in ray.nodes() if node["Alive"]
-        }:
+        while not mark.exists():
             time.sleep(0.1)
+        mark.unlink()
+        cluster.remove_node(second, allow_graceful=False)
         cluster.add_node(num_cpus=1)
 
-    replaced = threading.Thread(target=replace_it)
+    replaced = threading.Thread(target=replace_it, daemon=True)
     replaced.start()
     on_ray = ("--on", "ray", "--workers", "2", "--address", cluster.address)
     assert run(["train", "odd", *SMALL, *on_ray, "--json", "--out", "two"]) == 0

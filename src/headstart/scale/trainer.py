@@ -102,7 +102,7 @@ def train_together(share: Share, processes: int, address: str | None, out: TextI
     ray, begun = connect(address, processes)
     try:
         refuse_unfit(ray, Reaches(share.folder.parent))
-        board = ray.remote(num_cpus=0)(Board).remote(share.done)
+        board = _on_this_machine(ray, Board).remote(share.done)  # which outlives what is lost
         with _shown(ray, board, out, err):
             lost = _fit(share, processes, board)
         code: int | None = ray.get(board.code.remote())
@@ -128,6 +128,14 @@ class Reaches:
         from headstart.core.files import refuse_unwritable
 
         refuse_unwritable(self.folder / "run")
+
+
+def _on_this_machine(ray: Any, actor: type) -> Any:
+    """An actor beside the process that asks."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0)(actor).options(scheduling_strategy=here)
 
 
 def _fit(share: Share, processes: int, board: Any) -> str:
