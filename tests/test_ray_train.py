@@ -16,6 +16,7 @@ import pytest
 
 from headstart.cli import train_on_ray
 from headstart.cli.main import run
+from headstart.core.files import durable_write
 from helpers import write_images
 
 ray = pytest.importorskip("ray")
@@ -33,7 +34,7 @@ SMALL = ("--recipe", "own.toml", "--backbone", "timm:test_resnet", "--no-pretrai
          "--batch-norm", "train", "--tracker", "none")  # fmt: skip
 
 
-def wait_after_an_epoch(mark: Path, asked: Mapping[str, Any], again: bool) -> int:
+def wait_after_an_epoch(mark: Path, head: str, asked: Mapping[str, Any], again: bool) -> int:
     """What a process of the training does; the first time it waits after the first epoch, to be killed."""
     from headstart.training import loop
 
@@ -42,7 +43,9 @@ def wait_after_an_epoch(mark: Path, asked: Mapping[str, Any], again: bool) -> in
     def finish(self: loop.Session, epoch: Any) -> None:
         plain(self, epoch)
         if epoch.epoch == 1 and not again:
-            mark.touch()
+            here = ray.get_runtime_context().get_node_id()
+            if here != head:
+                durable_write(mark, here)
             time.sleep(600)
 
     loop.Session.finish_epoch = finish  # type: ignore[method-assign]
@@ -58,21 +61,25 @@ def test_a_machine_is_lost_and_the_result_is_that_of_one_process(
     (tmp_path / "own.toml").write_text(RECIPE)
     assert run(["train", "odd", *SMALL, "--workers", "1", "--quiet", "--out", "one"]) == 0
     capsys.readouterr()
-    mark = tmp_path / "odd" / "mark"
-    monkeypatch.setattr(train_on_ray, "_take_part", functools.partial(wait_after_an_epoch, mark))
+    spare = cluster.add_node(num_cpus=1)
+    mark = tmp_path / "mark"
+    waits = functools.partial(wait_after_an_epoch, mark, cluster.head_node.node_id)
+    monkeypatch.setattr(train_on_ray, "_take_part", waits)
 
-    def replace_it() -> None:
+    def lose_one() -> None:
         while not mark.exists():
             time.sleep(0.1)
-        mark.unlink()
-        cluster.remove_node(second, allow_graceful=False)
-        cluster.add_node(num_cpus=1)
+        lost = next(node for node in (second, spare) if node.node_id == mark.read_text())
+        cluster.remove_node(lost, allow_graceful=False)
 
-    replaced = threading.Thread(target=replace_it, daemon=True)
-    replaced.start()
+    lost = threading.Thread(target=lose_one, daemon=True)
+    lost.start()
     on_ray = ("--on", "ray", "--workers", "2", "--address", cluster.address)
     assert run(["train", "odd", *SMALL, *on_ray, "--json", "--out", "two"]) == 0
-    replaced.join()
+    lost.join()
+    mark.unlink()
+    if spare in cluster.list_all_nodes():
+        cluster.remove_node(spare)
     out, err = capsys.readouterr()
     assert json.loads(out)["details"]["processes"] == 2  # one document: one process speaks
     assert "A process of the training was lost; all go on from the last checkpoint." in err
@@ -88,7 +95,7 @@ def test_a_machine_is_lost_and_the_result_is_that_of_one_process(
     [
         (("--on", "ray"), "--workers N"),
         (("--address", "auto"), "--on ray"),
-        (("--on", "ray", "--workers", "2", "--strategy", "probe", "--out", "x"), "strategy probe runs in one only"),
+        (("--on", "ray", "--workers", "2", "--strategy", "probe", "--out", "x"), "headstart embed"),
         (("--on", "ray", "--workers", "2", "--strategy", "finetune"), "--out"),
         (("--on", "ray", "--workers", "2", "--strategy", "finetune", "--out", "x", "--budget", "9m"), "--epochs"),
         (("--on", "ray", "--workers", "2", "--strategy", "finetune", "--out", "x", "--address", "127.0.0.1:1"),

@@ -40,7 +40,12 @@ def train(given: Mapping[str, Any]) -> int:
         )
     folder = given["resume"]
     if folder is None:
-        folder = command.new_training(given, max(processes, 2))[2]  # one alone is refused what two are
+        made, _, folder = command.new_training(given, max(processes, 2))  # one alone is refused what two are
+        if made.spec.trains == "head":
+            raise OptionError(
+                f"--on ray trains a network in several processes; the strategy {made.strategy} trains a head in one.",
+                "Choose --strategy finetune, or embed the images there: headstart embed SOURCE --out DIR --on ray.",
+            )
     from headstart.scale.trainer import Share, train_together
 
     command.hint_at_resuming(folder)

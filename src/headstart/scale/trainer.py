@@ -103,7 +103,8 @@ def train_together(share: Share, processes: int, address: str | None, out: TextI
     try:
         refuse_unfit(ray, Reaches(share.folder.parent))
         board = _on_this_machine(ray, Board).remote(share.done)  # which outlives what is lost
-        with _shown(ray, board, out, err):
+        # Ray prints what it sees of the cluster, to standard output, where a document may be awaited.
+        with contextlib.redirect_stdout(err), _shown(ray, board, out, err):
             lost = _fit(share, processes, board)
         code: int | None = ray.get(board.code.remote())
     finally:
