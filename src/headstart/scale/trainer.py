@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from headstart.core.errors import TrainingError
+from headstart.core.text import counted
 from headstart.scale.cluster import connect, refuse_unfit
 
 LOST = 3  # how often processes that were lost are begun again
@@ -102,6 +103,9 @@ def train_together(share: Share, processes: int, address: str | None, out: TextI
     ray, begun = connect(address, processes)
     try:
         refuse_unfit(ray, Reaches(share.folder.parent))
+        kind = "GPU" if share.gpu else "CPU"
+        if (there := int(ray.cluster_resources().get(kind, 0))) < processes:  # it may be one that grows
+            err.write(f"Note: The cluster has {counted(there, kind)}, and must first grow to {processes}.\n")
         board = _on_this_machine(ray, Board).remote(share.done)  # which outlives what is lost
         # Ray prints what it sees of the cluster, to standard output, where a document may be awaited.
         with contextlib.redirect_stdout(err), _shown(ray, board, out, err):
