@@ -265,7 +265,7 @@ def _full_disk_told(folder: Path) -> Iterator[None]:
         raise
 
 
-def _default_folder(source: str, processes: int, *, overwrite: bool) -> Path:
+def _default_folder(source: str, processes: int = 1, *, overwrite: bool) -> Path:
     """``runs/NAME``, or where nothing is to be replaced the first such without a run or an unfinished training."""
     from headstart.core.errors import OptionError
     from headstart.runs import resumption
