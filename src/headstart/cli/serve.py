@@ -13,9 +13,9 @@ from headstart.cli import options, signals
 from headstart.cli.messages import DONE
 from headstart.cli.panels import ACCESS, LIMITS
 from headstart.core.text import counted, listed
+from headstart.serving import TOKEN_VARIABLE
 from headstart.settings.setting import RUNNING
 
-TOKEN_VARIABLE = "HEADSTART_TOKEN"  # noqa: S105  its name
 _EXTRA = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client")
 ProcessWorkers = Annotated[
     int | None,

@@ -15,12 +15,13 @@ from ray.serve import Application
 
 from headstart.core.errors import OptionError
 from headstart.core.text import listed, quoted
+from headstart.serving import TOKEN_VARIABLE
 from headstart.serving.application import application
 from headstart.serving.counters import Metrics
 from headstart.serving.desk import Desk
 from headstart.serving.limits import Limits
 from headstart.serving.models import Models, load_all
-from headstart.serving.policy import TOKEN_VARIABLE, Policy, allowed_names
+from headstart.serving.policy import Policy, allowed_names
 from headstart.serving.pool import Pool
 from headstart.serving.server import warm_up
 
@@ -124,10 +125,10 @@ def app(given: dict[str, Any]) -> Application:
         OptionError: An argument is invalid, or there is neither a token nor ``insecure``.
     """
     arguments = _arguments(given)
-    _limits(arguments)
+    limits, policy = _limits(arguments), _policy(arguments)
     if not arguments.models:
         raise OptionError("No model is named.", "Name one: models=runs/photos")
-    if not _policy(arguments).token and not arguments.insecure:
+    if not policy.token and not arguments.insecure:
         raise OptionError(
             "Other machines can reach a cluster, and there is no token.",
             f"Set {TOKEN_VARIABLE} (or token=...), or allow all with insecure=true.",
@@ -142,9 +143,9 @@ def app(given: dict[str, Any]) -> Application:
             "max_replicas": max(arguments.min_replicas, arguments.max_replicas),
             "target_ongoing_requests": arguments.target_requests,
         },
-        graceful_shutdown_timeout_s=_limits(arguments).request_seconds,
+        graceful_shutdown_timeout_s=limits.request_seconds,
     )
-    return deployment.bind(arguments.model_copy(update={"token": _policy(arguments).token}))
+    return deployment.bind(arguments.model_copy(update={"token": policy.token}))
 
 
 def _arguments(given: dict[str, Any]) -> Arguments:

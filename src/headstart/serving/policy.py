@@ -20,7 +20,6 @@ from headstart.core.text import quoted
 from headstart.serving.problems import Problem
 
 COOKIE = "headstart-token"
-TOKEN_VARIABLE = "HEADSTART_TOKEN"  # noqa: S105  its name
 MIN_TOKEN = 16
 HEALTH = (
     "/healthz",
