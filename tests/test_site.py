@@ -150,7 +150,7 @@ def test_search_finds_an_option(site: Path, address: str, browser: Any) -> None:
         page.goto(f"{address}/index.html", wait_until="networkidle")
         page.locator("input.md-search__input").click()
         page.locator("input.md-search__input").press_sequentially("white-level")
-        page.locator(".md-search-result__link").first.wait_for(timeout=20_000)
+        page.locator(".md-search-result", has_text="white").wait_for(timeout=20_000)  # not those of its beginning
         assert "white" in page.locator(".md-search-result").inner_text()
     finally:
         context.close()
