@@ -158,12 +158,12 @@ class Server:
     def __init__(self, side: str, port: int, process: int) -> None:
         self.side = side
         self.process = process
-        self._port = port
+        self.port = port
         self._path = "/v1/models/model/predict" if side == "headstart" else "/predict"
 
     def client(self) -> Callable[[bytes], None]:
         """A connection, as a function that sends an image and waits for the answer."""
-        connection = socket.create_connection(("127.0.0.1", self._port))
+        connection = socket.create_connection(("127.0.0.1", self.port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def ask(content: bytes) -> None:

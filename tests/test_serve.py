@@ -248,6 +248,7 @@ def test_several_models_each_have_their_page_their_counts_and_names_that_are_tex
         for link, name in zip(links, names, strict=True):
             shown = several.ask(f"/{link}")
             assert (shown.status, "<b>x" in shown.body.decode()) == (200, False)
+            assert '<a href="../">All models</a>' in shown.body.decode()
             path = f"/v1/models/{link.removeprefix('page/')}"
             assert several.ask(path).json["name"] == name
             assert several.ask(f"{path}/predict", png("disc")).json["model"] == name

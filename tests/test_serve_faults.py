@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.serving.problems import RETRY_SECONDS
 from helpers import draw
 from serving import Answer, Server, form, read, serving
 
@@ -363,7 +364,7 @@ def test_clients_that_leave_or_do_not_read(whole: Server) -> None:
 
 @pytest.mark.slow
 def test_many_clients_at_once_are_answered_or_told_to_come_again(whole: Server) -> None:
-    before, answers = whole.resident_mb(), Counter[int]()
+    before, answers, told = whole.resident_mb(), Counter[int](), Counter[str]()
     lock = threading.Lock()
     body, kind = form({"a.png": png("disc", size=(200, 150))})
 
@@ -372,10 +373,11 @@ def test_many_clients_at_once_are_answered_or_told_to_come_again(whole: Server) 
         with contextlib.suppress(ConnectionError):
             answer = whole.ask(PREDICT, body, headers={"Content-Type": kind})
         if answer is not None and answer.status == 503:
-            assert answer.headers["retry-after"].isdigit()
             assert answer.is_problem
         with lock:
             answers[0 if answer is None else answer.status] += 1
+            if answer is not None and answer.status == 503:
+                told[answer.headers["retry-after"]] += 1
 
     with ThreadPoolExecutor(250) as pool:
         sent = [pool.submit(one, number) for number in range(500)]
@@ -391,6 +393,8 @@ def test_many_clients_at_once_are_answered_or_told_to_come_again(whole: Server) 
             done.result()
     assert set(answers) == {200, 503}, answers
     assert answers[200] >= 16
+    assert set(told) == {str(seconds) for seconds in RETRY_SECONDS}  # they do not come back all together
+    assert min(told.values()) > sum(told.values()) / 8
     assert whole.resident_mb() < before + 150
     begun = time.monotonic()
     assert whole.ask(PREDICT, body, headers={"Content-Type": kind}).status == 200

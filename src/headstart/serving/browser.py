@@ -43,12 +43,13 @@ class Browser:
 
     async def page(self, name: Name) -> Response:
         """The page of a model."""
-        return self._page(self._desk.model(name), "../v1/models/")
+        others = "../" if len(self._desk.models) > 1 else ""
+        return self._page(self._desk.model(name), "../v1/models/", others)
 
-    def _page(self, served: Served, root: str) -> Response:
+    def _page(self, served: Served, root: str, others: str = "") -> Response:
         address = f"{root}{quote(served.name, safe='')}/predict"
         neighbours = self._desk.knows_training_images(served)
         content, policy = served_page(
-            served.classifier, served.name, address, neighbours=neighbours, maps=served.mapped
+            served.classifier, served.name, address, neighbours=neighbours, maps=served.mapped, others=others
         )
         return HTMLResponse(content, headers={"Content-Security-Policy": f"{policy}; frame-ancestors 'none'"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from http import HTTPStatus
+from itertools import cycle
 from typing import Any
 
 from starlette.responses import Response
@@ -11,7 +13,9 @@ from headstart.core.errors import HeadstartError
 from headstart.core.text import json_text, portable
 
 PROBLEM_TYPE = "application/problem+json"
-RETRY_SECONDS = 1
+# Clients that were refused together are told to come again one after the other, and not in the same second.
+RETRY_SECONDS = (1, 2, 3, 4)
+_next_wait: Iterator[int] = cycle(RETRY_SECONDS)
 
 
 class Problem(Exception):  # noqa: N818  the word of RFC 9457
@@ -53,7 +57,7 @@ class Problem(Exception):  # noqa: N818  the word of RFC 9457
         """The answer to the client."""
         headers = {}
         if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["Retry-After"] = str(RETRY_SECONDS)
+            headers["Retry-After"] = str(next(_next_wait))
         if self.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
         return json_response(self.document(), self.status, PROBLEM_TYPE, headers)

@@ -20,6 +20,42 @@ class _RefusedError(Exception):
     """A request that is not HTTP as we accept it; the parser makes a fault of its own of it."""
 
 
+class _Joined:
+    """A transport that sends what is written within one turn of the event loop at once.
+
+    uvicorn writes the head of a response and its body apart, and to send costs a tenth of all that is done for a
+    request besides the image.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._held: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._held.clear()
+        self._transport.abort()
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size() + sum(map(len, self._held))
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            self._transport.write(b"".join(held))
+
+
 class Protocol(HttpToolsProtocol):
     """One connection.
 
@@ -44,7 +80,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
-        super().connection_made(transport)
+        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]
         self._arm(HEADER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -77,7 +77,9 @@ def site(classifier: Classifier, name: str, images: Sequence[NDArray[np.uint8]] 
     }
 
 
-def served_page(classifier: Classifier, name: str, address: str, *, neighbours: bool, maps: bool) -> tuple[str, str]:
+def served_page(
+    classifier: Classifier, name: str, address: str, *, neighbours: bool, maps: bool, others: str = ""
+) -> tuple[str, str]:
     """The page of a server, which classifies what the page sends to it; and the page's security policy.
 
     Args:
@@ -86,10 +88,11 @@ def served_page(classifier: Classifier, name: str, address: str, *, neighbours: 
         address: Where it sends images.
         neighbours: Whether the server knows the nearest training images.
         maps: Whether it gives class activation maps.
+        others: Where its list of models is; empty if it serves no other.
     """
     policy = _policy("connect-src 'self'")
     server = {"server": address, "neighbours": neighbours, "maps": maps}
-    return _page(classifier, name, {}, _ON_A_SERVER, policy, server), policy
+    return _page(classifier, name, {}, _ON_A_SERVER, policy, server, others), policy
 
 
 def _policy(more: str) -> str:
@@ -107,6 +110,7 @@ def _page(
     private: str,
     policy: str,
     server: dict[str, object] | None = None,
+    others: str = "",
 ) -> str:
     if TARGETS[classifier.metadata.task].exclusive:
         does = f"Distinguishes {counted(len(classifier.classes), 'class', 'classes')} of images"
@@ -120,6 +124,7 @@ def _page(
         {
             "policy": policy,
             "title": escaped(name),
+            "others": f' · <a href="{escaped(others)}">All models</a>' if others else "",
             "lead": escaped(f"{does}: {_shown(classifier.classes)}."),
             "private": escaped(private),
             "kinds": _IN_BROWSERS if server is None else _ANYWHERE,
