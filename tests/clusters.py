@@ -60,16 +60,12 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.fixture
-def nodes(cluster: Any) -> Iterator[Any]:
-    """The cluster with a second node, of which a test may do away."""
-    import ray
-
-    second = cluster.add_node(num_cpus=1)
+def nodes(cluster: Any) -> tuple[Any, Any]:
+    """The cluster with a second node, of which a test may do away: the next one then gets another."""
+    others = [node for node in cluster.list_all_nodes() if node is not cluster.head_node]
+    second = others[0] if others else cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    yield cluster, second
-    ray.shutdown()
-    if second in cluster.list_all_nodes():
-        cluster.remove_node(second)
+    return cluster, second
 
 
 def on(cluster: Any, **given: Any) -> hs.Runtime:

@@ -107,5 +107,6 @@ def test_what_cannot_be_is_said_before_anything_runs(
     given: tuple[str, ...], words: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    ray.shutdown()
     assert run(["train", str(shapes), *given]) == 2
     assert words in capsys.readouterr().err
