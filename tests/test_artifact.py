@@ -39,12 +39,12 @@ STORED_2 = STORED.with_name("model-2.onnx")
 
 @pytest.fixture(scope="module")
 def run(shapes: Path) -> Run:
-    return headstart.train(shapes, runtime=headstart.Runtime(cache=None))
+    return headstart.train(shapes)
 
 
 @pytest.fixture(scope="module")
 def float_run(shapes: Path) -> Run:
-    return headstart.train(shapes, precision="float32", runtime=headstart.Runtime(cache=None))
+    return headstart.train(shapes, precision="float32")
 
 
 def with_record(content: bytes, **fields: Any) -> bytes:

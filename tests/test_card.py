@@ -30,7 +30,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
             draw(("disc", "stripes")[number], seed).save(source / name)
             lines.append(json.dumps({"path": name, "label": label}))
     (source / "list.jsonl").write_text("\n".join(lines))
-    run = headstart.train(source / "list.jsonl", runtime=headstart.Runtime(cache=None))
+    run = headstart.train(source / "list.jsonl")
     return run.save(source / "run") / "model.onnx"
 
 

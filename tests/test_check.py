@@ -115,7 +115,7 @@ def test_people_see_a_table_and_messages(faulty: Path, tmp_path: Path) -> None:
 
 
 def test_python_gives_the_same(faulty: Path, checked: tuple[dict, Path]) -> None:
-    report = headstart.check(faulty, runtime=headstart.Runtime(cache=None))
+    report = headstart.check(faulty)
     assert isinstance(report, CheckReport)
     assert json.loads(json.dumps(report.as_dict()))["findings"] == checked[0]["findings"]
     assert report.counts["duplicate"] == len(report.of("duplicate")) == 2
@@ -212,7 +212,7 @@ def test_one_class(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("counts", [{"disc": 1}, {"disc": 2, "noise": 1}, {"disc": 1, "noise": 1, "stripes": 1}])
 def test_hardly_any_images(tmp_path: Path, counts: dict[str, int]) -> None:
-    report = headstart.check(write_images(tmp_path / "in", counts), runtime=headstart.Runtime(cache=None))
+    report = headstart.check(write_images(tmp_path / "in", counts))
     assert report.counts["images"] == sum(counts.values())
     assert report.counts["class"] >= 1
 
@@ -220,7 +220,7 @@ def test_hardly_any_images(tmp_path: Path, counts: dict[str, int]) -> None:
 def test_images_without_labels(shapes: Path) -> None:
     from headstart.data.inputs import expand
 
-    report = headstart.check(expand([str(shapes)]), runtime=headstart.Runtime(cache=None))
+    report = headstart.check(expand([str(shapes)]))
     assert report.counts["images"] == 36
     assert report.counts["class"] == report.counts["label"] == 0
 
@@ -230,7 +230,7 @@ def test_the_same_picture_throughout(tmp_path: Path) -> None:
         (tmp_path / "in" / label).mkdir(parents=True)
         for number in range(20):
             draw("disc", 1).save(tmp_path / "in" / label / f"{number}.png")
-    report = headstart.check(tmp_path / "in", runtime=headstart.Runtime(cache=None))
+    report = headstart.check(tmp_path / "in")
     (conflict,) = report.of("duplicate")
     assert len(conflict.paths) == 40
     assert conflict.facts["conflict"] is True
@@ -243,7 +243,7 @@ def test_plain_pictures_of_one_colour_each(tmp_path: Path) -> None:
         (tmp_path / "in" / label).mkdir(parents=True)
         for number in range(20):
             Image.new("RGB", (300, 300), (grey, grey, grey + number)).save(tmp_path / "in" / label / f"{number}.png")
-    report = headstart.check(tmp_path / "in", runtime=headstart.Runtime(cache=None))
+    report = headstart.check(tmp_path / "in")
     assert any(one.facts["problems"] == ["uniform"] for one in report.of("quality"))
     json.dumps(report.as_dict(), allow_nan=False)
 
@@ -263,8 +263,9 @@ def test_strict_refuses_what_cannot_be_read(faulty: Path) -> None:
 # Real photos
 
 
+@pytest.mark.slow
 def test_few_false_alarms_among_real_photos(photos: Path, warm: Path) -> None:
-    report = headstart.check(photos, runtime=headstart.Runtime(cache=warm))
+    report = headstart.check(photos)
     assert [one.paths for one in report.of("outlier")] == [("train/ants/imageNotFound.gif",)]
     alarms = count_kinds(report.findings, report.table.task)
     assert alarms["label"] <= 4
@@ -400,7 +401,7 @@ def test_a_spreadsheet_may_have_saved_it(shapes: Path, tmp_path: Path) -> None:
 def test_keeping_silences_and_the_new_list_begins_with_the_old(faulty: Path, tmp_path: Path) -> None:
     kept = decide(tmp_path, "train/disc/000.png,disc,keep,,,", "train/disc/copy.png,disc,keep,,duplicate,on purpose",
                   "train/disc/001.png,disc,keep,,,")  # fmt: skip
-    report = headstart.check(faulty, decisions=kept, runtime=headstart.Runtime(cache=None))
+    report = headstart.check(faulty, decisions=kept)
     # Both copies are kept; of the conflict, one is undecided.
     assert [one.paths for one in report.of("duplicate")] == [("train/disc/001.png", "train/noise/conflict.png")]
     lines = propose(report).splitlines()
@@ -420,7 +421,7 @@ def test_a_resumed_training_reads_its_decisions_again(shapes: Path, tmp_path: Pa
 def test_conflicting_copies_are_dropped_where_nobody_knows_which_label_is_right(tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"disc": 3, "noise": 3})
     shutil.copy(source / "disc" / "000.png", source / "noise" / "same.png")
-    rows = list(csv.DictReader(io.StringIO(propose(headstart.check(source, runtime=headstart.Runtime(cache=None))))))
+    rows = list(csv.DictReader(io.StringIO(propose(headstart.check(source)))))
     assert {row["path"]: row["decision"] for row in rows if row["kind"] == "duplicate"} == {
         "disc/000.png": "drop", "noise/same.png": "drop",
     }  # fmt: skip
@@ -470,7 +471,7 @@ def test_a_new_kind_of_finding_is_a_file_and_a_row(
     row = CheckSpec(find="throwaway:find", heading="Small", one="small", many="smalls", propose="throwaway:propose")
     kinds = dict(CHECKS)
     monkeypatch.setitem(CHECKS, "throwaway", row)
-    report = headstart.check(faulty, runtime=headstart.Runtime(cache=None))
+    report = headstart.check(faulty)
     assert report.counts["throwaway"] == 1
     assert list(report.counts)[-len(CHECKS) :] == [*kinds, "throwaway"]
     assert "1 small" in summary(report.findings, report.table.task)

@@ -204,7 +204,7 @@ def test_unreadable_images_are_named(classifier: Classifier, path: Path, tmp_pat
 def test_limit_on_megapixels_is_the_recipes(shapes: Path, tmp_path: Path) -> None:
     from headstart.settings.recipe import Recipe
 
-    run = headstart.train(shapes, Recipe(max_megapixels=1), runtime=Runtime(cache=None))
+    run = headstart.train(shapes, Recipe(max_megapixels=1))
     Image.new("RGB", (1200, 1000)).save(tmp_path / "large.png")
     with pytest.raises(ImageError, match="limit of 1 megapixel"):
         run.classifier.predict(tmp_path / "large.png")

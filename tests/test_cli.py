@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     write_images(folder / "photos", {"disc": 90, "stripes": 90, "noise": 90})
     (folder / "photos" / "disc" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a photo")
     (folder / "photos" / ".DS_Store").write_bytes(b"litter")
-    done = headstart_cli("train", "photos", "--json", cwd=folder, HEADSTART_CACHE=str(folder / "cache"))
+    done = headstart_cli("train", "photos", "--json", cwd=folder)
     assert done.code == 3, done.err
     return folder, done.json
 
@@ -69,8 +69,7 @@ def test_run_folder_holds_what_was_printed(trained: tuple[Path, dict]) -> None:
 def test_splits_csv_is_a_manifest_that_gives_the_same_run(trained: tuple[Path, dict]) -> None:
     folder, document = trained
     splits = folder / document["run"] / "splits.csv"
-    done = headstart_cli("train", splits, "--root", "photos", "--out", "again", "--json", "--overwrite", cwd=folder,
-                         HEADSTART_CACHE=str(folder / "cache"))  # fmt: skip
+    done = headstart_cli("train", splits, "--root", "photos", "--out", "again", "--json", "--overwrite", cwd=folder)
     assert done.code == 0, done.err
     assert done.json["evaluation"] == document["evaluation"]
     assert done.json["details"]["embedded"] == 0
@@ -146,7 +145,7 @@ def test_an_existing_run_is_kept(trained: tuple[Path, dict]) -> None:
 def test_default_folder_never_replaces(trained: tuple[Path, dict]) -> None:
     folder, document = trained
     assert document["run"] == "runs/photos"
-    done = headstart_cli("train", "photos", "--json", cwd=folder, HEADSTART_CACHE=str(folder / "cache"))
+    done = headstart_cli("train", "photos", "--json", cwd=folder)
     assert done.json["run"] == "runs/photos-2"
 
 

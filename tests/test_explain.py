@@ -260,8 +260,7 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Classifier]:
         for number in range(24):
             shape, place = tuple(rng.integers(180, 320, 2)), tuple(rng.uniform(0.3, 0.7, 2))
             Image.fromarray(scene(shape, place, kind, number)).save(folder / kind / f"{number}.png")  # type: ignore[arg-type]
-    runtime = Runtime(cache=None)
-    return {fit: headstart.train(folder, recipe=headstart.Recipe(fit=fit), runtime=runtime).classifier for fit in FITS}  # type: ignore[arg-type]
+    return {fit: headstart.train(folder, recipe=headstart.Recipe(fit=fit)).classifier for fit in FITS}  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -562,6 +561,7 @@ def test_the_page_is_bounded(model: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert len(list((tmp_path / "explanations").glob("*.png"))) == 4
 
 
+@pytest.mark.slow
 def test_decoded_photos_give_the_probabilities_of_predict(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "big.jpg"
     draw("stripes", 4, (2400, 1800)).save(path, quality=95)  # which is decoded at reduced size

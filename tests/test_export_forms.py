@@ -32,7 +32,7 @@ FORMS = [name for name, spec in EXPORTERS.items() if spec.run and not spec.folde
 @pytest.fixture(scope="module")
 def in_float32(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose backbone computes in float32."""
-    run = headstart.train(shapes, headstart.Recipe(precision="float32"), runtime=headstart.Runtime(cache=None))
+    run = headstart.train(shapes, headstart.Recipe(precision="float32"))
     return run.save(tmp_path_factory.mktemp("float32") / "shapes") / "model.onnx"
 
 
@@ -70,6 +70,7 @@ def test_another_program_gives_what_predict_gives(form: str, source: Path, tmp_p
     assert proof.interval[0] <= proof.same / proof.images <= proof.interval[1]
 
 
+@pytest.mark.slow
 def test_what_has_the_precision_already_stays_as_it_is(model: Path, in_float32: Path, tmp_path: Path) -> None:
     for source, form in ((model, "onnx-int8"), (in_float32, "onnx")):
         assert EXPORTERS[form].keeps == headstart.load(source).metadata.precision

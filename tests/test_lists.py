@@ -318,8 +318,7 @@ def test_a_list_trains_as_its_folder_does(tmp_path: Path) -> None:
     photos = write_images(tmp_path / "photos", {"disc": 8, "noise": 8})
     names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.png"))
     (photos / "list.csv").write_text("id,kind\n" + "".join(f"{name[:-4]},{name.split('/')[0]}\n" for name in names))
-    runtime = headstart.Runtime(cache=None)
-    by_list, by_folder = (headstart.train(source, runtime=runtime) for source in (photos / "list.csv", photos))
+    by_list, by_folder = (headstart.train(source) for source in (photos / "list.csv", photos))
     assert by_list.fitted.held_out.probabilities.tolist() == by_folder.fitted.held_out.probabilities.tolist()
     assert [row.label for row in by_list.fitted.data.table.rows] == [
         row.label for row in by_folder.fitted.data.table.rows

@@ -59,6 +59,7 @@ def test_command(photos: Path, model: Path, tmp_path: Path, name: str) -> None:
     assert taken.code == 0, taken.err
 
 
+@pytest.mark.slow
 def test_python(photos: Path, model: Path) -> None:
     large = photos / "disc" / "large.png"
     assert hs.load(model).predict(large).label
@@ -66,7 +67,7 @@ def test_python(photos: Path, model: Path) -> None:
     assert strict.predict(photos / "disc" / "000.png").label
     with pytest.raises(ImageError, match="limit of 1 megapixel"):
         strict.predict(large)
-    run = hs.train(photos, hs.Recipe(max_megapixels=1), runtime=hs.Runtime(cache=None))
+    run = hs.train(photos, hs.Recipe(max_megapixels=1))
     assert [Path(skip.path).name for skip in run.skipped] == ["large.png"] * 2
-    report = hs.check(photos, recipe=hs.Recipe(max_megapixels=1), runtime=hs.Runtime(cache=None))
+    report = hs.check(photos, recipe=hs.Recipe(max_megapixels=1))
     assert len([one for one in report.findings if "large.png" in str(one)]) >= 2

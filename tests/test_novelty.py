@@ -262,7 +262,7 @@ def test_cross_validated(model: Path) -> None:
 
 def test_model_of_few_images_cannot_tell(tmp_path: Path) -> None:
     source = write_images(tmp_path / "few", {"disc": 4, "stripes": 4})
-    run = headstart.train(source, runtime=headstart.Runtime(cache=None))
+    run = headstart.train(source)
     assert run.classifier.metadata.familiarity is None
     assert run.fitted.details.as_dict()["familiarity"] is None
     assert any("unfamiliar" in note for note in run.fitted.notes)
@@ -280,7 +280,7 @@ def test_model_of_few_images_cannot_tell(tmp_path: Path) -> None:
 
 def test_twelve_images(tmp_path: Path) -> None:
     source = write_images(tmp_path / "few", {"disc": 6, "stripes": 6})
-    run = headstart.train(source, runtime=headstart.Runtime(cache=None))
+    run = headstart.train(source)
     familiarity = run.classifier.metadata.familiarity
     assert familiarity is not None
     assert familiarity.false_alarm_rate == pytest.approx(1 / 13)

@@ -48,7 +48,7 @@ def partition_of(roles: np.ndarray, folds: np.ndarray | None = None, measures: R
 
 @pytest.fixture(scope="module")
 def run(shapes: Path) -> Any:
-    return headstart.train(shapes, runtime=headstart.Runtime(cache=None))
+    return headstart.train(shapes)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_report_that_is_drawn_again_is_the_same(saved: Path) -> None:
 
 def test_images_that_have_changed_or_gone_are_said_to_be_missing(run: Any, tmp_path: Path) -> None:
     source = shutil.copytree(run.fitted.data.table.source, tmp_path / "source")
-    again = headstart.train(source, runtime=headstart.Runtime(cache=None))
+    again = headstart.train(source)
     folder = again.save(tmp_path / "run", runtime=headstart.Runtime(cache=None))
     first, second, *_ = sorted((source / "disc").iterdir())
     first.unlink()

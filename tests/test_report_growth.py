@@ -155,7 +155,7 @@ def test_digits_end_at_the_accuracy_of_the_run_or_say_why_not(
 
 
 def test_a_cross_validated_run_has_a_curve_over_its_folds(shapes: Path) -> None:
-    run = headstart.train(shapes, runtime=headstart.Runtime(cache=None))
+    run = headstart.train(shapes)
     assert run.evaluation.split == "cross-validation"
     labels = np.array([run.fitted.data.targets.names.index(row.label) for row in run.fitted.data.table.rows])
     curve = forecast(run.fitted, run.recipe, labels)

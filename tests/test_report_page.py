@@ -44,8 +44,8 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (source / label).rename(source / name)
         for number, file in enumerate(sorted((source / name).iterdir())):
             file.rename(file.with_name(f"{HOSTILE[number % len(HOSTILE)]}{number}.png"))
-    run = headstart.train(source, runtime=headstart.Runtime(cache=None))
-    return run.save(folder / "run", runtime=headstart.Runtime(cache=None))
+    run = headstart.train(source)
+    return run.save(folder / "run")
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def comparison_file(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
     from headstart.api import comparison_page
 
-    run = headstart.train(shapes, runtime=headstart.Runtime(cache=None))
+    run = headstart.train(shapes)
     probabilities = run.fitted.held_out.probabilities.copy()
     probabilities[:5] = probabilities[:5, ::-1]
     held_out = dataclasses.replace(run.fitted.held_out, probabilities=probabilities)
@@ -244,8 +244,7 @@ def comparison_file(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         "verdict": "Use probe: it is the cheapest of both, which 36 images cannot tell apart.",
     }
     file = tmp_path_factory.mktemp("comparison") / "report.html"
-    runtime = headstart.Runtime(cache=None)
-    file.write_text(comparison_page(comparison, dict(zip(names, (run, other), strict=True)), runtime=runtime), "utf-8")
+    file.write_text(comparison_page(comparison, dict(zip(names, (run, other), strict=True))), "utf-8")
     return file
 
 

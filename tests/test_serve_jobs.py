@@ -166,7 +166,7 @@ def served(model: Path) -> Served:
 def other(tmp_path_factory: pytest.TempPathFactory) -> Served:
     """A model of two of the classes."""
     folder = write_images(tmp_path_factory.mktemp("two"), {"disc": 12, "noise": 12})
-    run = headstart.train(folder, runtime=headstart.Runtime(cache=None))
+    run = headstart.train(folder)
     return load(run.save(tmp_path_factory.mktemp("other") / "run") / "model.onnx", "two", None)
 
 

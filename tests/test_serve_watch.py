@@ -21,7 +21,7 @@ pytest.importorskip("fastapi", reason="no web framework: pip install '.[serve]'"
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of two of the classes."""
     folder = write_images(tmp_path_factory.mktemp("two"), {"disc": 12, "noise": 12})
-    run = headstart.train(folder, runtime=headstart.Runtime(cache=None))
+    run = headstart.train(folder)
     return run.save(tmp_path_factory.mktemp("other") / "run") / "model.onnx"
 
 

@@ -197,7 +197,7 @@ def test_cross_validation_pipelines_and_searches(as_pixels: bool, images: tuple[
 
 def test_embeddings_are_those_of_embed(images: tuple[list[str], np.ndarray], shapes: Path) -> None:
     paths, _ = images
-    found = headstart.embed(shapes, runtime=headstart.Runtime(cache=None))
+    found = headstart.embed(shapes)
     by_path = {str(shapes / row.path): vector for row, vector in zip(found.table.rows, found.features, strict=True)}
     for cache in ("default", None):
         vectors = ImageEmbedder(cache=cache).fit_transform(paths)
