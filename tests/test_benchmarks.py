@@ -104,6 +104,7 @@ def test_arguments():
     assert strategies.parse(["photos", "--epochs", "1"]).skip == []
 
 
+@pytest.mark.slow
 def test_rows_follow_the_recipes():
     import strategies
     from headstart import recipes

@@ -20,6 +20,7 @@ def said(code: str) -> list[float]:
     return [float(line) for line in done.stdout.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system tells when a process began")
 def test_the_first_command_counts_from_the_start_of_the_process() -> None:
     start = time.monotonic()
@@ -28,6 +29,7 @@ def test_the_first_command_counts_from_the_start_of_the_process() -> None:
     assert second < 0.5
 
 
+@pytest.mark.slow
 def test_a_program_that_began_long_ago_did_not_begin_for_the_command() -> None:
     (first,) = said(f"import time; time.sleep(1.2)\nfrom headstart.cli import clock\nclock._STARTS_WITHIN = 1\n{BEGIN}")
     assert first < 0.5
@@ -44,6 +46,7 @@ def test_where_the_system_does_not_tell_it_counts_from_the_import(wrong: str) ->
     assert 0.3 <= seconds < 5
 
 
+@pytest.mark.slow
 def test_train_tells_the_seconds_of_the_process(tmp_path: Path) -> None:
     write_images(tmp_path / "photos", {"disc": 12, "stripes": 12})
     start = time.monotonic()

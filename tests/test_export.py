@@ -231,6 +231,7 @@ def test_feature_map_is_found_in_the_graph(pool: Callable[[Any], Any], found: bo
     assert has_feature_map(agrees(seeded(lambda: Pooled(pool)), 32)) == found
 
 
+@pytest.mark.slow
 def test_pixels_are_no_feature_map() -> None:
     assert not has_feature_map(embedder_of(Function(lambda x: x.mean((2, 3))), 32))
 

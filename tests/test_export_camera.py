@@ -58,6 +58,7 @@ def with_camera(browser: Any, tmp_path: Path) -> Iterator[Any]:
     chromium.close()
 
 
+@pytest.mark.slow
 def test_a_photo_is_taken_and_classified(page: Path, model: Path, with_camera: Any) -> None:
     expected = headstart.load(model).predict(scene())
     with opened(with_camera, page, bypass_csp=True) as one:
@@ -83,6 +84,7 @@ def test_a_photo_is_taken_and_classified(page: Path, model: Path, with_camera: A
         assert one.faults == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flag", "says"), [
     ("--use-fake-device-for-media-stream", "Access to the camera was denied."),
     ("--use-fake-ui-for-media-stream", "This device has no camera."),

@@ -352,6 +352,7 @@ def tiny_disk(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
     return run
 
 
+@pytest.mark.slow
 def test_full_disk_for_a_run(tmp_path: Path, tiny_disk: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """On 1 MB there is no room for a model: exit code 2, words, and no half of anything."""
     done = tiny_disk(
@@ -393,6 +394,7 @@ def test_full_disk_keeps_the_old_run(
     check_run(tmp_path / "copy.new", small(tmp_path))
 
 
+@pytest.mark.slow
 def test_full_disk_for_the_cache(tmp_path: Path, tiny_disk: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """The cache is not needed: the run succeeds, and says once that it went without."""
     done = tiny_disk(

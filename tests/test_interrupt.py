@@ -222,6 +222,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(many: Path, tmp_path: Path
     assert resumed.fitted.model == headstart.train(many, runtime=Runtime(cache=None)).fitted.model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_work_that_cannot_be_interrupted(many: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
     """A decoder that hangs does not keep the program: it ends soon all the same."""

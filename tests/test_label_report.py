@@ -268,6 +268,7 @@ def test_a_threshold_is_moved_by_the_keyboard(saved: Path, told: list[dict[str, 
         assert one.faults == []
 
 
+@pytest.mark.slow
 def test_missed_images_are_shown_by_mouse_and_without_scripts(
     saved: Path, analysis: dict[str, Any], browser: Any
 ) -> None:

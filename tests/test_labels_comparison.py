@@ -61,6 +61,7 @@ def test_the_differences_are_those_of_scikit_learn() -> None:
     assert pair.log_loss_difference == pytest.approx(losses[0] - losses[1])
 
 
+@pytest.mark.slow
 def test_the_p_value_is_that_of_all_swaps() -> None:
     """All 512 ways to swap nine images, by scikit-learn; what is drawn at random comes near."""
     from sklearn.metrics import average_precision_score

@@ -199,6 +199,7 @@ def test_a_list_that_contradicts_the_folders(tmp_path: Path, content: bytes) -> 
 NAMES = ["a", "b", "cats", "train", "test", ".hidden", "Thumbs.db", "1.jpg", "2.jpg", "x.csv", "photos"]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     paths=st.sets(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map(tuple), max_size=10),

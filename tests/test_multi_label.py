@@ -227,6 +227,7 @@ def drawn(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]
     return p, (rng.random(p.shape) < p).astype(np.int8)
 
 
+@pytest.mark.slow
 def test_the_intervals_cover_the_truth() -> None:
     """Measured with these 150 sets of 120 images: see docs/multi-label.md."""
 
@@ -335,6 +336,7 @@ def test_digits_on_canvases_are_found(labelled: hs.Run, canvases: Path, tmp_path
     )
 
 
+@pytest.mark.slow
 def test_the_command_line(canvases: Path, tmp_path: Path, warm: Path) -> None:
     folder = tmp_path / "run"
     done = headstart_cli(
@@ -367,6 +369,7 @@ def test_the_command_line(canvases: Path, tmp_path: Path, warm: Path) -> None:
     assert "optimistic" in json.loads(done.out)["notes"][-1]
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run(canvases: Path, tmp_path: Path, warm: Path) -> None:
     page = (Path(__file__).parent.parent / "docs" / "multi-label.md").read_text("utf-8")
     shutil.copytree(canvases, tmp_path / "here")

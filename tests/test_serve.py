@@ -95,6 +95,7 @@ def test_the_map_is_that_of_explain(server: Server, model: Path) -> None:
     assert server.ask("/v1/models/shapes").json["maps"] is True
 
 
+@pytest.mark.slow
 def test_a_model_without_maps_says_so() -> None:
     with serving(f"old={Path(__file__).parent / 'golden' / 'model-1.onnx'}", "--workers", "1") as old:
         answer = old.ask("/v1/models/old/predict?activation_map=true", png("disc"))
@@ -236,6 +237,7 @@ def test_another_host_is_refused_on_every_route(server: Server, host: str) -> No
         assert (answer.status, answer.is_problem) == (421, True), path
 
 
+@pytest.mark.slow
 def test_several_models_each_have_their_page_their_counts_and_names_that_are_text(model: Path) -> None:
     golden = Path(__file__).parent / "golden" / "model-1.onnx"
     with serving(f"<b>x & y={model}", f"old é={golden}", "--workers", "1") as several:

@@ -302,6 +302,7 @@ def test_what_asks_for_another_protocol_is_answered_in_this_one(whole: Server) -
 # --- clients --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_body_that_comes_too_slowly(whole: Server) -> None:
     connection = whole.connect()
     connection.putrequest("POST", PREDICT)
@@ -463,6 +464,7 @@ def test_a_worker_that_dies_over_an_image_takes_nothing_with_it(model: Path, slo
         assert one.workers() != [worker]
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(whole: Server) -> None:
     stopped = whole.workers()
     for worker in stopped:
@@ -488,6 +490,7 @@ def test_a_worker_that_dies_in_between_is_replaced_and_nobody_notices(model: Pat
         assert one.ask(PREDICT, png("disc")).status == 200  # at once: it waits for the new one
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_server(model: Path) -> None:
     with serving(model.parent, "--workers", "2", killed=True) as one:
         workers = one.workers()

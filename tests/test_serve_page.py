@@ -116,6 +116,7 @@ def test_sets_of_another_size_that_are_asked_for_while_an_image_is_on_its_way(se
         assert one.requests == one.faults == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(160, 120), (90, 200)], ids=["wide", "high"])
 def test_it_shows_the_evidence_as_the_exported_page_does(server: Server, model: Path, browser: Any, size: Any) -> None:
     file = io.BytesIO()

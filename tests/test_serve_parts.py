@@ -137,6 +137,7 @@ def image(served: Served) -> exchange.Image:
     return exchange.Image(served.key, np.asarray(draw("disc", 90, (80, 64))).tobytes(), (64, 80, 3))
 
 
+@pytest.mark.slow
 def test_a_worker_comes_back_when_files_may_be_opened_again(one_worker: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = threading.Event()
 
@@ -177,6 +178,7 @@ def test_nohup_is_heeded(ignored: bool) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_a_model_that_takes_long_to_load_is_no_fault_of_the_image(one_worker: Pool, served: Served) -> None:
     worker = process_of(one_worker)
     os.kill(worker, signal.SIGSTOP)  # it has two seconds for an image, and needs more for the model
@@ -188,6 +190,7 @@ def test_a_model_that_takes_long_to_load_is_no_fault_of_the_image(one_worker: Po
     assert served.classifier.classes[int(result.probabilities.argmax())] == "disc"
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_is_told_as_such(
     one_worker: Pool, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +201,7 @@ def test_a_model_that_cannot_be_loaded_is_told_as_such(
         done.result(60)
 
 
+@pytest.mark.slow
 def test_a_worker_that_stops_reading_is_replaced(one_worker: Pool, served: Served) -> None:
     (done,) = one_worker.submit(served, [image(served)])
     assert done.result(60) is not None  # the model is loaded

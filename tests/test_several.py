@@ -163,6 +163,7 @@ names = (
 )
 
 
+@pytest.mark.slow
 @given(st.frozensets(names, max_size=4), st.frozensets(names, max_size=4))
 def test_what_is_said_is_read_back(true: frozenset[str], unknown: frozenset[str]) -> None:
     one = Said(true, unknown - true)

@@ -101,6 +101,7 @@ def test_an_interrupted_run_goes_on(source: Path, tmp_path: Path, monkeypatch: p
     }
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_nothing(source: Path, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "headstart", "embed", str(source), "--out", str(out), "--shard-rows", "2"]

@@ -392,6 +392,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
     return files
 
 
+@pytest.mark.slow
 def test_what_is_no_weights_file_is_refused_in_one_line(tmp_path: Path) -> None:
     for kind, path in bad_files(tmp_path).items():
         with pytest.raises(ModelError) as caught:

@@ -98,6 +98,7 @@ def test_moments_are_those_of_all_rows() -> None:
     np.testing.assert_allclose(found.class_means, [X[one == Y].mean(0) for one in range(CLASSES)], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_penalty_suits_the_rows() -> None:
     """With few rows the penalty is strong, and with more the loss on others falls, also below that of other C."""
     aside, losses = made(1000, 2), []

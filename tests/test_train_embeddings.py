@@ -48,6 +48,7 @@ def predictions(run: Path) -> dict[str, list[str]]:
         return {path: rest for path, *rest in csv.reader(file)}
 
 
+@pytest.mark.slow
 def test_the_result_is_that_of_the_images(images: Path, embeddings: Path, tmp_path: Path) -> None:
     one = headstart_cli("train", images, "--out", tmp_path / "images", "--json")
     other = headstart_cli("train", embeddings, "--out", tmp_path / "embeddings", "--json")
@@ -90,6 +91,7 @@ def test_in_passes(streamed: None, embeddings: Path, images: Path, tmp_path: Pat
     assert again.json["evaluation"] == found["evaluation"]
 
 
+@pytest.mark.slow
 def test_half_precision(images: Path, embeddings: Path, tmp_path: Path) -> None:
     half = write_embeddings(images, tmp_path / "half", dtype="float16")
     one, other = (headstart.train(folder) for folder in (embeddings, half))
@@ -98,6 +100,7 @@ def test_half_precision(images: Path, embeddings: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(other.fitted.measured()[1], probabilities, atol=0.01)
 
 
+@pytest.mark.slow
 def test_images_that_are_gone(images: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(images, moved)

@@ -234,6 +234,7 @@ class Twice(nn.Module):
         return (2 * x,)
 
 
+@pytest.mark.slow
 def test_the_engine_of_the_gpu_agrees_with_the_model_file(shapes: Path) -> None:
     """On the CPU, in the same half precision: 36 images from many threads, none mixed up."""
     backbone = tiny()

@@ -82,6 +82,7 @@ def watching(folder: Path, model: Path, *options: str) -> Iterator[Watching]:
             stream.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_files_that_arrive(number: signal.Signals, folder: Path, model: Path, tmp_path: Path) -> None:
     draw("disc", 80).save(folder / "before.png")
@@ -225,8 +226,9 @@ def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
         next(watched(odd, Arrivals(0.1), existing=False))
 
 
-def test_the_loop_of_python_gives_what_arrives(folder: Path, model: Path) -> None:
+def test_the_loop_of_python_gives_what_arrives(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("watchfiles")
+    monkeypatch.setattr("headstart.data.arrivals.PATIENCE_SECONDS", 0.5)  # the program is held to it above
     classifier = headstart.load(model)
     draw("disc", 5).save(folder / "there.png")
     begun: list[str] = []
