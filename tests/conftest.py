@@ -29,11 +29,11 @@ PHOTOS = Path(os.environ.get("HEADSTART_TEST_PHOTOS", HERE.parent.parent / "shar
 
 # The files that take longest, in this order: what begins last with a long file works alone in the end.
 LONGEST = (
-    "test_serve_faults", "test_readme", "test_ray", "test_choices", "test_export", "test_strategies", "test_compare",
-    "test_duplicates", "test_novelty", "test_resume", "test_auto", "test_processes", "test_export_page",
-    "test_explain_faithful", "test_hub", "test_comparison", "test_interrupt", "test_folds", "test_cli_train",
-    "test_report_page", "test_conformal", "test_train_embeddings", "test_streamed_head", "test_multi_label",
-    "test_files", "test_demo", "test_loop",
+    "test_serve_faults", "test_readme", "test_ray", "test_choices", "test_export", "test_strategies", "test_ray_train",
+    "test_ray_serve", "test_compare", "test_auto", "test_processes", "test_resume", "test_duplicates", "test_novelty",
+    "test_export_page", "test_explain_faithful", "test_hub", "test_comparison", "test_check_several", "test_interrupt",
+    "test_folds", "test_cli_train", "test_multi_label", "test_report_page", "test_conformal", "test_train_embeddings",
+    "test_streamed_head", "test_serve_jobs", "test_sources", "test_files", "test_demo", "test_loop",
 )  # fmt: skip
 
 

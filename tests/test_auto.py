@@ -218,6 +218,7 @@ def test_few_images_are_measured_by_cross_validation_and_choose_nothing(shapes: 
     assert "none can be spared" in run.classifier.metadata.reasons[0]
 
 
+@pytest.mark.slow
 def test_without_pytorch_it_is_the_probe_and_says_why(
     easy: Path, monkeypatch: pytest.MonkeyPatch, runtime: hs.Runtime
 ) -> None:

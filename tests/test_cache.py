@@ -395,6 +395,7 @@ def test_unreadable_cache(open_folder: Path) -> None:
     assert found(path.parent, 5)[0] == [True] * 5
 
 
+@pytest.mark.slow
 def test_program_without_a_home(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home that is missing and cannot be made, even for root: the work is done, and the loss is told once."""
     monkeypatch.delenv("HEADSTART_CACHE")

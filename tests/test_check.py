@@ -277,6 +277,7 @@ def test_few_false_alarms_among_real_photos(photos: Path, warm: Path) -> None:
 # Training
 
 
+@pytest.mark.slow
 def test_train_tells_and_keeps_what_was_found(faulty: Path, tmp_path: Path) -> None:
     done = headstart_cli("train", faulty, "--out", tmp_path / "run", "--json")
     assert done.code == 3, done.err
@@ -289,6 +290,7 @@ def test_train_tells_and_keeps_what_was_found(faulty: Path, tmp_path: Path) -> N
     assert done.json["seconds"]["check"] > 0
 
 
+@pytest.mark.slow
 def test_train_obeys_the_proposals(faulty: Path, checked: tuple[dict, Path], tmp_path: Path) -> None:
     fixes = checked[1] / "fix.csv"
     decided = {row["path"]: row for row in csv.DictReader(io.StringIO(fixes.read_text("utf-8")))}

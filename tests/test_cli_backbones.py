@@ -107,6 +107,7 @@ def test_help_tells_both_forms() -> None:
     assert "--unfreeze" in done.out
 
 
+@pytest.mark.slow
 @needs_torch
 def test_show_tells_layers_without_weights() -> None:
     document = headstart_cli("backbones", "show", "resnet18", "--unfreeze", "half", "--json").json

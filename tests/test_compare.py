@@ -157,6 +157,7 @@ def test_the_test_is_that_of_the_saved_predictions(compared: tuple[Any, Path]) -
     assert pair.difference == pytest.approx((only[0] - only[1]) / len(one))
 
 
+@pytest.mark.slow
 def test_what_fails_is_a_row_with_its_reason(compared: tuple[Any, Path]) -> None:
     _, folder = compared
     record = json.loads((folder / "comparison.json").read_text("utf-8"))
@@ -170,6 +171,7 @@ def test_what_fails_is_a_row_with_its_reason(compared: tuple[Any, Path]) -> None
     assert any(note.startswith("impossible could not be trained.") for note in record["notes"])
 
 
+@pytest.mark.slow
 def test_the_document_keeps_the_contract(compared: tuple[Any, Path]) -> None:
     _, folder = compared
     record = json.loads((folder / "comparison.json").read_text("utf-8"))
@@ -188,6 +190,7 @@ def test_the_document_keeps_the_contract(compared: tuple[Any, Path]) -> None:
     assert record["rule_of_thumb"]["size"] == "small"
 
 
+@pytest.mark.slow
 def test_each_run_is_a_run_folder_of_its_own(compared: tuple[Any, Path]) -> None:
     comparison, folder = compared
     for name in ("small", "exact"):
@@ -197,6 +200,7 @@ def test_each_run_is_a_run_folder_of_its_own(compared: tuple[Any, Path]) -> None
     assert not (folder / "absent").exists()
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_verdict_and_both_sides(compared: tuple[Any, Path]) -> None:
     comparison, folder = compared
     page = (folder / "report.html").read_text("utf-8")
@@ -205,6 +209,7 @@ def test_the_page_shows_the_verdict_and_both_sides(compared: tuple[Any, Path]) -
     assert 'src="http' not in page
 
 
+@pytest.mark.slow
 def test_a_comparison_is_not_replaced_by_accident(
     compared: tuple[Any, Path], hard: Path, variants: dict[str, Path], tmp_path: Path, runtime: hs.Runtime
 ) -> None:
@@ -277,6 +282,7 @@ def test_images_that_cannot_be_learnt_from(tmp_path: Path, runtime: hs.Runtime) 
         hs.compare(tmp_path, runtime=runtime)
 
 
+@pytest.mark.slow
 def test_other_images_are_never_compared(compared: tuple[Any, Path]) -> None:
     """Were a file changed between two trainings, the predictions would be of other images."""
     import dataclasses
@@ -310,6 +316,7 @@ def test_by_folds_every_image_counts(hard: Path, variants: dict[str, Path], runt
     assert comparison.images == "110 images in 3-fold cross-validation"
 
 
+@pytest.mark.slow
 def test_groups_are_swapped_whole(tmp_path: Path, hard: Path, variants: dict[str, Path], runtime: hs.Runtime) -> None:
     lines = ["path,label,group"]
     for number, path in enumerate(sorted(hard.rglob("*.png"))):

@@ -235,6 +235,7 @@ def test_score_interval_covers_where_images_come_in_groups() -> None:
     assert 0.93 <= covered / SETS <= 0.97
 
 
+@pytest.mark.slow
 @given(st.integers(1, 400), st.data())
 def test_score_interval_is_where_the_score_test_changes_its_mind(n: int, data: Any) -> None:
     """At its edges the difference is 1.96 standard errors away, with the likeliest shares found by a search."""

@@ -129,6 +129,7 @@ def test_errors_speak_python(make: Any, words: str, hint: str, shapes: Path) -> 
     assert " line " not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_it_trains(shapes: Path, tmp_path: Path) -> None:
     one = frame(shapes)
     table = hs.read(one, columns=Columns(root=shapes))

@@ -123,6 +123,7 @@ def test_all_copies_of_all_photos_in_all_ways(photo_files: list[bytes], photo_pr
     )
 
 
+@pytest.mark.slow
 def test_there_is_room_on_both_sides_of_the_thresholds(digit_files: list[bytes], digit_prints: np.ndarray) -> None:
     """Copies are nearer, and distinct digits farther, by more than chance would have it."""
     some = digit_files[::4]

@@ -96,6 +96,7 @@ def test_onnx_is_a_model_file_of_ours(form: str, precision: str, model: Path, in
     assert sizes < 0.35 if precision == "int8" else sizes > 3
 
 
+@pytest.mark.slow
 def test_float16_leaves_the_preprocessing_and_the_head(in_float32: Path, tmp_path: Path) -> None:
     before = onnx.load(in_float32)
     made = onnx.load(headstart.export(in_float32, "onnx-fp16", out=tmp_path / "half.onnx").path)
@@ -120,6 +121,7 @@ def test_an_export_is_the_same_each_time(form: str, in_float32: Path, tmp_path: 
     assert one == two
 
 
+@pytest.mark.slow
 def test_what_differs_too_much_is_refused_and_not_written(in_float32: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"a probability by 0\.\d+ \(at most 1e-09 is accepted\)"):
         headstart.export(in_float32, "onnx-fp16", out=tmp_path / "half.onnx", bound=1e-9)
@@ -211,6 +213,7 @@ def test_options_that_do_not_fit_are_refused(model: Path) -> None:
         headstart.export(model, "onnx", bound=2)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_proved(model: Path, tmp_path: Path) -> None:
     done = headstart_cli("export", model, "--to", "ort", "--out", tmp_path / "shapes.ort")
     assert "Tested on" in done.out + done.err

@@ -410,6 +410,7 @@ def test_full_disk_for_the_cache(tmp_path: Path, tiny_disk: Callable[..., subpro
     check_run(tmp_path / "run", small(tmp_path))
 
 
+@pytest.mark.slow
 def test_full_disk_for_the_output(model: Path) -> None:
     """Words about the disk, not about a fault of ours."""
     if not Path("/dev/full").exists():

@@ -152,6 +152,7 @@ def test_holdout_holds_out_what_the_probe_would_not(pictures: Path) -> None:
 # --- the program ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_option_folds_asks_for_folds(pictures: Path, tmp_path: Path) -> None:
     done = headstart_cli("train", pictures, "--folds", "4", "--json", "--out", tmp_path / "run")
     assert done.code == 0, done.err
@@ -250,6 +251,7 @@ def leaking(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_leaks_are_measured_with_and_without(leaking: Path, tmp_path: Path) -> None:
     done = headstart_cli("train", leaking, "--json", "--out", tmp_path / "run")
     assert done.code == 0, done.err
@@ -269,6 +271,7 @@ def test_leaks_are_measured_with_and_without(leaking: Path, tmp_path: Path) -> N
     assert result["evaluation_without_leaks"]["correct"] == right
 
 
+@pytest.mark.slow
 def test_the_evaluation_without_leaks_is_that_of_the_other_images(leaking: Path) -> None:
     fitted = hs.train(leaking).fitted
     clean = np.array(["leak" not in fitted.data.table.rows[row].path for row in fitted.held_out.rows])

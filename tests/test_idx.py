@@ -122,6 +122,7 @@ def test_damaged_files(tmp_path: Path, images: bytes, words: str, packed: bool) 
     assert words in f"{caught.value.message} {caught.value.hint}"
 
 
+@pytest.mark.slow
 def test_a_packed_file_that_is_cut_short_or_expands_without_an_end(tmp_path: Path) -> None:
     write(tmp_path, "train")
     path = next(tmp_path.glob("*images*"))

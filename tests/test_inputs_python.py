@@ -126,6 +126,7 @@ def test_real_tensors(classifier: Classifier) -> None:
         classifier.predict((tensor / 255).requires_grad_())
 
 
+@pytest.mark.slow
 def test_series_of_paths(classifier: Classifier, files: list[Path]) -> None:
     expected = classifier.predict_proba(files)
     for paths in (Series([*files]), Series([str(file) for file in files]), np.array([str(file) for file in files])):

@@ -236,6 +236,7 @@ def test_work_that_cannot_be_interrupted(many: Path, tmp_path: Path, number: sig
         assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_signal_between_letting_a_lock_go_and_waiting(shapes: Path, tmp_path: Path) -> None:
     """Python's own `Condition` then lets the lock go a second time, which is an error of its own."""
     with program("waiting", "train", shapes, "--out", tmp_path / "run", "--workers", "2") as process:
@@ -296,6 +297,7 @@ def test_error_while_modules_are_still_imported(tmp_path: Path) -> None:
         assert "Fatal" not in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_second_signal_ends_at_once(many: Path, tmp_path: Path, first: signal.Signals, second: signal.Signals) -> None:
@@ -343,6 +345,7 @@ def test_signal_at_any_moment(shapes: Path, tmp_path: Path) -> None:
 # --- pipes and streams ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["table", "csv", "jsonl", "json"])
 def test_closed_pipe_is_quiet(model: Path, shapes: Path, form: str) -> None:
     """As in `headstart predict ... | head -1`."""
@@ -381,6 +384,7 @@ def ours() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
 
 
+@pytest.mark.slow
 def test_no_thread_is_left(shapes: Path, model: Path) -> None:
     before = ours()
     headstart.train(shapes, runtime=Runtime(cache=None, workers=4))
