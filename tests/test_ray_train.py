@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import re
 import threading
@@ -16,7 +17,9 @@ import pytest
 
 from headstart.cli import train_on_ray
 from headstart.cli.main import run
+from headstart.core.errors import StorageError
 from headstart.core.files import durable_write
+from headstart.scale import trainer
 from helpers import write_images
 
 ray = pytest.importorskip("ray")
@@ -88,6 +91,13 @@ def test_a_machine_is_lost_and_the_result_is_that_of_one_process(
     folder = sorted(path.name for path in tmp_path.iterdir())
     assert folder == ["odd", "one", "own.toml", "two"]  # nothing of Ray's is left
     assert not (tmp_path / "two" / "checkpoints").exists()
+
+
+def test_a_machine_without_the_current_folder_is_named(nodes: Any, tmp_path: Path) -> None:
+    share = trainer.Share(lambda asked, again: pytest.fail("begun"), {}, tmp_path / "run", tmp_path / "only-here")
+    with pytest.raises(StorageError, match=r"The machine '.*' does not have the current folder, '.*only-here'"):
+        trainer.train_together(share, 2, nodes[0].address, io.StringIO(), io.StringIO())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,9 @@ def train(given: Mapping[str, Any]) -> int:
     from headstart.scale.trainer import Share, train_together
 
     command.hint_at_resuming(folder)
-    asked = {"given": {**given, "workers": 1, **({} if given["resume"] else {"out": folder})}, "cwd": str(Path.cwd())}
-    share = Share(_take_part, asked, folder.absolute(), gpu=str(given["device"]).startswith("cuda"),
+    here = Path.cwd()
+    asked = {"given": {**given, "workers": 1, **({} if given["resume"] else {"out": folder})}, "cwd": str(here)}
+    share = Share(_take_part, asked, folder.absolute(), here, gpu=str(given["device"]).startswith("cuda"),
                   done=(messages.DONE, messages.SOME_SKIPPED))  # fmt: skip
     return train_together(share, processes, given["address"], sys.stdout, sys.stderr)
 

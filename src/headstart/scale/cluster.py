@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import HeadstartError, OptionError, StorageError
 from headstart.core.extras import require
+from headstart.core.files import storage_error
 from headstart.core.text import quoted
 
 AUTO = "auto"
@@ -28,7 +31,9 @@ def connect(address: str | None, workers: int | None) -> Any:
         The module ray, and whether a cluster was begun.
 
     Raises:
-        OptionError: There is no cluster at the address, or it has another version of Ray or Python.
+        OptionError: There is no cluster at the address, it asks for a token that this process does not have, or it has
+            another version of Ray or Python.
+        StorageError: One cannot be begun here, since its token or its session cannot be written.
         ExtraError: Ray is not installed.
     """
     ray = require("ray", "scale", "Work on a Ray cluster")
@@ -39,12 +44,22 @@ def connect(address: str | None, workers: int | None) -> Any:
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Without "local" Ray would take a cluster that happens to run on this machine, or that RAY_ADDRESS names.
-        ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
+        try:
+            ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise storage_error(error, Path(error.filename)) from error  # such as its token, where a home is read-only
         return ray, True
     try:
         _knock(address)
         ray.init(address=address, **quiet)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ray.exceptions.AuthenticationError) as error:
+        if "AuthenticationError" in " ".join(_causes(error)):
+            raise OptionError(
+                f"The Ray cluster at {quoted(address)} asks for a token, which this process does not have.",
+                "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as its machines have it.",
+            ) from error
         raise OptionError(
             f"There is no Ray cluster at the address {quoted(address)}.",
             "Start one (ray start --head), check the address, or leave --address out: Ray then runs on this machine.",
@@ -57,6 +72,13 @@ def connect(address: str | None, workers: int | None) -> Any:
             f"Install the same on both; here are Ray {ray.__version__} and Python {platform.python_version()}.",
         ) from error
     return ray, False
+
+
+def _causes(error: BaseException | None) -> Iterator[str]:
+    """An error and those that it was raised from, as text: Ray hands on the first of them as text alone."""
+    while error is not None:
+        yield f"{type(error).__name__}: {error}"
+        error = error.__cause__
 
 
 def _knock(address: str) -> None:

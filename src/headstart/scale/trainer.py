@@ -10,14 +10,15 @@ import contextlib
 import io
 import logging
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from headstart.core.errors import TrainingError
-from headstart.core.text import counted
+from headstart.core.errors import StorageError, TrainingError
+from headstart.core.text import counted, quoted
 from headstart.scale.cluster import connect, refuse_unfit
 
 LOST = 3  # how often processes that were lost are begun again
@@ -33,6 +34,7 @@ class Share:
             code.
         asked: What it is called with.
         folder: The run folder, which all machines reach; an absolute path.
+        here: The folder that each process works in, which all machines reach too; an absolute path.
         gpu: Whether each process has a GPU.
         done: Exit codes that mean that all is well.
     """
@@ -40,6 +42,7 @@ class Share:
     work: Callable[[Mapping[str, Any], bool], int]
     asked: Mapping[str, Any]
     folder: Path
+    here: Path
     gpu: bool = False
     done: tuple[int, ...] = (0,)
 
@@ -102,7 +105,7 @@ def train_together(share: Share, processes: int, address: str | None, out: TextI
     """
     ray, begun = connect(address, processes)
     try:
-        refuse_unfit(ray, Reaches(share.folder.parent))
+        refuse_unfit(ray, Reaches(share.folder.parent, share.here))
         kind = "GPU" if share.gpu else "CPU"
         if (there := int(ray.cluster_resources().get(kind, 0))) < processes:  # it may be one that grows
             err.write(f"Note: The cluster has {counted(there, kind)}, and must first grow to {processes}.\n")
@@ -124,14 +127,21 @@ def train_together(share: Share, processes: int, address: str | None, out: TextI
 
 @dataclass(frozen=True)
 class Reaches:
-    """Asked of each node: whether the run folder can be written from there."""
+    """Asked of each node: whether the run folder can be written from there, and the current folder is there."""
 
     folder: Path
+    here: Path
 
     def ready(self) -> None:
-        """Raises StorageError where it cannot."""
+        """Raises StorageError where it is not so."""
         from headstart.core.files import refuse_unwritable
 
+        if not self.here.is_dir():
+            machine = quoted(socket.gethostname())
+            raise StorageError(
+                f"The machine {machine} does not have the current folder, {quoted(str(self.here))}.",
+                "Call the command in a folder on storage that all machines share, by the same path.",
+            )
         refuse_unwritable(self.folder / "run")
 
 
