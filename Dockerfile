@@ -8,10 +8,13 @@ FROM python:${PYTHON} AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY src src
+# For nodes of a Ray cluster (deploy/ray-cluster.yaml): --build-arg PACKAGES='.[scale]'
+ARG PACKAGES=.[serve]
 # With the versions that the tests have passed with. No compiler is needed: all of them come as wheels.
+# hadolint ignore=SC2086
 RUN python -m venv --without-pip /opt/headstart \
     && python -m pip --python /opt/headstart/bin/python install --no-cache-dir --no-compile \
-       --constraint constraints.txt ".[serve]"
+       --constraint constraints.txt ${PACKAGES}
 
 FROM python:${PYTHON}
 # The server runs Python and nothing else; what installs and builds stays in the first stage.

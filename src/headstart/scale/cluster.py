@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ def connect(address: str | None, workers: int | None) -> Any:
     """Connect this process to Ray.
 
     Args:
-        address: Of a running cluster, ``auto`` for the one of this machine; None begins one here, without a dashboard
-            and without Ray's reports on its use, which ends with this process.
+        address: Of a running cluster, ``auto`` for the one of this machine; None begins one here, with a token, without
+            a dashboard and without Ray's reports on its use, which ends with this process.
         workers: How many CPUs one that begins here may use; None for all.
 
     Returns:
@@ -36,6 +37,8 @@ def connect(address: str | None, workers: int | None) -> Any:
         StorageError: One cannot be begun here, since its token or its session cannot be written.
         ExtraError: Ray is not installed.
     """
+    if address is None and "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's own choice, which it warns of; read when it is imported
     ray = require("ray", "scale", "Work on a Ray cluster")
     if ray.is_initialized():
         return ray, False
