@@ -6,12 +6,14 @@ import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -117,8 +119,6 @@ def test_images_that_end_processes_are_rows(
 def test_a_node_that_is_killed_loses_nothing(
     nodes: Any, verb: Verb, source: Path, tmp_path: Path, made_slow: Any
 ) -> None:
-    from threading import Thread
-
     cluster, second = nodes
     verb(source, tmp_path / "here")
     made_slow(seconds=0.4)
@@ -191,6 +191,24 @@ def test_no_cluster_at_the_address(address: str, source: Path, tmp_path: Path) -
     ray.shutdown()
     done = headstart_cli("embed", source, "--out", tmp_path / "out", "--on", "ray", "--address", address)
     assert (done.code, f"no Ray cluster at the address '{address}'" in done.err) == (2, True), done.err
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_something_else_at_the_address(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def reply() -> None:
+            with server.accept()[0] as client:
+                client.recv(100)
+                client.sendall(answer)
+
+        thread = Thread(target=reply)
+        thread.start()
+        ray.shutdown()
+        with pytest.raises(OptionError, match=f"There is no Ray cluster at the address '{address}'"):
+            scale_cluster.connect(address, None)
+        thread.join()
 
 
 def test_nodes_that_differ_are_named(nodes: Any, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,23 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
 
 
+@pytest.mark.parametrize("out", ["s3://bucket/out", "gs://bucket/a/out", "memory://out"])
+def test_results_are_not_written_to_a_url(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (("embed", shapes, "--out", out), ("check", shapes, "--fix-list", f"{out}.csv")):
+        done = headstart_cli(*command)
+        assert (done.code, f"'{out}" in done.err, "is a URL: results are written to a disk." in done.err) == (
+            2,
+            True,
+            True,
+        )
+    assert not list(tmp_path.iterdir())
+    Path("s3:").mkdir()  # a name like any other, where it is there
+    refuse_unwritable(Path("s3:/bucket/out"))
+
+
 def test_trying_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").write_text("kept")

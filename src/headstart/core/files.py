@@ -16,6 +16,7 @@ from headstart.core.text import quoted
 
 _ATTEMPTS = 50
 _RACES = {errno.ENOENT, errno.EEXIST}
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")  # which a URL leaves in a path; C: is none
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
 
 
@@ -114,9 +115,10 @@ def refuse_unwritable(folder: Path) -> None:
     tried, with a file of no name; nothing of the attempt is left.
 
     Raises:
-        StorageError: It cannot be written.
+        StorageError: It cannot be written, or it is in object storage.
     """
     try:
+        _refuse_url(folder)
         path = folder.absolute()
     except FileNotFoundError as error:
         raise working_folder_gone() from error
@@ -128,6 +130,20 @@ def refuse_unwritable(folder: Path) -> None:
             if isinstance(error, StorageError) or attempt + 1 == _ATTEMPTS or error.errno not in _RACES:
                 raise error if isinstance(error, StorageError) else storage_error(error, folder) from error
     return None
+
+
+def _refuse_url(folder: Path) -> None:
+    """Say that results are not written to a URL; otherwise a folder named ``s3:`` would be made for it.
+
+    It has become a path by then, of which one slash is left, and may be absolute.
+    """
+    named = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    if named.parts and _SCHEME.fullmatch(named.parts[0]) and not Path(named.parts[0]).exists():
+        url = f"{named.parts[0]}//{'/'.join(named.parts[1:])}"
+        raise StorageError(
+            f"{quoted(url)} is a URL: results are written to a disk.",
+            "Name a folder on a disk, for a cluster on one that all machines share, and copy it when it is done.",
+        )
 
 
 def _try_to_write(folder: Path) -> None:
@@ -156,6 +172,8 @@ def refuse_unwritable_file(path: Path) -> None:
     Raises:
         StorageError: It cannot be written, or it is a folder.
     """
+    with contextlib.suppress(FileNotFoundError):  # of the working folder
+        _refuse_url(path)
     if os.path.isdir(path):  # noqa: PTH112  a Path has an error of its own for names that are too long
         raise StorageError(f"{quoted(str(path))} is a folder; expected the name of a file.", "Name a file in it.")
     refuse_unwritable(path.parent)

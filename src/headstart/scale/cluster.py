@@ -17,6 +17,9 @@ from headstart.core.text import quoted
 
 AUTO = "auto"
 _KNOCK_SECONDS = 10.0
+# What a client of HTTP/2, and so of gRPC, begins with, and the kind of the frame that answers it (RFC 9113, 3.4, 6.5).
+_SETTINGS = b"\x04"
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS + bytes(5)
 _CHECK_SECONDS = 120.0  # for a node to start a process and import Headstart
 
 
@@ -85,16 +88,21 @@ def _causes(error: BaseException | None) -> Iterator[str]:
 
 
 def _knock(address: str) -> None:
-    """See whether anything listens there: Ray itself asks for minutes, and then ends the process.
+    """See whether a server like Ray's listens there: Ray itself asks for minutes, and then ends the process.
 
     Raises:
-        OSError: Nothing does.
+        OSError: None does.
         ValueError: It is no address.
     """
     if address == AUTO:
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS) as opened:
+        if os.environ.get("RAY_USE_TLS", "0") in {"", "0"}:  # whose first words are others
+            opened.sendall(_PREFACE)
+            with opened.makefile("rb") as answer:
+                if answer.read(9)[3:4] != _SETTINGS:  # the head of a frame: length, kind, flags, stream
+                    raise ConnectionError("no answer in HTTP/2")
 
 
 def refuse_unfit(ray: Any, work: Any) -> None:
