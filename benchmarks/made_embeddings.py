@@ -1,5 +1,9 @@
 """Folders of embeddings with known faults, of any size, to measure `headstart train DIR` and `headstart check DIR` on.
 
+    python benchmarks/made_embeddings.py DIR --images 1000000 --classes 1000 --dtype float16 --splits --apart 0.55
+    headstart check DIR --json > found.json
+    python benchmarks/made_embeddings.py DIR --found found.json     # what share of the faults that is
+
 An embedding is the mean of its class, plus noise along 128 shared directions of falling variance and a little in all,
 cut off below 0 as after the last activation of a network. 1 % of the images are exact copies of another, 1 % near
 copies, 2 % have the label of another class, and one in 5,000 is a few spikes of its own, like nothing else;
@@ -8,6 +12,8 @@ copies, 2 % have the label of another class, and one in 5,000 is a few spikes of
 
 from __future__ import annotations
 
+import argparse
+import json
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARED = 128
-OVERLAP = 0.42  # length of the means against the noise
 COPIES, NEAR, WRONG, ODD = 0.01, 0.01, 0.02, 0.0002
 
 
@@ -35,6 +40,7 @@ class Size:
         shard_rows: Rows of a shard.
         seed: Of everything.
         splits: Whether the images are divided into train and test.
+        apart: Length of the means against that of the noise.
     """
 
     images: int
@@ -44,6 +50,7 @@ class Size:
     shard_rows: int = 512
     seed: int = 0
     splits: bool = False
+    apart: float = 0.42
 
 
 @dataclass
@@ -65,7 +72,7 @@ class Maker:
         spread = np.arange(1, SHARED + 1) ** -0.5
         self._directions = (rng.normal(size=(SHARED, size.width)) * spread[:, None]).astype(np.float32)
         means = rng.normal(size=(size.classes, SHARED)) @ self._directions
-        self._means = (OVERLAP * means + 1.0).astype(np.float32)
+        self._means = (size.apart * means + 1.0).astype(np.float32)
         self._before: _Rows | None = None
         self.faults: dict[str, list[NDArray[np.int64]]] = {"copies": [], "near": [], "wrong": [], "odd": []}
 
@@ -190,3 +197,57 @@ def _table(columns: dict[str, Any], form: Any, pa: Any) -> Any:
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.list_size),
     }  # fmt: skip
     return pa.Table.from_arrays([arrays[field.name] for field in form], schema=form)
+
+
+def main() -> None:
+    """Write a folder, or say what a check has found of its faults."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--classes", type=int, default=1000)
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    parser.add_argument("--apart", type=float, default=0.42, help="length of the means of the classes; noise has 1")
+    parser.add_argument("--splits", action="store_true", help="every tenth image is of the split test")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--found", type=Path, help="what `headstart check --json` printed; nothing is written")
+    options = parser.parse_args()
+    if options.found:
+        print_found(options.folder, json.loads(options.found.read_text("utf-8")))
+        return
+    size = Size(
+        options.images, options.classes, dtype=options.dtype, seed=options.seed, splits=options.splits,
+        apart=options.apart,
+    )  # fmt: skip
+    write(options.folder, size)
+
+
+def print_found(folder: Path, document: dict[str, Any]) -> None:
+    """How many of the planted faults were found, and what else."""
+    from common import print_table
+
+    sets: dict[str, list[set[int]]] = {"copies": [], "near": [], "wrong": [], "odd": []}
+    names = {"label": "wrong", "outlier": "odd"}
+    for one in document["findings"]:
+        if one["kind"] in {"leak", "duplicate", "near-duplicate"}:
+            sets["copies" if one["exact"] else "near"].append({_row(path) for path in one["paths"]})
+        elif one["kind"] in names:
+            sets[names[one["kind"]]].append({_row(one["path"])})
+    planted, rows = np.load(folder / "faults.npz"), []
+    for name in ("copies", "near"):
+        group = {row: number for number, found in enumerate(sets[name]) for row in found}
+        hits = sum(one in group and group[one] == group.get(other) for one, other in planted[name].tolist())
+        known = {row for pair in (*planted["copies"].tolist(), *planted["near"].tolist()) for row in pair}
+        others = sum(not found <= known for found in sets[name])
+        rows.append((name, f"{len(planted[name]):,}", f"{hits:,}", f"{others:,}"))
+    for name in ("wrong", "odd"):
+        found, known = {row for one in sets[name] for row in one}, set(planted[name].tolist())
+        rows.append((name, f"{len(known):,}", f"{len(found & known):,}", f"{len(found - known):,}"))
+    print_table(("fault", "planted", "found", "found besides"), rows)
+
+
+def _row(path: str) -> int:
+    return int(Path(path).stem)
+
+
+if __name__ == "__main__":
+    main()

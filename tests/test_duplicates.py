@@ -297,11 +297,13 @@ def test_ten_thousand_images_take_seconds_and_bounded_memory() -> None:
     assert peak < 120e6  # all similarities would be 400 MB
 
 
-def test_images_without_number_that_are_alike_are_still_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("many", [50_000, 0], ids=["windows", "tree"])
+def test_images_without_number_that_are_alike_are_still_joined(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two still scenes: of ten million pairs, a bounded number is listed, and they join each scene."""
     from headstart.partition.draw import join_groups
 
     monkeypatch.setattr(duplicates, "MOST_PAIRS", 10_000)
+    monkeypatch.setattr(duplicates, "MANY_IMAGES", many)
     rng = np.random.default_rng(0)
     scenes = rng.integers(60, 200, (2, 8, 8)).repeat(4, axis=1).repeat(4, axis=2).reshape(2, 1024)
     which = rng.integers(0, 2, 3000)

@@ -10,10 +10,12 @@ import pytest
 from headstart.core.errors import SourceError
 from headstart.core.runtime import Runtime
 from headstart.heads import linear, softmax
+from headstart.heads.balance import weights_of
+from headstart.heads.penalty import whitening_factors
 from headstart.heads.streamed import InMemory, fit_as_chosen, fit_recipe
 from headstart.heads.streamed.blocks import Each
 from headstart.heads.streamed.choice import part_of
-from headstart.heads.streamed.fit import Strength
+from headstart.heads.streamed.fit import Solved, Strength, _solve
 from headstart.heads.streamed.moments import basis, moments
 from headstart.heads.streamed.objective import Objective
 from headstart.heads.streamed.quasi_newton import minimise
@@ -44,7 +46,8 @@ UNSEEN, TRUE = made(2000, 1)
 
 
 @pytest.mark.parametrize(
-    ("c", "whitening", "class_weight"), [(0.01, 0.0, "none"), (0.1, 0.5, "none"), (1.0, 0.0, "balanced")]
+    ("c", "whitening", "class_weight"),
+    [(0.01, 0.0, "none"), (0.1, 0.5, "none"), (1.0, 0.0, "balanced"), (10.0, 0.0, "none")],
 )
 def test_the_solution_is_that_of_the_head_in_memory(c: float, whitening: float, class_weight: str) -> None:
     order = np.argsort(Y, kind="stable")  # as in a folder: class after class
@@ -60,8 +63,14 @@ def test_the_solution_is_that_of_the_head_in_memory(c: float, whitening: float, 
     wanted, got = expected.probabilities(UNSEEN), to_probabilities(found.scores(UNSEEN))
     assert np.abs(got - wanted).max() < 1e-3
     assert (got.argmax(1) == TRUE).mean() > 0.6
-    assert len(passes) < 100  # 30 to 62, by the kernels of the matrix products
+    assert len(passes) < 120  # 14 to 73 on one machine: more with a weaker penalty
     assert not found.notes
+    # The head in memory ends a little before the exact solution, which its solver finds if it is asked to.
+    z, axes, centre, scale = linear.along_axes(X)
+    weights, factors = weights_of(Y, class_weight), whitening_factors(z, whitening)
+    exact = softmax.solve(z * factors, Y, classes=CLASSES, c=c, sample_weight=weights, decrement=1e-10)
+    head = linear.Axes(z, axes, centre, scale).head(exact.weights * factors[:, None], exact.bias)
+    assert np.abs(got - to_probabilities(head.scores(UNSEEN))).max() < 3e-4
 
 
 def test_a_block_more_or_less_and_threads_change_nothing() -> None:
@@ -119,6 +128,30 @@ def test_the_penalty_is_chosen_on_a_part_in_which_each_class_has_its_share(monke
     part = part_of(InMemory(X, Y), CLASSES)
     assert len(part.labels) == 600
     np.testing.assert_allclose(np.bincount(part.labels) / 600, np.bincount(Y) / ROWS, atol=0.003)
+    rare = np.where(np.arange(ROWS) == 1234, CLASSES, Y)  # else all rows would be taken into memory
+    part = part_of(InMemory(X, rare), CLASSES + 1)
+    assert len(part.labels) in {600, 601}
+    assert np.bincount(part.labels)[CLASSES] == 1
+    np.testing.assert_array_equal(part.features[part.labels == CLASSES], X[1234:1235])
+
+
+def test_a_fit_goes_on_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a fit on some rows, or with another penalty, the way is shorter and the end is the same."""
+    monkeypatch.setattr("headstart.heads.streamed.choice.ROWS", 1000)
+    whole = Each(InMemory(X, Y), 1, lambda _: None)
+    some = Each(part_of(InMemory(X, Y), CLASSES), 1, lambda _: None)
+    found = moments(whole, CLASSES)
+    monkeypatch.setattr("headstart.heads.streamed.fit.COARSE_DECREMENT", 1e-6)
+
+    def solved(each: Each, c: float, before: Solved | None = None) -> Solved:
+        return _solve(each, found, Strength(c), "none", before, exact=False)
+
+    direct = solved(whole, 0.1)
+    for before in (solved(some, 0.1), solved(whole, 0.03)):
+        other = solved(whole, 0.1, before)
+        assert other.end.calls < direct.end.calls
+        one, two = (to_probabilities(each.head.scores(UNSEEN)) for each in (direct, other))
+        np.testing.assert_allclose(one, two, atol=0.01)
 
 
 def test_minimise_ends_at_the_minimum_of_a_quadratic() -> None:

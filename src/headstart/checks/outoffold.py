@@ -59,9 +59,10 @@ def deal(
 
 def centred(compressed: NDArray[np.float32]) -> NDArray[np.float32]:
     """Features (N, R) with mean 0 in each column, and a variance of `VARIANCE` in all; zeros where nothing varies."""
-    z = compressed - compressed.mean(0, dtype=np.float64).astype(np.float32)
-    variance = float(z.var(0, dtype=np.float64).sum())
-    return z * np.float32(np.sqrt(VARIANCE / variance)) if variance > 1e-12 else np.zeros_like(z)
+    z: NDArray[np.float32] = compressed - compressed.mean(0, dtype=np.float64).astype(np.float32)
+    variance = float(np.einsum("nr,nr->", z, z, dtype=np.float64)) / len(z)
+    z *= np.float32(np.sqrt(VARIANCE / variance)) if variance > 1e-12 else np.float32(0)
+    return z
 
 
 class OutOfFold:

@@ -54,8 +54,8 @@ def run(
             data, input_px, near or NONE, refusal, white_level, directions=directions, workers=workers
         )  # fmt: skip
         if subject.embedded and len(data) > MANY_IMAGES:
-            file = InvertedFile.of(unit_rows(subject.compressed), workers)
-            subject = replace(subject, directions=subject.compressed, neighbours=file.nearest(NEAREST, LISTS))
+            nearest = InvertedFile.of(unit_rows(subject.compressed), workers).nearest(NEAREST, LISTS)
+            subject = replace(subject, directions=subject.compressed, neighbours=nearest)
         if near is None:
             prints = np.frombuffer(b"".join(one.fingerprint for one in data.traits), np.uint8).reshape(len(data), -1)
             near = near_duplicates(prints, data.features, neighbours=subject.neighbours, workers=workers)

@@ -1,8 +1,7 @@
 """Near rows among many: an inverted file (Sivic and Zisserman 2003), in products of matrices.
 
-Rows are sorted into lists, each around a centre (k-means on the sphere: Dhillon and Modha 2001). Which rows are within
-a distance of a row is found exactly: the triangle inequality says which lists they can be in (`InvertedFile.within`).
-The nearest rows are looked for in the lists whose centres are nearest (`InvertedFile.nearest`): a few are missed.
+Rows are sorted into lists, each around a centre (k-means on the sphere: Dhillon and Modha 2001). The nearest rows of a
+row are looked for in the lists whose centres are nearest: a few are missed.
 
 The lists do not depend on the order of the rows, nor anything on the number of threads.
 """
@@ -27,7 +26,6 @@ T = TypeVar("T")
 _LISTS = 2.0
 _SAMPLE, _ROUNDS = 64, 4  # rows for each centre that k-means looks at, and its rounds
 _BLOCK = 2048  # rows of a product
-_SLACK = 1e-3  # of a distance that is computed from a cosine in single precision
 
 
 class Neighbours(NamedTuple):
@@ -115,48 +113,6 @@ class InvertedFile:
             rows[own, : found.shape[1]] = found
             cosine[own, : best.shape[1]] = best
         return Neighbours(rows, cosine)
-
-    def within(
-        self, queries: NDArray[np.float32], cosine: float
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """All pairs of a query and a row whose cosine is at least so much: their numbers, (P,) each, list by list.
-
-        Args:
-            queries: Of length 1, float32 (M, R).
-            cosine: In 0..1.
-        """
-        numbers, places = self._reached(queries, float(np.sqrt(2 - 2 * cosine)))
-        by_list = np.argsort(places, kind="stable")
-        numbers, starts = numbers[by_list], np.searchsorted(places[by_list], np.arange(len(self.centres) + 1))
-
-        def one(number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-            asked, rows = numbers[starts[number] : starts[number + 1]], self.members(number)
-            found = [(asked[:0], rows[:0])]
-            candidates = self.unit[rows]
-            for begin in range(0, len(asked), _BLOCK):
-                part = asked[begin : begin + _BLOCK]
-                i, j = np.nonzero(queries[part] @ candidates.T >= cosine)
-                found.append((part[i], rows[j]))
-            return np.concatenate([i for i, _ in found]), np.concatenate([j for _, j in found])
-
-        yield from _each(one, range(len(self.centres)), self.workers)
-
-    def _reached(self, queries: NDArray[np.float32], radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The lists in which a row within the radius of a query can be: numbers of queries, and of lists, (P,).
-
-        A row is in the list of its nearest centre. Within r of a query that is d away from its own nearest centre, a
-        row is at most d + r away from that centre, so that its nearest is at most d + 2 r away from the query.
-        """
-
-        def one(begin: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-            products = queries[begin : begin + _BLOCK] @ self.centres.T
-            distance = np.sqrt(np.maximum(2 - 2 * products, 0))
-            reached = distance <= distance.min(1, keepdims=True) + np.float32(2 * radius + _SLACK)
-            i, j = np.nonzero(reached)
-            return i + begin, j
-
-        parts = list(_each(one, range(0, len(queries), _BLOCK), self.workers))
-        return np.concatenate([i for i, _ in parts]), np.concatenate([j for _, j in parts])
 
 
 def _nearest_centres(rows: NDArray[np.float32], centres: NDArray[np.float32], workers: int) -> NDArray[np.int64]:

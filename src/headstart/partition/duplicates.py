@@ -33,11 +33,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.core.inverted import InvertedFile, Neighbours
+from headstart.core.inverted import Neighbours
 from headstart.core.vectors import unit_rows
 from headstart.data.components import components
 from headstart.data.traits import FINGERPRINT_PX
 from headstart.partition.looks import ODD, Looks, look, spot_distance
+from headstart.partition.near_looks import NearLooks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,8 @@ AGREEING_LOOK_DISTANCE = 0.3
 NEIGHBOUR = 5
 NEIGHBOUR_SHARE = 0.27
 LEAST_IMAGES = 20  # among fewer, the fifth neighbour says nothing
-# Of more images, those that may be near are looked for in lists: the time of all others grows with the square.
+# Of more images, those that may be near are looked for in a tree (looks) and in lists (embeddings): the time of what
+# compares all grows with the square.
 MANY_IMAGES = 50_000
 # Of more images than this, the neighbours are looked for among random projections of the embeddings (Johnson and
 # Lindenstrauss 1984), and the nearest of them compared whole.
@@ -114,7 +116,7 @@ def near_duplicates(
     Memory is bounded by that for the looks (N x 2 kB) and `MOST_PAIRS`. Where images are alike without number, as the
     frames of a still camera, the pairs are not complete, but still join all that belongs together. 10,000 images take
     half a second on one core; 10,000 with embeddings take two seconds. Of more than `MANY_IMAGES` the looks are
-    sorted into lists (`headstart.core.inverted`), in which the same pairs are found.
+    sorted into a tree (`headstart.partition.near_looks`), in which the same pairs are found.
 
     Args:
         fingerprints: Luma of each image at 32 x 32 in row order, (N, 1024); see `headstart.data.traits`.
@@ -175,18 +177,11 @@ def _compare(looks: NDArray[np.float32], rows: NDArray[np.int64], found: _Found)
 
 
 def _compare_many(looks: NDArray[np.float32], rows: NDArray[np.int64], found: _Found, workers: int) -> None:
-    """Find the same pairs as `_compare`, in lists of looks that are near."""
-    own = looks[rows]
-    file = InvertedFile.of(own, workers)
-    for sign in (1, -1):  # plain, and in the mirror
-        queries = own if sign > 0 else np.where(ODD, -own, own)
-        for i, j in file.within(queries, 1 - LOOK_DISTANCE):
-            one, other = rows[i[i < j]], rows[j[i < j]]
-            if found.count >= MOST_PAIRS:
-                apart = found.joined[one] != found.joined[other]
-                one, other = one[apart], other[apart]
-            similarity, mirrored = _similarity(looks, one, other)
-            found.add(one, other, similarity, mirrored)
+    """Find the same pairs as `_compare`, in a tree."""
+    near = NearLooks(looks if len(rows) == len(looks) else looks[rows], workers)
+    for turned in (False, True):
+        for i, j in near.pairs(np.sqrt(2 * LOOK_DISTANCE), mirrored=turned):
+            found.add_near(rows[i], rows[j])
 
 
 def _similarity(
@@ -257,6 +252,18 @@ class _Found:
                 part = part[self.joined[one[part]] != self.joined[other[part]]]
             part = part[spot_distance(self._looks.parts, one[part], other[part], mirrored[part]) <= SPOT_DISTANCE]
             self._keep(one[part], other[part], similarity[part], mirrored[part])
+
+    def add_near(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
+        """Keep those pairs whose looks are near, plain or mirrored, and which are alike otherwise."""
+        for start in range(0, len(one), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            first, second = one[part], other[part]
+            if self.count >= MOST_PAIRS:
+                apart = self.joined[first] != self.joined[second]
+                first, second = first[apart], second[apart]
+            similarity, mirrored = _similarity(self._looks.parts, first, second)
+            near = similarity >= 1 - LOOK_DISTANCE
+            self.add(first[near], second[near], similarity[near], mirrored[near])
 
     def add_agreeing(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
         """Keep those pairs whose looks are not too unlike, plain or mirrored."""

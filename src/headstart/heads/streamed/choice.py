@@ -9,12 +9,13 @@ that had to be divided by 8.5).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from headstart.heads.linear import LinearHead
-from headstart.heads.penalty import WHITENING, pays, some_of_each
+from headstart.heads.penalty import WHITENING, pays
 from headstart.heads.streamed.blocks import Blocks, InMemory
 from headstart.targets.classes.temperature import fit_temperature, smoothed_losses
 
@@ -41,51 +42,75 @@ class SetAside(NamedTuple):
     weights: NDArray[np.float32]
 
 
-class Choice(NamedTuple):
+class Fit(Protocol):
+    """What was fitted with a penalty."""
+
+    @property
+    def head(self) -> LinearHead:
+        """The head."""
+        ...
+
+
+F = TypeVar("F", bound=Fit)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[F]):
     """A penalty.
 
     Attributes:
         c: scikit-learn's C.
         whitening: See `headstart.heads.penalty.whitening_factors`.
         log_loss: Mean of the rows that judge, after the temperature.
+        fit: What was fitted with it.
     """
 
     c: float
     whitening: float
     log_loss: float
+    fit: F
 
 
-class _Tried(NamedTuple):
+@dataclass(frozen=True)
+class _Tried(Generic[F]):
     power: int
     whitening: float
     losses: NDArray[np.float64]
+    fit: F
 
 
 def part_of(blocks: Blocks, classes: int) -> InMemory:
-    """The rows that a penalty is chosen on, of each class its share."""
-    rows = some_of_each(blocks.labels, classes, ROWS)
-    return InMemory(blocks.take(rows), blocks.labels[rows])
+    """The rows that a penalty is chosen on: of each class its share, and at least one."""
+    labels = blocks.labels
+    rows = np.arange(len(labels))
+    if len(labels) > ROWS:
+        by_class = np.argsort(labels, kind="stable")
+        some = by_class[np.linspace(0, len(labels) - 1, ROWS).astype(np.int64)]
+        missing = np.setdiff1d(np.arange(classes), labels[some])
+        rows = np.union1d(some, by_class[np.searchsorted(labels[by_class], missing)])
+    return InMemory(blocks.take(rows), labels[rows])
 
 
-def choose(fitted: Callable[[float, float], LinearHead], aside: SetAside) -> Choice:
+def choose(fitted: Callable[[float, float, F | None], F], aside: SetAside) -> Choice[F]:
     """Choose a penalty; of several that cannot be separated, the strongest.
 
     Args:
-        fitted: Fits a head with a C and a whitening.
+        fitted: Fits a head with a C and a whitening; from the fit with the penalty before, where there is one.
         aside: The rows that judge.
     """
 
-    def attempt(power: int, whitening: float) -> _Tried:
-        scores = fitted(10.0**power, whitening).scores(aside.features)
+    def attempt(power: int, whitening: float, before: F | None = None) -> _Tried[F]:
+        fit = fitted(10.0**power, whitening, before)
+        scores = fit.head.scores(aside.features)
         temperature = fit_temperature(scores, aside.labels, aside.weights)
-        return _Tried(power, whitening, smoothed_losses(scores / temperature, aside.labels))
+        return _Tried(power, whitening, smoothed_losses(scores / temperature, aside.labels), fit)
 
     best, whitened = attempt(POWERS[0], 0.0), attempt(POWERS[0], WHITENING)
     if pays(best.losses, whitened.losses, aside.weights):
         best = whitened
     for power in POWERS[1:]:
-        weaker = attempt(power, best.whitening)
+        weaker = attempt(power, best.whitening, best.fit)
         if not pays(best.losses, weaker.losses, aside.weights):
             break
         best = weaker
-    return Choice(10.0**best.power, best.whitening, float(np.average(best.losses, weights=aside.weights)))
+    return Choice(10.0**best.power, best.whitening, float(np.average(best.losses, weights=aside.weights)), best.fit)

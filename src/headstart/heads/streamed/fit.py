@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from headstart.heads.streamed.blocks import Blocks, Each
 from headstart.heads.streamed.choice import POWERS, Choice, SetAside, choose, part_of
 from headstart.heads.streamed.moments import Basis, Moments, basis, moments
 from headstart.heads.streamed.objective import Objective
-from headstart.heads.streamed.quasi_newton import minimise
+from headstart.heads.streamed.quasi_newton import Minimum, Pair, minimise
 from headstart.targets.classes.temperature import Temperature
 
 if TYPE_CHECKING:
@@ -26,14 +26,42 @@ if TYPE_CHECKING:
     from headstart.core.runtime import Runtime
     from headstart.settings.recipe import ClassWeight, Recipe
 
-# It ends where a step would lower the mean loss by less than this, in nats, as the method itself sees it. At 1e-9 the
-# probabilities of other rows are within 1e-3 of those of the head in memory (`tests/test_streamed_head.py`), and below
-# it single precision ends. Of more rows than `EXACT_ROWS`, where a pass takes minutes, the coarser value will do: each
-# power of ten costs two to three passes, and the accuracy was the same to 0.0002 from 1e-5 on, to 0.003 from 1e-3 on
-# (40,000 made rows of 50 classes, C = 0.001 and 0.01: 10 and 13 passes to 1e-5, 12 and 19 to 1e-7).
-DECREMENT, EXACT_ROWS, COARSE_DECREMENT = 1e-9, 200_000, 1e-5
-MAX_PASSES, EXACT_PASSES = 60, 200
+# It ends where a step would lower the mean loss by less than this, in nats, as the method itself sees it. The last part
+# of the way is gone with products in double precision: in single precision the gradient ends before, and what is left
+# changes probabilities by 0.0004 at C = 1 and by 0.003 at C = 10, after three times as many passes. At 1e-11 they are
+# within 2e-4 of the exact solution's at C up to 10 (`tests/test_streamed_head.py`).
+SINGLE_DECREMENT, DECREMENT = 1e-6, 1e-11
+# Of more rows than `EXACT_ROWS`, where a pass takes a minute, and where penalties are compared, less will do: each
+# power of ten costs two to three passes.
+EXACT_ROWS, COARSE_DECREMENT = 200_000, 1e-4
+MAX_PASSES, EXACT_PASSES = 60, 300
+USUAL_PASSES = 15
 _START_ROWS = 2000  # that decide how large the scores of the start are
+
+
+class Solved(NamedTuple):
+    """A fit, from which another can go on: with another penalty, or on more rows of the same kind.
+
+    Attributes:
+        head: What was found.
+        end: Where the search ended, in the basis of the whitening.
+        rows: On so many.
+        penalty: Of the mean square of the weights.
+    """
+
+    head: LinearHead
+    end: Minimum
+    rows: int
+    penalty: float
+
+    def past_with(self, penalty: float) -> list[Pair]:
+        """The steps of the search, and how the gradient changes along them with another penalty."""
+        changes = []
+        for step, change in self.end.past:
+            other = change.copy()
+            other[:-1] += (penalty - self.penalty) * step[:-1]
+            changes.append((step, other))
+        return changes
 
 
 @dataclass(frozen=True)
@@ -74,7 +102,7 @@ def fit_as_chosen(
         SourceError: The features are not finite, or all the same.
     """
     each = Each(blocks, workers, advance)
-    return _solve(each, moments(each, classes), strength, class_weight)
+    return _solve(each, moments(each, classes), strength, class_weight).head
 
 
 def fit_recipe(
@@ -96,59 +124,83 @@ def fit_recipe(
     with runtime.progress.stage("Measuring the embeddings", 1) as advance:
         each = Each(blocks, runtime.workers, advance)
         found = moments(each, classes)
-    weights = _weights(found, recipe.class_weight).astype(np.float32)
-    judges = SetAside(*aside, weights[aside[1]])
-    chosen = _choose(blocks, classes, judges, recipe, runtime)
+    judges = SetAside(*aside, _weights(found.counts, recipe.class_weight).astype(np.float32)[aside[1]])
+    chosen = _choose(blocks, found, judges, recipe, runtime)
     # A stage of unknown length: the bar is full where a fit takes as many passes as they mostly do.
-    with runtime.progress.stage("Fitting, in passes", 25) as advance:
+    with runtime.progress.stage("Fitting, in passes", USUAL_PASSES) as advance:
         each = Each(blocks, runtime.workers, advance)
-        head = _solve(each, found, Strength(chosen.c, chosen.whitening, chosen.log_loss), recipe.class_weight)
+        strength = Strength(chosen.c, chosen.whitening, chosen.log_loss)
+        head = _solve(each, found, strength, recipe.class_weight, before=chosen.fit).head
     scores = head.scores(judges.features)
     return Calibrated(head, Temperature.fit(scores, judges.labels, judges.weights))
 
 
-def _choose(blocks: Blocks, classes: int, judges: SetAside, recipe: Recipe, runtime: Runtime) -> Choice:
-    part = part_of(blocks, classes)
+def _choose(blocks: Blocks, found: Moments, judges: SetAside, recipe: Recipe, runtime: Runtime) -> Choice[Solved]:
+    part = part_of(blocks, len(found.counts))
     with runtime.progress.stage("Choosing the penalty", len(POWERS) + 1) as advance:
         each = Each(part, runtime.workers, lambda _: None)
-        found = moments(each, classes)
 
-        def fitted(c: float, whitening: float) -> LinearHead:
-            head = _solve(each, found, Strength(c, whitening), recipe.class_weight, COARSE_DECREMENT)
+        def fitted(c: float, whitening: float, before: Solved | None) -> Solved:
+            solved = _solve(each, found, Strength(c, whitening), recipe.class_weight, before, exact=False)
             advance(1)
-            return head
+            return solved
 
         return choose(fitted, judges)
 
 
-def _solve(each: Each, found: Moments, strength: Strength, class_weight: ClassWeight, least: float = 0.0) -> LinearHead:
+def _solve(
+    each: Each,
+    found: Moments,
+    strength: Strength,
+    class_weight: ClassWeight,
+    before: Solved | None = None,
+    *,
+    exact: bool = True,
+) -> Solved:
     """Fit a head.
 
     Args:
         each: The rows.
-        found: Sums over them.
+        found: Sums over them, or over more rows of the same kind.
         strength: Of the penalty.
         class_weight: See `fit_as_chosen`.
-        least: The decrement is at least this.
+        before: Where to begin; None for the discriminant analysis.
+        exact: Go all the way, where there are not too many rows for that.
     """
-    weights = _weights(found, class_weight)
-    total = float(weights @ found.counts)
-    by = basis(found, strength.whitening)
+    labels, by = each.blocks.labels, basis(found, strength.whitening)
+    counts = np.bincount(labels, minlength=len(found.counts))
+    weights = _weights(counts, class_weight)
+    total = float(weights @ counts)
     objective = Objective(each, by, weights / total, 1 / (strength.c * total))
-    labels = each.blocks.labels
-    few = np.unique(np.linspace(0, len(labels) - 1, _START_ROWS).astype(np.int64))
-    begin = discriminant.start(found, by, by.of(each.blocks.take(few)), labels[few], objective.penalty)
-    decrement = max(least, DECREMENT if len(labels) <= EXACT_ROWS else COARSE_DECREMENT)
-    calls = EXACT_PASSES if len(labels) <= EXACT_ROWS else MAX_PASSES
-    end = minimise(objective, begin, objective.curvature(begin).solve, decrement=decrement, calls=calls)
+    begin = discriminant.start(found, by) if before is None else before.end.place
+    if before is None or len(labels) != before.rows:
+        few = np.unique(np.linspace(0, len(labels) - 1, _START_ROWS).astype(np.int64))
+        some = discriminant.Some(by.of(each.blocks.take(few)), labels[few])
+        begin = discriminant.scaled(begin, some, objective.penalty)
+    past = before.past_with(objective.penalty) if before else []
+    end = _end(objective, begin, past, exact=exact and len(labels) <= EXACT_ROWS)
     head = _head(by, softmax.Solution(end.place[:-1], end.place[-1], end.converged), strength)
-    if end.converged:
-        return head
-    note = (
-        f"The head's fit was stopped after {end.calls} passes over the embeddings, where another would have lowered "
-        f"the mean loss by {end.decrement:.0e}."
-    )
-    return replace(head, notes=(note,))
+    if not end.converged:
+        note = (
+            f"The head's fit was stopped after {end.calls} passes over the embeddings, where another would have "
+            f"lowered the mean loss by {end.decrement:.0e}."
+        )
+        head = replace(head, notes=(note,))
+    return Solved(head, end, len(labels), objective.penalty)
+
+
+def _end(objective: Objective, begin: NDArray[np.float64], past: list[Pair], *, exact: bool) -> Minimum:
+    """The minimum, from a place on."""
+    guess = objective.curvature(begin).solve
+    if not exact:
+        return minimise(objective, begin, guess, decrement=COARSE_DECREMENT, calls=MAX_PASSES, past=past)
+    near = minimise(objective, begin, guess, decrement=SINGLE_DECREMENT, calls=EXACT_PASSES, past=past)
+    left = EXACT_PASSES - near.calls
+    if not near.converged or not left:
+        return near
+    double = replace(objective, exact=True)
+    end = minimise(double, near.place, guess, decrement=DECREMENT, calls=left, past=near.past)
+    return end._replace(calls=near.calls + end.calls)
 
 
 def _head(by: Basis, found: softmax.Solution, strength: Strength) -> LinearHead:
@@ -160,7 +212,6 @@ def _head(by: Basis, found: softmax.Solution, strength: Strength) -> LinearHead:
     )  # fmt: skip
 
 
-def _weights(found: Moments, class_weight: ClassWeight) -> NDArray[np.float64]:
-    """Weight of a row of each class, (C,)."""
-    counts = found.counts
+def _weights(counts: NDArray[np.int64], class_weight: ClassWeight) -> NDArray[np.float64]:
+    """Weight of a row of each class, (C,), by the rows of each."""
     return balanced(counts) if class_weight == "balanced" else np.ones(len(counts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,27 +29,28 @@ class Objective:
         basis: Of the weights.
         share: Of each row of a class in the total weight W, float64 (C,).
         penalty: 1 / (C W).
+        exact: Whether the products are in double precision; they take more than twice the time then.
     """
 
     each: Each
     basis: Basis
     share: NDArray[np.float64]
     penalty: float
+    exact: bool = False
 
     def __call__(self, place: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """The value and the gradient at a place, from one pass."""
-        weights, bias = self._single(place)
+        weights, bias = self._weights(place)
         total = np.zeros((len(weights), weights.shape[1]))
         value, biases = 0.0, np.zeros(weights.shape[1])
 
-        def one(block: Block) -> tuple[float, NDArray[np.float32], NDArray[np.float64]]:
-            x: NDArray[np.float32] = block.features - self.basis.centre
+        def one(block: Block) -> tuple[float, NDArray[Any], NDArray[np.float64]]:
+            x = (block.features - self.basis.centre).astype(weights.dtype, copy=False)
             losses, residual = _probabilities(_scores(x, weights, bias), block.labels)
             share = self.share[block.labels]
             residual[np.arange(len(x)), block.labels] -= 1
-            residual *= share[:, None].astype(np.float32)
-            products: NDArray[np.float32] = x.T @ residual
-            return float(losses @ share), products, residual.sum(0, dtype=np.float64)
+            residual *= share[:, None].astype(weights.dtype)
+            return float(losses @ share), x.T @ residual, residual.sum(0, dtype=np.float64)
 
         for lost, products, sums in self.each.run(one):
             value += lost
@@ -62,7 +63,7 @@ class Objective:
 
     def curvature(self, place: NDArray[np.float64]) -> Curvature:
         """The curvature at a place, from one pass that looks at some of the rows."""
-        weights, bias = self._single(place)
+        weights, bias = self._weights(place)
         step = max(1, len(self.each.blocks.labels) // CURVATURE_ROWS)
         weight, first, second = np.zeros(len(bias)), np.zeros_like(place[:-1]), np.zeros_like(place[:-1])
 
@@ -82,9 +83,10 @@ class Objective:
         spread = np.maximum(second - weight * mean**2, 0) + self.penalty
         return Curvature(np.vstack([spread, _LEAST * weight]), np.vstack([mean, np.ones((1, len(weight)))]), weight)
 
-    def _single(self, place: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Weights (D, C) for features as they come but for the centre, and the bias (C,), in single precision."""
-        return (self.basis.axes @ place[:-1]).astype(np.float32), place[-1].astype(np.float32)
+    def _weights(self, place: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Weights (D, C) for features as they come but for the centre, and the bias (C,), as they are multiplied."""
+        dtype = np.float64 if self.exact else np.float32
+        return (self.basis.axes @ place[:-1]).astype(dtype), place[-1].astype(dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,15 +115,13 @@ class Curvature:
         return _sum_to_zero(result)
 
 
-def _scores(x: NDArray[np.float32], weights: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float32]:
-    scores: NDArray[np.float32] = x @ weights
+def _scores(x: NDArray[Any], weights: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
+    scores: NDArray[Any] = x @ weights
     scores += bias
     return scores
 
 
-def _probabilities(
-    scores: NDArray[np.float32], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def _probabilities(scores: NDArray[Any], labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[Any]]:
     """The log loss of each row, (n,), and the probabilities (n, C), which take the place of the scores."""
     scores -= scores.max(1, keepdims=True)
     own = scores[np.arange(len(scores)), labels].astype(np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ _LEVEL_STEPS, _LEVEL = 2, 0.1
 
 Function = Callable[["NDArray[np.float64]"], "tuple[float, NDArray[np.float64]]"]
 Guess = Callable[["NDArray[np.float64]"], "NDArray[np.float64]"]
+Pair = tuple["NDArray[np.float64]", "NDArray[np.float64]"]  # a step, and how the gradient changed along it
 
 
 class Minimum(NamedTuple):
@@ -31,15 +32,25 @@ class Minimum(NamedTuple):
         calls: How often the function was asked.
         converged: The decrement is below what was asked for, or the steps no longer lower the value, in the precision
             that it has.
+        past: The last steps, from which another search can go on.
     """
 
     place: NDArray[np.float64]
     decrement: float
     calls: int
     converged: bool
+    past: tuple[Pair, ...]
 
 
-def minimise(function: Function, start: NDArray[np.float64], guess: Guess, *, decrement: float, calls: int) -> Minimum:
+def minimise(
+    function: Function,
+    start: NDArray[np.float64],
+    guess: Guess,
+    *,
+    decrement: float,
+    calls: int,
+    past: Iterable[Pair] = (),
+) -> Minimum:
     """Minimise a convex function.
 
     Args:
@@ -48,16 +59,17 @@ def minimise(function: Function, start: NDArray[np.float64], guess: Guess, *, de
         guess: Multiplies a gradient with a guess of the inverse Hessian, which is symmetric and positive.
         decrement: It ends where a step would lower the value by less than this.
         calls: And after so many calls of the function at the latest, at least 1.
+        past: Steps of an earlier search, of this function or of one of about the same curvature.
     """
-    place, past = start, deque[tuple["NDArray[np.float64]", "NDArray[np.float64]"]](maxlen=REMEMBERED)
+    place, known = start, deque[Pair](past, maxlen=REMEMBERED)
     value, gradient = function(place)
     asked, level = 1, 0
     while True:
-        step = -_times_inverse_hessian(gradient, past, guess)
+        step = -_times_inverse_hessian(gradient, known, guess)
         slope = _dot(gradient, step)
         done = -slope / 2 < decrement or level >= _LEVEL_STEPS
         if done or asked >= calls:
-            return Minimum(place, -slope / 2, asked, done)
+            return Minimum(place, -slope / 2, asked, done, tuple(known))
         length = 1.0
         while True:
             there = place + length * step
@@ -67,18 +79,18 @@ def minimise(function: Function, start: NDArray[np.float64], guess: Guess, *, de
                 break
             length /= 2
             if length < _LEAST_LENGTH:  # downhill, and no step is lower: that is the precision of the function
-                return Minimum(place, -slope / 2, asked, True)
+                return Minimum(place, -slope / 2, asked, True, tuple(known))
             if asked >= calls:
-                return Minimum(place, -slope / 2, asked, False)
+                return Minimum(place, -slope / 2, asked, False, tuple(known))
         if _dot(there - place, other - gradient) > 0:
-            past.append((there - place, other - gradient))
+            known.append((there - place, other - gradient))
         level = level + 1 if value - lower < _LEVEL * decrement else 0
         place, value, gradient = there, lower, other
 
 
 def _times_inverse_hessian(
     gradient: NDArray[np.float64],
-    past: deque[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    past: deque[Pair],
     guess: Guess,
 ) -> NDArray[np.float64]:
     """The two loops of Nocedal 1980."""
