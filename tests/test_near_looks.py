@@ -39,12 +39,12 @@ def pairs(looks: np.ndarray, distance: float, *, mirrored: bool, workers: int = 
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("distance", [0.07, 0.6, 1.0])
 def test_no_pair_is_missed(distance: float, mirrored: bool, prints: np.ndarray) -> None:
-    looks = look(prints).parts[600:1000]
+    looks = look(prints[np.r_[:200, 700:900]]).parts
     turned = np.where(ODD, -looks, looks) if mirrored else looks
     apart = np.linalg.norm(looks[:, None] - turned, axis=2)
     wanted = np.argwhere(np.triu(apart <= distance, 1)).tolist()
     assert pairs(looks, distance, mirrored=mirrored, workers=2) == [tuple(pair) for pair in wanted]
-    assert distance < 0.6 or wanted
+    assert len(wanted) >= 100
 
 
 def test_pairs_without_number_come_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

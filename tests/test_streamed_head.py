@@ -142,9 +142,10 @@ def test_a_fit_goes_on_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
     some = Each(part_of(InMemory(X, Y), CLASSES), 1, lambda _: None)
     found = moments(whole, CLASSES)
     monkeypatch.setattr("headstart.heads.streamed.fit.COARSE_DECREMENT", 1e-6)
+    monkeypatch.setattr("headstart.heads.streamed.fit.COMPARED_SHARE", 0.0)
 
     def solved(each: Each, c: float, before: Solved | None = None) -> Solved:
-        return _solve(each, found, Strength(c), "none", before, exact=False)
+        return _solve(each, found, Strength(c), "none", before, compared=True)
 
     direct = solved(whole, 0.1)
     for before in (solved(some, 0.1), solved(whole, 0.03)):
@@ -168,6 +169,10 @@ def test_minimise_ends_at_the_minimum_of_a_quadratic() -> None:
     np.testing.assert_allclose(found.place, goal, atol=1e-4)
     short = minimise(value, np.zeros((30, 1)), lambda g: g, decrement=1e-12, calls=3)
     assert (short.converged, short.calls) == (False, 3)
+    coarse = minimise(value, np.zeros((30, 1)), lambda g: g / np.diag(hessian)[:, None], decrement=0.0, calls=200,
+                      share=0.1)  # fmt: skip
+    assert coarse.converged
+    assert found.calls > coarse.calls > 3
 
 
 def _not_finite(x: np.ndarray) -> None:

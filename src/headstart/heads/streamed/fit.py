@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 # within 2e-4 of the exact solution's at C up to 10 (`tests/test_streamed_head.py`).
 SINGLE_DECREMENT, DECREMENT = 1e-6, 1e-11
 # Of more rows than `EXACT_ROWS`, where a pass takes a minute, and where penalties are compared, less will do: each
-# power of ten costs two to three passes.
-EXACT_ROWS, COARSE_DECREMENT = 200_000, 1e-4
+# power of ten costs two to three passes. Another penalty is chosen for a hundredth of the loss, not for less.
+EXACT_ROWS, COARSE_DECREMENT, COMPARED_SHARE = 200_000, 1e-4, 1e-3
 MAX_PASSES, EXACT_PASSES = 60, 300
 USUAL_PASSES = 15
 _START_ROWS = 2000  # that decide how large the scores of the start are
@@ -141,7 +141,7 @@ def _choose(blocks: Blocks, found: Moments, judges: SetAside, recipe: Recipe, ru
         each = Each(part, runtime.workers, lambda _: None)
 
         def fitted(c: float, whitening: float, before: Solved | None) -> Solved:
-            solved = _solve(each, found, Strength(c, whitening), recipe.class_weight, before, exact=False)
+            solved = _solve(each, found, Strength(c, whitening), recipe.class_weight, before, compared=True)
             advance(1)
             return solved
 
@@ -155,7 +155,7 @@ def _solve(
     class_weight: ClassWeight,
     before: Solved | None = None,
     *,
-    exact: bool = True,
+    compared: bool = False,
 ) -> Solved:
     """Fit a head.
 
@@ -165,7 +165,7 @@ def _solve(
         strength: Of the penalty.
         class_weight: See `fit_as_chosen`.
         before: Where to begin; None for the discriminant analysis.
-        exact: Go all the way, where there are not too many rows for that.
+        compared: With others; then it does not go all the way.
     """
     labels, by = each.blocks.labels, basis(found, strength.whitening)
     counts = np.bincount(labels, minlength=len(found.counts))
@@ -178,7 +178,7 @@ def _solve(
         some = discriminant.Some(by.of(each.blocks.take(few)), labels[few])
         begin = discriminant.scaled(begin, some, objective.penalty)
     past = before.past_with(objective.penalty) if before else []
-    end = _end(objective, begin, past, exact=exact and len(labels) <= EXACT_ROWS)
+    end = _end(objective, begin, past, compared=compared)
     head = _head(by, softmax.Solution(end.place[:-1], end.place[-1], end.converged), strength)
     if not end.converged:
         note = (
@@ -189,11 +189,14 @@ def _solve(
     return Solved(head, end, len(labels), objective.penalty)
 
 
-def _end(objective: Objective, begin: NDArray[np.float64], past: list[Pair], *, exact: bool) -> Minimum:
+def _end(objective: Objective, begin: NDArray[np.float64], past: list[Pair], *, compared: bool) -> Minimum:
     """The minimum, from a place on."""
     guess = objective.curvature(begin).solve
-    if not exact:
-        return minimise(objective, begin, guess, decrement=COARSE_DECREMENT, calls=MAX_PASSES, past=past)
+    if compared or len(objective.each.blocks.labels) > EXACT_ROWS:
+        return minimise(
+            objective, begin, guess, decrement=COARSE_DECREMENT, calls=MAX_PASSES, past=past,
+            share=COMPARED_SHARE if compared else 0.0,
+        )  # fmt: skip
     near = minimise(objective, begin, guess, decrement=SINGLE_DECREMENT, calls=EXACT_PASSES, past=past)
     left = EXACT_PASSES - near.calls
     if not near.converged or not left:

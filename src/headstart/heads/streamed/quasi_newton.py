@@ -50,6 +50,7 @@ def minimise(
     decrement: float,
     calls: int,
     past: Iterable[Pair] = (),
+    share: float = 0.0,
 ) -> Minimum:
     """Minimise a convex function.
 
@@ -60,6 +61,7 @@ def minimise(
         decrement: It ends where a step would lower the value by less than this.
         calls: And after so many calls of the function at the latest, at least 1.
         past: Steps of an earlier search, of this function or of one of about the same curvature.
+        share: It ends, too, where a step would lower the value by less than this share of it.
     """
     place, known = start, deque[Pair](past, maxlen=REMEMBERED)
     value, gradient = function(place)
@@ -67,7 +69,7 @@ def minimise(
     while True:
         step = -_times_inverse_hessian(gradient, known, guess)
         slope = _dot(gradient, step)
-        done = -slope / 2 < decrement or level >= _LEVEL_STEPS
+        done = -slope / 2 < max(decrement, share * value) or level >= _LEVEL_STEPS
         if done or asked >= calls:
             return Minimum(place, -slope / 2, asked, done, tuple(known))
         length = 1.0
