@@ -552,7 +552,7 @@ def test_a_network_is_trained_without_flips_where_they_harm(tmp_path: Path, warm
 @pytest.mark.slow
 def test_fine_tuning_gets_a_recipe_without_open_choices(bordered: Path, warm: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    recipe = Recipe(strategy="finetune", fit="auto", backbone="auto", epochs=1)
+    recipe = Recipe(strategy="finetune", fit="auto", backbone="auto", epochs=1, unfreeze="last")
     run = hs.train(bordered, recipe, runtime=replace(runtime(warm), folder=tmp_path / "run"))
     assert not run.recipe.is_open
     assert (run.recipe.fit, run.recipe.backbone, run.recipe.precision) == ("squash", "lite0", "float32")
