@@ -37,9 +37,15 @@ LONGEST = (
 )  # fmt: skip
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection() -> None:
     """What is imported is no garbage: to look through it takes a seventh of a second each time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What comes now may be."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
