@@ -147,6 +147,22 @@ def test_the_map_adds_up_to_the_log_odds(classes: int) -> None:
         assert change == pytest.approx(1e-4 * grid[2, 3] / 35, abs=2e-8)
 
 
+def test_the_map_of_a_label_adds_up_to_its_own_log_odds() -> None:
+    rng = np.random.default_rng(3)
+    features = rng.uniform(0, 6, (7, 5, 64)).astype(np.float32)
+    head = Head(rng.normal(0, 0.5, (64, 4)), rng.normal(size=4), exclusive=False)
+    scores = features.mean((0, 1), dtype=np.float64) @ head.weights + head.bias
+    probabilities = (1 / (1 + np.exp(-scores))).astype(np.float32)
+    result = Result(probabilities, features.mean((0, 1)), feature_map=features)
+    assert head.gives(result)
+    assert not head._replace(exclusive=True).gives(result)
+    for number in range(4):
+        grid, offset = activation_map(head, result, number)
+        assert grid.mean() + offset == pytest.approx(scores[number], abs=1e-5)
+    changed = head._replace(weights=head.weights * [1, 1, 1, 2])
+    np.testing.assert_array_equal(activation_map(changed, result, 0)[0], activation_map(head, result, 0)[0])
+
+
 def test_log_odds_of_probabilities_that_round_to_one() -> None:
     probabilities = np.array([1, 1e-9, 1e-9], np.float32)
     assert log_odds(probabilities, 0) == pytest.approx(np.log(1 / 2e-9), rel=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
 import io
@@ -73,6 +74,15 @@ def test_log_odds_of_a_label_do_not_depend_on_the_others() -> None:
     assert log_odds(probabilities, 0) == pytest.approx(np.log(0.8))
 
 
+def test_the_map_of_a_label_is_exact(folder: Path, canvases: Path) -> None:
+    model = headstart.load(folder / "model.onnx")
+    for label in model.classes:
+        one = headstart.explain(model, canvases / "003.png", label)
+        assert (one.label, one.method) == (label, "cam")
+        expected = log_odds(np.array([one.probability]), 0, exclusive=False)
+        assert one.grid.mean() + one.offset == pytest.approx(expected, abs=1e-3)
+
+
 @pytest.mark.slow
 def test_the_page_of_explanations_names_labels(folder: Path, canvases: Path, tmp_path: Path, browser: Any) -> None:
     out = tmp_path / "why"
@@ -127,6 +137,21 @@ def test_the_page_in_one_file_says_what_python_says(folder: Path, canvases: Path
             sorted(100 * x for x in thresholds), abs=0.01
         )
         assert one.page.locator("#sets").is_hidden()
+        (image, labels) = next((name, row["labels"]) for name, row in zip(names, wanted, strict=True) if row["labels"])
+        card = one.page.locator(f".result:has-text('{image}')")
+        offered = card.locator("button.link")
+        assert sorted(offered.all_inner_texts()) == [f"Show the evidence for {label}" for label in sorted(labels)]
+        call = """async ([text, label]) => window.headstart.activationMap(
+            new Blob([Uint8Array.from(atob(text), (one) => one.charCodeAt(0))]), label)"""
+        text = base64.b64encode((canvases / image).read_bytes()).decode()
+        for place, label in enumerate(sorted(labels)):
+            grid = headstart.explain(headstart.load(folder / "model.onnx"), canvases / image, label).grid
+            there = np.array(one.page.evaluate(call, [text, label]))
+            assert np.abs(there - grid).max() < 1e-3 * np.abs(grid).max()
+            offered.nth(place).click()  # each takes the place of the one before
+            card.locator(".map").wait_for()
+            assert card.locator("canvas:visible").count() == 1
+            assert card.locator("button.link:has-text('Show the image')").count() == 1
         one.page.locator("summary").first.click()
         assert one.page.locator("#class-column").inner_text() == "Labels"
         with one.page.expect_download() as download:
@@ -153,4 +178,10 @@ def test_the_page_of_a_server_says_what_the_server_says(folder: Path, canvases: 
         said = one.page.locator(".result .label").all_inner_texts()
         assert said == [", ".join(each.labels) or "No label" for each in expected]  # type: ignore[attr-defined]
         assert one.count(".result .bars tr") == 6
+        named = [each.as_dict()["probabilities"] for each in expected]
+        likely = [max(one, key=one.__getitem__) for one in named]
+        buttons = one.page.locator("button.link")
+        assert buttons.all_inner_texts() == [f"Show the evidence for {label}" for label in likely]
+        buttons.first.click()
+        one.page.wait_for_selector("canvas.map")
         assert (one.requests, one.faults) == ([], [])

@@ -11,7 +11,12 @@ import pytest
 
 import headstart
 from headstart.evaluation import labels_comparison
-from headstart.evaluation.average_precision import average_precision, average_precision_slopes, average_precisions
+from headstart.evaluation.average_precision import (
+    average_precision,
+    average_precision_slopes,
+    average_precisions,
+    mean_average_precision_shares,
+)
 from headstart.evaluation.comparison import Pair, Predicted
 from headstart.evaluation.labels_comparison import compare
 from headstart.evaluation.power import more_images
@@ -39,6 +44,25 @@ def test_the_slopes_are_derivatives() -> None:
         weights = np.ones((1, 40))
         weights[0, i] += 1e-6
         assert slopes[i] == pytest.approx((average_precisions(p, y, weights)[0] - value) / 1e-6, abs=1e-5)
+
+
+def test_what_images_add_to_the_mean_average_precision() -> None:
+    """Its mean is scikit-learn's, over what is known; and an image more changes it by what that image adds."""
+    from sklearn.metrics import average_precision_score
+
+    rng = np.random.default_rng(2)
+    p, y = rng.random((60, 4)), (rng.random((60, 4)) < 0.3).astype(np.int8)
+    y[rng.random(y.shape) < 0.2], y[:, 3] = -1, 0  # a label that no image has does not count
+    shares = mean_average_precision_shares(p, y)
+    known = [y[:, i] >= 0 for i in range(3)]
+    assert shares.mean() == pytest.approx(
+        np.mean([average_precision_score(y[own, i], p[own, i]) for i, own in enumerate(known)])
+    )
+    for row in range(60):
+        weights = np.ones((1, 60))
+        weights[0, row] += 1e-6
+        there = [average_precisions(p[own, i], y[own, i] == 1, weights[:, own])[0] for i, own in enumerate(known)]
+        assert shares[row] - shares.mean() == pytest.approx(60 * (np.mean(there) - shares.mean()) / 1e-6, abs=1e-3)
 
 
 def test_the_differences_are_those_of_scikit_learn() -> None:

@@ -12,9 +12,10 @@ import pytest
 
 import headstart
 from headstart.evaluation import learning_curve as curves
+from headstart.evaluation.labels_curve import MEAN_AVERAGE_PRECISION
 from headstart.evaluation.learning_curve import Part, learning_curve
 from headstart.report import growth
-from headstart.report.growth import forecast
+from headstart.report.growth import forecast, forecast_labels
 
 
 def nearest_mean(features: Any, labels: Any, asked: Any) -> Any:
@@ -116,11 +117,69 @@ def test_it_says_why_there_is_no_forecast(images: int, wrong: int, words: str) -
 
 def test_shares_are_nested_and_keep_the_proportions_of_the_classes() -> None:
     labels = np.array([0] * 30 + [1] * 10)
-    order = curves._stratified_order(labels, seed=3, draw=0)
+    order = curves.order_of_kinds(labels, np.random.default_rng(0))
     assert sorted(order.tolist()) == list(range(40))
     for beginning in (8, 20, 40):
         assert np.bincount(labels[order[:beginning]])[1] == pytest.approx(beginning / 4, abs=1)
-    assert order.tolist() != curves._stratified_order(labels, seed=3, draw=1).tolist()
+    assert order.tolist() != curves.order_of_kinds(labels, np.random.default_rng(1)).tolist()
+
+
+# Of several labels an image
+
+
+def labels_world(images: int, seed: int) -> tuple[Any, Any]:
+    """Three labels, each of which moves an image of 40 numbers a little along a direction of its own."""
+    rng = np.random.default_rng([seed, images])
+    truth = (rng.random((images, 3)) < [0.2, 0.3, 0.5]).astype(np.int8)
+    return (1.5 * truth @ np.eye(3, 40) + rng.normal(0, 1, (images, 40))).astype(np.float32), truth
+
+
+def differences(features: Any, labels: Any, asked: Any) -> Any:
+    """Scores by the difference of the means of images with and without each label."""
+    have, lack = (np.stack([features[one].mean(0) for one in (labels == value).T], 1) for value in (1, 0))
+    return asked @ (have - lack)
+
+
+def wanting(asked: Any, truth: Any, images: int) -> float:
+    scores = [differences(*labels_world(images, 100 + seed), asked) for seed in range(25)]
+    return float(np.mean([MEAN_AVERAGE_PRECISION.errors(one, truth).mean() for one in scores]))
+
+
+@pytest.mark.slow
+def test_intervals_of_labels_hold_the_truth() -> None:
+    world = labels_world(4000, 1)
+    now, twice = 1 - wanting(*world, 100), 1 - wanting(*world, 200)
+    found = [
+        learning_curve(
+            [Part(*labels_world(100, 1000 + seed), *labels_world(250, 5000 + seed))], differences,
+            MEAN_AVERAGE_PRECISION, seed=seed,
+        )
+        for seed in range(100)
+    ]  # fmt: skip
+    known = [one for one in found if one.accuracy is not None]
+    assert len(known) > 80
+    assert np.mean([one.interval[0] <= twice <= one.interval[1] for one in known]) >= 0.92
+    assert np.mean([one.gain_interval[0] <= twice - now <= one.gain_interval[1] for one in known]) >= 0.92
+    assert abs(np.mean([one.accuracy for one in known]) - twice) < 0.02
+    assert np.mean([one.points[-1].interval[0] <= now <= one.points[-1].interval[1] for one in known]) >= 0.9
+
+
+def test_the_curve_of_labels_ends_at_the_measured_number(labelled: headstart.Run) -> None:
+    """Of a cross-validation, up to the temperatures of its rounds; with fewer labels where one is too rare."""
+    labels = labelled.fitted.data.targets.labels
+    curve = forecast_labels(labelled.fitted, labelled.recipe, labels)
+    assert not isinstance(curve, str)
+    assert (curve.measure, curve.left_out, curve.components) == ("mean average precision", 0, None)
+    assert curve.points[-1].accuracy == pytest.approx(labelled.evaluation.mean_average_precision, abs=0.01)  # type: ignore[attr-defined]
+    assert curve.points[0].accuracy < curve.points[-1].accuracy
+    rare = labels.copy()
+    rare[np.flatnonzero(rare[:, 1] == 1)[8:], 1] = 0
+    fewer = forecast_labels(labelled.fitted, labelled.recipe, rare)
+    assert not isinstance(fewer, str)
+    assert fewer.left_out == 1
+    none = forecast_labels(labelled.fitted, labelled.recipe, np.zeros_like(labels))
+    assert isinstance(none, str)
+    assert "too few images" in none
 
 
 def test_the_last_point_is_the_probe_itself(photos: Path, warm: Path) -> None:

@@ -18,8 +18,24 @@ const COLOURS = [
 const OPACITY = 0.75;
 const UNSEEN = 0.4;
 
-/** The map of the log-odds of a class against the others, (rows, columns). */
+/** The map of the log-odds of a class against the others, or of a label, beside which others can be true; (rows, columns). */
 export function activationMap(result: Result, weights: Float32Array, page: PageData, number: number): Grid {
+  const { data, rows, columns } = result.featureMap!;
+  const classes = page.classes.length;
+  const width = weights.length / classes;
+  const places = rows * columns;
+  const share = page.thresholds === null ? shareOfOthers(result, weights, page, number) : [];
+  const grid = new Float64Array(places);
+  for (let d = 0; d < width; d++) {
+    let weight = weights[d * classes + number]!;
+    share.forEach((one, i) => { weight -= weights[d * classes + i]! * one; });
+    for (let at = 0; at < places; at++) grid[at]! += data[d * places + at]! * weight;
+  }
+  return { data: grid, rows, columns };
+}
+
+/** What each of the other classes has of the probability that a class leaves. */
+function shareOfOthers(result: Result, weights: Float32Array, page: PageData, number: number): number[] {
   const { data, rows, columns } = result.featureMap!;
   const classes = page.classes.length;
   const width = weights.length / classes;
@@ -35,13 +51,7 @@ export function activationMap(result: Result, weights: Float32Array, page: PageD
   const highest = Math.max(...scores.filter((_, i) => i !== number));
   const share = scores.map((score, i) => (i === number ? 0 : Math.exp(score - highest)));
   const total = share.reduce((sum, value) => sum + value, 0);
-  const grid = new Float64Array(places);
-  for (let d = 0; d < width; d++) {
-    let weight = weights[d * classes + number]!;
-    for (let i = 0; i < classes; i++) weight -= (weights[d * classes + i]! * share[i]!) / total;
-    for (let at = 0; at < places; at++) grid[at]! += data[d * places + at]! * weight;
-  }
-  return { data: grid, rows, columns };
+  return share.map((value) => value / total);
 }
 
 /** Paint a picture in grey with the map in colours over it; what the network does not see is dark. */

@@ -19,21 +19,22 @@ export function card(prediction: Prediction, input: Input, model: Model | null, 
       el("div", {}, name(prediction.path), el("p", { class: "label" }, "Not classified"), el("p", {}, prediction.error)));
   }
   const picture = el("canvas", { class: "thumb", "aria-hidden": "true" });
-  const toggle = !isLabels(prediction) && mapped(model, page) ? mapButton(prediction, input, model, page, figure) : null;
+  const toggles = mapped(model, page) ? mapButtons(explained(prediction, model), input, model, page, figure) : null;
   drawPicture(picture, input.file, THUMB_PX).catch(() => {
     picture.replaceWith(el("p", { class: "soft" }, "This browser cannot display files of this format."));
-    toggle?.remove(); // a map lies on a picture
+    toggles?.remove(); // a map lies on a picture
   });
   figure.append(picture);
   const said = isLabels(prediction)
     ? el("p", { class: "label" }, prediction.labels.join(", ") || NO_LABEL)
     : el("p", { class: "label" }, prediction.label, " ", el("span", {}, percent(prediction.probability)));
   const details = el("div", {}, name(prediction.path), said, doubts(prediction),
-    isLabels(prediction) ? labelBars(prediction, page) : bars(prediction), neighbours(prediction), toggle);
+    isLabels(prediction) ? labelBars(prediction, page) : bars(prediction), neighbours(prediction), toggles);
   return el("li", { class: "result" }, figure, details);
 }
 
 const NO_LABEL = "No label";
+const MOST_MAPS = 6; // labels of an image whose evidence can be shown
 const MOST_BARS = 30; // of hundreds of labels the card shows the most probable ones
 
 const name = (path: string) => el("p", { class: "path" }, path);
@@ -99,35 +100,55 @@ function bars(answer: ClassAnswer): HTMLElement {
     el("tbody", {}, ...rows));
 }
 
-/** Shows and hides the class activation map, which is computed when it is first asked for. */
-function mapButton(answer: ClassAnswer, input: Input, model: Model | null, page: PageData, figure: HTMLElement): HTMLElement {
-  let canvas: HTMLCanvasElement | null = null;
-  const show = `Show the evidence for ${answer.label}`;
-  const toggle = button(show, () => {
-    const shown = figure.classList.contains("mapped");
-    toggle.textContent = shown ? show : "Show the image";
-    figure.classList.toggle("mapped", !shown);
-    if (canvas !== null || shown) return;
-    toggle.disabled = true;
-    draw(answer, input, model, page).then(
-      (drawn) => {
-        canvas = drawn;
-        figure.append(drawn);
-        toggle.disabled = false;
-      },
-      (error: unknown) => {
-        figure.classList.remove("mapped");
-        toggle.replaceWith(el("p", { class: "soft" }, `No map can be shown: ${error instanceof Error ? error.message : String(error)}.`));
-      },
-    );
-  }, { class: "link" });
-  return toggle;
+/** The class or labels whose evidence can be shown: of labels those that the image has, and else the most probable one. */
+function explained(answer: Answer, model: Model | null): readonly string[] {
+  if (!isLabels(answer)) return [answer.label];
+  const order = Object.keys(answer.probabilities).sort((a, b) => answer.probabilities[b]! - answer.probabilities[a]!);
+  const found = order.filter((label) => answer.labels.includes(label)).slice(0, MOST_MAPS);
+  return model === null || found.length === 0 ? order.slice(0, 1) : found; // a server gives that of the most probable one
 }
 
-async function draw(answer: ClassAnswer, input: Input, model: Model | null, page: PageData): Promise<HTMLCanvasElement> {
-  const found = await evidence(answer.label, input, model, page);
-  const label = `Class activation map: bright regions are evidence for ${answer.label}`;
-  const canvas = el("canvas", { class: "map", role: "img", "aria-label": label });
+/** Show and hide the class activation maps, each of which is computed when it is first asked for. */
+function mapButtons(labels: readonly string[], input: Input, model: Model | null, page: PageData, figure: HTMLElement): HTMLElement {
+  const drawn = new Map<string, HTMLCanvasElement>();
+  let shown: string | null = null;
+  const words = (label: string) => (label === shown ? "Show the image" : `Show the evidence for ${label}`);
+  const update = () => {
+    figure.querySelector(".map")?.remove();
+    const canvas = shown === null ? undefined : drawn.get(shown);
+    if (canvas !== undefined) figure.append(canvas);
+    figure.classList.toggle("mapped", shown !== null);
+    buttons.forEach((one, i) => { one.textContent = words(labels[i]!); });
+  };
+  const press = (label: string, pressed: HTMLButtonElement) => {
+    shown = shown === label ? null : label;
+    update();
+    if (shown === null || drawn.has(label)) return;
+    pressed.disabled = true;
+    draw(label, input, model, page).then(
+      (canvas) => {
+        drawn.set(label, canvas);
+        pressed.disabled = false;
+        update();
+      },
+      (error: unknown) => {
+        if (shown === label) shown = null;
+        update();
+        pressed.replaceWith(el("p", { class: "soft" }, `No map can be shown: ${error instanceof Error ? error.message : String(error)}.`));
+      },
+    );
+  };
+  const buttons = labels.map((label) => {
+    const one: HTMLButtonElement = button(words(label), () => { press(label, one); }, { class: "link" });
+    return one;
+  });
+  return el("div", { class: "maps" }, ...buttons);
+}
+
+async function draw(label: string, input: Input, model: Model | null, page: PageData): Promise<HTMLCanvasElement> {
+  const found = await evidence(label, input, model, page);
+  const words = `Class activation map: bright regions are evidence for ${label}`;
+  const canvas = el("canvas", { class: "map", role: "img", "aria-label": words });
   const context = await drawPicture(canvas, input.file, PICTURE_PX);
   const picture = context.getImageData(0, 0, canvas.width, canvas.height);
   paint(picture, found);

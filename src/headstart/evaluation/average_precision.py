@@ -69,6 +69,25 @@ def average_precision_slopes(
     return value, slopes
 
 
+def mean_average_precision_shares(probabilities: NDArray[np.float64], labels: NDArray[np.int8]) -> NDArray[np.float64]:
+    """What each image adds to the mean average precision to first order, (N,); their mean is it.
+
+    These are the pseudo-values of the infinitesimal jackknife (Jaeckel 1972). Labels that no image has do not count.
+
+    Args:
+        probabilities: (N, C).
+        labels: 1, 0, or below 0 for not known, (N, C); an image has one of them at least.
+    """
+    count, measured = len(labels), np.flatnonzero((labels == 1).any(0))
+    shares = np.zeros(count)
+    for i in measured:
+        known = labels[:, i] >= 0
+        value, slopes = average_precision_slopes(probabilities[known, i], labels[known, i] == 1)
+        shares += value / len(measured)
+        shares[known] += count * slopes / len(measured)
+    return shares
+
+
 def average_precision_interval(value: float, positives: int) -> Interval:
     """95 % interval of an average precision: Wilson's, as of a share of the images that have the label.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.evaluation.average_precision import average_precision_slopes, average_precisions
+from headstart.evaluation.average_precision import average_precisions, mean_average_precision_shares
 from headstart.evaluation.comparison import Comparing, Difference, Pair, Predicted, clusters_of
 from headstart.evaluation.intervals import RESAMPLES, Interval
 from headstart.evaluation.labels import judged
@@ -176,11 +176,7 @@ class _Two:
     def _slopes_of(self, own: slice) -> NDArray[np.float64]:
         n = len(self.labels)
         slopes = np.zeros((n, 4))
-        for i in self.measured:
-            known = self.known[:, i]
-            value, slope = average_precision_slopes(self.probabilities[own][known, i], self.truth[known, i])
-            slopes[:, 0] += value / len(self.measured)
-            slopes[known, 0] += n * slope / len(self.measured)
+        slopes[:, 0] = mean_average_precision_shares(self.probabilities[own], self.labels)
         hits, either = self.hits[own], self.either[own]
         micro = 2 * hits.sum() / max(either.sum(), _SAME)
         slopes[:, 1] = micro + n * (2 * hits.sum(1) - micro * either.sum(1)) / max(either.sum(), _SAME)

@@ -94,7 +94,14 @@ def fit(
     advance(1)
     v /= found.temperatures
     notes = () if converged.all() else (f"The head's fit was stopped after {softmax.MAX_ITERATIONS} iterations.",)
-    return replace(axes.head(v[:-1], v[-1]), notes=notes, log_loss=float(found.losses.mean())), found
+    head = replace(
+        axes.head(v[:-1], v[-1]),
+        notes=notes,
+        log_loss=float(found.losses.mean()),
+        cs=tuple(np.power(10.0, found.powers).tolist()),
+        whitenings=tuple(found.whitenings.tolist()),
+    )
+    return head, found
 
 
 def check(features: NDArray[np.float32], labels: NDArray[np.int8], count: int) -> None:

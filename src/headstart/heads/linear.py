@@ -63,6 +63,9 @@ class LinearHead:
         notes: Remarks for the user.
         whitening: How far the variances of the principal axes were equalised before the fit, in 0..1; see
             `whitening_factors`.
+        cs: C of each label, (C,), where an image can have several and `fit` of `headstart.heads.labels` found the
+            weights; else empty, as is the next one.
+        whitenings: The whitening of each label, (C,).
     """
 
     weights: NDArray[np.float32]
@@ -71,6 +74,8 @@ class LinearHead:
     log_loss: float | None = None
     notes: tuple[str, ...] = ()
     whitening: float = 0.0
+    cs: tuple[float, ...] = ()
+    whitenings: tuple[float, ...] = ()
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores (N, C) of embeddings (N, D)."""

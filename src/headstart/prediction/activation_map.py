@@ -10,6 +10,7 @@ from headstart.modelfile.linear_head import find
 from headstart.modelfile.schema import FEATURE_MAP
 from headstart.targets import TARGETS
 from headstart.targets.classes.temperature import to_probabilities
+from headstart.targets.labels import sigmoid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,30 +28,34 @@ class Head(NamedTuple):
     Attributes:
         weights: (D, C), divided by the temperature.
         bias: (C,), divided by the temperature too.
+        exclusive: Whether exactly one class is true of an image; else each label is by itself.
     """
 
     weights: NDArray[np.float64]
     bias: NDArray[np.float64]
+    exclusive: bool = True
 
     def gives(self, result: Result) -> bool:
         """Whether the mean of the feature map, by this head, has the probabilities that the model itself gives."""
         if result.feature_map is None or result.feature_map.shape[-1] != len(self.weights):
             return False
         scores = result.feature_map.mean((0, 1), dtype=np.float64) @ self.weights + self.bias
-        return bool(np.abs(to_probabilities(scores) - result.probabilities).max() < _EXACT)
+        probabilities = to_probabilities(scores) if self.exclusive else sigmoid.to_probabilities(scores)
+        return bool(np.abs(probabilities - result.probabilities).max() < _EXACT)
 
 
 def activation_map(head: Head, result: Result, number: int) -> tuple[NDArray[np.float64], float]:
-    """The class activation map of a class against the others.
+    """The class activation map of a class against the others, or of a label.
 
     The score of a class alone does not say what distinguishes it from the others, which may share its parts. So the map
     is that of the log-odds: ``log(p / (1 - p)) = mean(map) + offset``, with each of the other classes counted by its
     share of the probability that is left. That equation is exact, and the map is also the gradient of the log-odds.
+    The log-odds of a label, beside which others can be true, are its score, so that its map is that of the score.
 
     Args:
         head: The linear head.
         result: With a feature map.
-        number: Of the class.
+        number: Of the class or label.
 
     Returns:
         The map (h, w), and the offset.
@@ -58,6 +63,8 @@ def activation_map(head: Head, result: Result, number: int) -> tuple[NDArray[np.
     features = result.feature_map
     if features is None:
         raise ValueError("a result without a feature map")
+    if not head.exclusive:
+        return features @ head.weights[:, number], float(head.bias[number])
     scores = features.mean((0, 1), dtype=np.float64) @ head.weights + head.bias  # (C,)
     others = np.delete(np.arange(len(scores)), number)
     share = to_probabilities(scores[others])  # (C - 1,)
@@ -79,9 +86,8 @@ def has_map(classifier: Classifier) -> bool:
 
 def linear_head(classifier: Classifier) -> Head | None:
     """The head of a model, from the constants in its file; None where it has no such one."""
-    known = TARGETS[classifier.metadata.task].exclusive
-    head = find(classifier.content, len(classifier.classes)) if known else None
+    head = find(classifier.content, len(classifier.classes))
     if head is None:
         return None
     weights, bias = (part.astype(np.float64) / head.temperature for part in (head.weights, head.bias))
-    return Head(weights, bias)
+    return Head(weights, bias, TARGETS[classifier.metadata.task].exclusive)

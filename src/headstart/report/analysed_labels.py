@@ -9,10 +9,12 @@ from typing import Literal
 from headstart.evaluation.intervals import Interval
 from headstart.evaluation.label_curves import ThresholdCurve
 from headstart.evaluation.labels import LabelResult, LabelsEvaluation
-from headstart.report.analysed import Common
+from headstart.evaluation.learning_curve import LearningCurve
+from headstart.report.analysed import Common, NoCurve
 from headstart.report.analysed_images import LabelPicture
 
 NO_LABEL = "no label"
+_OF_BEFORE = NoCurve("An earlier version wrote this report.")
 Wrong = Literal["missed", "added"]
 
 
@@ -89,6 +91,7 @@ class LabelAnalysis(Common):
         wrong_images: Images with anything missed or added.
         combinations: Labels that images on the map have together, in words.
         combination_of: Which of them an image has, by its place.
+        learning_curve: What more images would bring.
     """
 
     task: str
@@ -103,4 +106,5 @@ class LabelAnalysis(Common):
     wrong_images: int
     combinations: tuple[str, ...]
     combination_of: Mapping[str, int]
+    learning_curve: LearningCurve | NoCurve = _OF_BEFORE
     images: tuple[LabelPicture, ...]

@@ -117,7 +117,7 @@ def thresholds(curve: ThresholdCurve, threshold: float) -> Chart:
 
 
 def growth(curve: LearningCurve | NoCurve) -> Chart | None:
-    """Accuracy over the number of training images, and the forecast for twice as many; None where nothing is known."""
+    """A learning curve, and the forecast for twice as many images; None where nothing is known."""
     if isinstance(curve, NoCurve) or not curve.points:
         return None
     points = curve.points
@@ -126,11 +126,11 @@ def growth(curve: LearningCurve | NoCurve) -> Chart | None:
     known = curve.accuracy is not None and curve.interval is not None
     last = curve.twice if known else sizes[-1]
     chart = empty(
-        "Accuracy on held-out images by the number of training images",
+        f"{curve.measure.capitalize()} on held-out images by the number of training images",
         (sizes[0] * 0.9, last * 1.1),
         (max(0.0, min(ends) - 0.02), min(1.0, max(ends) + 0.02)),
         x_label="training images",
-        y_label="accuracy",
+        y_label=curve.measure,
         y_percent=True,
         x_log=True,
         x_values=[*sizes, *([last] if known else [])],

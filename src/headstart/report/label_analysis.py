@@ -17,7 +17,7 @@ from headstart.data.several import SEPARATOR
 from headstart.evaluation.calibration import Bin
 from headstart.evaluation.label_curves import label_reliability, threshold_curve
 from headstart.evaluation.labels import LabelsEvaluation
-from headstart.report.analysed import SCHEMA
+from headstart.report.analysed import SCHEMA, NoCurve
 from headstart.report.analysed_images import LabelPicture, Map, OwnShare, Picture
 from headstart.report.analysed_labels import (
     NO_LABEL,
@@ -32,6 +32,7 @@ from headstart.report.analysed_labels import (
 )
 from headstart.report.analysis import EVIDENCE, common, points_of
 from headstart.report.exhibits import Exhibits
+from headstart.report.growth import forecast_labels
 from headstart.report.picked import MISTAKES, OF_A_CELL, OF_ALL_MISTAKES, UNCERTAIN, sample
 from headstart.report.similar import like_their_own_label, nearest
 from headstart.report.tsne import kept_neighbours, layout
@@ -69,6 +70,7 @@ def _analyse(fitted: Fitted, recipe: Recipe, seconds: Mapping[str, float]) -> La
     )
     first, second = pictures.with_evidence(mistakes, evidence), pictures.with_evidence(uncertain, evidence)
     rows, combinations = _on_map(fitted, measured)
+    curve = forecast_labels(fitted, recipe, measured.labels)
     return LabelAnalysis(
         **shared.__dict__,
         task=fitted.data.targets.task,
@@ -89,6 +91,7 @@ def _analyse(fitted: Fitted, recipe: Recipe, seconds: Mapping[str, float]) -> La
         combination_of={
             str(pictures.place(row)): kind for row, kind in zip(rows.tolist(), combinations.of, strict=True)
         },
+        learning_curve=NoCurve(curve) if isinstance(curve, str) else curve,
         images=tuple(pictures.shown),
     )
 

@@ -52,6 +52,7 @@ def label_page(
         left_out=pictures.left_out,
         training=figures.training(analysis.history, analysis.best_epoch),
         reliability=figures.reliability(analysis.reliability, "pair"),
+        growth=figures.growth(analysis.learning_curve),
         curves=_curves(analysis),
         strategy=in_words(analysis.strategy),
         advice=None,

@@ -34,12 +34,16 @@ class HeadFit:
         strength: C, the inverse strength of the penalty; None for a head without it, as are the next two.
         whitening: How far the axes of the embeddings were made equally long, in 0..1.
         log_loss: Of the cross-validation that chose both.
+        strengths: C of each label, where an image can have several; else None, as is the next one.
+        whitenings: The whitening of each label.
     """
 
     temperature: float
     strength: float | None = None
     whitening: float | None = None
     log_loss: float | None = None
+    strengths: tuple[float, ...] | None = None
+    whitenings: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

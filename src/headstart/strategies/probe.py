@@ -114,7 +114,10 @@ def _details(calibrated: Calibrated[Head]) -> HeadFit:
     """How a head was fitted."""
     head, temperature = calibrated.head, calibrated.temperature
     if isinstance(head, LinearHead):
-        return HeadFit(temperature, head.c, head.whitening, head.log_loss)
+        return HeadFit(
+            temperature, head.c, None if head.whitenings else head.whitening, head.log_loss, head.cs or None,
+            head.whitenings or None,
+        )  # fmt: skip
     return HeadFit(temperature)
 
 

@@ -169,8 +169,8 @@ class TargetSpec:
         analysed: The record of these, as ``analysis.json`` holds it.
         page: What draws the report of these: ``(analysis, pictures, *, run)`` to HTML.
         notebook: What shows a run in a notebook: ``(Fitted, heading, cache) -> Markup``; empty for a line of text.
-        exclusive: Whether exactly one name is true of an image: only then are there prediction sets, exact class
-            activation maps, and findings on the class of an image.
+        exclusive: Whether exactly one name is true of an image: only then are there prediction sets, and findings on
+            the class of an image.
         several: Whether a row's label is the text of several (`headstart.data.several`), which the data check reads.
         thresholds: Whether each name has a threshold of its own.
         schema: Of the model files that are written (`headstart.modelfile.schema`): the one that the task came with.

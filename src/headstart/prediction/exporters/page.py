@@ -174,8 +174,7 @@ def _head(classifier: Classifier) -> dict[str, object] | None:
     """Where the weights of a linear head lie in the model file, for the class activation map; None for other heads."""
     from headstart.modelfile.linear_head import find
 
-    known = TARGETS[classifier.metadata.task].exclusive
-    head = find(classifier.content, len(classifier.classes)) if known else None
+    head = find(classifier.content, len(classifier.classes))
     if head is None:
         return None
     at = classifier.content.find(head.weights.astype("<f4").tobytes())
