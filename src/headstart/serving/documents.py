@@ -35,8 +35,8 @@ class ActivationMap(Document):
     """The class activation map of the most probable class or label: which regions of the image are evidence for it.
 
     `values` are the rows of a grid from the top. Their mean is the log-odds of the class against the others, or of the
-    label, but for a constant; what is above 0 speaks for it. The grid covers a square on the image, whose edges are given as shares of
-    the image's sides: 0 is the top or left edge, 1 the bottom or right one.
+    label, but for a constant; what is above 0 speaks for it. The grid covers a square on the image, whose edges are
+    given as shares of the image's sides: 0 is the top or left edge, 1 the bottom or right one.
     """
 
     label: str
