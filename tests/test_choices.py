@@ -22,6 +22,7 @@ from headstart.heads import linear
 from headstart.modelfile import guard
 from headstart.modelfile.session import Session
 from headstart.preprocess.spec import Preprocess
+from headstart.runs.chosen import Chosen, Scored
 from headstart.settings.recipe import Recipe
 from headstart.strategies import choices
 from headstart.strategies.choices import advice, evidence, transforms
@@ -120,6 +121,17 @@ def test_the_p_values_are_those_of_known_tests() -> None:
     assert evidence.better(a, b) == 1
     assert evidence.choose([a, b])[1] == (pytest.approx(min(1, 2 * min(by_loss, by_right))),)
     assert evidence.choose([a, b, a])[1][0] == pytest.approx(min(1, 4 * min(by_loss, by_right)))
+
+
+def test_the_price_is_told_beside_the_choice_and_is_no_reason() -> None:
+    a, b, c = (
+        Scored(name=name, accuracy=0.9, log_loss=0.3, ms=ms) for name, ms in (("a", 5.0), ("b", 7.5), ("c", None))
+    )
+    chosen = Chosen("b", (a, b, c), (), ("why",))
+    assert chosen.price == "What the network takes for an image on one core: a 5.0 ms, b 7.5 ms (1.5 times). Chosen: b."
+    assert Chosen.from_dict(chosen.as_dict()) == chosen
+    assert Chosen("c", (a, b, c), (), ("why",)).price == ""  # such as one that was resumed, of an earlier version
+    assert Chosen("a", (a,), (), ("why",)).price == ""
 
 
 def test_copies_in_one_group_are_no_more_evidence() -> None:
@@ -375,6 +387,8 @@ def test_backbones_are_ranked_and_the_better_one_wins(textures: Path, warm: Path
     # Were the random one the default, it would be replaced: the order of preference decides among equals alone.
     choice = choose_backbone(laid(textures, where), Recipe(), where, ["squeezenet1_1", "lite0"])
     assert choice.chosen == "lite0"
+    assert [one.ms > 0 for one in choice.told().candidates if one.ms] == [True, True]
+    assert not any(" ms" in reason for reason in choice.reasons)  # the clock is not in the model file
     assert choice.p_values[0] < 0.01
     assert "significantly better than squeezenet1_1" in choice.reasons[0]
     assert "Apache-2.0" in choice.reasons[0]

@@ -43,6 +43,8 @@ def show_run(output: Output, run: Run, folder: Path, source: str, told: Sequence
         where = f"{run.evaluation.split} images"
     show_evaluation(output, run.evaluation, where, fitted.without_leaks, task=fitted.data.targets.task)
     output.notes(note for note in fitted.notes if note not in told)
+    if (choices := fitted.details.choices) and choices.backbone and (price := choices.backbone.price):
+        output.notes([price])
     output.skipped(run.skipped)
     model = folder / "model.onnx"
     output.say(f"\nModel: {model} ({model.stat().st_size / 1e6:.1f} MB), preprocessing included")

@@ -21,6 +21,7 @@ class Scored:
             first.
         parameters: Of a backbone; else None.
         licence: Of its weights; else None.
+        ms: Time of an image on one core of this computer, in milliseconds; None where it was not measured.
     """
 
     name: str
@@ -29,10 +30,11 @@ class Scored:
     p_value: float | None = None
     parameters: int | None = None
     licence: str | None = None
+    ms: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The candidate as JSON values."""
-        facts = {"parameters": self.parameters, "licence": self.licence}
+        facts = {"parameters": self.parameters, "licence": self.licence, "ms": self.ms}
         return {
             "name": self.name, "accuracy": self.accuracy, "log_loss": self.log_loss, "p_value": self.p_value,
             **{name: value for name, value in facts.items() if value is not None},
@@ -54,6 +56,21 @@ class Chosen:
     candidates: tuple[Scored, ...]
     skipped: tuple[tuple[str, str], ...]
     reasons: tuple[str, ...]
+
+    @property
+    def price(self) -> str:
+        """What the choice costs, as a sentence; empty where the times of the candidates are not known.
+
+        The clock measured it, so that it is no reason: those are in the model file, which is the same every time.
+        """
+        first, times = self.candidates[0], {one.name: one.ms for one in self.candidates if one.ms}
+        if first.name not in times or self.name not in times or len(times) < 2:
+            return ""
+        told = ", ".join(
+            f"{name} {ms:.1f} ms" + (f" ({ms / times[first.name]:.1f} times)" if name != first.name else "")
+            for name, ms in times.items()
+        )
+        return f"What the network takes for an image on one core: {told}. Chosen: {self.name}."
 
     def as_dict(self) -> dict[str, object]:
         """The choice as JSON values."""

@@ -36,6 +36,7 @@ class Outcome:
         groups: Group number of each, (M,).
         parameters: Of a backbone; else None.
         licence: Of its weights; likewise.
+        ms: Time of an image on one core, in milliseconds; likewise, and where it was measured.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Outcome:
     groups: NDArray[np.int64]
     parameters: int | None = None
     licence: str | None = None
+    ms: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -80,7 +82,7 @@ class Choice:
         candidates = tuple(
             Scored(
                 name=one.name, accuracy=one.accuracy, log_loss=one.log_loss, p_value=p, parameters=one.parameters,
-                licence=one.licence,
+                licence=one.licence, ms=None if one.ms is None else round(one.ms, 2),
             )
             for one, p in zip(self.outcomes, (None, *self.p_values), strict=False)
         )  # fmt: skip
