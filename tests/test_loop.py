@@ -267,6 +267,7 @@ def test_it_does_not_begin_again_where_an_epoch_was_better(pictures: Path) -> No
     assert len(told.history) == 5
 
 
+@pytest.mark.slow
 def test_beginning_again_is_resumed_to_the_bit(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted before the second try, and in it."""
     monkeypatch.setattr("headstart.training.parts.Session._is_best", lambda self, _: self.position.epoch in {0, 5})

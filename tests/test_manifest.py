@@ -242,6 +242,7 @@ def test_a_manifest_trains_with_its_splits_and_groups(tmp_path: Path) -> None:
     assert headstart_cli("train", tmp_path / "list.csv", "--out", tmp_path / "no", "--strict").code == 2
 
 
+@pytest.mark.slow
 def test_groups_stay_on_one_side(tmp_path: Path) -> None:
     write_images(tmp_path, {"disc": 40, "noise": 40})
     lines = [f"{label}/{i:03}.png,{label},{label}{i // 4}" for label in ("disc", "noise") for i in range(40)]

@@ -145,6 +145,7 @@ def test_what_no_file_may_say_is_refused(data: bytes, words: str) -> None:
     assert words in refused(data)
 
 
+@pytest.mark.slow
 def test_slow_forms_are_read_quickly() -> None:
     """A megapixel took Pillow 2 to 4 s; each takes far below a quarter of that here."""
     values = RNG.integers(0, 1000, (500, 2000, 3))

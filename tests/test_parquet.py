@@ -120,6 +120,7 @@ def test_bytes_without_a_name_and_rows_without_an_image(photos: Path, tmp_path: 
     assert "--path-column a" in (caught.value.hint or "")
 
 
+@pytest.mark.slow
 def test_the_program_trains_and_reads_again(photos: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "set.parquet", embedded(photos), names=True)
     done = headstart_cli("train", path, "--out", tmp_path / "run", "--json")

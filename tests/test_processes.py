@@ -115,6 +115,7 @@ def test_batch_norms_see_the_whole_batch(tmp_path: Path) -> None:
                 torch.testing.assert_close(parts[rank][name][1][key], value, atol=1e-5, rtol=1e-4, msg=f"{name} {key}")
 
 
+@pytest.mark.slow
 def test_batch_norms_predict_as_before() -> None:
     """Without a group of processes, and with the names of their weights."""
     module = batch_norms()["plain"].train()

@@ -401,6 +401,7 @@ def test_findings_of_the_check_are_shown_with_their_images(run: Any, tmp_path: P
 # --- the parts -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_map_keeps_neighbours_as_scikit_learn_does() -> None:
     from sklearn.datasets import load_digits
     from sklearn.manifold import TSNE, trustworthiness

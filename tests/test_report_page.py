@@ -72,6 +72,7 @@ def test_axe_finds_nothing(photo_run: Path, browser: Any, scheme: str) -> None:
         assert one.violations() == []
 
 
+@pytest.mark.slow
 def test_it_shows_what_was_measured(photo_run: Path, browser: Any) -> None:
     metrics = json.loads((photo_run / "metrics.json").read_text())
     evaluation = metrics["evaluation"]
@@ -94,6 +95,7 @@ def test_it_shows_what_was_measured(photo_run: Path, browser: Any) -> None:
         assert sum(int(count) for count in counts if count != "·") == evaluation["n"]
 
 
+@pytest.mark.slow
 def test_headings_are_in_order_and_the_contents_lead_to_sections(photo_run: Path, browser: Any) -> None:
     with opened(browser, photo_run / "report.html") as one:
         levels = one.headings()
@@ -131,6 +133,7 @@ def test_a_cell_of_the_matrix_opens_its_images_by_mouse_and_by_keyboard(photo_ru
         assert one.faults == []
 
 
+@pytest.mark.slow
 def test_without_scripts_a_cell_still_opens_its_images(photo_run: Path, browser: Any) -> None:
     with opened(browser, photo_run / "report.html", java_script_enabled=False) as one:
         link = one.page.locator(".matrix td.miss a").first
@@ -170,6 +173,7 @@ def test_the_map_shows_a_picture_on_hover_and_on_focus(photo_run: Path, browser:
         assert one.faults == []
 
 
+@pytest.mark.slow
 def test_tables_sort(photo_run: Path, browser: Any) -> None:
     with opened(browser, photo_run / "report.html") as one:
         head, body = one.page.locator("#classes thead th"), "#classes tbody tr"

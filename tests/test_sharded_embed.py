@@ -204,6 +204,7 @@ def test_errors_beyond_those_shown_are_counted(tmp_path: Path, monkeypatch: pyte
     assert (written.errors, len(written.skipped), len(written)) == (5, 2, 10)
 
 
+@pytest.mark.slow
 def test_a_description_says_how_to_build_the_embedder_again(shapes: Path, tmp_path: Path) -> None:
     hs.embed_into(shapes, tmp_path / "out", recipe=hs.Recipe(precision="float32"))
     made = json.loads((tmp_path / "out" / "embeddings.json").read_text())["made"]

@@ -215,6 +215,7 @@ def test_killed_in_the_middle_loses_no_file(
     assert not out.exists()
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=12) | st.sampled_from(["Cat", "cat", "a/b", "..", "CON", "x" * 300, "\udcff", "é"])))
 def test_every_class_has_a_folder_of_its_own(names: list[str]) -> None:
     folders = folder_names(names)

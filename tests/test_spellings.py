@@ -119,6 +119,7 @@ def source_of(folder: Path, counts: dict[str, int]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_check_finds_them_first_and_train_tells_them_first(tmp_path: Path) -> None:
     source = source_of(tmp_path / "in", {"Cat": 12, "dog": 12, "cat ": 5})
     said = "'Cat' and 'cat ' differ only in blanks and case: most likely one class."

@@ -27,6 +27,7 @@ def noisy_tiff(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_predict_prints_nothing_of_libtiff(model: Path, tmp_path: Path) -> None:
     noisy_tiff(tmp_path / "damaged.tif")
     draw("disc", 0).save(tmp_path / "good.png")

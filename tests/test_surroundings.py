@@ -57,6 +57,7 @@ def test_json_is_json_in_every_encoding(name: str, model: Path, folder: Path) ->
         assert done.stdout.isascii()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", ["0", "00", "", "-1", "x", "²"])
 def test_a_width_of_nothing_is_none(width: str, model: Path, folder: Path) -> None:
     unset = {key: value for key, value in os.environ.items() if key != "COLUMNS"}

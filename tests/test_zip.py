@@ -304,6 +304,7 @@ MEMORY = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path: Path) -> None:
     """A gigabyte of zeros behind a header that promises 8 MiB, and one that says what it is."""
     path = tmp_path / "x.zip"
