@@ -83,7 +83,7 @@ class Maker:
         rows = np.arange(begin, min(begin + size.shard_rows, size.images))
         rng = np.random.default_rng([size.seed, 1, number])
         true = rows * size.classes // size.images  # in the order of the paths
-        made = _Rows(true, self._features(true, rng), _prints(len(rows), rng), [
+        made = _Rows(true, self.features(true, rng), _prints(len(rows), rng), [
             sha256(f"{size.seed} {row}".encode()).hexdigest() for row in rows.tolist()
         ])  # fmt: skip
         self._plant(made, rows, rng)
@@ -103,7 +103,8 @@ class Maker:
             "digest": made.digests, "features": made.features, "prints": made.prints,
         }  # fmt: skip
 
-    def _features(self, true: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
+    def features(self, true: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Embeddings, float32 (n, D), of images of these classes (n,)."""
         noise = rng.standard_normal((len(true), SHARED), np.float32) @ self._directions
         noise += 0.3 * rng.standard_normal(noise.shape, np.float32)
         return np.maximum(self._means[true] + noise, 0)
