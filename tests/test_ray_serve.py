@@ -73,8 +73,10 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     folder, port = tmp_path_factory.mktemp("ray-serve"), free_port()
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config(port, models=[str(model.parent)], workers=2, insecure=True, **LIMITS)))
-    # Two CPUs are asked for, whatever this machine has, and no other cluster of it.
-    command = [sys.executable, "-c", "import ray\n"
+    # Two CPUs are asked for, whatever this machine has, and no other cluster of it. A shell that runs the tests in the
+    # background has them ignore Ctrl-C, and so all that they start.
+    command = [sys.executable, "-c", "import ray, signal\n"
+               "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
                "ray.init('local', num_cpus=2, include_dashboard=False, log_to_driver=False)\n"
                "from ray.serve.scripts import cli; cli()", "run", str(path)]  # fmt: skip
     log = folder / "log"
