@@ -25,7 +25,7 @@ DECREMENT = 1e-10
 def main() -> None:
     """Fit three times for each penalty, tell."""
     from headstart.heads import linear, softmax
-    from headstart.heads.streamed import InMemory, fit_as_chosen
+    from headstart.heads.streamed import InMemory, fit, fit_as_chosen
     from headstart.heads.streamed.fit import Strength
     from headstart.targets.classes.temperature import to_probabilities
 
@@ -33,7 +33,10 @@ def main() -> None:
     parser.add_argument("--set", default="20000x100", help="images x classes")
     parser.add_argument("--apart", type=float, default=0.42, help="length of the means of the classes; noise has 1")
     parser.add_argument("--penalties", type=float, nargs="+", default=[0.01, 0.1, 1.0], help="C")
+    parser.add_argument("--early", action="store_true", help="end in passes where a fit of more than 200,000 rows ends")
     options = parser.parse_args()
+    if options.early:
+        fit.EXACT_ROWS = 0
     images, classes = (int(part) for part in options.set.split("x"))
     x, labels, unseen, truth = draw(images, classes, options.apart)
     axes, rows = linear.along_axes(x), []
@@ -51,7 +54,7 @@ def main() -> None:
             found = softmax.solve(axes.z, labels, classes=classes, c=c, sample_weight=ones, decrement=DECREMENT)
             return axes.head(found.weights, found.bias)
 
-        (one, fast), (two, usual), (three, slow) = (timed(fit) for fit in (streamed, memory, exact))
+        (one, fast), (two, usual), (three, slow) = (timed(one) for one in (streamed, memory, exact))
         p, q, r = (to_probabilities(head.scores(unseen)) for head in (one, two, three))
         rows.append((
             f"{c:g}", f"{len(passes)}", f"{fast:.0f}", f"{usual:.0f}", f"{slow:.0f}", f"{np.abs(p - r).max():.1e}",
