@@ -101,7 +101,7 @@ class OutOfFold:
                 inside = inside[np.linspace(0, len(inside) - 1, MAX_FIT).astype(np.int64)]
             self._last = softmax.solve(
                 z[inside], labels[inside], classes=self._classes, c=self._c,
-                sample_weight=weights[inside], start=self._last,
+                sample_weight=weights[inside], start=self._last, decrement=softmax.DECREMENT,
             )  # fmt: skip
             models[fold] = self._last
         return Scores(z, folds, models, self._classes)

@@ -106,7 +106,7 @@ class _Search:
             learn, _ = split
             return softmax.solve(
                 x[learn], self.labels[learn], classes=self.classes, c=10.0**power, sample_weight=self.weights[learn],
-                start=start,
+                start=start, decrement=softmax.DECREMENT,
             )  # fmt: skip
 
         found = []

@@ -25,6 +25,10 @@ _MAX_GRADIENTS = 500
 # It ends where the next step would lower the mean loss by less than this, in nats. What is left of the mean held-out
 # loss is then a few hundred-thousandths at most, far below what one image changes; the tests hold it against 1e-9.
 DECREMENT = 1e-6
+# Of more rows than these it goes on for a few steps, until it is within 1e-3 of the exact probabilities at any C that
+# the penalty's rule chooses, as the head in passes is: at C = 1 they differed by 0.004 (20,000 rows of 100 classes).
+# A sixth more time; fewer rows stay as they always were.
+MANY_ROWS, _FURTHER_STEPS, _FAR_ENOUGH = 10_000, 6, 1e-10
 _FORCING = 0.1  # each Newton system is solved until this share of its residual is left
 _ROUNDING = 1e-7  # of a mean loss in single precision
 
@@ -67,7 +71,7 @@ def solve(
     c: float,
     sample_weight: NDArray[np.float32],
     start: Solution | None = None,
-    decrement: float = DECREMENT,
+    decrement: float | None = None,
 ) -> Solution:
     """Minimise ``C * sum(weight * log loss) + |weights|^2 / 2``; the bias is not penalised.
 
@@ -78,8 +82,12 @@ def solve(
         c: What scikit-learn calls C.
         sample_weight: Weight of each row, (N,).
         start: Where to begin; it changes the time and hardly the result.
-        decrement: It ends where a step would lower the mean loss by less than this, in nats.
+        decrement: It ends where a step would lower the mean loss by less than this, in nats; None for `DECREMENT`, and
+            a few steps more if there are more than `MANY_ROWS`.
     """
+    least, further = decrement or DECREMENT, 0
+    if decrement is None and len(z) > MANY_ROWS:
+        further = _FURTHER_STEPS
     problem = _Problem(z, labels, classes, c, sample_weight)
     v = np.zeros((z.shape[1] + 1, classes))  # (R + 1, C), the last row is the bias
     if start is not None:
@@ -98,8 +106,10 @@ def solve(
             length /= 2
         v += length * step
         value, residual, p = there
-        if -slope / 2 < decrement:
-            return Solution(v[:-1], v[-1], True)
+        if -slope / 2 < least:
+            if not further or -slope / 2 < _FAR_ENOUGH:
+                return Solution(v[:-1], v[-1], True)
+            further -= 1
     return Solution(v[:-1], v[-1], False)
 
 
