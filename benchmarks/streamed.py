@@ -3,7 +3,8 @@
     python benchmarks/streamed.py --set 20000x100 --penalties 0.01 0.1 1
 
 Embeddings are those of `made_embeddings.py`. The exact solution is that of the solver in memory, carried on to a
-decrement of 1e-10. Differences are the largest of any probability of images that were not learnt from.
+decrement of 1e-10, where it also ends by itself if there are more than 10,000 rows. Differences are the largest of any
+probability of images that were not learnt from.
 """
 
 from __future__ import annotations
