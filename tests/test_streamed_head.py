@@ -125,11 +125,11 @@ def test_the_penalty_suits_the_rows() -> None:
 
 def test_the_penalty_is_chosen_on_a_part_in_which_each_class_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headstart.heads.streamed.choice.ROWS", 600)
-    part = part_of(InMemory(X, Y), CLASSES)
+    part = part_of(InMemory(X, Y))
     assert len(part.labels) == 600
     np.testing.assert_allclose(np.bincount(part.labels) / 600, np.bincount(Y) / ROWS, atol=0.003)
     rare = np.where(np.arange(ROWS) == 1234, CLASSES, Y)  # else all rows would be taken into memory
-    part = part_of(InMemory(X, rare), CLASSES + 1)
+    part = part_of(InMemory(X, rare))
     assert len(part.labels) in {600, 601}
     assert np.bincount(part.labels)[CLASSES] == 1
     np.testing.assert_array_equal(part.features[part.labels == CLASSES], X[1234:1235])
@@ -139,7 +139,7 @@ def test_a_fit_goes_on_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """From a fit on some rows, or with another penalty, the way is shorter and the end is the same."""
     monkeypatch.setattr("headstart.heads.streamed.choice.ROWS", 1000)
     whole = Each(InMemory(X, Y), 1, lambda _: None)
-    some = Each(part_of(InMemory(X, Y), CLASSES), 1, lambda _: None)
+    some = Each(part_of(InMemory(X, Y)), 1, lambda _: None)
     found = moments(whole, CLASSES)
     monkeypatch.setattr("headstart.heads.streamed.fit.COARSE_DECREMENT", 1e-6)
     monkeypatch.setattr("headstart.heads.streamed.fit.COMPARED_SHARE", 0.0)

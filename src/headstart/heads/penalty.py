@@ -251,18 +251,27 @@ def whitening_factors_of(variances: NDArray[np.float64], whitening: float) -> ND
     return result
 
 
-def some_of_each(labels: NDArray[np.int64], classes: int, most: int | None = None) -> NDArray[np.int64]:
+def share_of_each(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """So many rows at most, (M,), rising: of each class its share, which may be none of a rare one.
+
+    Args:
+        labels: Class index of each row, (N,).
+        most: How many.
+    """
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    by_class = np.argsort(labels, kind="stable")
+    return np.sort(by_class[np.linspace(0, len(labels) - 1, most).astype(np.int64)])
+
+
+def some_of_each(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """Rows (M,) to choose on: all, or some in which every class has its share.
+
+    They are `SELECTION_LIMIT`, or `OF_A_CLASS` of each class where that is more.
 
     Args:
         labels: Class index of each row, (N,).
         classes: Number C of classes.
-        most: How many; None for `SELECTION_LIMIT`, or `OF_A_CLASS` of each class where that is more.
     """
-    most = max(SELECTION_LIMIT, OF_A_CLASS * classes) if most is None else most
-    if len(labels) > most:
-        by_class = np.argsort(labels, kind="stable")
-        some = np.sort(by_class[np.linspace(0, len(labels) - 1, most).astype(int)])
-        if len(np.unique(labels[some])) == classes:
-            return some
-    return np.arange(len(labels))
+    some = share_of_each(labels, max(SELECTION_LIMIT, OF_A_CLASS * classes))
+    return some if len(np.unique(labels[some])) == classes else np.arange(len(labels))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from headstart.heads.linear import LinearHead
-from headstart.heads.penalty import WHITENING, pays
+from headstart.heads.penalty import WHITENING, pays, share_of_each
 from headstart.heads.streamed.blocks import Blocks, InMemory
 from headstart.targets.classes.temperature import fit_temperature, smoothed_losses
 
@@ -79,15 +79,12 @@ class _Tried(Generic[F]):
     fit: F
 
 
-def part_of(blocks: Blocks, classes: int) -> InMemory:
+def part_of(blocks: Blocks) -> InMemory:
     """The rows that a penalty is chosen on: of each class its share, and at least one."""
     labels = blocks.labels
-    rows = np.arange(len(labels))
-    if len(labels) > ROWS:
-        by_class = np.argsort(labels, kind="stable")
-        some = by_class[np.linspace(0, len(labels) - 1, ROWS).astype(np.int64)]
-        missing = np.setdiff1d(np.arange(classes), labels[some])
-        rows = np.union1d(some, by_class[np.searchsorted(labels[by_class], missing)])
+    some = share_of_each(labels, ROWS)
+    kinds, first = np.unique(labels, return_index=True)
+    rows = np.union1d(some, first[~np.isin(kinds, labels[some])])
     return InMemory(blocks.take(rows), labels[rows])
 
 

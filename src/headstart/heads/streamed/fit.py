@@ -136,7 +136,7 @@ def fit_recipe(
 
 
 def _choose(blocks: Blocks, found: Moments, judges: SetAside, recipe: Recipe, runtime: Runtime) -> Choice[Solved]:
-    part = part_of(blocks, len(found.counts))
+    part = part_of(blocks)
     with runtime.progress.stage("Choosing the penalty", len(POWERS) + 1) as advance:
         each = Each(part, runtime.workers, lambda _: None)
 
