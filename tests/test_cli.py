@@ -121,7 +121,7 @@ def test_predict_jsonl_is_a_line_an_image(trained: tuple[Path, dict]) -> None:
 def test_predict_csv_and_json_and_table_agree(trained: tuple[Path, dict]) -> None:
     folder, document = trained
     model = f"{document['run']}/model.onnx"
-    table = headstart_cli("predict", model, "photos/noise/00?.png", cwd=folder)
+    table = headstart_cli("predict", document["run"], "photos/noise/00?.png", cwd=folder)
     csv = headstart_cli("predict", model, "photos/noise/00?.png", "--format", "csv", cwd=folder)
     as_json = headstart_cli("predict", model, "photos/noise/00?.png", "--json", cwd=folder)
     assert (table.code, csv.code, as_json.code) == (0, 0, 0)
@@ -186,7 +186,7 @@ def test_strict_makes_a_skip_an_error(trained: tuple[Path, dict]) -> None:
         (["train", "photos", "--epoch", "3"], ["--epoch"]),
         (["tran", "photos"], ["tran"]),
         (["predict", "runs/photos/model.onnx", "nothing*.jpg"], ["nothing*.jpg"]),
-        (["predict", "runs/photos", "photos"], ["is a folder", "model.onnx"]),
+        (["predict", "runs", "photos"], ["is a folder of runs", "such as 'runs/photos'"]),
         (["predict", "nowhere.onnx", "photos"], ["There is no model file"]),
         (["verify", "photos/disc/000.png"], ["not a valid ONNX file"]),
     ],

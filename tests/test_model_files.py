@@ -117,10 +117,8 @@ def test_other_files(content: bytes, tmp_path: Path) -> None:
 def test_places_that_are_no_file(tmp_path: Path, model: Path) -> None:
     with pytest.raises(ModelError, match="There is no model file"):
         Classifier.load(tmp_path / "none.onnx")
-    with pytest.raises(ModelError, match="is a folder, not a model file"):
+    with pytest.raises(ModelError, match=r"is a folder without a model\.onnx\. Expected"):
         Classifier.load(tmp_path)
-    with pytest.raises(ModelError, match=r"Did you mean .*model\.onnx"):
-        Classifier.load(model.parent)
     with pytest.raises(ModelError, match="cannot be read"):
         Classifier.load("a\0b")
     with pytest.raises(ModelError, match="cannot be read"):
@@ -128,6 +126,19 @@ def test_places_that_are_no_file(tmp_path: Path, model: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ModelError, match="not a regular file"):  # and it does not wait for a writer
         Classifier.load(tmp_path / "pipe")
+
+
+def test_the_folder_of_a_run_is_its_model(tmp_path: Path, model: Path) -> None:
+    assert Classifier.load(model.parent).content == model.read_bytes()
+    (tmp_path / "runs" / "begun" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "begun" / "checkpoints" / "training.json").touch()
+    with pytest.raises(ModelError, match=r"Finish it: headstart train --resume .*begun"):
+        Classifier.load(tmp_path / "runs" / "begun")
+    for name in ("pets", "birds"):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "model.onnx").touch()
+    with pytest.raises(ModelError, match=r"a folder of runs\. Name one of them, such as .*birds'"):
+        Classifier.load(tmp_path / "runs")
     with pytest.raises(ModelError, match="not a regular file"):
         Classifier.load("/dev/zero")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
-from headstart.api.exporting import model_of
 from headstart.core.arguments import must_be, must_be_path
 from headstart.core.errors import OptionError
 from headstart.core.text import quoted
+from headstart.modelfile.location import model_name, model_path
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.hub_card import markdown
 
@@ -38,5 +39,5 @@ def card(model: str | os.PathLike[str], *, name: str | None = None, licence: str
             f"The licence is {quoted(licence)}; expected an identifier such as apache-2.0, mit or cc-by-4.0.",
             "The Hub lists them: https://huggingface.co/docs/hub/repositories-licenses",
         )
-    path, found = model_of(model)
-    return markdown(Classifier.load(path), name or found, licence)
+    path = model_path(Path(model))
+    return markdown(Classifier.load(path), name or model_name(path), licence)

@@ -20,6 +20,7 @@ from headstart.core.text import from_csv_cell, quoted
 from headstart.data.readers import Columns, Source
 from headstart.data.table import ImageTable, Row
 from headstart.features.passes import each
+from headstart.modelfile.location import model_path
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.explanation import Explainer, Explanation, Method
 from headstart.prediction.images import naming, several
@@ -142,12 +143,12 @@ def training_source(model: str | os.PathLike[str]) -> ImageTable:
     """The source that the model in a run folder was trained on, with the labels used in training.
 
     Args:
-        model: The model file of a run.
+        model: The model file of a run, or its folder.
 
     Raises:
         SourceError: The run folder does not say, or the images are no longer there.
     """
-    folder = Path(model).parent
+    folder = model_path(Path(model)).parent
     try:
         record = json.loads((folder / ANALYSIS_FILE).read_text("utf-8"))
         source, columns = record["source"], Columns.of(record.get("columns", {}))

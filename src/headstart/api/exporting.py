@@ -13,10 +13,10 @@ from headstart.core.extras import require
 from headstart.core.files import durable_write_all, make_folder, refuse_unwritable, refuse_unwritable_file
 from headstart.core.tables import resolve
 from headstart.core.text import counted, listed, nearest, quoted
+from headstart.modelfile.location import model_name, model_path
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.exporters import EXPORTERS, ExporterSpec
 from headstart.prediction.exporters.agreement import ROUNDING, Allowance, Proof, prove
-from headstart.runs.folder import MODEL_FILE
 
 _NOT_IN_NAMES = frozenset('/\\:*?"<>|')  # of files, on some system
 
@@ -88,9 +88,9 @@ def export(
     spec = _spec(to, bound, check)
     if spec.extra:
         require(spec.extra, spec.extra, f"An export to {to}")
-    source, found = model_of(model)
+    source = model_path(Path(model))
     classifier = Classifier.load(source)
-    name = name or found
+    name = name or model_name(source)
     path = Path(out) if out is not None else source.with_name(_file_name(name) + spec.suffix)
     _refuse_existing(path, is_file=not spec.folder, overwrite=overwrite)
     if not spec.run:
@@ -161,13 +161,6 @@ def _written(to: str, path: Path, files: dict[str, bytes], proof: Proof | None, 
         make_folder(folder)
     durable_write_all(contents)
     return Exported(to, path, tuple(contents), sum(len(content) for content in files.values()), proof, notes)
-
-
-def model_of(model: str | os.PathLike[str]) -> tuple[Path, str]:
-    """The model file of a run folder, or the file itself; and its name: the folder's, where the file's says nothing."""
-    path = Path(model)
-    path = path / MODEL_FILE if path.is_dir() else path
-    return path, (path.resolve().parent.name if path.name == MODEL_FILE else path.stem) or "model"
 
 
 def _file_name(name: str) -> str:

@@ -6,16 +6,17 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from headstart import __version__
 from headstart.api.describing import card
-from headstart.api.exporting import model_of
 from headstart.core.arguments import must_be, must_be_flags, must_be_path
 from headstart.core.errors import OptionError, StorageError
+from headstart.core.marks import MODEL_FILE
 from headstart.core.text import listed, quoted
+from headstart.modelfile.location import model_name, model_path
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.hub_repository import MAIN, Found, Repository
-from headstart.runs.folder import MODEL_FILE
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _BRANCH = re.compile(r"[A-Za-z0-9][\w./-]{0,99}", re.ASCII)
@@ -99,13 +100,13 @@ def push(
     else:
         _refuse_public(there, found, private=private)
         _refuse_existing(repository, branch, found.files & contents.keys(), overwrite=overwrite)
-    about = message or f"{name or model_of(model)[1]}: a model of Headstart {__version__}"
+    about = message or f"{name or model_name(model_path(Path(model)))}: a model of Headstart {__version__}"
     commit = there.commit(contents, about, after=found.commit if found else "")
     return Pushed(repository, there.url, branch, sizes, created=found is None, commit=commit)
 
 
 def _contents(model: str | os.PathLike[str], text: str) -> dict[str, bytes]:
-    classifier = Classifier.load(model_of(model)[0])
+    classifier = Classifier.load(model)
     labels = json.dumps(list(classifier.classes), indent=1)
     return {MODEL_FILE: classifier.content, CARD: text.encode(), LABELS: f"{labels}\n".encode()}
 

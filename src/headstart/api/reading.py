@@ -69,7 +69,7 @@ def load(path: str | os.PathLike[str], *, max_megapixels: int | None = None) -> 
     """Load a model file; no code in it is ever run.
 
     Args:
-        path: The model file.
+        path: The model file, or the run folder that it is in.
         max_megapixels: Images of more are refused before they are decoded; None for the limit of the recipe that
             the model was trained with.
 
@@ -78,7 +78,7 @@ def load(path: str | os.PathLike[str], *, max_megapixels: int | None = None) -> 
         OptionError: The limit is not in 1..178.
 
     Examples:
-        >>> headstart.load("runs/photos/model.onnx").classes  # doctest: +SKIP
+        >>> headstart.load("runs/photos").classes  # doctest: +SKIP
         ('ants', 'bees')
     """
     return Classifier.load(path, max_megapixels=max_megapixels)

@@ -13,7 +13,7 @@ from headstart.core.text import portable, quoted
 
 
 def card(
-    model: options.ModelOrRun,
+    model: options.Model,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write, such as README.md; default: print it.")
     ] = None,

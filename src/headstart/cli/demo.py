@@ -14,6 +14,7 @@ import typer
 
 from headstart.cli import options
 from headstart.cli.messages import DONE, SOME_SKIPPED
+from headstart.core.marks import MODEL_FILE
 
 if TYPE_CHECKING:
     from headstart.cli.output import Output
@@ -52,7 +53,7 @@ def demo(
         sets.fetch_ants_bees(images, output.progress(), url or sets.ANTS_BEES_URL)
         output.say(f"The PyTorch tutorial's ants and bees are in {images}")
         examples = sorted((images / "val" / "bees").glob("*.jpg"))[:3]
-    model = str(run / "model.onnx")
+    model = str(run / MODEL_FILE)
     commands = [
         ["train", str(images), "--out", str(run), "--overwrite"],
         ["evaluate", model, str(images)],

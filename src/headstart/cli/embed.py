@@ -41,7 +41,7 @@ def embed(
         bool, typer.Option("--unlabelled", help="SOURCE holds images without labels, as for predict.")
     ] = False,
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Embed with the network of this model.onnx.")
+        str | None, typer.Option(metavar="MODEL", help="Embed with the network of this model.onnx or run.")
     ] = None,
     backbone: Backbone = None,
     precision: Annotated[

@@ -19,7 +19,7 @@ _FORMS = "; ".join(f"{name}: {spec.help}" for name, spec in EXPORTERS.items())
 
 
 def export(
-    model: options.ModelOrRun,
+    model: options.Model,
     to: Annotated[str, typer.Option(metavar="|".join(EXPORTERS), help=f"{_FORMS}.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File or folder to write; default: beside the model.")

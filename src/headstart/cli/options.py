@@ -26,8 +26,7 @@ class Engine(StrEnum):
     ray = "ray"
 
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run.")]
-ModelOrRun = Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run, or the run folder.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model.onnx of a run, or the run folder.")]
 Top = Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")]
 Coverage = Annotated[
     float | None,

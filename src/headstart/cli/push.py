@@ -12,7 +12,7 @@ from headstart.core.text import portable, quoted
 
 
 def push(
-    model: options.ModelOrRun,
+    model: options.Model,
     repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="The repository; it is made if need be.")],
     name: Annotated[
         str | None, typer.Option(help="What the card calls the model; default: the name of the run folder.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.cli import clock
+from headstart.core.marks import MODEL_FILE
 from headstart.core.text import counted, quoted
 from headstart.data.table import CLASS, NOUNS
 
@@ -46,7 +47,7 @@ def show_run(output: Output, run: Run, folder: Path, source: str, told: Sequence
     if (choices := fitted.details.choices) and choices.backbone and (price := choices.backbone.price):
         output.notes([price])
     output.skipped(run.skipped)
-    model = folder / "model.onnx"
+    model = folder / MODEL_FILE
     output.say(f"\nModel: {model} ({model.stat().st_size / 1e6:.1f} MB), preprocessing included")
     if (folder / "report.html").exists():
         output.say(f"Report: {folder / 'report.html'}")

@@ -13,7 +13,9 @@ from headstart.cli.messages import DONE
 
 def watch(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to watch, including its subfolders.")],
-    model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="The model.onnx of a run.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="MODEL", help="The model.onnx of a run, or the run folder.")
+    ],
     existing: Annotated[
         bool, typer.Option("--existing", help="Also predict the files that are already there.")
     ] = False,

@@ -13,7 +13,8 @@ from pathlib import Path
 from headstart.core.files import durable_write
 from headstart.core.text import portable
 
-RUN = frozenset({"model.onnx", "recipe.toml"})  # the files by which a folder is known as a run
+MODEL_FILE = "model.onnx"
+RUN = frozenset({MODEL_FILE, "recipe.toml"})  # the files by which a folder is known as a run
 UNFINISHED = "checkpoints/training.json"  # and as one that is not finished
 COMPARISON = frozenset({"comparison.json", "report.html"})
 LIST = ".headstart"  # in a folder: the names of what was written there, a JSON string each line

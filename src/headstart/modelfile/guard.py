@@ -16,9 +16,10 @@ from headstart.core.errors import ModelError
 from headstart.core.graph import Graph
 from headstart.core.operators import MAX_SIZE, OPERATORS, complaint
 from headstart.core.text import quoted
+from headstart.modelfile.location import NOT_OURS
 from headstart.modelfile.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata
 from headstart.modelfile.shapes import decides, value_shapes
-from headstart.modelfile.wire import NOT_OURS, check_structure, metadata_text
+from headstart.modelfile.wire import check_structure, metadata_text
 from headstart.preprocess.nodes import add_preprocess
 
 if TYPE_CHECKING:

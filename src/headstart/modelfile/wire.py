@@ -14,6 +14,7 @@ from pathlib import Path
 
 from headstart.core.errors import ModelError
 from headstart.core.text import quoted
+from headstart.modelfile.location import NOT_OURS
 
 # The key of the one metadata entry.
 KEY = "headstart"
@@ -21,7 +22,6 @@ MAX_MODEL_BYTES = 2**31 - 1  # protobuf's own limit
 MAX_METADATA_BYTES = 64 * 2**20
 MAX_STRUCTURE_BYTES = 4 * 2**20  # all but metadata and weights; lite0 has 0.2 MiB
 MAX_FIELDS = 200_000  # that are looked at: a file of nothing but empty fields would take minutes
-NOT_OURS = "Expected a model.onnx that `headstart train` wrote."
 
 # Field numbers of onnx.proto.
 _MODEL = {1: "ir_version", 2: "producer_name", 7: "graph", 8: "opset_import", 14: "metadata_props"}
@@ -40,7 +40,7 @@ def read_model(path: Path) -> bytes:
     """
     name = quoted(str(path))
     try:
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+        if not stat.S_ISREG(path.stat().st_mode):
             raise ModelError(f"{name} is not a regular file.", NOT_OURS)  # opening a pipe would wait for a writer
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -54,9 +54,6 @@ def read_model(path: Path) -> bytes:
         raise
     except FileNotFoundError as error:
         raise ModelError(f"There is no model file {name}.", "Train one: headstart train FOLDER") from error
-    except IsADirectoryError as error:
-        hint = f"Did you mean {quoted(str(path / 'model.onnx'))}?" if (path / "model.onnx").exists() else NOT_OURS
-        raise ModelError(f"{name} is a folder, not a model file.", hint) from error
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or error
         raise ModelError(f"{name} cannot be read: {reason}.") from error

@@ -16,6 +16,7 @@ from headstart.core.errors import ImageError, InputError, ModelError, OptionErro
 from headstart.core.runtime import Runtime
 from headstart.core.text import counted, listed, printable, quoted
 from headstart.modelfile import golden, guard, prediction_sets, wire
+from headstart.modelfile.location import model_path
 from headstart.modelfile.schema import DISTANCE, FEATURE_MAP, OUTPUTS, Metadata
 from headstart.modelfile.session import LazySession
 from headstart.prediction import images as kinds
@@ -57,7 +58,7 @@ class Classifier:
         """Load a model file; no code in it is ever run.
 
         Args:
-            path: The model file.
+            path: The model file, or the run folder that it is in.
             max_megapixels: Images of more are refused; None for the limit that the model was trained with.
 
         Raises:
@@ -65,7 +66,8 @@ class Classifier:
             OptionError: The limit is not in 1..178.
         """
         must_be_path("path", path, ModelError)
-        return cls(wire.read_model(Path(path)), quoted(os.fspath(path)), max_megapixels=max_megapixels)
+        file = model_path(Path(path))
+        return cls(wire.read_model(file), quoted(str(file)), max_megapixels=max_megapixels)
 
     def __repr__(self) -> str:
         count = counted(len(self.classes), "class", "classes")

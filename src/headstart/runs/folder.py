@@ -27,7 +27,6 @@ PREDICTIONS_FILE = "predictions.csv"
 METRICS_FILE = "metrics.json"
 REPORT_FILE, ANALYSIS_FILE = "report.html", "analysis.json"
 WEIGHTS_FILE = "weights.safetensors"
-MODEL_FILE = "model.onnx"  # the last
 # What runs of trained networks have, and others have not; and what a run without a report has not.
 OPTIONAL_FILES = {WEIGHTS_FILE, "history.csv", "curves.png", "lr.png", REPORT_FILE, ANALYSIS_FILE}
 
@@ -45,7 +44,7 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
         return
     if resumption.exists(folder):
         raise resumption.in_the_way(folder)
-    if (folder / MODEL_FILE).exists():
+    if (folder / marks.MODEL_FILE).exists():
         raise StorageError(
             f"{quoted(str(folder))} already holds a run.",
             "Choose another folder (--out), or replace it (--overwrite, overwrite=True).",
@@ -80,7 +79,7 @@ def write(folder: Path, fitted: Fitted, recipe: Recipe, metrics: Mapping[str, An
         METRICS_FILE: json_text(metrics) + "\n",
         **report,
         **fitted.files,
-        MODEL_FILE: fitted.model,
+        marks.MODEL_FILE: fitted.model,  # the last
     }
     durable_write_all({folder / name: content for name, content in contents.items()})
     # Files of a run that was replaced: its network must not be mistaken for that of this one.

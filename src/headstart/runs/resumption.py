@@ -13,6 +13,7 @@ from pathlib import Path
 
 from headstart.core.errors import ModelError, OptionError, SourceError, StorageError
 from headstart.core.files import durable_write, make_folder
+from headstart.core.marks import MODEL_FILE
 from headstart.core.runtime import CHECKPOINTS
 from headstart.core.text import counted, quoted
 from headstart.data.table import ImageTable
@@ -89,7 +90,7 @@ def read(folder: Path) -> Unfinished:
             record["weights"], record.get("decisions", ""), Origin.from_dict(record.get("chosen", {})),
         )  # fmt: skip
     except OSError as error:
-        if (done := (folder / "model.onnx").exists()) and isinstance(error, FileNotFoundError):
+        if (done := (folder / MODEL_FILE).exists()) and isinstance(error, FileNotFoundError):
             remove(folder)  # what is left where a process was killed while it did that
         raise StorageError(
             f"{quoted(str(folder))} holds {'a finished run' if done else 'no unfinished training'}.",

@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path
 
 from headstart.core.errors import ModelError, OptionError
+from headstart.core.marks import MODEL_FILE
 from headstart.core.text import listed, nearest, portable, quoted
+from headstart.modelfile.location import holds_runs, model_name, model_path
 from headstart.prediction.activation_map import has_map
 from headstart.prediction.classifier import Classifier
-from headstart.runs.folder import MODEL_FILE
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +118,6 @@ def load(path: Path, name: str, max_megapixels: int | None) -> Served:
     return Served(name, path, classifier, key, max_megapixels, time.time())
 
 
-def name_of(path: Path) -> str:
-    """The name of the run folder, since model files in run folders all have the same name; else that of the file."""
-    return portable(path.resolve().parent.name if path.name == MODEL_FILE else path.stem) or "model"
-
-
 def _named(argument: str) -> tuple[str, Path]:
     path = Path(argument)
     name, equals, rest = argument.partition("=")
@@ -130,16 +126,10 @@ def _named(argument: str) -> tuple[str, Path]:
         if "/" in name:
             raise ModelError(f"{quoted(name)} cannot be the name of a model: it contains a slash.", "Give NAME=PATH.")
         chosen, path = portable(name), Path(rest)
-    if path.is_dir():
-        if not (path / MODEL_FILE).exists() and holds_runs(path):
-            raise ModelError(
-                f"{quoted(str(path))} is a folder of runs.",
-                f"Serve all of them: headstart serve --watch {shlex.quote(str(path))}",
-            )
-        path = path / MODEL_FILE
-    return chosen or name_of(path), path
-
-
-def holds_runs(folder: Path) -> bool:
-    """Whether there are run folders in a folder."""
-    return next(folder.glob(f"*/{MODEL_FILE}"), None) is not None
+    if path.is_dir() and not (path / MODEL_FILE).exists() and holds_runs(path):
+        raise ModelError(
+            f"{quoted(str(path))} is a folder of runs.",
+            f"Serve all of them: headstart serve --watch {shlex.quote(str(path))}",
+        )
+    path = model_path(path)
+    return chosen or portable(model_name(path)), path

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headstart.core.errors import HeadstartError, SourceError, StorageError
-from headstart.core.text import quoted
-from headstart.runs.folder import MODEL_FILE
-from headstart.serving.models import Models, Served, holds_runs, load, name_of
+from headstart.core.marks import MODEL_FILE
+from headstart.core.text import portable, quoted
+from headstart.modelfile.location import holds_runs, model_name
+from headstart.serving.models import Models, Served, load
 from headstart.serving.pool import BusyError
 
 _SECONDS = 1.0  # between two looks
@@ -91,7 +92,7 @@ class Watcher(threading.Thread):
                 self._note(f"{quoted(str(path))} is not served: {type(error).__name__}: {error}")
 
     def _take(self, path: Path) -> None:
-        name = name_of(path)
+        name = portable(model_name(path))
         before = self._models.find(name)
         if before is not None and before.path.resolve() != path.resolve():
             raise SourceError(
