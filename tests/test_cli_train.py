@@ -67,7 +67,6 @@ def test_a_new_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (training_options, describe, recipe_module):
         monkeypatch.setattr(module, "Recipe", Longer)
         monkeypatch.setitem(module.SETTINGS, "noise", settings_of(Longer)["noise"])
-    monkeypatch.setitem(recipe_module._DEFAULTS, "noise", 0.5)
 
     @panels.takes(training_options.of_settings())
     def command(context: typer.Context, **given: Any) -> None:

@@ -31,7 +31,8 @@ from headstart.prediction import nearest, neighbours, overlay
 from headstart.prediction.activation_map import Head, activation_map
 from headstart.prediction.answers import Result
 from headstart.prediction.classifier import Classifier
-from headstart.prediction.explanation import Explainer, log_odds
+from headstart.prediction.explanation import Explainer
+from headstart.prediction.occlusion import log_odds
 from headstart.preprocess.frame import frame
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess

@@ -20,8 +20,8 @@ from headstart.evaluation.label_curves import f1_interval, label_reliability, th
 from headstart.evaluation.labels_calibration import labels_calibration_error
 from headstart.report.analysed_images import Picture
 from headstart.report.analysed_labels import LabelAnalysis
-from headstart.report.label_analysis import Measured
 from headstart.report.label_page import label_page
+from headstart.report.measured_labels import Measured
 from headstart.report.similar import like_their_own, like_their_own_label
 from helpers import headstart_cli
 

@@ -18,7 +18,7 @@ from huggingface_hub import ModelCard
 
 import headstart
 from browser import PHONE, opened
-from headstart.prediction.explanation import log_odds
+from headstart.prediction.occlusion import log_odds
 from helpers import headstart_cli
 from serving import serving
 from test_serve_page import at, classify

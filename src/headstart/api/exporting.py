@@ -86,8 +86,6 @@ def export(
     if out is not None:
         must_be_path("out", out)
     spec = _spec(to, bound, check)
-    if spec.extra:
-        require(spec.extra, spec.extra, f"An export to {to}")
     source = model_path(Path(model))
     classifier = Classifier.load(source)
     name = name or model_name(source)
@@ -98,13 +96,17 @@ def export(
     precision = classifier.metadata.precision
     sample = sample_of(classifier, source, check, learns=spec.learns and spec.keeps != precision)
     files = resolve(spec.make)(classifier, name, sample.learnt)
-    allowance = ROUNDING if spec.rounds(precision) else Allowance(spec.bound)
-    if bound is not None:
-        allowance = replace(allowance, bound=bound)
+    allowance = _allowance(spec, precision, bound)
     proof = prove(classifier, resolve(spec.run)(files), sample.images, sample.of, allowance)
     if not proof.passed:
         raise _different(to, proof, _remedies(spec, precision, alone=not len(sample.images)))
     return _written(to, path, files, proof, sample.notes)
+
+
+def _allowance(spec: ExporterSpec, precision: str, bound: float | None) -> Allowance:
+    """What is accepted of a form, with the bound that was asked for."""
+    own = ROUNDING if spec.rounds(precision) else Allowance(spec.bound)
+    return own if bound is None else replace(own, bound=bound)
 
 
 def _remedies(spec: ExporterSpec, precision: str, *, alone: bool) -> str:
@@ -134,7 +136,7 @@ def _different(to: str, proof: Proof, remedy: str) -> ModelError:
 
 
 def _spec(to: str, bound: float | None, check: str | os.PathLike[str] | None) -> ExporterSpec:
-    """The row of a format, for which the bound and the images must make sense."""
+    """The row of a format, for which the bound and the images must make sense, and whose packages are installed."""
     must_be("to", to, str, "the name of a format")
     must_be("bound", bound, float | int | None, "a number above 0 and up to 1")
     if check is not None:
@@ -151,6 +153,8 @@ def _spec(to: str, bound: float | None, check: str | os.PathLike[str] | None) ->
             f"An export to {to} checks itself on its golden images when it is opened.",
             "Leave out --check and --bound (check=..., bound=...).",
         )
+    if spec.extra:
+        require(spec.extra, spec.extra, f"An export to {to}")
     return spec
 
 

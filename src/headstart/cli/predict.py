@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -108,43 +107,34 @@ def predict(
     from headstart.data.inputs import expand
     from headstart.features.passes import refuse_skipped
     from headstart.prediction.batch import predict_table
-    from headstart.prediction.sorting.sorter import Sorter
 
-    sharded = shards.meant(out, format, sorting=sort_into is not None)
-    if not sharded:
-        options.refuse_for_files(given)
+    sharded = shards.meant(out, format, given, sorting=sort_into is not None)
     _refuse(format, out, json=json, resume=resume, overwrite=overwrite, sets=coverage is not None, empty=allow_empty)
     output = Output(as_json=json, quiet=quiet)
     classifier = api.load(model, max_megapixels=max_megapixels)
     wanted = Wanted.of(classifier, top, coverage=coverage, allow_empty=allow_empty, abstain=abstain)
-    table = expand(paths)
     runtime = options.runtime(output, workers=workers, strict=strict, cached=False)
-    refuse_skipped(table, runtime)
+    refuse_skipped(table := expand(paths), runtime)
     output.notes(notes := [*table.notes, *predicted.notes(classifier, wanted)])
     if sharded and out is not None:
         runtime = options.on_engine(runtime, given["on"], given["address"], workers=workers)
-        ask = partial(api.predict_into, classifier, replace(table, notes=()), out, wanted=wanted, overwrite=overwrite)
-        return shards.told(ask(shard_rows=given["shard_rows"], runtime=runtime), output, notes)
-    sets = {} if coverage is None else {"sets": predicted.sets(classifier, coverage, allow_empty=allow_empty)}
+        into = partial(api.predict_into, classifier, replace(table, notes=()), out, wanted=wanted, runtime=runtime)
+        return shards.told(into(shard_rows=given["shard_rows"], overwrite=overwrite), output, notes)
     file = None if out is None else written.file_of(out, format, classifier, wanted)
-    sorter = None if sort_into is None else Sorter(sort_into, sort_by.value, classifier.classes, wanted)
-    if file is not None:
-        file.prepare(resume=resume, overwrite=overwrite)
-    if sorter is not None:
-        sorter.prepare(table, paths)
-    printed = format if format in {Format.csv, Format.jsonl} and file is None else None
-    with contextlib.ExitStack() as stack:
-        table = written.opened(stack, file, sorter, table)
-        predictions = written.writing(predict_table(classifier, table, wanted, runtime), file, sorter)
-        if file is None and (json or printed or sorter is None):
+    to = written.Written(file, written.sorter_of(sort_into, sort_by.value, classifier, wanted))
+    to.prepare(table, paths, resume=resume, overwrite=overwrite)
+    printed = format if format in {Format.csv, Format.jsonl} and to.file is None else None
+    with to.opened(table) as left:
+        predictions = to.adding(predict_table(classifier, left, wanted, runtime))
+        if to.file is None and (json or printed or to.sorter is None):
             unread, document = predicted.shown(predictions, wanted, classifier, output, printed)
         else:
             unread, document = sum(isinstance(result, Exception) for _, result in predictions), {}
-    if file is not None:  # those of an interrupted run too
-        unread = file.unread
-    document |= written.told_of_file(file, output) | written.told_of_sorting(sorter, output, aside=bool(printed))
-    output.document({**document, "notes": notes, **sets})
-    return SOME_SKIPPED if unread or (sorter is not None and sorter.left) else DONE
+    if to.file is not None:  # those of an interrupted run too
+        unread = to.file.unread
+    sets = predicted.sets(classifier, coverage, allow_empty=allow_empty)
+    output.document({**document, **to.told(output, aside=bool(printed)), "notes": notes, **sets})
+    return SOME_SKIPPED if unread or (to.sorter is not None and to.sorter.left) else DONE
 
 
 def _refuse(

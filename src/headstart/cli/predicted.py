@@ -60,8 +60,13 @@ def _measured(found: Measured, coverage: float) -> str:
     )
 
 
-def sets(classifier: Classifier, coverage: float, *, allow_empty: bool) -> dict[str, object]:
-    """The coverage that was asked for, and the one that was measured; null of sets that may be empty."""
+def sets(classifier: Classifier, coverage: float | None, *, allow_empty: bool) -> dict[str, object]:
+    """The key of the JSON document that tells the coverage that was asked for, if any, and the one that was measured.
+
+    Of sets that may be empty, the latter is null.
+    """
+    if coverage is None:
+        return {}
     found = None if allow_empty else classifier.measured_coverage(coverage)
     measured = found and {
         "coverage": round(found.coverage, 6),
@@ -70,7 +75,7 @@ def sets(classifier: Classifier, coverage: float, *, allow_empty: bool) -> dict[
         "split": portable(found.split),
         "at_least": found.at_least,
     }
-    return {"coverage": coverage, "allow_empty": allow_empty, "measured": measured}
+    return {"sets": {"coverage": coverage, "allow_empty": allow_empty, "measured": measured}}
 
 
 def shown(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headstart.cli.messages import DONE, SOME_SKIPPED
+from headstart.cli.options import refuse_for_files
 from headstart.cli.signals import set_hint
 from headstart.core.errors import OptionError
 from headstart.core.text import counted, portable, quoted
@@ -17,13 +18,20 @@ if TYPE_CHECKING:
     from headstart.features.sharded.run import Written
 
 
-def meant(out: Path | None, format: str | None, *, sorting: bool) -> bool:
+def meant(out: Path | None, format: str | None, given: Mapping[str, Any], *, sorting: bool) -> bool:
     """Whether predictions go to a folder of shards.
 
+    Args:
+        out: Where they go; None to be printed.
+        format: The one that was asked for.
+        given: The values of `options.SHARDS`, by name.
+        sorting: Whether images are to be sorted too.
+
     Raises:
-        OptionError: They do, and images are to be sorted too.
+        OptionError: They do, and images are to be sorted too; or they do not, and an option is for shards alone.
     """
     if out is None or format is not None or not is_shard_folder(out):
+        refuse_for_files(given)
         return False
     set_hint("The predictions so far are kept. Run the same command to go on.")
     if sorting:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from headstart.prediction.answers import Prediction
     from headstart.prediction.classifier import Classifier
     from headstart.prediction.record import Wanted
+    from headstart.prediction.sorting.placing import By
     from headstart.prediction.sorting.sorter import Sorter
 
 
@@ -45,25 +47,71 @@ def file_of(out: Path, format: str | None, classifier: Classifier, wanted: Wante
     return file
 
 
-def opened(stack: ExitStack, file: PredictionFile | None, sorter: Sorter | None, table: ImageTable) -> ImageTable:
-    """Open what is written to; the images that are still to be predicted."""
-    if sorter is not None:  # first: a folder that another run sorts into leaves the file as it is
-        stack.enter_context(sorter)
-    if file is None:
-        return table
-    return stack.enter_context(file).left(table, again=None if sorter is None else sorter.lacks)
+def sorter_of(folder: Path | None, by: By, classifier: Classifier, wanted: Wanted) -> Sorter | None:
+    """What puts images into the class folders of a folder; None without one."""
+    from headstart.prediction.sorting.sorter import Sorter
+
+    return None if folder is None else Sorter(folder, by, classifier.classes, wanted)
 
 
-def writing(
-    predictions: Iterator[tuple[str, Prediction | ImageError]], file: PredictionFile | None, sorter: Sorter | None
-) -> Iterator[tuple[str, Prediction | ImageError]]:
-    """Write each prediction as it comes, and hand it on."""
-    if file is not None:  # before it is sorted: what has been moved away is not found again
-        predictions = file.adding(predictions)
-    return predictions if sorter is None else sorter.sorting(predictions)
+@dataclass(frozen=True)
+class Written:
+    """What predictions are written to.
+
+    Attributes:
+        file: A file of predictions; None for none.
+        sorter: What puts the images into class folders; None where that was not asked for.
+    """
+
+    file: PredictionFile | None
+    sorter: Sorter | None
+
+    def prepare(self, table: ImageTable, paths: Sequence[str], *, resume: bool, overwrite: bool) -> None:
+        """Refuse what cannot be written, before any work.
+
+        Args:
+            table: The images.
+            paths: As they were given.
+            resume: Continue the file.
+            overwrite: Replace the file.
+
+        Raises:
+            StorageError: It cannot, or is there already.
+            OptionError: The file was written with other options.
+        """
+        if self.file is not None:
+            self.file.prepare(resume=resume, overwrite=overwrite)
+        if self.sorter is not None:
+            self.sorter.prepare(table, paths)
+
+    @contextmanager
+    def opened(self, table: ImageTable) -> Iterator[ImageTable]:
+        """Open what is written to; gives the images that are still to be predicted."""
+        with ExitStack() as stack:
+            if self.sorter is not None:  # first: a folder that another run sorts into leaves the file as it is
+                stack.enter_context(self.sorter)
+            again = None if self.sorter is None else self.sorter.lacks
+            yield table if self.file is None else stack.enter_context(self.file).left(table, again=again)
+
+    def adding(
+        self, predictions: Iterator[tuple[str, Prediction | ImageError]]
+    ) -> Iterator[tuple[str, Prediction | ImageError]]:
+        """Write each prediction as it comes, and hand it on."""
+        if self.file is not None:  # before it is sorted: what has been moved away is not found again
+            predictions = self.file.adding(predictions)
+        return predictions if self.sorter is None else self.sorter.sorting(predictions)
+
+    def told(self, output: Output, *, aside: bool) -> dict[str, object]:
+        """Say what was written; the keys of the JSON document that say so.
+
+        Args:
+            output: Where to say it.
+            aside: What was sorted is said on standard error, since standard output holds lines for programs.
+        """
+        return _told_of_file(self.file, output) | _told_of_sorting(self.sorter, output, aside=aside)
 
 
-def told_of_file(file: PredictionFile | None, output: Output) -> dict[str, object]:
+def _told_of_file(file: PredictionFile | None, output: Output) -> dict[str, object]:
     """Say what is in the file of predictions; the keys of the JSON document that say so."""
     if file is None:
         return {}
@@ -77,14 +125,8 @@ def told_of_file(file: PredictionFile | None, output: Output) -> dict[str, objec
     }  # fmt: skip
 
 
-def told_of_sorting(sorter: Sorter | None, output: Output, *, aside: bool) -> dict[str, object]:
-    """Say what was sorted; the keys of the JSON document that say so.
-
-    Args:
-        sorter: What sorted.
-        output: Where to say it.
-        aside: On standard error, since standard output holds lines for programs.
-    """
+def _told_of_sorting(sorter: Sorter | None, output: Output, *, aside: bool) -> dict[str, object]:
+    """Say what was sorted; the keys of the JSON document that say so."""
     if sorter is None:
         return {}
     folder = str(sorter.folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -201,10 +202,7 @@ def evaluate(
     )
     spread = spread_of(probabilities, labels, found, np.random.default_rng(seed))
     calibration = labels_calibration_error(probabilities, truth, known, seed)
-
-    def around(value: float | None, variance: float) -> Interval | None:
-        return None if value is None else with_variance(value, variance, most=max(int(truth.sum()), 1))
-
+    around = partial(_around, positives=int(truth.sum()))
     return LabelsEvaluation(
         split=split,
         n=len(labels),
@@ -287,6 +285,10 @@ def _label(
         log_loss_interval=mean_interval(losses, least=0.0) if images else None,
         log_loss_by_frequency=sum(entropy) if images else None,
     )
+
+
+def _around(value: float | None, variance: float, *, positives: int) -> Interval | None:
+    return None if value is None else with_variance(value, variance, most=max(positives, 1))
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -6,15 +6,14 @@ Two methods, both of which need no PyTorch and give a map in the same unit, the 
 the embedding is the mean of a feature map and the head is linear, the log-odds are a mean over positions, plus a
 constant. The map is not an estimate: it shows the terms of that sum. It costs one run of the network.
 
-``occlusion`` (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks"): how far the log-odds
-fall when a region is covered. It needs nothing but the classifier, and about fifty runs.
+``occlusion`` (see `headstart.prediction.occlusion`): how far the log-odds fall when a region is covered. It needs
+nothing but the classifier, and about fifty runs.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from headstart.prediction.activation_map import activation_map, linear_head
 from headstart.prediction.answers import Prediction
 from headstart.prediction.classifier import Classifier
 from headstart.prediction.labels import LabelsPrediction
+from headstart.prediction.occlusion import occlusion_map
 from headstart.preprocess.frame import Frame, frame
 from headstart.targets import TARGETS
 
@@ -39,9 +39,6 @@ METHODS: dict[str, str] = {
     "occlusion": "occlusion map",
 }
 PICTURE_PX = 800  # longer side of the pictures that explanations are painted on
-# Patches of an occlusion map along each side. Each covers two cells, so that neighbours overlap.
-PATCHES = 7
-_MIN_ODDS = 1e-30
 
 
 @dataclass(frozen=True)
@@ -181,7 +178,7 @@ class Explainer:
             raise _no_cam()
         else:
             method, offset = "occlusion", None
-            grid = self._occlusion_map(pixels, where, number, workers)
+            grid = occlusion_map(self._classifier, pixels, where, number, workers)
         return Explanation(
             label=self._classifier.classes[number],
             probability=float(result.probabilities[number]),
@@ -208,92 +205,6 @@ class Explainer:
                 f"{nearest(label, classes)}It knows {listed(classes)}.",
             )
         return classes.index(label)
-
-    def _occlusion_map(self, pixels: NDArray[np.uint8], where: Frame, number: int, workers: int) -> NDArray[np.float64]:
-        """How far the log-odds fall when a region is covered with the mean colour, (2 PATCHES, 2 PATCHES)."""
-        pixels = self._small(pixels)
-        exclusive = TARGETS[self._classifier.metadata.task].exclusive
-        seen = _pixels_of(where.seen, pixels.shape)
-        colour = np.round(pixels[seen].mean((0, 1))).astype(np.uint8)
-
-        def odds(image: NDArray[np.uint8]) -> float:
-            return log_odds(self._classifier.run_pixels(image).probabilities, number, exclusive=exclusive)
-
-        def covered(patch: tuple[slice, slice]) -> float:
-            image = pixels.copy()
-            image[patch] = colour
-            return odds(image)
-
-        patches = [(row, column) for row in range(PATCHES) for column in range(PATCHES)]
-        places = {patch: _patch(where, patch, pixels.shape) for patch in patches}
-        on_image = [patch for patch in patches if pixels[places[patch]].size]
-        before = odds(pixels)
-        with ThreadPoolExecutor(workers, thread_name_prefix="headstart") as pool:
-            after = dict(zip(on_image, pool.map(lambda patch: covered(places[patch]), on_image), strict=True))
-        falls, counts = np.zeros((2, 2 * PATCHES, 2 * PATCHES))
-        for (row, column), value in after.items():
-            cells = _half_cells(row), _half_cells(column)
-            falls[cells] += before - value
-            counts[cells] += 1
-        return falls / np.maximum(counts, 1)
-
-    def _small(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """No more pixels than the network's preprocessing can use: fifty runs on a large photo would take minutes."""
-        spec = self._classifier.metadata.preprocess
-        height, width = pixels.shape[:2]
-        side = min(height, width) if spec.fit == "crop" else max(height, width)
-        if side <= spec.enough_px:
-            return pixels
-        return overlay.picture(pixels, round(max(height, width) * spec.enough_px / side))
-
-
-def log_odds(probabilities: NDArray[Any], number: int, *, exclusive: bool = True) -> float:
-    """``log(p / (1 - p))`` of a class, exact also where p rounds to 1: the others are summed instead.
-
-    Of a label, beside which others can be true (not `exclusive`), the others say nothing.
-    """
-    values = probabilities.astype(np.float64)
-    others = float(np.delete(values, number).sum()) if exclusive else 1 - float(values[number])
-    return float(np.log(max(float(values[number]), _MIN_ODDS) / max(others, _MIN_ODDS)))
-
-
-def _half_cells(number: int) -> slice:
-    """The half cells that a patch covers, of twice as many as there are patches."""
-    return slice(max(2 * number - 1, 0), 2 * number + 3)
-
-
-def _patch(where: Frame, patch: tuple[int, int], shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """The pixels of an image that a patch covers; empty where it lies beyond the image."""
-    high, wide = where.bottom - where.top, where.right - where.left
-    (row, column), step = patch, 1 / PATCHES
-    covered = Frame(
-        where.top + high * step * (row - 0.5),
-        where.left + wide * step * (column - 0.5),
-        where.top + high * step * (row + 1.5),
-        where.left + wide * step * (column + 1.5),
-    )
-    seen = where.seen
-    return _pixels_of(
-        Frame(
-            max(covered.top, seen.top),
-            max(covered.left, seen.left),
-            min(covered.bottom, seen.bottom),
-            min(covered.right, seen.right),
-        ),
-        shape,
-    )
-
-
-def _pixels_of(part: Frame, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """A part of an image in whole pixels: at least one where it is not empty."""
-
-    def pixels(low: float, high: float, length: int) -> slice:
-        if high <= low:
-            return slice(0, 0)
-        first = min(round(low * length), length - 1)
-        return slice(first, max(round(high * length), first + 1))
-
-    return pixels(part.top, part.bottom, shape[0]), pixels(part.left, part.right, shape[1])
 
 
 def _no_cam() -> OptionError:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headstart.core.errors import OptionError
 from headstart.core.text import listed, nearest, quoted
-from headstart.settings.recipe import parse_toml
+from headstart.settings import toml
 
 _NAMES = ("tutorial-finetune", "tutorial-feature-extraction", "resnet50-mlp", "pokemon-transfer", "pokemon-scratch")
 _SUFFIX = ".toml"
@@ -43,7 +43,7 @@ def about(name: str) -> About:
     Raises:
         OptionError: As for `load`.
     """
-    words = _about(parse_toml(text(name)))
+    words = _about(toml.parse(text(name)))
     return About(name, str(words.get("title", "")), str(words.get("source", "")))
 
 
@@ -56,7 +56,7 @@ def load(name: str) -> dict[str, object]:
     Raises:
         OptionError: There is no such recipe, or its file is no TOML.
     """
-    values = parse_toml(text(name))
+    values = toml.parse(text(name))
     return {key: value for key, value in values.items() if key != "about" or value != _about(values)}
 
 

@@ -13,7 +13,7 @@ from headstart.core.text import counted
 from headstart.features.thumbnails import Thumbnails
 from headstart.report.comparison_page import disagreements
 from headstart.report.guesses import of_labels
-from headstart.report.label_analysis import Measured
+from headstart.report.measured_labels import Measured
 from headstart.report.picked import select
 from headstart.runs.result import Fitted
 

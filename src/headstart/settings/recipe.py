@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from headstart.core.arguments import must_be
-from headstart.core.errors import OptionError
-from headstart.core.text import listed, nearest, quoted
+from headstart.settings import toml
 from headstart.settings.backbones import BackboneSpec, backbone_spec_of
+from headstart.settings.defaults import defaults_of
 from headstart.settings.heads import HEADS, HeadSpec, described_heads, head_spec_of
 from headstart.settings.rules import check_together
-from headstart.settings.setting import (
-    MEASURING,
-    MODEL,
-    RUNNING,
-    SOURCE,
-    check_value,
-    hints_of,
-    is_a,
-    kinds,
-    setting,
-    settings_of,
-    training,
-)  # fmt: skip
-from headstart.settings.strategies import UNKNOWN, StrategySpec, described, either, names, spec_of
+from headstart.settings.setting import MEASURING, MODEL, RUNNING, SOURCE, documented, setting, settings_of, training
+from headstart.settings.strategies import StrategySpec, described, spec_of
+from headstart.settings.validation import checked, refuse_unknown
 
 Fit = Literal["crop", "squash", "pad", "auto"]
 MeasureBy = Literal["auto", "holdout", "folds"]
@@ -46,6 +32,7 @@ MAX_MEGAPIXELS = 178  # Pillow itself refuses more
 FULL_RANGE = 65535  # the largest value of 16 bits
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """All choices that determine a result; stored in the artifact and in ``recipe.toml``.
@@ -242,61 +229,11 @@ class Recipe:
     amp: MixedPrecision = training("auto", "Mixed precision; auto: if the GPU supports it.")
 
     def __post_init__(self) -> None:
-        self._fill()
-        hints = hints_of(Recipe)
-        for name in SETTINGS:
-            value, hint = getattr(self, name), SETTINGS[name].kind(hints[name])
-            if value is None and _DEFAULTS[name] is None:
-                continue  # it does not apply to the strategy
-            check_value(name, value, hint)
-            if is_a(value, int) and float in kinds(hint):  # so that equal recipes are equal as JSON and TOML too
-                object.__setattr__(self, name, float(value))
-        for name, known in SETTINGS.items():
-            value = getattr(self, name)
-            if known.range and isinstance(value, int | float) and not known.range[0] <= value <= known.range[1]:
-                raise OptionError(f"{name} = {value} is outside its range, {known.range[0]} to {known.range[1]}.")
+        for name, value in defaults_of(self, {name: SETTINGS[name] for name in TRAINING}).items():
+            object.__setattr__(self, name, value)
+        for name, value in checked(self).items():
+            object.__setattr__(self, name, value)
         check_together(self)
-
-    def _fill(self) -> None:
-        """Fill in the strategy's values where none was given, and refuse those that do not apply to it."""
-        spec = self.spec
-        defaults = self._defaults()
-        for name in TRAINING:
-            if name not in defaults:
-                if getattr(self, name) is not None and spec is not UNKNOWN:
-                    raise OptionError(
-                        f"{name} = {quoted(str(getattr(self, name)))} has no meaning for the strategy "
-                        f"{quoted(self.strategy)} with the head {quoted(self.head)}: it trains no network.",
-                        f"Leave it out, or choose the strategy {either(names('trains', 'network'))}.",
-                    )
-            elif getattr(self, name) is None:
-                object.__setattr__(self, name, defaults[name])
-        if self.pretrained is None:
-            object.__setattr__(self, "pretrained", spec.pretrained)
-        # Which arithmetic a backbone has is known when it is chosen.
-        if self.precision is None and self.backbone != "auto":
-            frozen = spec.probes and self.pretrained and not self.weights
-            object.__setattr__(self, "precision", self.backbone_spec.precisions[0] if frozen else "float32")
-
-    def _defaults(self) -> dict[str, object]:
-        """The settings of a training and what they begin as; empty where nothing is trained by gradients."""
-        spec, head = self.spec, self.head_spec
-        own = head.probe if spec.trains == "head" else spec.defaults
-        if spec is UNKNOWN or (spec.trains == "head" and own is None):
-            return {}
-        usual = {name: None if own is None else SETTINGS[name].usual for name in TRAINING}
-        defaults = usual | dict(own or {})
-        if self.start == "random" or (self.start is None and not head.linear):  # no closed solution to start from
-            defaults |= spec.random_head
-        if self.views or self.unfreeze not in {None, "all"}:
-            defaults |= spec.partly
-        if self.mixup or self.cutmix:  # then there is nothing that could be kept
-            defaults["views"] = 0
-        if self.backbone_spec.brought and defaults["flip"] == "auto":  # its embeddings are not there to ask
-            defaults["flip"] = True
-        if "auto" in (self.backbone, self.fit) and defaults["flip"]:  # who lets the images choose, lets them choose
-            defaults["flip"] = "auto"
-        return defaults
 
     @property
     def spec(self) -> StrategySpec:
@@ -324,7 +261,7 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The recipe as a TOML document; `from_toml` reads it back."""
-        return "".join(f"{key} = {_toml(value)}\n" for key, value in self.as_dict().items())
+        return toml.text_of(self.as_dict())
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
@@ -333,7 +270,7 @@ class Recipe:
         Raises:
             OptionError: The text is no TOML, or has an unknown key or a value that does not exist.
         """
-        return cls.from_dict(parse_toml(text))
+        return cls.from_dict(toml.parse(text))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -342,15 +279,7 @@ class Recipe:
         Raises:
             OptionError: An unknown key, or a value that does not exist.
         """
-        must_be("values", values, Mapping, "a mapping, such as {'epochs': 5}")
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            must_be("A key of the recipe", key, str, "a name")
-            if key not in known:
-                raise OptionError(
-                    f"The recipe has an unknown key {quoted(key)}.",
-                    f"{nearest(key, known)}Known keys: {listed(known, len(known))}.",
-                )
+        refuse_unknown(cls, values)
         return cls(**values)
 
     def differences(self, other: Recipe) -> list[str]:
@@ -360,28 +289,5 @@ class Recipe:
                 if mine.get(key) != theirs.get(key)]  # fmt: skip
 
 
-def parse_toml(text: str) -> dict[str, Any]:
-    """The values of a TOML document.
-
-    Raises:
-        OptionError: The text is no TOML.
-    """
-    must_be("The recipe", text, str, "the text of a TOML document")
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"The recipe is not valid TOML: {error}.") from error
-
-
-def _toml(value: object) -> str:
-    """A value as TOML, which takes JSON's but for two: escapes of half characters, and a bare DEL."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 SETTINGS = settings_of(Recipe)
 TRAINING = tuple(name for name, one in SETTINGS.items() if one.trains)
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Recipe)}
-if Recipe.__doc__:  # there is none under python -OO
-    Recipe.__doc__ += "\n    Attributes:\n" + "".join(
-        f"        {name}: {one.words}\n" for name, one in SETTINGS.items()
-    )

@@ -1,17 +1,13 @@
-"""A setting: what a field of the recipe says about itself, and which values it takes."""
+"""A setting: what a field of the recipe says about itself."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-
-from headstart.core.errors import OptionError
-from headstart.core.text import listed, nearest, quoted
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Group = Literal["Source", "Model", "Training the network", "Measuring", "Running"]
 MODEL: Group = "Model"
@@ -21,6 +17,7 @@ RUNNING: Group = "Running"
 SOURCE: Group = "Source"
 GROUPS: tuple[Group, ...] = get_args(Group)  # in the order of `--help`
 _KEY = "setting"
+Class = TypeVar("Class")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +78,20 @@ def training(usual: Any, help: str, *, group: Group = TRAINING, **facts: Any) ->
 
 
 def settings_of(recipe: Any) -> dict[str, Setting]:
-    """The settings of the class of recipes, by the names of its fields."""
+    """The settings of the class of recipes, or of a recipe, by the names of its fields."""
     return {field.name: field.metadata[_KEY] for field in dataclasses.fields(recipe)}
 
 
+def documented(recipe: type[Class]) -> type[Class]:
+    """The class of recipes, with the words of its settings in its docstring."""
+    if recipe.__doc__:  # there is none under python -OO
+        lines = (f"        {name}: {one.words}\n" for name, one in settings_of(recipe).items())
+        recipe.__doc__ += "\n    Attributes:\n" + "".join(lines)
+    return recipe
+
+
 @cache
-def hints_of(recipe: type) -> Mapping[str, Any]:
+def hints_of(recipe: type[Any]) -> Mapping[str, Any]:
     """The types of the fields of a class, by name; cached, since Python evaluates their text at each call."""
     return get_type_hints(recipe)
 
@@ -99,38 +104,3 @@ def choices(hint: Any) -> tuple[Any, ...]:
 def kinds(hint: Any) -> tuple[Any, ...]:
     """The parts of a type hint: a type, a `Literal`, or a union of them."""
     return get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
-
-
-def check_value(name: str, value: object, hint: Any) -> None:
-    """Refuse a value that is not of its field's type, or none of its choices.
-
-    Raises:
-        OptionError: What was given, and what is expected.
-    """
-    known = choices(hint)
-    types = [part for part in kinds(hint) if get_origin(part) is not Literal]
-    if isinstance(value, str) and not _is_utf8(value):
-        raise OptionError(f"{name} = {quoted(value)} is not valid text (UTF-8).", "Give the file another name.")
-    if value in known or any(is_a(value, kind) for kind in types):
-        return
-    if types:
-        wanted = " or ".join([*(kind.__name__ for kind in types), *map(repr, known)])
-        raise OptionError(f"{name} must be {wanted}, not {type(value).__name__} {value!r:.50}.")
-    raise OptionError(
-        f"{name} = {quoted(str(value))} does not exist.",
-        f"{nearest(str(value), known)}Choose one of {listed(known)}.",
-    )
-
-
-def is_a(value: object, kind: type) -> bool:
-    """Whether a value is of a kind: a flag is no number, and a whole number is a number."""
-    if isinstance(value, bool):
-        return kind is bool
-    if kind is float:
-        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
-    return isinstance(value, kind)
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a file can hold it: Python has halves of characters where a path's bytes are no UTF-8."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
