@@ -49,7 +49,7 @@ def checked(recipe: Any) -> dict[str, float]:
         if is_a(value, int) and float in kinds(hint):
             numbers[name] = float(value)
     for name, one in settings.items():
-        value = getattr(recipe, name)
+        value = numbers.get(name, getattr(recipe, name))
         if one.range and isinstance(value, int | float) and not one.range[0] <= value <= one.range[1]:
             raise OptionError(f"{name} = {value} is outside its range, {one.range[0]} to {one.range[1]}.")
     return numbers
