@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +14,8 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import exporting
 from browser import browser  # noqa: F401  a fixture
-from exporting import Once
 from helpers import write_images
 
 if TYPE_CHECKING:
@@ -83,10 +81,13 @@ EMPTY_CACHE = {
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The cache folder of all tests, also of the programs that they start: what is drawn often is embedded once."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "warm"
-    folder.mkdir(exist_ok=True)
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, exports = base / "warm", base / "exports"
+    for one in (folder, exports):
+        one.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADSTART_CACHE", str(folder))
+        patch.setenv(exporting.FOLDER, str(exports))
         yield folder
 
 
@@ -125,19 +126,10 @@ EXPORTS_ANEW = {"test_export", "test_export_torch", "test_sources"}
 
 
 def pytest_runtest_setup(item: pytest.Function) -> None:
-    """PyTorch's exporter is asked once for each network, see `exporting`.
-
-    It reads the source of each of its operators anew for each network, too: a quarter of a second.
-    """
-    exporter = sys.modules.get("torch.onnx._internal.exporter._registration")
-    operators = getattr(getattr(exporter, "onnxscript_apis", None), "get_torchlib_ops", None)
-    if operators is not None and not hasattr(operators, "cache_info"):
-        exporter.onnxscript_apis.get_torchlib_ops = functools.cache(operators)  # type: ignore[union-attr]
-    onnx = sys.modules.get("torch.onnx")
-    if onnx is not None:
-        if not isinstance(onnx.export, Once):
-            onnx.export = Once(onnx.export)  # type: ignore[attr-defined]
-        onnx.export.anew = item.module.__name__ in EXPORTS_ANEW
+    """PyTorch's exporter is asked once for each network, see `exporting`."""
+    once = exporting.install()
+    if once is not None:
+        once.anew = item.module.__name__ in EXPORTS_ANEW
 
 
 @pytest.fixture(scope="session")

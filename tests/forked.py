@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import exporting
+
 # All that a training imports. No module that starts a thread: the server forks.
 IMPORTED = [
     "torch", "timm", "torchvision", "accelerate", "safetensors.torch", "matplotlib.figure", "onnxscript",
     "torch.onnx._internal.exporter._compat", "onnxscript.function_libs.torch_lib.ops", "headstart.cli.train",
-    "headstart.training.finetune", "headstart.api.training", "headstart.report.run_page", "typer.core",
+    "headstart.training.finetune", "headstart.api.training", "headstart.report.run_page", "typer.core", "hastened",
 ]  # fmt: skip
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # a fork has none of the threads that its parent has
 
@@ -29,7 +31,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # a fork has none of the threads that its
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
-    with mock.patch.dict(os.environ, ONE_THREAD):
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with mock.patch.dict(os.environ, {**ONE_THREAD, "PYTHONPATH": paths}):  # it imports of the tests, too
         forkserver.ensure_running()
     return context
 
@@ -52,4 +55,5 @@ def _begin(function: Callable[..., None], arguments: tuple[Any, ...], streams: l
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
         os.close(file)
+    exporting.install()
     function(*arguments)

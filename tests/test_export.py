@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
 import re
 import warnings
@@ -143,10 +144,6 @@ def without(build: Callable[[], Any], classifier: str) -> Callable[[], Any]:
     return make
 
 
-def of_torchvision(name: str, classifier: str, **options: Any) -> Callable[[], Any]:
-    return without(lambda: getattr(torchvision.models, name)(weights=None, **options), classifier)
-
-
 def has_feature_map(embedder: Embedder) -> bool:
     return [output.name for output in onnx.load_from_string(model_file(embedder)).graph.output][2:] == ["feature_map"]
 
@@ -155,12 +152,49 @@ def squeezenet() -> Any:
     return nn.Sequential(torchvision.models.squeezenet1_1(weights=None).features, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
+def small_shufflenet() -> Any:
+    return torchvision.models.ShuffleNetV2([2, 2, 2], [24, 48, 96, 192, 256])
+
+
+# Of each family one, with few layers: the nodes that they become are of the kinds of all layers.
 QUICK: dict[str, tuple[Callable[[], Any], int]] = {
-    "resnet18": (of_timm("resnet18"), 64),
+    "resnet18": (of_timm("resnet18", layers=(1, 1, 1, 1)), 64),
     "vit": (of_timm("deit_tiny_distilled_patch16_224", img_size=64, depth=2), 64),
     "squeezenet": (squeezenet, 96),
-    "shufflenet": (of_torchvision("shufflenet_v2_x0_5", "fc"), 64),
+    "shufflenet": (without(small_shufflenet, "fc"), 64),
 }
+
+
+def small_efficientnet() -> Any:
+    stages = ["ds_r1_k3_s1_e1_c16_se0.25"], ["ir_r2_k3_s2_e6_c24_se0.25"], ["ir_r1_k5_s2_e6_c40_se0.25"]
+    blocks = timm.models._efficientnet_builder.decode_arch_def(stages)
+    return timm.models.EfficientNet(blocks, num_classes=0, num_features=160, act_layer=nn.SiLU)
+
+
+def small_mobilenet() -> Any:
+    """As the third one: squeezed where a sigmoid is hard, and the head after the pool."""
+    stages = ["ds_r1_k3_s2_e1_c16_se0.25_nre"], ["ir_r1_k3_s2_e4.5_c24_nre"], ["ir_r2_k5_s2_e4_c40_se0.25"], [
+        "cn_r1_k1_s1_c64"
+    ]  # fmt: skip
+    squeeze = functools.partial(
+        timm.models._efficientnet_blocks.SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU
+    )
+    blocks = timm.models._efficientnet_builder.decode_arch_def(stages)
+    return timm.models.MobileNetV3(
+        blocks, num_classes=0, num_features=128, act_layer=nn.Hardswish, se_layer=squeeze
+    )  # fmt: skip
+
+
+def small_ghostnet() -> Any:
+    stages = [[[3, 16, 16, 0, 1]], [[3, 48, 24, 0, 2]], [[5, 72, 40, 0.25, 2]], [[5, 120, 40, 0.25, 1]]]
+    return timm.models.GhostNet(stages, num_classes=0, width=0.5)
+
+
+def small_googlenet() -> Any:
+    network = torchvision.models.googlenet(weights=None, aux_logits=False, init_weights=False)
+    for name in ("inception4b", "inception4c", "inception5a"):  # which leave the number of channels as it is
+        setattr(network, name, nn.Identity())
+    return network
 
 
 def small_vit() -> Any:
@@ -171,20 +205,19 @@ def small_vit() -> Any:
 
 def small_swin() -> Any:
     return torchvision.models.SwinTransformer(
-        patch_size=[4, 4], embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=[7, 7]
+        patch_size=[4, 4], embed_dim=24, depths=[2, 1], num_heads=[2, 4], window_size=[7, 7]
     )
 
 
-# Of each family one, with few layers: their operators are those of the large ones.
 SLOW: dict[str, tuple[Callable[[], Any], int]] = {
-    "efficientnet_b0": (of_timm("efficientnet_b0"), 96),
-    "mobilenetv3_small_050": (of_timm("mobilenetv3_small_050"), 96),
-    "regnety_002": (of_timm("regnety_002"), 96),
+    "efficientnet": (small_efficientnet, 96),
+    "mobilenetv3": (small_mobilenet, 96),
+    "regnety_002": (of_timm("regnety_002", depth=7), 96),
     "densenet121": (of_timm("densenet121", growth_rate=8, block_config=(2, 2, 2, 2)), 96),
-    "ghostnet_050": (of_timm("ghostnet_050"), 96),
+    "ghostnet": (small_ghostnet, 96),
     "torchvision vit": (without(small_vit, "heads"), 64),
     "torchvision swin": (without(small_swin, "head"), 112),
-    "torchvision googlenet": (of_torchvision("googlenet", "fc", aux_logits=False, init_weights=False), 96),
+    "torchvision googlenet": (without(small_googlenet, "fc"), 96),
 }
 
 
