@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from headstart.api.sharding import described, refuse_shard_rows
 from headstart.core.arguments import A_CLASSIFIER, A_RUNTIME, must_be, must_be_flags, must_be_path
@@ -85,7 +84,7 @@ def predict_into(
     return replace(written, notes=(*table.notes, *written.notes))
 
 
-def _made(classifier: Classifier, wanted: Wanted) -> dict[str, Any]:
+def _made(classifier: Classifier, wanted: Wanted) -> dict[str, object]:
     """All that decides the predictions of an image."""
     made = asdict(Made.by(classifier, "parquet", wanted))
     del made["format"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import headstart
 from headstart.api.reading import table_of
@@ -20,7 +21,7 @@ from headstart.data import traits as looks
 from headstart.data.readers import Source
 from headstart.data.table import ImageTable
 from headstart.features.look import Look, Network, keep_nothing
-from headstart.features.sharded.description import Description
+from headstart.features.sharded.description import Description, Kind
 from headstart.features.sharded.embedding_rows import DTYPES
 from headstart.features.sharded.growing import begin, held
 from headstart.features.sharded.plan import MAX_SHARD_ROWS, SHARD_ROWS, Plan
@@ -130,13 +131,13 @@ def embed_into(
         made |= {"dtype": shape.dtype, "max_megapixels": look.max_megapixels}
         made |= {"decode": decoder.VERSION, "traits": looks.VERSION}
         begun = begin(path, described("embeddings", made, table, plan), plan, overwrite=overwrite)
-        ask, form = EmbedRow(look, shape.dtype), EmbeddingForm(made["width"], shape.dtype)
+        ask, form = EmbedRow(look, shape.dtype), EmbeddingForm(begun.folder.width, shape.dtype)
         threads = 1 if runtime.on else runtime.workers
         written = write_all(begun, WriteShard(path, begun.folder.description, ask, form, threads), runtime, "Embedding")
     return replace(written, notes=(*table.notes, *written.notes))
 
 
-def described(kind: Any, made: dict[str, Any], table: ImageTable, plan: Plan) -> Description:
+def described(kind: Kind, made: Mapping[str, object], table: ImageTable, plan: Plan) -> Description:
     """The description of a folder for the images of a table."""
     return Description(
         kind=kind, made=made, task=table.task, classes=table.classes, source=table.source,
@@ -145,7 +146,7 @@ def described(kind: Any, made: dict[str, Any], table: ImageTable, plan: Plan) ->
     )  # fmt: skip
 
 
-def _by_recipe(table: ImageTable, recipe: Recipe, runtime: Runtime) -> tuple[Look, dict[str, Any]]:
+def _by_recipe(table: ImageTable, recipe: Recipe, runtime: Runtime) -> tuple[Look, dict[str, object]]:
     embedder = load_embedder(recipe, runtime.cache, pictures(table, recipe))
     spec = embedder.preprocess
     look = _look(table, recipe.max_megapixels, spec.enough_px, spec.white_level, LazySession(embedder.model))
@@ -155,7 +156,7 @@ def _by_recipe(table: ImageTable, recipe: Recipe, runtime: Runtime) -> tuple[Loo
     }  # fmt: skip
 
 
-def _by_model(table: ImageTable, model: Classifier) -> tuple[Look, dict[str, Any]]:
+def _by_model(table: ImageTable, model: Classifier) -> tuple[Look, dict[str, object]]:
     spec, name = model.metadata.preprocess, model.metadata.backbone.name
     look = _look(table, model.max_megapixels, spec.enough_px, spec.white_level, _ModelNetwork(model))
     return look, {

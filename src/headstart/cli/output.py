@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from headstart.cli.streams import as_json
 from headstart.core.progress import Advance, Progress, Silent
@@ -70,8 +70,8 @@ class Output:
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for number, name in enumerate(header):
-            justify = "right" if number in right else "left"
-            table.add_column(Text(printable(name)), justify=justify, overflow="fold")  # type: ignore[arg-type]
+            justify: Literal["left", "right"] = "right" if number in right else "left"
+            table.add_column(Text(printable(name)), justify=justify, overflow="fold")
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))  # Text: names are never read as markup
         _console(highlight=False, emoji=False).print(table)
@@ -161,12 +161,12 @@ class Bars(Lines):
             yield advance
 
 
-def _console(**settings: bool) -> Console:
+def _console(*, stderr: bool = False, highlight: bool = True, emoji: bool = True) -> Console:
     """A console as wide as the terminal, whatever COLUMNS is where it is no width: nothing would be printed to 0."""
     from rich.console import Console
 
     environment = {key: value for key, value in os.environ.items() if key != "COLUMNS" or _is_width(value)}
-    return Console(**settings, _environ=environment)  # type: ignore[arg-type]
+    return Console(stderr=stderr, highlight=highlight, emoji=emoji, _environ=environment)
 
 
 def _is_width(value: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def compressed(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(x @ longest_directions(x.T @ x))
 
 
-def longest_directions(squares: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def longest_directions(squares: NDArray[np.floating]) -> NDArray[np.float32]:
     """The `COMPONENTS` directions (D, R) along which rows are longest, from the products of their columns (D, D)."""
     axes: NDArray[np.float64] = np.linalg.eigh(squares.astype(np.float64))[1][:, ::-1][:, :COMPONENTS]
     return axes.astype(np.float32)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -142,10 +142,10 @@ def read(data: bytes, head: Header, levels: Levels) -> Image.Image:
     return Image.frombytes(head.mode, (head.width, head.height), np.ascontiguousarray(values).tobytes())
 
 
-def _scaled(values: NDArray[Any], head: Header, levels: Levels) -> NDArray[np.uint8]:
+def _scaled(values: NDArray[np.integer], head: Header, levels: Levels) -> NDArray[np.uint8]:
     largest = head.largest
     if largest == 255 and values.dtype == np.uint8:
-        return values
+        return values.astype(np.uint8, copy=False)
     high = int(values.max(initial=0))
     if high > largest:
         raise ImageError(f"damaged PPM: a sample of {high}, more than its largest value of {largest}")

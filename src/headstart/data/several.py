@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.core.text import from_csv_cell, portable, quoted
 
@@ -72,7 +72,7 @@ def disputed(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name in named if any(name not in one.true | one.unknown for one in said))
 
 
-def separator_of(values: Iterable[Any], *, blank: bool) -> str:
+def separator_of(values: Iterable[object], *, blank: bool) -> str:
     """What separates the labels of a column: the first of `SEPARATORS` that occurs in its texts.
 
     Args:
@@ -83,7 +83,7 @@ def separator_of(values: Iterable[Any], *, blank: bool) -> str:
     return next((mark for mark in SEPARATORS if mark in found), BLANK if blank else SEPARATOR)
 
 
-def from_cell(value: Any, separator: str) -> str | None:
+def from_cell(value: object, separator: str) -> str | None:
     """The text of a row from a cell of a list: a text with a separator, or a list of names; None where it is not known.
 
     Raises:
@@ -98,12 +98,12 @@ def from_cell(value: Any, separator: str) -> str | None:
     return Said.named(portable(str(one)) for one in value).text
 
 
-def looks_several(values: Sequence[Any]) -> bool:
+def looks_several(values: Sequence[object]) -> bool:
     """Whether the values of a column that is called so hold several labels, names between ``|`` or ``;``."""
     return any(isinstance(value, str) and re.search(r"[^\s|;]\s*[|;]\s*[^\s|;]", value) is not None for value in values)
 
 
-def with_commas(label: str, values: Iterable[Any]) -> list[str]:
+def with_commas(label: str, values: Iterable[object]) -> list[str]:
     """The note on a column that is called as one of several labels, and whose commas separated none; may be empty."""
     if not any(isinstance(value, str) and "," in value.strip(" ,") for value in values):
         return []

@@ -35,7 +35,7 @@ class Levels:
         self.white = white
         self.peak = 0
 
-    def to_eight(self, values: NDArray[Any], *, exact: bool = True) -> NDArray[np.uint8]:
+    def to_eight(self, values: NDArray[np.integer], *, exact: bool = True) -> NDArray[np.uint8]:
         """8 bits for values in 0..65535.
 
         Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -137,7 +137,7 @@ def read(data: bytes, form: Layout, levels: Levels) -> Image.Image:
     return image
 
 
-def _blocks(data: bytes, form: Layout) -> Iterator[tuple[int, int, int, NDArray[Any]]]:
+def _blocks(data: bytes, form: Layout) -> Iterator[tuple[int, int, int, NDArray[np.integer]]]:
     """Strips or tiles: top, left, first sample, values (h, w, samples), cut to the image."""
     tags = form.tags
     tiled = bool(tiff.numbers(tags, tiff.TILES))
@@ -182,7 +182,7 @@ def _inflate(packed: bytes, needed: int) -> bytes:
         raise ImageError(f"damaged TIFF: {error}") from error
 
 
-def _values(packed: bytes, shape: tuple[int, int], columns: int, form: Layout) -> NDArray[Any]:
+def _values(packed: bytes, shape: tuple[int, int], columns: int, form: Layout) -> NDArray[np.integer]:
     """The values of rows that each begin on a byte, (rows, columns)."""
     if form.depth == 8:
         return np.frombuffer(packed, np.uint8).reshape(shape)

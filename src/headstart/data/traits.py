@@ -9,7 +9,7 @@ import dataclasses
 import io
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -113,7 +113,7 @@ def thumbnail(picture: Image.Image, side_px: int) -> bytes:
     return content.getvalue()
 
 
-def _sharpness(luma: NDArray[Any]) -> float:
+def _sharpness(luma: NDArray[np.float32]) -> float:
     """Standard deviation of the Laplacian, the measure of focus of Pech-Pacheco et al. 2000; 0 below 3 pixels."""
     if min(luma.shape) < 3:
         return 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """The same with lists in the place of tuples."""
     if isinstance(value, tuple | list):
         return [plain(one) for one in value]

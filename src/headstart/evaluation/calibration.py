@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -162,7 +162,7 @@ def sums_of_bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) ->
     """The sums over predictions, of their probabilities (N,) and whether each is right (N,)."""
     bins = bins_of(confidence)
 
-    def total(values: NDArray[Any]) -> NDArray[np.float64]:
+    def total(values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
         return np.bincount(bins, values, CALIBRATION_BINS).astype(np.float64)
 
     images = np.bincount(bins, minlength=CALIBRATION_BINS)

@@ -169,7 +169,7 @@ def evaluate(
     if probabilities.shape != (len(labels), len(classes)) or not len(labels):
         raise ValueError(f"probabilities {probabilities.shape} for {len(labels)} labels of {len(classes)} classes")
     power = np.reshape(temperature, (-1, 1)) if np.ndim(temperature) else temperature
-    uncalibrated = metrics.sharpen(probabilities, power)  # type: ignore[arg-type]
+    uncalibrated = metrics.sharpen(probabilities, power)
     predicted = probabilities.argmax(1)
     confusion = metrics.Confusion.of(labels, predicted, len(classes))
     counts = metrics.Counts.of(confusion)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -145,7 +145,7 @@ class LabelsEvaluation:
 
     def as_dict(self) -> dict[str, object]:
         """The evaluation as JSON values."""
-        record: dict[str, Any] = dict(self.__dict__)
+        record: dict[str, object] = dict(self.__dict__)
         record["labels"] = [one.__dict__ | {"label": portable(one.label)} for one in self.labels]
         return {key: plain(value) for key, value in record.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def measurable(learnt: NDArray[np.int8], truth: NDArray[np.int8]) -> NDArray[np.
     return np.flatnonzero((have >= ENOUGH) & (lack >= ENOUGH) & (truth == TRUE).any(0))
 
 
-def _errors(scores: NDArray[Any], truth: NDArray[np.int8]) -> NDArray[np.float64]:
+def _errors(scores: NDArray[np.float64], truth: NDArray[np.int8]) -> NDArray[np.float64]:
     return 1 - mean_average_precision_shares(scores, truth)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -99,6 +99,6 @@ def _variance(values: NDArray[np.float64]) -> float:
     return float(values.var()) if len(values) else 0.0
 
 
-def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
+def _ratio(above: NDArray[np.number], below: NDArray[np.number]) -> NDArray[np.float64]:
     result: NDArray[np.float64] = np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
     return result

@@ -6,7 +6,7 @@ That, and the second that importing scikit-learn takes, is why they are here; th
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -47,9 +47,9 @@ class Counts(NamedTuple):
         predicted: Images that were predicted to be of each class.
     """
 
-    hits: NDArray[Any]
-    present: NDArray[Any]
-    predicted: NDArray[Any]
+    hits: NDArray[np.number]
+    present: NDArray[np.number]
+    predicted: NDArray[np.number]
 
     @classmethod
     def of(cls, confusion: Confusion, images: NDArray[np.int64] | None = None) -> Counts:
@@ -93,7 +93,7 @@ def judge(
     return probabilities.argmax(1) == labels, negative_log_likelihood(probabilities, labels)
 
 
-def sharpen(probabilities: NDArray[np.float64], power: float) -> NDArray[np.float64]:
+def sharpen(probabilities: NDArray[np.float64], power: float | NDArray[np.float64]) -> NDArray[np.float64]:
     """Probabilities (N, C) raised to a power and normalised: the power T takes a temperature of T back."""
     logs = np.log(np.maximum(probabilities, 1e-300)) * power
     powers = np.exp(logs - logs.max(1, keepdims=True))
@@ -101,7 +101,7 @@ def sharpen(probabilities: NDArray[np.float64], power: float) -> NDArray[np.floa
     return result
 
 
-def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
+def _ratio(above: NDArray[np.number], below: NDArray[np.number]) -> NDArray[np.float64]:
     result: NDArray[np.float64] = np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
     return result
 

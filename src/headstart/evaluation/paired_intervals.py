@@ -92,7 +92,7 @@ def middle(means: NDArray[np.float64], clusters: int) -> tuple[float, Interval]:
     return min(1.0, p_value), (float(low), float(high))
 
 
-def design_effect(values: NDArray[Any], clusters: NDArray[np.int64]) -> float:
+def design_effect(values: NDArray[np.float64] | NDArray[np.int64], clusters: NDArray[np.int64]) -> float:
     """By how much clusters raise the variance of a mean, at least 1 (Kish 1965).
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from headstart.settings.recipe import ClassWeight
 
 
-def balanced(counts: NDArray[Any]) -> NDArray[np.float64]:
+def balanced(counts: NDArray[np.number]) -> NDArray[np.float64]:
     """The weight of an image of each kind, (K, ...): all kinds weigh the same together, and an image 1 on average.
 
     It is scikit-learn's ``balanced``; a kind without images gets that of a single one.

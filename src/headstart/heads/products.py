@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class Products:
         result[-1] = values.sum(0, dtype=np.float64)
         return result
 
-    def diagonal(self, curvatures: NDArray[Any]) -> NDArray[np.float64]:
+    def diagonal(self, curvatures: NDArray[np.floating]) -> NDArray[np.float64]:
         """The Hessian's, (R + 1, C), from the curvature of each image's loss in each of its scores (N, C)."""
         result = np.zeros((self._z.shape[1] + 1, curvatures.shape[1]))
         for begin in range(0, len(self._z), _ROWS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def verify(session: Session | LazySession, metadata: Metadata) -> Verification:
     )
 
 
-def _largest(difference: NDArray[np.float32] | np.floating[Any]) -> float:
+def _largest(difference: NDArray[np.float32] | np.floating) -> float:
     """The largest absolute difference; infinite where one is not a number, which no comparison would notice."""
     return float(np.nan_to_num(np.abs(difference), nan=np.inf, posinf=np.inf).max())
 

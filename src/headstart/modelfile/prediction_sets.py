@@ -212,7 +212,7 @@ def _above(kept: Sequence[float], count: int, most: float) -> int:
     return count - -(-bisect_right(kept, most) * count // len(kept)) if kept else 0
 
 
-def members(probabilities: NDArray[Any], most: float, *, allow_empty: bool = False) -> NDArray[np.int64]:
+def members(probabilities: NDArray[np.floating], most: float, *, allow_empty: bool = False) -> NDArray[np.int64]:
     """The classes of one image's set, from the most probable.
 
     Args:

@@ -39,7 +39,7 @@ def mapping(record: Mapping[str, Any], key: str) -> dict[str, Any]:
     return value
 
 
-def positive(value: Any, name: str) -> float:
+def positive(value: object, name: str) -> float:
     """A number above zero."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise ModelError(f"The model's metadata has no valid {name}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -41,6 +41,6 @@ class HeldOut(ByValue):
         thresholds = np.array([one.thresholds or even for one in self.calibrations]).reshape(-1, len(even))
         return np.asarray(self.probabilities >= thresholds)
 
-    def take(self, some: NDArray[Any]) -> Self:
+    def take(self, some: NDArray[np.bool_]) -> Self:
         """Those of some images: their places, or a mask, bool (M,)."""
         return type(self)(self.rows[some], self.probabilities[some], self.calibrations[some])

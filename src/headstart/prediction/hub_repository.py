@@ -179,7 +179,7 @@ def _cause(error: BaseException) -> BaseException:
 def _asked_for_a_commit(error: BaseException) -> bool:
     """Whether the request that failed is the one that changes the repository."""
     try:
-        return "/commit/" in str(getattr(error, "request", None) and error.request.url)  # type: ignore[attr-defined]
+        return "/commit/" in str(getattr(getattr(error, "request", None), "url", ""))
     except RuntimeError:  # it belongs to no request
         return False
 

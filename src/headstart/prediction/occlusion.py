@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def _small(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.uint
     return overlay.picture(pixels, round(max(height, width) * spec.enough_px / side))
 
 
-def log_odds(probabilities: NDArray[Any], number: int, *, exclusive: bool = True) -> float:
+def log_odds(probabilities: NDArray[np.floating], number: int, *, exclusive: bool = True) -> float:
     """``log(p / (1 - p))`` of a class, exact also where p rounds to 1: the others are summed instead.
 
     Of a label, beside which others can be true (not `exclusive`), the others say nothing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Frame:
         """The part of the image that the network sees."""
         return Frame(max(self.top, 0.0), max(self.left, 0.0), min(self.bottom, 1.0), min(self.right, 1.0))
 
-    def on_image(self, grid: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
+    def on_image(self, grid: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
         """Bring a grid that covers the square to the image, or to a smaller picture of it.
 
         Args:
@@ -82,7 +82,8 @@ def _edges(spec: Preprocess, length: int, short: int, long: int) -> tuple[float,
     size = max(kept * spec.resize_px // short, 1)
     spare = size - spec.size_px
     start = (spare + spare // 2 % 2) // 2
-    return tuple((cut + edge * kept / size) / length for edge in (start, start + spec.size_px))  # type: ignore[return-value]
+    first, last = ((cut + edge * kept / size) / length for edge in (start, start + spec.size_px))
+    return first, last
 
 
 def _weights(length: int, low: float, high: float, cells: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

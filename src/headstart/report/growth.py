@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -130,7 +130,7 @@ class _Space(NamedTuple):
         learnt = self.features[_learnt(self.divided)]
         return whitening_factors(learnt - learnt.mean(0), whitening)
 
-    def parts(self, features: NDArray[np.float32], labels: NDArray[Any]) -> list[Part]:
+    def parts(self, features: NDArray[np.float32], labels: NDArray[np.signedinteger]) -> list[Part]:
         """What is learnt from and measured, of features (N, R) and labels (N, ...)."""
         return [
             Part(features[inside], labels[inside], features[outside], labels[outside])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from headstart.core.markup import Markup, between, joined, paragraph, percent, pictures, table
-from headstart.core.text import counted
+from headstart.core.text import counted, portable
+from headstart.evaluation.labels import LabelsEvaluation
 from headstart.features.thumbnails import Thumbnails
 from headstart.report.comparison_page import disagreements
 from headstart.report.guesses import of_labels
@@ -57,7 +58,8 @@ def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
 
 def labels_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
     """What was trained on several labels an image: the numbers of each label, and the worst mistakes; as `run_html`."""
-    record, rows = fitted.evaluation.as_dict(), fitted.data.table.rows
+    evaluation, rows = fitted.evaluation, fitted.data.table.rows
+    assert isinstance(evaluation, LabelsEvaluation)
     measured, guesses = Measured.of(fitted), of_labels(fitted)
     worst, wrong = measured.worst()[:MISTAKES], int((~measured.right).sum())
     metadata = fitted.model_file.metadata
@@ -69,11 +71,10 @@ def labels_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
         for row in worst
         for path in [rows[row].path]
     ]
-    names = ("average_precision", "average_precision_interval", "precision", "recall")
     cells = [
-        [one["label"], f"{one['positives']:,}", percent(one[names[0]]), between(one[names[1]]),
-         *(percent(one[name]) for name in names[2:])]
-        for one in cast("list[dict[str, Any]]", record["labels"])[:_LABELS]
+        [portable(one.label), f"{one.positives:,}", percent(one.average_precision),
+         between(one.average_precision_interval), percent(one.precision), percent(one.recall)]
+        for one in evaluation.labels[:_LABELS]
     ]  # fmt: skip
     head = ["Label", "Images", "Average precision", "95 % interval", "Precision", "Recall"]
     return joined([

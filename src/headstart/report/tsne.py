@@ -6,7 +6,7 @@ Principal components would take less time, but put classes on top of each other 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -110,7 +110,7 @@ def _descend(affinities: NDArray[np.float32], start: NDArray[np.float64]) -> NDA
     return places.astype(np.float64)
 
 
-def _squared_distances(points: NDArray[Any]) -> NDArray[Any]:
+def _squared_distances(points: NDArray[np.floating]) -> NDArray[np.floating]:
     lengths = (points * points).sum(1)
-    squares: NDArray[Any] = (lengths[:, None] + lengths - 2 * (points @ points.T)).clip(0)
+    squares: NDArray[np.floating] = (lengths[:, None] + lengths - 2 * (points @ points.T)).clip(0)
     return squares

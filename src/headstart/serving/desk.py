@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from headstart.core.errors import ImageError, ModelError
 from headstart.prediction.answers import Result
@@ -71,7 +70,7 @@ class Desk:
         """Whether the training images of a model may be shown and have been found."""
         return self.training_images is not None and self.training_images.knows(served)
 
-    async def nearest(self, served: Served, result: Result, count: int) -> list[dict[str, Any]]:
+    async def nearest(self, served: Served, result: Result, count: int) -> list[dict[str, object]]:
         """The training images most similar to an image, as JSON values; an empty list if they are not known."""
         if self.training_images is None or not self.training_images.knows(served):
             return []

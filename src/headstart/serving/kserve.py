@@ -114,7 +114,7 @@ class KServe:
             if isinstance(result, ImageError):
                 raise Problem(422, f"Image {number} cannot be read: {result}.")
             found.append(result)
-        head: dict[str, Any] = {"model_name": served.name, "model_version": VERSION}
+        head: dict[str, object] = {"model_name": served.name, "model_version": VERSION}
         head |= {"id": asked.id} if asked.id else {}
         body, json_length = tensors.write(_tensors(found, served), asked.outputs, head)
         if json_length is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from http import HTTPStatus
 from itertools import cycle
-from typing import Any
 
 from starlette.responses import Response
 
@@ -28,7 +27,7 @@ class Problem(Exception):  # noqa: N818  the word of RFC 9457
         more: Further members of the document, as JSON values.
     """
 
-    def __init__(self, status: int, detail: str, hint: str = "", **more: Any) -> None:
+    def __init__(self, status: int, detail: str, hint: str = "", **more: object) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
@@ -40,9 +39,9 @@ class Problem(Exception):  # noqa: N818  the word of RFC 9457
         """The problem document for one of our errors."""
         return cls(status, error.message, error.hint)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """The document, as JSON values."""
-        document: dict[str, Any] = {
+        document: dict[str, object] = {
             "type": "about:blank",  # by RFC 9457: nothing more to say than the status
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -64,7 +63,7 @@ class Problem(Exception):  # noqa: N818  the word of RFC 9457
 
 
 def json_response(
-    document: Any, status: int = 200, media_type: str = "application/json", headers: dict[str, str] | None = None
+    document: object, status: int = 200, media_type: str = "application/json", headers: dict[str, str] | None = None
 ) -> Response:
     """JSON that every parser accepts: no NaN, valid UTF-8."""
     return Response(json_text(document, indent=None), status, headers, media_type)

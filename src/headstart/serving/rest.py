@@ -141,7 +141,7 @@ class Rest:
             del content
             images = [exchange.Image(served.key, file.content, mapped=activation_map) for file in files]
             results = await desk.run(served, images)
-        records: list[dict[str, Any]] = []
+        records: list[dict[str, object]] = []
         for file, result in zip(files, results, strict=True):
             if isinstance(result, ImageError):
                 records.append(record_of(file.name, result, wanted))
@@ -174,7 +174,7 @@ def _wanted(served: Served, top: int, coverage: float | None, *, allow_empty: bo
         raise Problem.of(error) from error
 
 
-def _map(served: Served, result: Result) -> dict[str, Any] | None:
+def _map(served: Served, result: Result) -> dict[str, object] | None:
     """The class activation map of a result, as JSON values; None where it would not be exact."""
     if not isinstance(result, exchange.Mapped):
         return None

@@ -12,7 +12,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -88,7 +88,7 @@ class Tensor:
         texts = [portable(text).encode() for text in self.values]
         return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
 
-    def listed(self) -> list[Any]:
+    def listed(self) -> list[object]:
         """Its data as JSON values."""
         if isinstance(self.values, np.ndarray):
             return [float(f"{value:.9g}") for value in self.values.ravel()]
@@ -118,7 +118,7 @@ def read(body: bytes, length: str | None, outputs: Sequence[str], most: int) -> 
     return Inference(images, shape, _outputs(document, outputs), identity)
 
 
-def write(tensors: Sequence[Tensor], wanted: Sequence[Wanted], head: dict[str, Any]) -> tuple[bytes, int | None]:
+def write(tensors: Sequence[Tensor], wanted: Sequence[Wanted], head: Mapping[str, object]) -> tuple[bytes, int | None]:
     """The body of a response, and the length of its JSON if binary data follows.
 
     Args:
@@ -130,7 +130,7 @@ def write(tensors: Sequence[Tensor], wanted: Sequence[Wanted], head: dict[str, A
     entries, parts = [], []
     for one in wanted:
         tensor = known[one.name]
-        entry: dict[str, Any] = {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}
+        entry: dict[str, object] = {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}
         if one.binary:
             parts.append(tensor.binary())
             entry["parameters"] = {"binary_data_size": len(parts[-1])}
@@ -141,7 +141,7 @@ def write(tensors: Sequence[Tensor], wanted: Sequence[Wanted], head: dict[str, A
     return b"".join([text, *parts]), len(text) if parts else None
 
 
-def _document(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
+def _document(body: bytes, length: str | None) -> tuple[dict[str, object], bytes]:
     size = len(body)
     if length is not None:
         if not (length.isascii() and length.isdigit() and len(length) <= 20) or int(length) > len(body):
@@ -162,7 +162,7 @@ def _document(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
     return document, body[size:]
 
 
-def _images(tensor: Mapping[str, Any], rest: bytes, most: int) -> tuple[list[bytes], tuple[int, int, int] | None]:
+def _images(tensor: Mapping[str, object], rest: bytes, most: int) -> tuple[list[bytes], tuple[int, int, int] | None]:
     name, kind, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
     if not isinstance(shape, list) or not all(type(one) is int and 0 < one < 2**31 for one in shape):
         raise Problem(400, "'shape' is not a list of positive integers.")
@@ -190,7 +190,7 @@ def _images(tensor: Mapping[str, Any], rest: bytes, most: int) -> tuple[list[byt
     )
 
 
-def _pixels(data: Any, shape: list[int]) -> list[bytes]:
+def _pixels(data: object, shape: list[int]) -> list[bytes]:
     size = shape[1] * shape[2] * 3
     if isinstance(data, bytes):
         content = data
@@ -225,7 +225,7 @@ def _elements(rest: bytes, most: int) -> list[bytes]:
     return found
 
 
-def _texts(data: Any) -> list[bytes]:
+def _texts(data: object) -> list[bytes]:
     if not isinstance(data, list):
         raise Problem(400, "The tensor has no data.")
     try:
@@ -235,7 +235,7 @@ def _texts(data: Any) -> list[bytes]:
         raise Problem(400, f"'data' of {quoted(FILE)} is not a list of image files in base64.") from error
 
 
-def _outputs(document: Mapping[str, Any], known: Sequence[str]) -> list[Wanted]:
+def _outputs(document: Mapping[str, object], known: Sequence[str]) -> list[Wanted]:
     binary = _flag(document, "binary_data_output")
     asked = document.get("outputs") or [{"name": name} for name in known]
     if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
@@ -251,7 +251,7 @@ def _outputs(document: Mapping[str, Any], known: Sequence[str]) -> list[Wanted]:
     return wanted
 
 
-def _flag(document: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+def _flag(document: Mapping[str, object], name: str, *, default: bool = False) -> bool:
     parameters = document.get("parameters") or {}
     value = parameters.get(name, default) if isinstance(parameters, dict) else None
     if not isinstance(value, bool):

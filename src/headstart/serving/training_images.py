@@ -6,7 +6,7 @@ import base64
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class TrainingImages:
         """Whether the training images of a model have been found."""
         return served.key in self._found
 
-    def nearest(self, served: Served, embedding: NDArray[np.float32], count: int) -> list[dict[str, Any]]:
+    def nearest(self, served: Served, embedding: NDArray[np.float32], count: int) -> list[dict[str, object]]:
         """The training images nearest to an embedding, the most similar first, as JSON values."""
         index = self._found.get(served.key)
         if index is None:  # the model was replaced in between
@@ -117,7 +117,7 @@ class TrainingImages:
         return _Index(neighbours, unit_rows(np.stack([one.embedding for one in learnt])), thumbnails)
 
 
-def _record(index: _Index, row: int, similarity: float) -> dict[str, Any]:
+def _record(index: _Index, row: int, similarity: float) -> dict[str, object]:
     neighbour, picture = index.neighbours[row], index.thumbnails.small(row)
     return {
         "path": portable(neighbour.path),

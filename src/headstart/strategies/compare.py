@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -149,7 +149,7 @@ class _Measured:
     labels: tuple[str | None, ...]
     groups: tuple[int, ...]
     folds: NDArray[np.int64]  # -1 for a held-out image
-    truth: NDArray[Any]
+    truth: NDArray[np.signedinteger]
     predicted: Predicted
 
 

@@ -6,7 +6,7 @@ Whoever needs to know more of labels than how many there are asks the targets of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from headstart.core import marks
 from headstart.core.errors import OptionError
@@ -40,7 +40,7 @@ class Targets(Protocol):
         ...
 
     @property
-    def labels(self) -> NDArray[Any]:
+    def labels(self) -> NDArray[np.signedinteger]:
         """The label of each image, (N, ...), as the heads, the losses and the metrics of the task take it."""
         ...
 
@@ -71,7 +71,7 @@ class Targets(Protocol):
         """Number N of images."""
         ...
 
-    def take(self, rows: NDArray[Any] | Sequence[int]) -> Self:
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | Sequence[int]) -> Self:
         """Those of some images: their rows, or a mask, bool (N,)."""
         ...
 
@@ -102,8 +102,8 @@ class Calibration(Protocol):
     @classmethod
     def fit(
         cls,
-        scores: NDArray[Any],
-        labels: NDArray[Any],
+        scores: NDArray[np.floating],
+        labels: NDArray[np.signedinteger],
         weights: NDArray[np.float32] | None = None,
         *,
         threshold: str = BEST_F1,
@@ -124,11 +124,11 @@ class Calibration(Protocol):
         """From what probability on each name is true of an image, (C,); empty where the task has no thresholds."""
         ...
 
-    def scaled(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+    def scaled(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """Scores (N, C) as they are before they become probabilities: divided by the temperature."""
         ...
 
-    def probabilities(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+    def probabilities(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """Calibrated probabilities of scores (N, C) along the last axis, in 0..1."""
         ...
 
@@ -139,7 +139,7 @@ class Calibration(Protocol):
 
 if TYPE_CHECKING:
     # Whether each image is predicted right, (N,), and its loss in nats, (N,), of probabilities (N, C) and labels.
-    Judge = Callable[[NDArray[np.float64], NDArray[Any]], tuple[NDArray[np.bool_], NDArray[np.float64]]]
+    Judge = Callable[[NDArray[np.float64], NDArray[np.signedinteger]], tuple[NDArray[np.bool_], NDArray[np.float64]]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -170,7 +170,7 @@ def validate(session: Session, advance: Advance) -> Validated:
         if len(own := share(part, accelerate.process_index, accelerate.num_processes))
     ]  # fmt: skip
     losses, right = 0.0, 0
-    found: list[tuple[NDArray[np.float32], NDArray[Any]]] = []
+    found: list[tuple[NDArray[np.float32], NDArray[np.signedinteger]]] = []
     calibrated = session.recipe.best_by == "calibrated"
     with torch.no_grad():
         for batch in session.feed(parts, PLAIN):
@@ -189,7 +189,9 @@ def validate(session: Session, advance: Advance) -> Validated:
     return Validated(losses / len(rows), right / len(rows), mean)
 
 
-def _calibrated(session: Session, batches_: list[tuple[NDArray[np.float32], NDArray[Any]]]) -> NDArray[np.float64]:
+def _calibrated(
+    session: Session, batches_: list[tuple[NDArray[np.float32], NDArray[np.signedinteger]]]
+) -> NDArray[np.float64]:
     """The loss of each image in nats, (V,), after the temperature that makes their mean least."""
     scores, labels = (np.concatenate(values) for values in zip(*batches_, strict=True))
     calibration = calibration_of(session.task.targets.task).fit(scores, labels)

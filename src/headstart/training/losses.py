@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -26,9 +26,11 @@ class Loss(Protocol):
         device: Where the scores are.
     """
 
-    def __init__(self, labels: NDArray[Any], classes: int, recipe: Recipe, device: torch.device) -> None: ...
+    def __init__(
+        self, labels: NDArray[np.signedinteger], classes: int, recipe: Recipe, device: torch.device
+    ) -> None: ...
 
-    def weights(self, labels: NDArray[Any]) -> torch.Tensor:
+    def weights(self, labels: NDArray[np.signedinteger]) -> torch.Tensor:
         """The weight of each image in the loss, (N,), on the CPU."""
         ...
 

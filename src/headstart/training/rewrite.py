@@ -224,10 +224,10 @@ class Rewriter:
             raise refusal("Gemm")
         names = [self._input("Gemm", value) for value in inputs]
         if attributes["transB"]:
-            if not inputs[1].fixed:
+            if (known := inputs[1].known) is None or not inputs[1].fixed:
                 raise refusal("Gemm")
             names[1] = f"{names[1]}:t"
-            self.constants[names[1]] = np.ascontiguousarray(inputs[1].known[0].T)  # type: ignore[index]
+            self.constants[names[1]] = np.ascontiguousarray(known[0].T)
         self._add("Gemm", names, output.name)
 
 

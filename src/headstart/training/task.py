@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Task:
     recipe: Recipe
 
     @property
-    def labels(self) -> NDArray[Any]:
+    def labels(self) -> NDArray[np.signedinteger]:
         """The label of each row, (N, ...); for the task `classes` its class index, int64 (N,)."""
         return self.targets.labels
 

@@ -9,7 +9,6 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from headstart.core import marks
 from headstart.core.errors import SourceError
@@ -17,7 +16,7 @@ from headstart.core.text import listed, nearest, quoted
 from headstart.data import several
 from headstart.data.readers import TASKS, Columns, one_hot
 from headstart.data.readers.layout import SPLIT_NAMES, looks_like_image
-from headstart.data.readers.list_text import Records
+from headstart.data.readers.list_text import Entry, Records
 from headstart.data.table import Split
 
 # In order of precedence: a name of an earlier row is used even if the list has one of a later row too.
@@ -74,7 +73,7 @@ class Roles:
         """Whether an image has any number of labels."""
         return self.separator is not None
 
-    def labels_of(self, record: dict[Any, Any]) -> str | None:
+    def labels_of(self, record: Entry) -> str | None:
         """The labels of a record as the text of a row; None where nothing is known of them.
 
         Raises:
@@ -88,7 +87,7 @@ class Roles:
             return None
         return several.Said(frozenset(name for name, value in values.items() if value), unknown).text
 
-    def label_of(self, record: dict[Any, Any]) -> Any:
+    def label_of(self, record: Entry) -> object:
         """The class of a record, as it stands there; None where it has none, or several.
 
         Raises:
@@ -150,8 +149,8 @@ def recognise(records: Records, columns: Columns, name: str, is_file: Callable[[
     notes = [] if usual else [_taken(path, label or "", classes, split, several=separator is not None)]
     if separator is not None:
         notes.append(several.told(columns, "" if classes else separator))
-    elif columns.task is None and _plain(label or "") in _SEVERAL:
-        notes += several.with_commas(label or "", (row.get(label) for row in rows))
+    elif columns.task is None and label and _plain(label) in _SEVERAL:
+        notes += several.with_commas(label, (row.get(label) for row in rows))
     notes += unused
     if group is None and (
         like := [field for field in rest if _LIKE_GROUPS.fullmatch(_plain(field)) and field != label]
@@ -194,7 +193,7 @@ def _separator(path: str, label: str | None, classes: Sequence[str], records: Re
         return None
     if classes:
         return several.SEPARATOR if one_hot.are_labels(classes, rows, columns) else None
-    named, values = _plain(label or "") in _SEVERAL, [row.get(label) for row in rows]
+    named, values = _plain(label or "") in _SEVERAL, [row.get(label) for row in rows if label]
     lists = any(isinstance(value, list) and all(isinstance(one, str) for one in value) and value for value in values)
     if columns.task is None and not (lists or (named and several.looks_several(values))):
         return None
@@ -265,7 +264,7 @@ def _without_header(records: Records, where: str) -> tuple[Records, Roles]:
 
 
 def _split(
-    columns: Columns, fields: Sequence[str], rows: Sequence[dict[Any, Any]], where: str, name: str
+    columns: Columns, fields: Sequence[str], rows: Sequence[Entry], where: str, name: str
 ) -> tuple[str | None, bool, list[str]]:
     """The column of the split, whether it only marks the images of val, and notes on what looks like one."""
     found = _named(columns.split, "split", fields, where) or _known(fields, _SPLITS[:1], "split", where, name)

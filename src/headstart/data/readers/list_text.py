@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -26,6 +26,10 @@ _SEPARATOR_LINE = re.compile(r"sep=(.)\r?")  # which Excel reads and writes
 _SHOWN = 80  # characters of a line in an error
 
 
+# The values of a row by the names of its columns: text, or JSON values. Under None are values beyond the columns.
+Entry = Mapping[str, object] | Mapping[str | None, object]
+
+
 @dataclass(frozen=True)
 class Records:
     """What a list says.
@@ -39,14 +43,14 @@ class Records:
     """
 
     fields: tuple[str, ...]
-    rows: tuple[tuple[int, dict[Any, Any]], ...]
+    rows: tuple[tuple[int, Entry], ...]
     header: int = 0
     unit: str = "line"
 
     def without_header(self) -> Records:
         """The same where the first line is a row as the others; columns are called by their number."""
         fields = tuple(f"column {number}" for number in range(1, len(self.fields) + 1))
-        renamed = dict(zip(self.fields, fields, strict=True))
+        renamed: dict[str | None, str] = dict(zip(self.fields, fields, strict=True))
         first = (self.header, dict(zip(fields, self.fields, strict=True)))
         rows = [(line, {renamed.get(key, key): value for key, value in row.items()}) for line, row in self.rows]
         return Records(fields, (first, *rows))
@@ -150,14 +154,14 @@ def named(fields: list[str], rows: list[list[str]], where: str) -> tuple[str, ..
     return tuple(fields)
 
 
-def _record(fields: tuple[str, ...], values: list[str]) -> dict[Any, Any]:
-    record: dict[Any, Any] = dict(zip(fields, values, strict=False))
+def _record(fields: tuple[str, ...], values: list[str]) -> Entry:
+    record: dict[str | None, object] = dict(zip(fields, values, strict=False))
     if len(values) > len(fields) and any(map(str.strip, values[len(fields) :])):
         record[None] = values[len(fields) :]
     return record
 
 
-def _plain_lines(text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
+def _plain_lines(text: str) -> Iterator[tuple[int, Entry]]:
     """Lines of a path and a class, with blanks between; the class is the last word, as in ImageNet's lists."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip() and not line.startswith("#"):
@@ -165,7 +169,7 @@ def _plain_lines(text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
             yield number, {PATH: path, LABEL: label[0] if label else None}
 
 
-def _json_lines(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(text: str, name: str) -> Iterator[tuple[int, Entry]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -177,7 +181,7 @@ def _json_lines(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
-def _json_entries(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_entries(text: str, name: str) -> Iterator[tuple[int, Entry]]:
     hint = 'Expected {"1.jpg": "cat", ...} or [{"path": "1.jpg", "label": "cat"}, ...].'
     whole = _json(text, quoted(name), hint)
     if isinstance(whole, dict) and {"images", "annotations"} <= whole.keys():
@@ -193,7 +197,7 @@ def _json_entries(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, _label_studio(entry) if {"data", "annotations"} <= entry.keys() else entry
 
 
-def _label_studio(task: dict[str, Any]) -> dict[str, Any]:
+def _label_studio(task: Entry) -> Entry:
     """The image and the class of a task of Label Studio's JSON export; without a class where there is no single one.
 
     A multiple choice gives the list of what was chosen. What not all who have looked at the image chose is not known of
@@ -231,6 +235,6 @@ def _json(text: str, where: str, hint: str) -> Any:
         raise SourceError(f"{where} is not JSON: {str(error)[:200]}.", hint) from error
 
 
-def _of_objects(entries: Iterable[tuple[int, dict[str, Any]]], unit: str = "line") -> Records:
+def _of_objects(entries: Iterable[tuple[int, Entry]], unit: str = "line") -> Records:
     rows = tuple(entries)
-    return Records(tuple(dict.fromkeys(key for _, row in rows for key in row)), rows, unit=unit)
+    return Records(tuple(dict.fromkeys(key for _, row in rows for key in row if key is not None)), rows, unit=unit)

@@ -8,13 +8,13 @@ import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.text import counted, from_csv_cell, portable, quoted
 from headstart.data.readers import TASKS, Columns, finding, headers
 from headstart.data.readers.headers import Roles
-from headstart.data.readers.list_text import Records, records
+from headstart.data.readers.list_text import Entry, Records, records
 from headstart.data.readers.walk import walk
 from headstart.data.several import MULTI_LABEL, Said
 from headstart.data.storage import FolderStorage, read_file
@@ -176,13 +176,13 @@ def _path(path: str, root: str, found: finding.Found) -> tuple[str | None, str]:
     return relative, ""
 
 
-def _written(record: dict[Any, Any], roles: Roles) -> str:
+def _written(record: Entry, roles: Roles) -> str:
     """The path as the list writes it; empty where there is none."""
     path = record.get(roles.path)
     return from_csv_cell(path) if isinstance(path, str) and path.strip() else ""
 
 
-def _row(path: str, record: dict[Any, Any], roles: Roles) -> Row | str:
+def _row(path: str, record: Entry, roles: Roles) -> Row | str:
     """The row, or the reason why there is none."""
     if None in record:
         return "more values than columns"
@@ -195,11 +195,11 @@ def _row(path: str, record: dict[Any, Any], roles: Roles) -> Row | str:
     if isinstance(label, list) and label:
         return f"{len(label)} labels at once, and with --task classes an image has one"
     label = None if isinstance(label, list) else label
-    split = record.get(roles.split)
+    split, group = (record.get(name) if name else None for name in (roles.split, roles.group))
     if roles.validates and isinstance(split, bool):
         split = str(split)
     values = []
-    for kind, value in (("label", label), ("split", split), ("group", record.get(roles.group))):
+    for kind, value in (("label", label), ("split", split), ("group", group)):
         # 1 and 1.0 of JSON are the text that CSV has for them.
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         text = str(value) if number else value

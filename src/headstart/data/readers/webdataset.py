@@ -10,14 +10,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any
 
 from headstart.core.errors import SourceError
 from headstart.core.text import counted, listed
 from headstart.core.work import Threads
 from headstart.data.readers import Columns
 from headstart.data.readers.layout import Tree, is_litter, looks_like_image, split_of_file
-from headstart.data.readers.list_text import Records
+from headstart.data.readers.list_text import Entry, Records
 from headstart.data.readers.manifest import understand
 from headstart.data.storage import Storage
 from headstart.data.table import ImageTable, Row, Skipped
@@ -42,7 +41,7 @@ class Archive:
     """
 
     places: dict[str, Place] = field(default_factory=dict)
-    said: dict[str, dict[str, Any]] = field(default_factory=dict)
+    said: dict[str, dict[str, object]] = field(default_factory=dict)
     files: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     ignored: int = 0
@@ -121,7 +120,7 @@ def of_samples(
         splits = dict.fromkeys(names)
     notes = [*tree.notes, f"Read as WebDataset, of {counted(len(names), 'tar file')}: {listed(names, 3)}."]
     said = Records(("path", *fields), tuple(_records(found)), unit="sample")
-    paths = [record["path"] for _, record in said.rows]
+    paths = [str(record["path"]) for _, record in said.rows]
     understood = understand(said, source, replace(columns, path="path"), "", lambda: paths)
     rows = [replace(row, split=row.split or splits[_archive_of(row.path, names)]) for row in understood.rows]
     skipped = [*tree.skipped, *(skip for archive in found.values() for skip in archive.skipped), *understood.skipped]
@@ -158,7 +157,7 @@ def files_inside(found: Mapping[str, Archive], storage: Storage) -> tuple[TarSet
     return inside, rows, skipped, sum(archive.ignored for archive in found.values())
 
 
-def _records(found: Mapping[str, Archive]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(found: Mapping[str, Archive]) -> Iterator[tuple[int, Entry]]:
     number = 0
     for name, archive in found.items():
         for path, key in archive.images:
@@ -177,7 +176,7 @@ def _is_label(path: str) -> bool:
     return _parts(path)[2] in _LABELS
 
 
-def _said(kind: str, content: bytes) -> dict[str, Any]:
+def _said(kind: str, content: bytes) -> dict[str, object]:
     """What the file beside an image says of it, by names."""
     text = content.decode("utf-8", "replace").strip()
     if kind != "json":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from headstart.core.digest import digest_record
 from headstart.core.errors import SourceError
@@ -36,7 +36,7 @@ class Description:
     """
 
     kind: Kind
-    made: Mapping[str, Any]
+    made: Mapping[str, object]
     task: str
     classes: tuple[str, ...] = field(repr=False)
     source: str
@@ -50,6 +50,12 @@ class Description:
     def shards(self) -> int:
         """Number of shards."""
         return -(-self.images // self.shard_rows)
+
+    @property
+    def width(self) -> int:
+        """Size D of an embedding; 0 where the rows are none."""
+        width = self.made.get("width")
+        return width if isinstance(width, int) else 0
 
     @property
     def digest(self) -> str:
@@ -91,6 +97,7 @@ class Description:
                 headstart=record["written_by"],
             )  # fmt: skip
             sound = found.shards == record["shards"] and found.images > 0
+            sound &= found.kind != "embeddings" or found.width > 0
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise _damaged(name) from error
         if not sound:

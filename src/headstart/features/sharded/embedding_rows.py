@@ -33,7 +33,7 @@ class Found:
 
     digest: str
     traits: Traits
-    embedding: NDArray[Any]
+    embedding: NDArray[np.float32] | NDArray[np.float16]
 
 
 def schema(width: int, dtype: str, metadata: Mapping[str, str]) -> Any:

@@ -89,7 +89,7 @@ class ShardFolder:
     @property
     def width(self) -> int:
         """Size D of an embedding."""
-        return int(self.description.made["width"])
+        return self.description.width
 
     @property
     def embedder(self) -> str:

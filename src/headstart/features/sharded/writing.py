@@ -22,7 +22,8 @@ def part_metadata(description: Description, shard: int, references: str) -> dict
         shard: Its number.
         references: Digest of its references.
     """
-    about: dict[str, Any] = {"headstart": description.kind, "version": description.version}  # see `core.marks.PARQUET`
+    about: dict[str, object] = {"headstart": description.kind}  # see `core.marks.PARQUET`
+    about |= {"version": description.version}
     about |= {
         name: description.made[name] for name in ("network", "embedder", "width", "model") if name in description.made
     }

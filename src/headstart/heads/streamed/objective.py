@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Objective:
         total = np.zeros((len(weights), weights.shape[1]))
         value, biases = 0.0, np.zeros(weights.shape[1])
 
-        def one(block: Block) -> tuple[float, NDArray[Any], NDArray[np.float64]]:
+        def one(block: Block) -> tuple[float, NDArray[np.floating], NDArray[np.float64]]:
             x = (block.features - self.basis.centre).astype(weights.dtype, copy=False)
             losses, residual = _probabilities(_scores(x, weights, bias), block.labels)
             share = self.share[block.labels]
@@ -83,7 +83,7 @@ class Objective:
         spread = np.maximum(second - weight * mean**2, 0) + self.penalty
         return Curvature(np.vstack([spread, _LEAST * weight]), np.vstack([mean, np.ones((1, len(weight)))]), weight)
 
-    def _weights(self, place: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _weights(self, place: NDArray[np.float64]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Weights (D, C) for features as they come but for the centre, and the bias (C,), as they are multiplied."""
         dtype = np.float64 if self.exact else np.float32
         return (self.basis.axes @ place[:-1]).astype(dtype), place[-1].astype(dtype)
@@ -115,13 +115,15 @@ class Curvature:
         return _sum_to_zero(result)
 
 
-def _scores(x: NDArray[Any], weights: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
-    scores: NDArray[Any] = x @ weights
+def _scores(x: NDArray[np.floating], weights: NDArray[np.floating], bias: NDArray[np.floating]) -> NDArray[np.floating]:
+    scores: NDArray[np.floating] = x @ weights
     scores += bias
     return scores
 
 
-def _probabilities(scores: NDArray[Any], labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[Any]]:
+def _probabilities(
+    scores: NDArray[np.floating], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """The log loss of each row, (n,), and the probabilities (n, C), which take the place of the scores."""
     scores -= scores.max(1, keepdims=True)
     own = scores[np.arange(len(scores)), labels].astype(np.float64)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -56,7 +56,9 @@ def dequantise(model: ModelProto) -> None:
     replace_all(graph.initializer, kept)
 
 
-def _values(levels: NDArray[Any], scale: NDArray[np.float32], zero: NDArray[Any], axis: int) -> NDArray[np.float32]:
+def _values(
+    levels: NDArray[np.integer], scale: NDArray[np.float32], zero: NDArray[np.integer], axis: int
+) -> NDArray[np.float32]:
     if scale.ndim:
         shape = [1] * levels.ndim
         shape[axis] = -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class Classes(ByValue):
         """Number N of images."""
         return len(self.labels)
 
-    def take(self, rows: NDArray[Any] | Sequence[int]) -> Self:
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | Sequence[int]) -> Self:
         """Those of some images: their rows, or a mask, bool (N,)."""
         return replace(self, labels=self.labels[rows])
 

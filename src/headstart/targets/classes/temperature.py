@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Temperature:
     @classmethod
     def fit(
         cls,
-        scores: NDArray[Any],
+        scores: NDArray[np.floating],
         labels: NDArray[np.int64],
         weights: NDArray[np.float32] | None = None,
         *,
@@ -42,11 +42,11 @@ class Temperature:
         """The one of the smallest log loss; see `fit_temperature`."""
         return cls(fit_temperature(scores, labels, weights))
 
-    def scaled(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+    def scaled(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """Scores (N, C) divided by the temperature."""
         return np.asarray(scores / self.temperature, np.float64)
 
-    def probabilities(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+    def probabilities(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """Calibrated probabilities of scores (N, C); each row sums to 1."""
         return to_probabilities(scores / self.temperature)
 
@@ -56,7 +56,7 @@ class Temperature:
         return graph.node("Softmax", [graph.node("Div", [scores, divisor], "head.calibrated")], "probabilities", axis=1)
 
 
-def to_probabilities(scores: NDArray[Any]) -> NDArray[np.float64]:
+def to_probabilities(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     """The softmax of scores (N, C) along the last axis, in float64."""
     shifted = scores.astype(np.float64) - scores.max(-1, keepdims=True)
     powers = np.exp(shifted)
@@ -64,7 +64,7 @@ def to_probabilities(scores: NDArray[Any]) -> NDArray[np.float64]:
     return result
 
 
-def smoothed_losses(scores: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def smoothed_losses(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Negative log likelihood (N,) of scores (N, C), in nats, where one imagined image more is of any class.
 
     Labels count as certain to (N + 1) / (N + 2) only (Platt 1999). Without that, a few images that are all correct
@@ -85,7 +85,7 @@ def smoothed_losses(scores: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[
 
 
 def smoothed_log_loss(
-    scores: NDArray[Any], labels: NDArray[np.int64], weights: NDArray[np.float32] | None = None
+    scores: NDArray[np.floating], labels: NDArray[np.int64], weights: NDArray[np.float32] | None = None
 ) -> float:
     """The mean of `smoothed_losses`.
 
@@ -98,7 +98,7 @@ def smoothed_log_loss(
 
 
 def fit_temperature(
-    scores: NDArray[Any], labels: NDArray[np.int64], weights: NDArray[np.float32] | None = None
+    scores: NDArray[np.floating], labels: NDArray[np.int64], weights: NDArray[np.float32] | None = None
 ) -> float:
     """The temperature, in 0.05..20, by which scores must be divided for the smallest log loss (Guo et al. 2017).
 

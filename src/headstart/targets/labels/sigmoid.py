@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Sigmoid:
     @classmethod
     def fit(
         cls,
-        scores: NDArray[Any],
+        scores: NDArray[np.floating],
         labels: NDArray[np.int8],
         weights: NDArray[np.float32] | None = None,
         *,
@@ -63,15 +63,15 @@ class Sigmoid:
         thresholds = choose(threshold_rule(threshold), plain.probabilities(scores), labels)[0]
         return replace(plain, thresholds=thresholds)
 
-    def scaled(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+    def scaled(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """Scores (N, C) divided by the temperatures."""
         return np.asarray(scores / (self.temperature * np.array(self.each or 1.0)), np.float64)
 
-    def decide(self, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
+    def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which labels images have, by their probabilities; both (N, C), or (C,) of one image."""
         return np.asarray(probabilities >= np.array(self.thresholds or EVEN))
 
-    def probabilities(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+    def probabilities(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """Calibrated probabilities of scores (N, C), each by itself."""
         return to_probabilities(self.scaled(scores))
 
@@ -81,14 +81,14 @@ class Sigmoid:
         return graph.node("Sigmoid", [graph.node("Div", [scores, divisor], "head.calibrated")], "probabilities")
 
 
-def to_probabilities(scores: NDArray[Any]) -> NDArray[np.float64]:
+def to_probabilities(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     """The logistic function of scores (N, C), in float64, without overflow."""
     result: NDArray[np.float64] = np.exp(-np.logaddexp(0, -scores.astype(np.float64)))
     return result
 
 
 def temperature_of_label(
-    scores: NDArray[Any], labels: NDArray[np.int8], weights: NDArray[np.float32] | None = None
+    scores: NDArray[np.floating], labels: NDArray[np.int8], weights: NDArray[np.float32] | None = None
 ) -> float:
     """What the scores of one label must be divided by; see `headstart.targets.classes.temperature.fit_temperature`.
 
@@ -103,12 +103,12 @@ def temperature_of_label(
     )
 
 
-def of_two(scores: NDArray[Any]) -> NDArray[np.float64]:
+def of_two(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     """Scores (N,) of a label as those of two classes, without it and with it, (N, 2)."""
     return np.stack([np.zeros(len(scores)), scores], 1)
 
 
-def _losses(scores: NDArray[Any], labels: NDArray[np.int8]) -> NDArray[np.float64]:
+def _losses(scores: NDArray[np.floating], labels: NDArray[np.int8]) -> NDArray[np.float64]:
     """Mean loss (N,) of each image over the labels that are known of it, in nats; 0 where none is.
 
     Labels count as certain to (N + 1) / (N + 2) only, as in `headstart.targets.classes.temperature.smoothed_losses`.
