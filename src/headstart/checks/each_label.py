@@ -20,6 +20,7 @@ from headstart.checks.labels import DEALS, FOLDS, MANY_CLASSES, MANY_FOLDS, MANY
 from headstart.checks.proposals import Proposal
 from headstart.checks.subject import Subject
 from headstart.core.text import quoted
+from headstart.core.thinning import evenly
 from headstart.data.several import Said
 from headstart.heads import logistic
 from headstart.targets.labels import FALSE, TRUE, Labels
@@ -209,8 +210,7 @@ def _out_of_fold(
     scores, start = np.zeros(truth.shape), None
     for fold in np.unique(folds):
         inside = np.flatnonzero(folds != fold)
-        if len(inside) > outoffold.MAX_FIT:
-            inside = inside[np.linspace(0, len(inside) - 1, outoffold.MAX_FIT).astype(np.int64)]
+        inside = inside[evenly(len(inside), outoffold.MAX_FIT)]
         weights = learn[inside].astype(np.float32)
         weights[:, ~weights.any(0)] = np.float32(1e-6)  # a label of which nothing is known there
         start = logistic.solve(

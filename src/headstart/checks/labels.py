@@ -24,6 +24,7 @@ from headstart.checks.findings import CheckReport, Finding
 from headstart.checks.proposals import Proposal
 from headstart.checks.subject import UNLABELLED, Subject
 from headstart.core.text import quoted
+from headstart.core.thinning import evenly
 from headstart.targets.classes.temperature import fit_temperature, to_probabilities
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _compared(rounds: Sequence[tuple[outoffold.Scores, float]], labels: NDArray[
 def _fitted_on(count: int, classes: int) -> NDArray[np.int64]:
     """The images that temperature and rate are fitted on: all, or some that are evenly spaced."""
     most = min(MAX_FITTED, max(500, MAX_FITTED_SCORES // classes))
-    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
+    return evenly(count, most)
 
 
 def fit_rate(

@@ -13,6 +13,7 @@ from headstart.checks.findings import Finding
 from headstart.checks.subject import Subject
 from headstart.core.inverted import Neighbours
 from headstart.core.text import quoted
+from headstart.core.thinning import evenly
 from headstart.core.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -74,9 +75,7 @@ def neighbour_distances(
         neighbours: The k of each image, (N,), at least 1; it is lowered where there are fewer images.
     """
     unit = unit_rows(features)
-    some = np.arange(len(unit))
-    if len(some) > MAX_REFERENCES:
-        some = np.linspace(0, len(unit) - 1, MAX_REFERENCES).astype(np.int64)
+    some = evenly(len(unit), MAX_REFERENCES)
     return _distances(unit, groups, np.arange(len(unit)), some, neighbours)
 
 

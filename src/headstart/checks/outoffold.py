@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.core.thinning import of_each
 from headstart.heads import softmax
 
 if TYPE_CHECKING:
@@ -96,9 +97,8 @@ class OutOfFold:
             inside = np.flatnonzero((folds != fold) & learn)
             if not len(inside):
                 continue
-            if len(inside) > MAX_FIT:  # evenly over the rows, so that no class is left out
-                inside = inside[np.argsort(labels[inside], kind="stable")]
-                inside = inside[np.linspace(0, len(inside) - 1, MAX_FIT).astype(np.int64)]
+            if len(inside) > MAX_FIT:
+                inside = inside[of_each(labels[inside], MAX_FIT)]
             self._last = softmax.solve(
                 z[inside], labels[inside], classes=self._classes, c=self._c,
                 sample_weight=weights[inside], start=self._last, decrement=softmax.DECREMENT,

@@ -18,6 +18,7 @@ from headstart.checks import outoffold
 from headstart.checks.findings import Finding
 from headstart.checks.subject import UNLABELLED, Subject
 from headstart.core.text import quoted
+from headstart.core.thinning import of_each
 from headstart.data.traits import Traits
 
 if TYPE_CHECKING:
@@ -115,8 +116,7 @@ def _images(subject: Subject) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if (sizes >= MIN_IMAGES).sum() < 2:
         return rows[:0], rows[:0]
     if len(rows) > MAX_IMAGES:
-        by_class = rows[np.argsort(subject.labels[rows], kind="stable")]
-        rows = np.sort(by_class[np.linspace(0, len(rows) - 1, MAX_IMAGES).astype(np.int64)])
+        rows = np.sort(rows[of_each(subject.labels[rows], MAX_IMAGES)])
     return rows, subject.labels[rows]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from headstart.core.errors import ImageError
+from headstart.core.thinning import evenly
 from headstart.core.threads import one_blas_thread
 from headstart.core.work import Threads
 
@@ -64,8 +65,8 @@ class InvertedFile:
         # In an order that is that of the content, evenly spaced rows are the same however the rows are ordered.
         ordered = np.lexsort(unit[:, : min(4, unit.shape[1])].T)
         lists = max(1, min(len(unit), round(_LISTS * len(unit) ** 0.5)))
-        sample = unit[ordered[_evenly(len(unit), _SAMPLE * lists)]]
-        centres = sample[_evenly(len(sample), lists)]
+        sample = unit[ordered[evenly(len(unit), _SAMPLE * lists)]]
+        centres = sample[evenly(len(sample), lists)]
         for _ in range(_ROUNDS):
             places = _nearest_centres(sample, centres, workers)
             by_list = np.argsort(places, kind="stable")
@@ -130,8 +131,3 @@ def _each(work: Callable[[int], T], items: Iterable[int], workers: int) -> Itera
             if isinstance(result, ImageError):  # nothing here raises it
                 raise result
             yield result
-
-
-def _evenly(count: int, most: int) -> NDArray[np.int64]:
-    """So many numbers at most of 0..count-1, evenly spaced."""
-    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)

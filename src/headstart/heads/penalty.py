@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from headstart.core.thinning import of_each
 from headstart.heads import softmax
 from headstart.targets.classes.temperature import fit_temperature, smoothed_losses
 
@@ -251,19 +252,6 @@ def whitening_factors_of(variances: NDArray[np.float64], whitening: float) -> ND
     return result
 
 
-def share_of_each(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """So many rows at most, (M,), rising: of each class its share, which may be none of a rare one.
-
-    Args:
-        labels: Class index of each row, (N,).
-        most: How many.
-    """
-    if len(labels) <= most:
-        return np.arange(len(labels))
-    by_class = np.argsort(labels, kind="stable")
-    return np.sort(by_class[np.linspace(0, len(labels) - 1, most).astype(np.int64)])
-
-
 def some_of_each(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """Rows (M,) to choose on: all, or some in which every class has its share.
 
@@ -273,5 +261,5 @@ def some_of_each(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
         labels: Class index of each row, (N,).
         classes: Number C of classes.
     """
-    some = share_of_each(labels, max(SELECTION_LIMIT, OF_A_CLASS * classes))
+    some = np.sort(of_each(labels, max(SELECTION_LIMIT, OF_A_CLASS * classes)))
     return some if len(np.unique(labels[some])) == classes else np.arange(len(labels))

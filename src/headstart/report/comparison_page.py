@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.tables import resolve
-from headstart.features.thumbnails import Thumbnails
+from headstart.report.pictures import thumbnails_of
 from headstart.report.render import data_uri, render
 from headstart.report.run_page import source_name
 from headstart.runs.result import Fitted
@@ -83,10 +83,8 @@ def disagreements(fitted: Mapping[str, Fitted], cache: Path | None) -> list[Disa
         one, two = (guesses[one.data.targets.task](one) for one in (fitted[name], fitted[other]))
         both = sorted(one.keys() & two.keys())
         sides: list[Side] = []
-        table, place = fitted[name].data.table, {row.path: i for i, row in enumerate(fitted[name].data.table.rows)}
-        metadata = fitted[name].model_file.metadata
-        limit, white = metadata.max_megapixels, metadata.preprocess.white_level
-        with Thumbnails(table, fitted[name].data.digests, cache, limit, white_level=white) as thumbnails:
+        place = {row.path: i for i, row in enumerate(fitted[name].data.table.rows)}
+        with thumbnails_of(fitted[name], cache) as thumbnails:
             for winner, loser, mine, theirs in ((name, other, one, two), (other, name, two, one)):
                 paths = [path for path in both if mine[path].right and not theirs[path].right]
                 jpegs = thumbnails.all_small([place[path] for path in paths[:IMAGES]])

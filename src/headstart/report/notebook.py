@@ -11,11 +11,11 @@ import numpy as np
 from headstart.core.markup import Markup, between, joined, paragraph, percent, pictures, table
 from headstart.core.text import counted, portable
 from headstart.evaluation.labels import LabelsEvaluation
-from headstart.features.thumbnails import Thumbnails
 from headstart.report.comparison_page import disagreements
 from headstart.report.guesses import of_labels
 from headstart.report.measured_labels import Measured
 from headstart.report.picked import select
+from headstart.report.pictures import thumbnails_of
 from headstart.runs.result import Fitted
 
 MISTAKES = 12
@@ -37,9 +37,7 @@ def run_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
     measured, probabilities = fitted.measured()
     mistakes = select(measured, probabilities, labels).mistakes[:MISTAKES]
     of = dict(zip(measured.tolist(), probabilities, strict=True))
-    metadata = fitted.model_file.metadata
-    limit, white = metadata.max_megapixels, metadata.preprocess.white_level
-    with Thumbnails(fitted.data.table, fitted.data.digests, cache, limit, white_level=white) as thumbnails:
+    with thumbnails_of(fitted, cache) as thumbnails:
         jpegs = thumbnails.all_small(mistakes)
     shown = [
         (jpegs.get(row), f"{rows[row].path}: {rows[row].label}, predicted {classes[best]} ({percent(of[row][best])})")
@@ -62,9 +60,7 @@ def labels_html(fitted: Fitted, heading: str, cache: Path | None) -> Markup:
     assert isinstance(evaluation, LabelsEvaluation)
     measured, guesses = Measured.of(fitted), of_labels(fitted)
     worst, wrong = measured.worst()[:MISTAKES], int((~measured.right).sum())
-    metadata = fitted.model_file.metadata
-    limit, white = metadata.max_megapixels, metadata.preprocess.white_level
-    with Thumbnails(fitted.data.table, fitted.data.digests, cache, limit, white_level=white) as thumbnails:
+    with thumbnails_of(fitted, cache) as thumbnails:
         jpegs = thumbnails.all_small(worst)
     shown = [
         (jpegs.get(row), f"{path}: {guesses[path].label}; {guesses[path].words}")

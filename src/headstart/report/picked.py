@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.core.thinning import of_each
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -96,6 +98,5 @@ def sample(first: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[int, ..
         return tuple(range(len(labels)))
     kept = first[: ON_THE_MAP // 4]
     others = np.setdiff1d(np.arange(len(labels)), kept)
-    by_class = others[np.argsort(labels[others], kind="stable")]
-    spread = by_class[np.linspace(0, len(by_class) - 1, ON_THE_MAP - len(kept)).astype(int)]
+    spread = others[of_each(labels[others], ON_THE_MAP - len(kept))]
     return tuple(sorted({*kept.tolist(), *spread.tolist()}))

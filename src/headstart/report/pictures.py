@@ -11,6 +11,7 @@ from headstart.data.table import ImageTable, Row
 from headstart.features.thumbnails import Thumbnails
 from headstart.report.analysed import Common
 from headstart.report.render import data_uri
+from headstart.runs.result import Fitted
 
 # Of a page of at most 5 MB; the rest is words, tables and charts.
 BUDGET_BYTES = 3_600_000
@@ -69,6 +70,18 @@ def find(analysis: Common, storage: Storage | None, cache: Path | None) -> dict[
         white_level=model.preprocess.white_level,
     ) as thumbnails:
         return thumbnails.all_small(range(len(images)))
+
+
+def thumbnails_of(fitted: Fitted, cache: Path | None) -> Thumbnails:
+    """Those of the images of a training.
+
+    Args:
+        fitted: The result of the strategy.
+        cache: The cache folder; None for none.
+    """
+    metadata = fitted.model_file.metadata
+    limit, white = metadata.max_megapixels, metadata.preprocess.white_level
+    return Thumbnails(fitted.data.table, fitted.data.digests, cache, limit, white_level=white)
 
 
 class _Nowhere(Lasting):

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from headstart.core.thinning import of_each
 from headstart.heads.linear import LinearHead
-from headstart.heads.penalty import WHITENING, pays, share_of_each
+from headstart.heads.penalty import WHITENING, pays
 from headstart.heads.streamed.blocks import Blocks, InMemory
 from headstart.targets.classes.temperature import fit_temperature, smoothed_losses
 
@@ -82,7 +83,7 @@ class _Tried(Generic[F]):
 def part_of(blocks: Blocks) -> InMemory:
     """The rows that a penalty is chosen on: of each class its share, and at least one."""
     labels = blocks.labels
-    some = share_of_each(labels, ROWS)
+    some = np.sort(of_each(labels, ROWS))
     kinds, first = np.unique(labels, return_index=True)
     rows = np.union1d(some, first[~np.isin(kinds, labels[some])])
     return InMemory(blocks.take(rows), labels[rows])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from headstart.core.thinning import evenly
 from headstart.heads import softmax
 from headstart.heads.balance import balanced
 from headstart.heads.calibrated import Calibrated
@@ -174,7 +175,7 @@ def _solve(
     objective = Objective(each, by, weights / total, 1 / (strength.c * total))
     begin = discriminant.start(found, by) if before is None else before.end.place
     if before is None or len(labels) != before.rows:
-        few = np.unique(np.linspace(0, len(labels) - 1, _START_ROWS).astype(np.int64))
+        few = evenly(len(labels), _START_ROWS)
         some = discriminant.Some(by.of(each.blocks.take(few)), labels[few])
         begin = discriminant.scaled(begin, some, objective.penalty)
     past = before.past_with(objective.penalty) if before else []
