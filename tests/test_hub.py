@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import importlib.util
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ import pytest
 from headstart.backbones import catalog
 from headstart.core.errors import ModelError, OfflineError
 from headstart.settings.backbones import BackboneSpec
-from helpers import headstart_process, write_images
+from helpers import headstart_cli, headstart_process, write_images
 
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
@@ -304,26 +305,29 @@ def test_the_fetched_file_can_be_named(hubs: Path) -> None:
     assert sources.load("timm:test_resnet", weights=str(hubs / "model.safetensors")).weights
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [{"HF_HUB_CACHE": "{}/x"}, {"HF_HOME": "{}/y"}, {"HF_HOME": "", "XDG_CACHE_HOME": "{}/z"},
      {"HF_HOME": "", "XDG_CACHE_HOME": "", "HOME": "{}/home"}],
 )  # fmt: skip
-def test_the_folders_are_those_of_the_libraries(variables: dict[str, str], tmp_path: Path) -> None:
-    env = {name: value.format(tmp_path) for name, value in variables.items()} | {"TORCH_HOME": ""}
-    env = {name: value for name, value in env.items() if value}
-    kept = {name: value for name, value in os.environ.items()
-            if name not in {"HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE"}}  # fmt: skip
-    code = (
-        "import torch.hub; from huggingface_hub.constants import HF_HUB_CACHE; from headstart.backbones import catalog;"
-        "print(HF_HUB_CACHE, torch.hub.get_dir() + '/checkpoints'); print(catalog.hub_cache(), catalog.torch_cache())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=kept | env, check=True
-    )  # fmt: skip
-    theirs, ours = done.stdout.splitlines()
-    assert theirs == ours
+def test_the_folders_are_those_of_the_libraries(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the hub, which its package reads when it is imported, from a copy that is imported now."""
+    from huggingface_hub import constants
+
+    for name in ("HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        if value:
+            monkeypatch.setenv(name, value.format(tmp_path))
+    spec = importlib.util.spec_from_file_location("huggingface_hub.constants_anew", constants.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    theirs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(theirs)
+    assert str(catalog.hub_cache()) == theirs.HF_HUB_CACHE
+    assert str(catalog.torch_cache()) == torch.hub.get_dir() + "/checkpoints"
 
 
 # The command
@@ -346,7 +350,7 @@ def test_train_with_a_backbone_of_timm(server: Server, hubs: Path, cache: Path) 
     first = headstart_process(*command, "--out", hubs / "a", HF_ENDPOINT=server.url)
     assert first.code == 0, first.err
     assert first.json["evaluation"]["accuracy"] > 0.5
-    held = headstart_process("cache", "size", "--json").json
+    held = headstart_cli("cache", "size", "--json").json
     assert held["embedders"] == 1
     assert held["bytes"] == sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
     # Again, with new images, without a network, and without PyTorch.
@@ -357,8 +361,8 @@ def test_train_with_a_backbone_of_timm(server: Server, hubs: Path, cache: Path) 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "IMPORTED []" in done.stderr
-    assert headstart_process("verify", hubs / "b" / "model.onnx").code == 0
-    assert headstart_process("cache", "clear").code == 0
+    assert headstart_cli("verify", hubs / "b" / "model.onnx").code == 0
+    assert headstart_cli("cache", "clear").code == 0
     assert list((cache / "embedders").iterdir()) == []
 
 

@@ -20,7 +20,7 @@ from headstart.cli import signals
 from headstart.core.errors import ImageError
 from headstart.core.runtime import Runtime
 from headstart.features.passes import each
-from helpers import ENDS_WITHIN, headstart_process, write_images
+from helpers import ENDS_WITHIN, headstart_cli, headstart_process, write_images
 
 # The program, with a mark on standard error at the moment of interest: in the pool's third image, or in the fit.
 PROGRAM = r"""
@@ -167,7 +167,7 @@ def test_signal(
     assert not out.exists() or list(out.iterdir()) == []
     assert not list(cache.rglob("*.tmp"))
     if stage != "embedding":
-        again = headstart_process("train", source, "--out", out, "--json")
+        again = headstart_cli("train", source, "--out", out, "--json")
         assert again.code == 0
         assert again.json["details"]["from_cache"] == 36
 

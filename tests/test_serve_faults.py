@@ -139,7 +139,7 @@ def garbage(server: Server, count: int, seed: int) -> Counter[int]:
     return found
 
 
-@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [400, pytest.param(4_000, marks=pytest.mark.slow)])
 def test_garbage_is_answered_in_words_and_nothing_dies(whole: Server, count: int) -> None:
     workers = sorted(whole.workers())
     with ThreadPoolExecutor(4) as pool:
@@ -414,11 +414,11 @@ def test_memory_is_flat(whole: Server) -> None:
             assert read(connection).status == 200
         return whole.resident_mb()
 
-    many(200)
-    before = many(200)
-    after = many(600)
+    many(150)
+    before = many(50)
+    after = many(300)
     connection.close()
-    assert after < before + 15
+    assert after < before + 8  # an image's pixels are 0.2 MB
 
 
 # --- workers --------------------------------------------------------------------------------------------------------
@@ -445,23 +445,30 @@ def in_background(call: Callable[[], Answer]) -> tuple[threading.Thread, list[An
     return thread, found
 
 
+@pytest.fixture(scope="module")
+def lone(model: Path) -> Iterator[Server]:
+    """A server with one worker, that may take its time."""
+    with serving(model.parent, "--workers", "1", "--max-seconds", "20") as one:
+        yield one
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-def test_a_worker_that_dies_over_an_image_takes_nothing_with_it(model: Path, slow: bytes, number: int) -> None:
-    with serving(model.parent, "--workers", "1", "--max-seconds", "20") as one:
-        (worker,) = one.workers()
-        before = cpu_seconds(worker)
-        thread, found = in_background(lambda: one.ask(PREDICT, slow))
-        while cpu_seconds(worker) < before + 0.3:  # it has the image in hand
-            time.sleep(0.01)
-        quick(one)
-        os.kill(worker, number)
-        thread.join(30)
-        assert (found[0].status, found[0].is_problem) == (422, True)
-        assert "ended" in found[0].json["detail"]
-        one.wait("/readyz", 200)
-        assert one.ask(PREDICT, png("disc")).status == 200
-        assert one.workers() != [worker]
+def test_a_worker_that_dies_over_an_image_takes_nothing_with_it(lone: Server, slow: bytes, number: int) -> None:
+    lone.wait("/readyz", 200)
+    (worker,) = lone.workers()
+    before = cpu_seconds(worker)
+    thread, found = in_background(lambda: lone.ask(PREDICT, slow))
+    while cpu_seconds(worker) < before + 0.3:  # it has the image in hand
+        time.sleep(0.01)
+    quick(lone)
+    os.kill(worker, number)
+    thread.join(30)
+    assert (found[0].status, found[0].is_problem) == (422, True)
+    assert "ended" in found[0].json["detail"]
+    lone.wait("/readyz", 200)
+    assert lone.ask(PREDICT, png("disc")).status == 200
+    assert lone.workers() != [worker]
 
 
 @pytest.mark.slow
@@ -478,16 +485,16 @@ def test_a_worker_that_hangs_is_replaced(whole: Server) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_in_between_is_replaced_and_nobody_notices(model: Path) -> None:
-    with serving(model.parent, "--workers", "1") as one:
-        (worker,) = one.workers()
-        os.kill(worker, signal.SIGKILL)
-        one.wait("/readyz", 503, 10)
-        assert one.ask("/healthz").status == 200
-        one.wait("/readyz", 200)
-        (worker,) = one.workers()
-        os.kill(worker, signal.SIGKILL)
-        assert one.ask(PREDICT, png("disc")).status == 200  # at once: it waits for the new one
+def test_a_worker_that_dies_in_between_is_replaced_and_nobody_notices(lone: Server) -> None:
+    lone.wait("/readyz", 200)
+    (worker,) = lone.workers()
+    os.kill(worker, signal.SIGKILL)
+    lone.wait("/readyz", 503, 10)
+    assert lone.ask("/healthz").status == 200
+    lone.wait("/readyz", 200)
+    (worker,) = lone.workers()
+    os.kill(worker, signal.SIGKILL)
+    assert lone.ask(PREDICT, png("disc")).status == 200  # at once: it waits for the new one
 
 
 @pytest.mark.slow

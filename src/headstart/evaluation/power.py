@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from headstart.evaluation.paired_tests import LEVEL
 
 if TYPE_CHECKING:
-    pass
+    from numpy.typing import NDArray
 
 
 POWER = 0.8
@@ -62,7 +63,7 @@ def power(n: int, only_first: float, only_second: float, *, level: float = LEVEL
         only_second: Share that the second alone gets right.
         level: Of the test.
     """
-    from scipy.special import bdtr, bdtrik, gammaln, xlog1py, xlogy
+    from scipy.special import bdtr, gammaln, xlog1py, xlogy
 
     differ = only_first + only_second
     if not differ:
@@ -73,12 +74,32 @@ def power(n: int, only_first: float, only_second: float, *, level: float = LEVEL
         gammaln(n + 1) - gammaln(trials + 1) - gammaln(n - trials + 1)
         + xlogy(trials, differ) + xlog1py(n - trials, -min(differ, 1.0))
     )  # fmt: skip
-    # The most images that the loser may have alone for a p-value below the level, of each number of disagreements.
-    most = np.floor(np.nan_to_num(bdtrik(level / 2, trials, 0.5), nan=-1.0))
-    most -= np.where((most >= 0) & (2 * bdtr(np.maximum(most, 0), trials, 0.5) >= level), 1, 0)
+    most = _most(level, int(trials[-1]).bit_length())[trials]
     share = min(1.0, only_first / differ)
     found = [np.where(most >= 0, bdtr(np.maximum(most, 0), trials, one), 0.0) for one in (share, 1 - share)]
     return float((chances * (found[0] + found[1])).sum())
+
+
+@lru_cache(8)
+def _most(level: float, bits: int) -> NDArray[np.float64]:
+    """The most images that the loser may have alone for a p-value below the level, of each number of disagreements.
+
+    They take most of the time of a power, and a search for the number of images asks for the same again and again.
+
+    Args:
+        level: Of the test.
+        bits: Of the largest number of disagreements.
+
+    Returns:
+        (2 ** bits,); -1 where no number is small enough.
+    """
+    from scipy.special import bdtr, bdtrik
+
+    trials = np.arange(2**bits)
+    most = np.floor(np.nan_to_num(bdtrik(level / 2, trials, 0.5), nan=-1.0))
+    most -= np.where((most >= 0) & (2 * bdtr(np.maximum(most, 0), trials, 0.5) >= level), 1, 0)
+    most.setflags(write=False)
+    return most  # type: ignore[no-any-return]
 
 
 def images_needed(only_first: float, only_second: float, *, level: float = LEVEL) -> int | None:
