@@ -30,7 +30,6 @@ class Sets:
     Attributes:
         coverage: What was asked for, in 0..1.
         images: Number of images.
-        mean_size: Mean number of classes in a set.
         empty: Share of sets without a class, in 0..1; 0 where none may be.
         single: Share of sets of one class.
         covered: Share of sets that hold the true class.
@@ -39,7 +38,6 @@ class Sets:
 
     coverage: float
     images: int
-    mean_size: float
     empty: float
     single: float
     covered: float
@@ -115,7 +113,6 @@ def measure(
     return Sets(
         coverage=coverage,
         images=len(labels),
-        mean_size=float(sizes.mean()),
         empty=float((sizes == 0).mean()),
         single=float((sizes == 1).mean()),
         covered=hits / len(labels),

@@ -51,19 +51,17 @@ def _edge(score: Any, inside: float, outside: float) -> float:
     return inside
 
 
-def bootstrap(values: NDArray[np.float64], clusters: NDArray[np.int64], seed: int = 0) -> tuple[float, Interval]:
-    """P-value and 95 % interval of a mean difference by the bootstrap over clusters of images.
+def resampled_means(values: NDArray[np.float64], clusters: NDArray[np.int64], seed: int = 0) -> NDArray[np.float64]:
+    """Means of values over the same draws of whole clusters of images.
 
     Args:
-        values: Difference of each image, (N,).
-        clusters: Cluster of each, int64 (N,), in 0..K-1; each image its own, where they are independent.
+        values: Differences of each image, (M, N).
+        clusters: Cluster of each image, int64 (N,), in 0..K-1; each image its own, where they are independent.
         seed: Seeds the draws.
+
+    Returns:
+        Float64 (M, B).
     """
-    return middle(resampled_means(values[None], clusters, seed)[0], int(clusters.max()) + 1)
-
-
-def resampled_means(values: NDArray[np.float64], clusters: NDArray[np.int64], seed: int = 0) -> NDArray[np.float64]:
-    """Means of values (M, N) over the same draws of whole clusters, (M, B)."""
     images = np.bincount(clusters)
     sums = np.array([np.bincount(clusters, one) for one in values])  # (M, K)
     rng, count = np.random.default_rng(seed), len(images)

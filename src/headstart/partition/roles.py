@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDS = "cross-validation"
-NOBODY = np.empty(0, np.int64)  # rows
 
 
 class Role(IntEnum):
