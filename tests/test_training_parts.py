@@ -21,6 +21,7 @@ from headstart.training import rates, sources
 from headstart.training.augment import Augment
 from headstart.training.custom_backbone import loaded
 from headstart.training.cut import cut
+from headstart.training.draws import seeded
 from headstart.training.engine import TorchEngine
 from headstart.training.export import export
 from headstart.training.freezing import Stage, stages, trained
@@ -204,6 +205,21 @@ def test_a_view_follows_from_its_seed(settings: dict[str, Any]) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     # Normalised as the record says: about the picture's mean colour, whatever was cut.
     assert "augment" in settings or abs(float(first.mean()) - (image.mean() / 255 - 0.5) / 0.25) < 1.5
+
+
+@pytest.mark.parametrize("seed", [0, 3, 2**64 - 1])
+def test_what_is_drawn_follows_the_seed_and_the_state_is_given_back(seed: int) -> None:
+    """As `torch.manual_seed` has it, without a word to the generators of GPUs, which nothing would give back."""
+    before = torch.get_rng_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        expected = torch.rand(5)
+    with pytest.MonkeyPatch.context() as patch:
+        for device in (torch.cuda, torch.xpu):
+            patch.setattr(device, "manual_seed_all", lambda _: pytest.fail("a GPU was seeded"))
+        with seeded(seed):
+            assert torch.equal(torch.rand(5), expected)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_views_that_are_too_large_for_the_memory_go_to_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from headstart.preprocess.spec import Preprocess
 from headstart.settings.recipe import Recipe
+from headstart.training.draws import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +41,7 @@ class Augment:
             plain: Gives the pixels as they are prepared for prediction, float32 (3, S, S).
             seed: The same numbers give the same view.
         """
-        # torchvision draws from the global generator; its state is given back.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+        with seeded(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])):
             if self.plain:
                 pixels = plain()
                 return pixels.flip(-1) if self.flip and torch.rand(()) < 0.5 else pixels

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from headstart.settings.recipe import Recipe
+from headstart.training.draws import seeded
 from headstart.training.pixel_feed import Batch
 
 
@@ -31,8 +32,7 @@ class Mixing:
         if not self._steps:
             return batch.values, batch.labels
         seed = np.random.SeedSequence([self._seed, epoch, number, 1]).generate_state(1, np.uint64)[0]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed))
+        with seeded(int(seed)):
             step = self._steps[int(torch.randint(len(self._steps), ()))]
             pixels, targets = step(batch.values[0], batch.labels)
         return (pixels,), targets

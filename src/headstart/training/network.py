@@ -15,6 +15,7 @@ from headstart.heads.linear import LinearHead
 from headstart.heads.mlp import MlpHead
 from headstart.settings.heads import HEADS
 from headstart.settings.recipe import Recipe
+from headstart.training.draws import seeded
 from headstart.training.freezing import Stage
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ class Network(nn.Module):
 
 def make_head(recipe: Recipe, width: int, classes: int) -> nn.Module:
     """A new head with PyTorch's random weights, drawn under the recipe's seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with seeded(recipe.seed):
         module: nn.Module = resolve(recipe.head_spec.module)(recipe, width, classes)
         return module
 

@@ -72,15 +72,15 @@ def load(
         OfflineError: The weights are not here and could not be fetched.
         ExtraError: The extra `torch` is not installed.
     """
-    torch = _torch(name)
+    _torch(name)
+    from headstart.training.draws import seeded
+
     row = catalog.find(name)
     fetch = pretrained and not weights
     if fetch and require_local and row.address and not catalog.is_local(row):
         raise hub.missing(row, "nothing may be downloaded now")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        with hub.fetching(row) if fetch else contextlib.nullcontext():
-            network = build(row, pretrained=fetch)
+    with seeded(seed), hub.fetching(row) if fetch else contextlib.nullcontext():
+        network = build(row, pretrained=fetch)
     if weights:
         from headstart.training.sources.weights import load_into
 
