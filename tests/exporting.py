@@ -45,8 +45,13 @@ def hasten() -> None:
         module._collect_all_valid_cia_ops = lambda: kept(len(torch.ops._dir))  # type: ignore[attr-defined]
 
 
+# Networks whose description, `repr`, is all of their graph.
+KNOWN = ("timm.models.", "tiny")
+
+
 class Once:
-    """Stands for `torch.onnx.export`: of timm's networks that differ in their weights alone, the graph is kept.
+    """Stands for `torch.onnx.export`: of timm's networks, and of `tiny`, that differ in their weights alone, the graph
+    is kept.
 
     As the exporter has written it, before its optimizer, which folds weights: so that the weights can be put into it,
     and what comes out is the same to the bit.
@@ -67,7 +72,7 @@ class Once:
         from torch.onnx import ONNXProgram
 
         hasten()
-        if self.anew or not type(module).__module__.startswith("timm.models.") or not named.get("dynamo"):
+        if self.anew or not type(module).__module__.startswith(KNOWN) or not named.get("dynamo"):
             return cast(ONNXProgram, self._export(module, args, f, **named))
         program = ONNXProgram(ir.from_proto(self._graph(module, args, **named)), cast(Any, None))
         with warnings.catch_warnings():

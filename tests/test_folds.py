@@ -42,6 +42,12 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def cached(warm: Path) -> hs.Runtime:
+    """Images are embedded once for all tests."""
+    return hs.Runtime(cache=warm, device="cpu")
+
+
 def table(file: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(file.read_text().splitlines()))
 
@@ -95,19 +101,19 @@ def test_no_network_learns_from_the_fold_that_it_is_measured_on(pictures: Path, 
 
 
 @pytest.mark.slow
-def test_folds_of_finetuning_are_those_of_the_probe(pictures: Path) -> None:
+def test_folds_of_finetuning_are_those_of_the_probe(pictures: Path, cached: hs.Runtime) -> None:
     """So that the two can be compared image by image."""
     by = {"measure_by": "folds", "folds": 3}
-    probe = hs.train(pictures, hs.Recipe(**by), runtime=RUNTIME)
+    probe = hs.train(pictures, hs.Recipe(**by), runtime=cached)
     trained = hs.train(pictures, hs.Recipe(**SETTINGS, **by), own=own(lambda task, runtime: None), runtime=RUNTIME)
     assert probe.fitted.partition.names() == trained.fitted.partition.names()
     assert set(probe.fitted.partition.names()) == {"fold 1", "fold 2", "fold 3"}
 
 
-def test_a_fold_of_the_probe_is_a_head_that_was_fitted_without_it(pictures: Path) -> None:
+def test_a_fold_of_the_probe_is_a_head_that_was_fitted_without_it(pictures: Path, cached: hs.Runtime) -> None:
     """With the temperature and the C that the other folds chose."""
     recipe = hs.Recipe(measure_by="folds", folds=4)
-    fitted = hs.train(pictures, recipe, runtime=RUNTIME).fitted
+    fitted = hs.train(pictures, recipe, runtime=cached).fitted
     labels = np.array([fitted.data.targets.names.index(row.label or "") for row in fitted.data.table.rows])
     inside = np.flatnonzero(np.array(fitted.partition.names()) != "fold 2")
     outside = np.flatnonzero(np.array(fitted.partition.names()) == "fold 2")
@@ -122,9 +128,9 @@ def test_a_fold_of_the_probe_is_a_head_that_was_fitted_without_it(pictures: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["probe", "finetune"])
-def test_the_sources_own_splits_are_pooled_but_for_test(splits: Path, strategy: str) -> None:
+def test_the_sources_own_splits_are_pooled_but_for_test(splits: Path, strategy: str, cached: hs.Runtime) -> None:
     settings = {"measure_by": "folds", "folds": 3, **(SETTINGS if strategy == "finetune" else {})}
-    run = hs.train(splits, hs.Recipe(**settings), own=own() if strategy == "finetune" else None, runtime=RUNTIME)
+    run = hs.train(splits, hs.Recipe(**settings), own=own() if strategy == "finetune" else None, runtime=cached)
     assert (run.evaluation.split, run.evaluation.n) == ("cross-validation", 28)
     parts = {row.path.split("/")[0]: set() for row in run.fitted.data.table.rows}
     for row, part in zip(run.fitted.data.table.rows, run.fitted.partition.names(), strict=True):
@@ -143,9 +149,9 @@ def test_folds_need_images_that_choose_the_epoch() -> None:
 
 
 @pytest.mark.slow
-def test_holdout_holds_out_what_the_probe_would_not(pictures: Path) -> None:
-    assert hs.train(pictures, runtime=RUNTIME).evaluation.split == "cross-validation"
-    run = hs.train(pictures, hs.Recipe(measure_by="holdout"), runtime=RUNTIME)
+def test_holdout_holds_out_what_the_probe_would_not(pictures: Path, cached: hs.Runtime) -> None:
+    assert hs.train(pictures, runtime=cached).evaluation.split == "cross-validation"
+    run = hs.train(pictures, hs.Recipe(measure_by="holdout"), runtime=cached)
     assert (run.evaluation.split, run.evaluation.n) == ("test", 8)
 
 
@@ -197,24 +203,34 @@ def test_progress_says_which_fold() -> None:
     assert (noted.stages, noted.lines) == (["Training, fold 2 of 5"], ["Fold 2 of 5: Epoch 1/2: well"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stop", ["Epoch 1/2", "Fold 1 of 3: Epoch 2/2", "Fold 3 of 3: Epoch 1/2"])
-def test_an_interrupted_cross_validation_ends_the_same(pictures: Path, tmp_path: Path, stop: str) -> None:
-    """The network that is handed out goes on from its last epoch, and the folds are made again."""
-    recipe = hs.Recipe(**SETTINGS, measure_by="folds", folds=3)
+IN_FOLDS = hs.Recipe(**SETTINGS, measure_by="folds", folds=3)
 
-    def runtime(folder: Path, noted: Noted) -> hs.Runtime:
-        return hs.Runtime(cache=None, device="cpu", folder=folder, tracker="none", progress=noted)
 
+def noting(folder: Path, noted: Noted) -> hs.Runtime:
+    return hs.Runtime(cache=None, device="cpu", folder=folder, tracker="none", progress=noted)
+
+
+@pytest.fixture(scope="module")
+def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> hs.Run:
+    """A cross-validation that nothing interrupted."""
     noted = Noted()
-    whole = hs.train(pictures, recipe, own=own(), runtime=runtime(tmp_path / "whole", noted))
+    run = hs.train(pictures, IN_FOLDS, own=own(), runtime=noting(tmp_path_factory.mktemp("whole"), noted))
     told = [line.split(":")[0] for line in noted.lines if "Epoch" in line]
     assert told == ["Epoch 1/2", "Epoch 2/2", *(f"Fold {number} of 3" for number in (1, 1, 2, 2, 3, 3))]
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", ["Epoch 1/2", "Fold 1 of 3: Epoch 2/2", "Fold 3 of 3: Epoch 1/2"])
+def test_an_interrupted_cross_validation_ends_the_same(
+    pictures: Path, whole: hs.Run, tmp_path: Path, stop: str
+) -> None:
+    """The network that is handed out goes on from its last epoch, and the folds are made again."""
     with pytest.raises(KeyboardInterrupt):
-        hs.train(pictures, recipe, own=own(), runtime=runtime(tmp_path / "run", Noted(stop)))
+        hs.train(pictures, IN_FOLDS, own=own(), runtime=noting(tmp_path / "run", Noted(stop)))
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == ["epoch-000001" if stop == "Epoch 1/2" else "epoch-000002", "training.json"]
-    run = hs.resume(tmp_path / "run", own=own(), runtime=runtime(tmp_path / "run", Noted()))
+    run = hs.resume(tmp_path / "run", own=own(), runtime=noting(tmp_path / "run", Noted()))
     assert run.fitted.files["weights.safetensors"] == whole.fitted.files["weights.safetensors"]
     assert run.fitted.model == whole.fitted.model
     assert np.array_equal(run.fitted.held_out.probabilities, whole.fitted.held_out.probabilities)

@@ -40,6 +40,12 @@ def train(folder: Path, runtime: hs.Runtime = RUNTIME, **settings: Any) -> tuple
     return state(one), result
 
 
+@pytest.fixture(scope="module")
+def base(pictures: Path) -> dict[str, torch.Tensor]:
+    """The weights of a training in which no setting was changed."""
+    return train(pictures)[0]
+
+
 @pytest.mark.parametrize("unfreeze", ["head", "last", "half", "all"])
 @pytest.mark.parametrize("views", [0, 2])
 def test_only_what_is_unfrozen_moves(pictures: Path, unfreeze: Any, views: int) -> None:
@@ -142,9 +148,8 @@ def test_the_best_epoch_is_loaded_back(pictures: Path, best_by: Any) -> None:
     ],
     ids="-".join,
 )  # fmt: skip
-def test_every_setting_has_an_effect(pictures: Path, settings: dict[str, Any]) -> None:
+def test_every_setting_has_an_effect(pictures: Path, base: dict[str, torch.Tensor], settings: dict[str, Any]) -> None:
     """None is accepted and then forgotten."""
-    base, _result = train(pictures)
     other, changed = train(pictures, **settings)
     assert all(np.isfinite(one.train_loss) for one in changed.history)
     assert any(name not in base or not torch.equal(base[name], value) for name, value in other.items())
