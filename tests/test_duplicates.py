@@ -6,7 +6,6 @@ import io
 import itertools
 import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+import headstart
 from headstart.data.decode import decode
 from headstart.data.traits import Traits, measure
 from headstart.partition import duplicates, looks
 from headstart.partition.duplicates import alike, near_duplicates
+from headstart.strategies.embed import embed
 from helpers import draw
 
 FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX)
@@ -29,7 +30,7 @@ WAYS = tuple(itertools.product(FILTERS, SCALES, FORMATS))
 
 def written(image: Image.Image, kind: str = "PNG", quality: int = 0) -> bytes:
     content = io.BytesIO()
-    image.save(content, kind, **({"quality": quality} if kind == "JPEG" else {}))
+    image.save(content, kind, **({"quality": quality} if kind == "JPEG" else {"compress_level": 1}))
     return content.getvalue()
 
 
@@ -63,8 +64,13 @@ def planted(count: int) -> set[tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def digit_files(digits: Path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(digits.rglob("*.png"), key=lambda path: path.name)]
+def digit_paths(digits: Path) -> list[Path]:
+    return sorted(digits.rglob("*.png"), key=lambda path: path.name)
+
+
+@pytest.fixture(scope="module")
+def digit_files(digit_paths: list[Path]) -> list[bytes]:
+    return [path.read_bytes() for path in digit_paths]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +119,7 @@ def test_all_copies_of_photos_are_found_and_nothing_else(photo_files: list[bytes
 def test_all_copies_of_all_photos_in_all_ways(photo_files: list[bytes], photo_prints: np.ndarray) -> None:
     """And the photos hold no duplicates of their own."""
     assert not len(near_duplicates(photo_prints))
-    some = photo_files[::40]
+    some = photo_files[::80]
     files = [[data, *(copy(data, way) for way in range(len(WAYS)))] for data in some]
     pairs = near_duplicates(prints([one for group in files for one in group]))
     size = len(WAYS) + 1
@@ -240,30 +246,27 @@ def cropped(data: bytes) -> bytes:
         return written(image.convert("RGB").crop(box), "JPEG", 80)
 
 
-@pytest.fixture(scope="module")
-def embed() -> Callable[[list[bytes]], np.ndarray]:
-    from headstart.backbones.embedder import load_embedder
-    from headstart.modelfile.session import Session
-    from headstart.settings.recipe import Recipe
-
-    session = Session(load_embedder(Recipe(), None).model)
-    return lambda files: np.stack([session.run(decode(one, enough_px=512).pixels)[0] for one in files])
-
-
-@pytest.fixture(scope="module")
-def digit_embeddings(digit_files: list[bytes], embed: Callable[..., np.ndarray]) -> np.ndarray:
-    return embed(digit_files)
+def embedded(folder: Path, warm: Path) -> dict[str, np.ndarray]:
+    """The embedding of each image by its path, from the cache that all tests share."""
+    data = embed(headstart.read(folder), headstart.Recipe(), headstart.Runtime(cache=warm)).data
+    return {row.path: one for row, one in zip(data.table.rows, data.matrix, strict=True)}
 
 
 @pytest.mark.slow
 def test_embeddings_find_cropped_photos_too(
-    photo_files: list[bytes], photo_prints: np.ndarray, embed: Callable[..., np.ndarray]
+    photos: Path, photo_files: list[bytes], photo_prints: np.ndarray, warm: Path, tmp_path: Path
 ) -> None:
     """Of 80 photos that are cropped by 2 % on all sides, looks find one, and with embeddings nearly all are found."""
     copies = [cropped(data) for data in photo_files[:80]]
-    files, every = [*photo_files, *copies], np.concatenate([photo_prints, prints(copies)])
+    for number, data in enumerate(copies):
+        (tmp_path / f"{number % 2}").mkdir(exist_ok=True)
+        (tmp_path / f"{number % 2}" / f"{number:02}.jpg").write_bytes(data)
+    own, of_copies = embedded(photos, warm), embedded(tmp_path, warm)
+    embeddings = [own[path.relative_to(photos).as_posix()] for path in sorted(photos.rglob("*.jpg"))]
+    embeddings += [of_copies[f"{number % 2}/{number:02}.jpg"] for number in range(80)]
+    every = np.concatenate([photo_prints, prints(copies)])
     assert len(near_duplicates(every)) <= 2
-    pairs = found(near_duplicates(every, embed(files)))
+    pairs = found(near_duplicates(every, np.stack(embeddings)))
     wanted = {(row, len(photo_files) + row) for row in range(80)}
     assert pairs <= wanted
     assert len(pairs) >= 74
@@ -272,10 +275,13 @@ def test_embeddings_find_cropped_photos_too(
 @pytest.mark.slow
 @pytest.mark.parametrize("exact", [2048, 100])
 def test_embeddings_make_no_false_pair_of_digits(
-    digit_prints: np.ndarray, digit_embeddings: np.ndarray, monkeypatch: pytest.MonkeyPatch, exact: int
-) -> None:
+    digits: Path, digit_paths: list[Path], digit_prints: np.ndarray, warm: Path, monkeypatch: pytest.MonkeyPatch,
+    exact: int,
+) -> None:  # fmt: skip
+    by_path = embedded(digits, warm)
+    embeddings = np.stack([by_path[path.relative_to(digits).as_posix()] for path in digit_paths])
     monkeypatch.setattr(duplicates, "EXACT_IMAGES", exact)  # below it, the random projections are used
-    assert not len(near_duplicates(digit_prints, digit_embeddings))
+    assert not len(near_duplicates(digit_prints, embeddings))
 
 
 # --- large sets -----------------------------------------------------------------------------------------------------
