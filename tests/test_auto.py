@@ -27,7 +27,7 @@ from helpers import headstart_cli, write_images
 # A network of random weights, which has to learn before it tells much.
 SETTINGS: dict[str, Any] = {
     "strategy": "auto", "backbone": "timm:test_resnet", "pretrained": False, "start": "random", "lr": 0.003,
-    "batch_norm": "train", "batch_size": 16, "crop_scale": 1.0, "unfreeze": "all", "epochs": 7, "validation": 0.4,
+    "batch_norm": "train", "batch_size": 8, "crop_scale": 1.0, "unfreeze": "all", "epochs": 6, "validation": 0.4,
     "train_px": 96,
 }  # fmt: skip
 
@@ -56,8 +56,8 @@ def runtime(warm: Path) -> hs.Runtime:
 def faint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a train and a val folder."""
     folder = tmp_path_factory.mktemp("faint")
-    write_stripes(folder / "train", 160, 14)
-    write_stripes(folder / "val", 20, 14, seed=1)
+    write_stripes(folder / "train", 90, 18)
+    write_stripes(folder / "val", 20, 18, seed=1)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import shutil
@@ -151,7 +152,7 @@ def canvases(folder: Path, count: int) -> list[set[str]]:
             cells[place] = digits.images[one]
             own.add(f"d{digits.target[one]}")
         pixels = np.pad(np.vstack([np.hstack(cells[:2]), np.hstack(cells[2:])]), 1)
-        Image.fromarray(np.uint8(15 * pixels)).resize((224, 224)).save(folder / f"{number:04}.png")
+        Image.fromarray(np.uint8(15 * pixels)).resize((224, 224)).save(folder / f"{number:04}.png", compress_level=1)
         shown.append(own)
     return shown
 
@@ -160,17 +161,21 @@ def together_on_photos(folder: Path, count: int, photos: Path) -> list[set[str]]
     """Two photos of ants or bees side by side, or one beside noise, or noise alone; their labels."""
     rng, shown = np.random.default_rng(3), []
     files = {kind: sorted(photos.glob(f"*/{kind}/*.jpg")) for kind in ("ants", "bees")}
+
+    @functools.cache
+    def photo(path: Path) -> Image.Image:
+        with Image.open(path) as image:
+            return image.convert("RGB").resize((200, 200))
+
     for number in range(count):
         kinds = [("ants",), ("bees",), ("ants", "bees"), ("ants", "ants"), ("bees", "bees"), ()][rng.integers(6)]
         canvas = Image.new("RGB", (400, 200))
         for place, kind in enumerate(rng.permutation([*kinds, "", ""][:2])):
             part = Image.fromarray(rng.integers(0, 256, (200, 200, 3), np.uint8))
             if kind:
-                part = (
-                    Image.open(files[str(kind)][rng.integers(len(files[str(kind)]))]).convert("RGB").resize((200, 200))
-                )
+                part = photo(files[str(kind)][rng.integers(len(files[str(kind)]))])
             canvas.paste(part, (200 * place, 0))
-        canvas.save(folder / f"{number:04}.png")
+        canvas.save(folder / f"{number:04}.png", compress_level=0)  # noise grows no smaller
         shown.append(set(kinds))
     return shown
 

@@ -32,7 +32,12 @@ def made(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.
 
 
 def described(name: str, workers: int) -> dict[str, float]:
-    """What is chosen, and how well it does on other images."""
+    """What is chosen, and how well it does on other images.
+
+    Args:
+        name: Of `MADE`.
+        workers: Threads that fit folds.
+    """
     x, labels, folds, others, truth = made(name)
     head = linear.fit(x, labels, folds, classes=int(labels.max()) + 1, workers=workers)
     p = head.probabilities(others)
@@ -122,24 +127,24 @@ def test_no_kernel_of_the_matrix_products_moves_the_choice() -> None:
     """OpenBLAS adds up in another order for each kind of processor: same choice, and as good, on all that run here."""
     told = {}
     for kernel in KERNELS:
-        for workers in (1, 2):
-            environment = {
-                **os.environ, "OPENBLAS_CORETYPE": kernel,
-                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
-            }  # fmt: skip
-            code = (
-                "import json, test_penalty as t, threadpoolctl;"
-                f"told = {{name: t.described(name, {workers}) for name in t.MADE}};"
-                "print(json.dumps([[one.get('architecture') for one in threadpoolctl.threadpool_info()], told]))"
-            )
-            done = subprocess.run(
-                [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-            )
-            if done.returncode < 0:  # killed: this processor has no such instructions
-                continue
-            assert not done.returncode, done.stderr
-            kernels, results = json.loads(done.stdout.splitlines()[-1])
-            told[str(kernels), workers] = results  # by the kernel that it took, which may bear another name
+        environment = {
+            **os.environ, "OPENBLAS_CORETYPE": kernel,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        }  # fmt: skip
+        code = (
+            "import json, test_penalty as t, threadpoolctl;"
+            "told = [{name: t.described(name, workers) for name in t.MADE} for workers in (1, 2)];"
+            "print(json.dumps([[one.get('architecture') for one in threadpoolctl.threadpool_info()], told]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode < 0:  # killed: this processor has no such instructions
+            continue
+        assert not done.returncode, done.stderr
+        kernels, results = json.loads(done.stdout.splitlines()[-1])
+        for workers, one in enumerate(results, 1):
+            told[str(kernels), workers] = one  # by the kernel that it took, which may bear another name
     if len({kernel for kernel, _ in told}) < 2:
         pytest.skip("these matrix products have no kernels to choose from")
     first = next(iter(told.values()))
