@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from headstart import targets
 from headstart.api.compared import Comparison, folders_of, refuse_comparison
@@ -36,7 +35,7 @@ def compare(
     strategies: Sequence[str] | None = None,
     backbones: Sequence[str] | None = None,
     recipes: Sequence[str] | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     folder: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     runtime: Runtime | None = None,

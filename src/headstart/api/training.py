@@ -165,7 +165,7 @@ def resume(
     folder: str | os.PathLike[str],
     source: ImageTable | Source | None = None,
     *,
-    choices: Mapping[str, Any] | None = None,
+    choices: Mapping[str, object] | None = None,
     columns: readers.Columns | None = None,
     own: Own | None = None,
     runtime: Runtime | None = None,

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 from headstart.data.storage import Lasting, Storage
 
@@ -31,7 +30,7 @@ class Ahead(Lasting):
         for _ in range(at_once):
             self._next()
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[object, ...]:
         return (id(self),)  # what is under way belongs to this process
 
     def _next(self) -> None:

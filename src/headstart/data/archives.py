@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar, cast
+from typing import IO, NamedTuple, TypeVar, cast
 
 from headstart.core.errors import ImageError, SourceError
 from headstart.core.files import storage_error
@@ -61,7 +61,7 @@ class ZipStorage(Lasting):
         self._zip: _Zip | None = None
         self._opening = threading.Lock()  # zipfile counts its open entries without one
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[object, ...]:
         return (os.path.abspath(self._archive),)  # noqa: PTH100
 
     def _opened(self) -> _Zip:
@@ -158,7 +158,7 @@ class TarStorage(Lasting):
         self._tar: _Tar | None = None
         self._reading = threading.Lock()
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[object, ...]:
         return (os.path.abspath(self._archive),)  # noqa: PTH100
 
     def _opened(self) -> _Tar:

@@ -26,7 +26,7 @@ class _Inputs(FolderStorage):
         super().__init__(root)
         self._standard_input = standard_input
 
-    def _arguments(self) -> tuple[bytes | None, str]:
+    def _arguments(self) -> tuple[object, ...]:
         return self._standard_input, *super()._arguments()  # another process may have another working folder
 
     def read(self, path: str) -> bytes:

@@ -7,7 +7,7 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from headstart.core.errors import ImageError
 
@@ -76,7 +76,7 @@ class Lasting:
     What is open, locked or kept in memory stays behind, and is made again where the first image is read.
     """
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[object, ...]:
         """What its class is called with, paths absolute: another process may have another working folder."""
         raise NotImplementedError
 
@@ -111,7 +111,7 @@ class Lasting:
     def __hash__(self) -> int:
         return hash((type(self), self._arguments()))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), self._arguments()
 
 
@@ -127,7 +127,7 @@ class Below(Lasting):
         self._storage = storage
         self._prefix = prefix
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[object, ...]:
         return self._storage, self._prefix
 
     def read(self, path: str) -> bytes:
@@ -166,7 +166,7 @@ class FolderStorage(Lasting):
     def __init__(self, root: str | Path) -> None:
         self.root = os.fspath(root)
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[object, ...]:
         return (os.path.abspath(self.root),)  # noqa: PTH100  lexical: links are the user's own
 
     def read(self, path: str) -> bytes:

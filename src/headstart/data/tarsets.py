@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from headstart.core.errors import HeadstartError, ImageError, SourceError
 from headstart.core.text import quoted
@@ -40,7 +39,7 @@ class TarSet(Lasting):
     def __init__(self, storage: Storage, directory: bytes) -> None:
         self._storage, self._directory = storage, directory
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[object, ...]:
         return self._storage, self._directory
 
     @cached_property

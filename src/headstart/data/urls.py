@@ -65,7 +65,7 @@ class UrlStorage(Lasting):
     def __init__(self, root: str) -> None:
         self.root = root.rstrip("/")
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[object, ...]:
         return (self.root,)
 
     @cached_property

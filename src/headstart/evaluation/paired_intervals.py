@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from headstart.evaluation.intervals import NORMAL_95, RESAMPLES, Interval
 from headstart.evaluation.paired_tests import LEVEL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 _DRAWN_AT_ONCE = 100_000  # numbers of clusters; each takes a few dozen bytes
@@ -41,7 +43,7 @@ def score_interval(only_first: float, only_second: float, n: float) -> Interval:
     return _edge(score, difference, -1.0), _edge(score, difference, 1.0)
 
 
-def _edge(score: Any, inside: float, outside: float) -> float:
+def _edge(score: Callable[[float], float], inside: float, outside: float) -> float:
     """Where a score leaves the middle 95 %, by bisection between a point within and the end of the scale."""
     if abs(score(outside)) <= NORMAL_95:
         return outside

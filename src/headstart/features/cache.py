@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class FeatureCache:
         self._connection: sqlite3.Connection | None = None
         self._rebuilt = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         folder = self._path.parent if self._path else None
         return _reader, (folder, self._embedder.hex(), self._width, self._measured.hex())
 

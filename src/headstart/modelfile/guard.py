@@ -8,7 +8,7 @@ inside, for the preprocessing that its own record describes (node by node), and 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -43,7 +43,7 @@ _GRAPH_FIELDS = {"node", "name", "initializer", "input", "output"}
 _NODE_FIELDS = {"input", "output", "name", "op_type", "attribute"}
 _TENSOR_FIELDS = {"dims", "data_type", "name", "raw_data"}
 # TensorProto.DataType of what we write.
-_DTYPES: dict[int, np.dtype[Any]] = {
+_DTYPES: dict[int, np.dtype[np.generic]] = {
     1: np.dtype("<f4"),
     2: np.dtype("u1"),
     3: np.dtype("i1"),

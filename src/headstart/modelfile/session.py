@@ -97,7 +97,7 @@ class LazySession:
         self._lock = threading.Lock()
         self._session: Session | None = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return LazySession, (self._model,)  # another process, or a copy, makes its own
 
     def run(self, image: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:

@@ -80,7 +80,7 @@ class _Run:
     pixels: Callable[[Any], NDArray[np.uint8]]
     run: Callable[[NDArray[np.uint8]], Result]
 
-    def __call__(self, item: tuple[int, Any, Any], /) -> Result:
+    def __call__(self, item: tuple[int, object, object], /) -> Result:
         index, image, kept = item
         if isinstance(kept, ImageError):
             raise kept
@@ -89,7 +89,7 @@ class _Run:
 
 
 def results_of(
-    images: Iterable[Any],
+    images: Iterable[object],
     pixels: Callable[[Any], NDArray[np.uint8]],
     run: Callable[[NDArray[np.uint8]], Result],
     workers: int,
@@ -104,7 +104,7 @@ def results_of(
     """
     passing = isinstance(images, Iterator)
 
-    def taken() -> Iterator[tuple[int, Any, Any]]:
+    def taken() -> Iterator[tuple[int, object, object]]:
         """Each image with its number, and as a worker takes it.
 
         What a generator gives may change or close as soon as the next one is asked for: it is read before.
@@ -138,7 +138,7 @@ def all_of(results: Generator[Result | ImageError]) -> list[Result]:
     return found
 
 
-def _kept(image: Any, pixels: Callable[[Any], NDArray[np.uint8]]) -> Any:
+def _kept(image: object, pixels: Callable[[Any], NDArray[np.uint8]]) -> object:
     """An image that stays what it is when its source goes on."""
     if isinstance(image, str | os.PathLike | bytes):
         return image

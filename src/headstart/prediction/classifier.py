@@ -283,10 +283,10 @@ class Classifier:
         with kinds.naming(image, 0, of_several=False):
             return self.run_pixels(self.pixels(image))
 
-    def _run_all(self, images: Iterable[Any]) -> list[Result]:
+    def _run_all(self, images: Iterable[object]) -> list[Result]:
         return all_of(self._results(images))
 
-    def _results(self, images: Iterable[Any], workers: int | None = None) -> Generator[Result | ImageError]:
+    def _results(self, images: Iterable[object], workers: int | None = None) -> Generator[Result | ImageError]:
         return results_of(images, self.pixels, self.run_pixels, workers or Runtime(cache=None).workers)
 
     def pixels(self, image: ImageLike) -> NDArray[np.uint8]:

@@ -34,7 +34,7 @@ _READING = threading.Lock()
 _CHANNELS = {1, 3, 4}
 
 
-def several(images: Any) -> Iterable[Any] | None:
+def several(images: object) -> Iterable[object] | None:
     """The images one by one, where several were given, else None.
 
     Several are a list or another iterable that has an order, pixels (N, H, W, C), and an array or Series of paths.
@@ -54,17 +54,17 @@ def several(images: Any) -> Iterable[Any] | None:
     return images if isinstance(images, Iterable) and not isinstance(images, Mapping | Set) else None
 
 
-def is_file(value: Any) -> bool:
+def is_file(value: object) -> bool:
     """Whether it is an open file."""
     return callable(getattr(value, "read", None)) and not is_array(value)
 
 
-def is_array(value: Any) -> bool:
+def is_array(value: object) -> bool:
     """Whether it is an array of NumPy, or something that gives one: a tensor, a Series."""
     return hasattr(value, "__array__") and not isinstance(value, type)
 
 
-def as_array(value: Any) -> NDArray[Any]:
+def as_array(value: object) -> NDArray[Any]:
     """The array that a value gives.
 
     Raises:
@@ -113,11 +113,11 @@ def content(file: Any) -> bytes:
     return data
 
 
-def _not_binary(file: Any) -> InputError:
+def _not_binary(file: object) -> InputError:
     return InputError(f"A {type(file).__name__} that does not return bytes.", "Open the file with open(path, 'rb').")
 
 
-def channels_last(value: Any) -> NDArray[np.uint8]:
+def channels_last(value: object) -> NDArray[np.uint8]:
     """The pixels of an array: uint8 (H, W), (H, W, 3) or (H, W, 4).
 
     Raises:
@@ -157,7 +157,7 @@ def _conversion(array: NDArray[Any], *, tensor: bool) -> str:
     return f"Give `{line}`. "
 
 
-def pixels(image: Any, preprocess: Preprocess, max_megapixels: int) -> NDArray[np.uint8]:
+def pixels(image: object, preprocess: Preprocess, max_megapixels: int) -> NDArray[np.uint8]:
     """The pixels of one image, uint8 (H, W, 3), upright.
 
     Args:
@@ -192,7 +192,7 @@ def pixels(image: Any, preprocess: Preprocess, max_megapixels: int) -> NDArray[n
 
 
 @contextmanager
-def naming(image: Any, index: int, *, of_several: bool) -> Iterator[None]:
+def naming(image: object, index: int, *, of_several: bool) -> Iterator[None]:
     """Say in an error which image it is about: by its number, from 0, where there are several, and by its file."""
     try:
         yield
@@ -204,7 +204,7 @@ def naming(image: Any, index: int, *, of_several: bool) -> Iterator[None]:
         raise InputError(f"{_name(image, index, of_several=True)}: {error.message}", error.hint) from error
 
 
-def _name(image: Any, index: int, *, of_several: bool) -> str:
+def _name(image: object, index: int, *, of_several: bool) -> str:
     path = getattr(image, "name", None) if is_file(image) else image
     file = quoted(os.fspath(path)) if isinstance(path, str | os.PathLike) else ""
     number = f"Image {index}"

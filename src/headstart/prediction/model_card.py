@@ -163,7 +163,7 @@ def _familiarity(familiarity: Familiarity | None, what: str) -> list[Section]:
     ]
 
 
-def _trained_on(counts: Mapping[str, Any], *, exclusive: bool) -> str:
+def _trained_on(counts: Mapping[str, object], *, exclusive: bool) -> str:
     train = counts.get("train")
     if not isinstance(train, dict):
         return ""

@@ -8,7 +8,6 @@ import io
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from headstart.core import marks
 from headstart.core.errors import StorageError
@@ -59,7 +58,9 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def write(folder: Path, fitted: Fitted, recipe: Recipe, metrics: Mapping[str, Any], report: Mapping[str, str]) -> None:
+def write(
+    folder: Path, fitted: Fitted, recipe: Recipe, metrics: Mapping[str, object], report: Mapping[str, str]
+) -> None:
     """Put a run in place, in a folder that is there and held.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from headstart.settings.recipe import SETTINGS, Recipe
 from headstart.settings.setting import GROUPS, choices, hints_of, kinds
@@ -66,7 +65,7 @@ def page() -> str:
     return _INTRODUCTION + table()
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     """A default for people."""
     if value is None:
         return ""

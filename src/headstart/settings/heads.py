@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class HeadSpec:
     module: str = ""
     trained: str = ""
     linear: bool | None = None
-    probe: Mapping[str, Any] | None = field(default=None, hash=False)
+    probe: Mapping[str, object] | None = field(default=None, hash=False)
     extra: str = ""
 
     @property

@@ -42,8 +42,8 @@ class Setting:
     range: tuple[float, float] | None = None
     metavar: str = ""
     first: bool = False
-    usual: Any = None
-    choices: Mapping[str, Any] | None = None
+    usual: object = None
+    choices: Mapping[str, object] | None = None
     trains: bool = False
 
     def kind(self, hint: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from headstart.core.errors import OptionError
 from headstart.core.text import quoted
@@ -48,9 +48,9 @@ class StrategySpec:
     processes: bool = True
     takes_budget: bool = False
     pretrained: bool = True
-    defaults: Mapping[str, Any] | None = field(default_factory=dict, hash=False)
-    random_head: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    partly: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    defaults: Mapping[str, object] | None = field(default_factory=dict, hash=False)
+    random_head: Mapping[str, object] = field(default_factory=dict, hash=False)
+    partly: Mapping[str, object] = field(default_factory=dict, hash=False)
     check: str = ""
     extra: str = ""
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from typing import Any
 
 from headstart.core.arguments import must_be
 from headstart.core.errors import OptionError
 
 
-def parse(text: str) -> dict[str, Any]:
+def parse(text: str) -> dict[str, object]:
     """The values of a TOML document.
 
     Raises:

@@ -13,7 +13,7 @@ from headstart.core.text import listed, nearest, quoted
 from headstart.settings.setting import choices, hints_of, kinds, settings_of
 
 
-def refuse_unknown(recipe: Any, values: Mapping[str, Any]) -> None:
+def refuse_unknown(recipe: Any, values: Mapping[str, object]) -> None:
     """Refuse values by names that are no fields of the class of recipes.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class _Embed:
     kept: FeatureCache
     max_megapixels: int
 
-    def __call__(self, item: tuple[int, Any], /) -> Embedded:
+    def __call__(self, item: tuple[int, object], /) -> Embedded:
         index, image = item
         with kinds.naming(image, index, of_several=True):
             if isinstance(image, str | os.PathLike):
@@ -61,7 +61,7 @@ def _spelled(pixels: NDArray[np.uint8]) -> bytes:
     return b"pixels %d %d " % pixels.shape[:2] + pixels.tobytes()
 
 
-def load(images: Sequence[Any], recipe: Recipe, runtime: Runtime) -> Embedder:
+def load(images: Sequence[object], recipe: Recipe, runtime: Runtime) -> Embedder:
     """The embedder of a recipe; one that is exported for it is tried on some of the images.
 
     Raises:
@@ -87,7 +87,7 @@ def load(images: Sequence[Any], recipe: Recipe, runtime: Runtime) -> Embedder:
 
 
 def embed(
-    images: Sequence[Any], embedder: Embedder, recipe: Recipe, runtime: Runtime
+    images: Sequence[object], embedder: Embedder, recipe: Recipe, runtime: Runtime
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """The embeddings of some images, each computed once and kept in the cache.
 

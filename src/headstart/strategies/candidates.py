@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
 
 from headstart import recipes as kept
 from headstart.core.errors import HeadstartError, OptionError
@@ -43,7 +42,7 @@ def plan(
     strategies: Sequence[str] | None,
     backbones: Sequence[str] | None,
     recipes: Sequence[str] | None,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, object],
 ) -> tuple[Plan, ...]:
     """What to run: each strategy on each backbone, and each recipe.
 
@@ -88,7 +87,7 @@ def _recipe_name(name: str) -> str:
     return name if name in kept.names() else PurePath(name).stem
 
 
-def _plan(name: str, own: Mapping[str, Any], settings: Mapping[str, Any]) -> Plan:
+def _plan(name: str, own: Mapping[str, object], settings: Mapping[str, object]) -> Plan:
     spec, head = spec_of(own.get("strategy", Recipe.strategy)), head_spec_of(own.get("head", Recipe.head))
     trains = spec.trains != "head" or head.probe is not None
     values = {**own, **{key: value for key, value in settings.items() if trains or key not in TRAINING}}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from headstart.runs.details import Epoch
 
@@ -60,7 +61,7 @@ def range_png(points: Sequence[tuple[float, float]], chosen: float) -> bytes:
     return _png(figure)
 
 
-def _figure(count: int) -> tuple[Any, Sequence[Axes]]:
+def _figure(count: int) -> tuple[Figure, Sequence[Axes]]:
     # Not pyplot, which keeps figures and looks for a screen.
     from matplotlib.figure import Figure
 
@@ -72,7 +73,7 @@ def _figure(count: int) -> tuple[Any, Sequence[Axes]]:
     return figure, axes
 
 
-def _png(figure: Any) -> bytes:
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

@@ -10,7 +10,7 @@ import copy
 import queue
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class TorchEngine:
         self._waiting: queue.SimpleQueue[Request] = queue.SimpleQueue()
         threading.Thread(target=self._serve, name="headstart-gpu", daemon=True).start()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # Another process has a thread of its own, and moves the network to its own device.
         return TorchEngine, (copy.deepcopy(self._module).cpu(), self._pixels.preprocess, str(self._device))
 

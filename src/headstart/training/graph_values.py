@@ -52,7 +52,7 @@ class Value:
 
     name: str
     shapes: tuple[Shape, Shape]
-    known: tuple[NDArray[Any], NDArray[Any]] | None = None
+    known: tuple[NDArray[np.generic], NDArray[np.generic]] | None = None
 
     @property
     def fixed(self) -> bool:
@@ -65,7 +65,7 @@ def refusal(operator: str) -> ModelError:
     return ModelError(f"The network uses the operator {operator}, which cannot become a part of a model file.", HINT)
 
 
-def evaluate(node: NodeProto, inputs: list[Value], index: int) -> list[NDArray[Any]]:
+def evaluate(node: NodeProto, inputs: list[Value], index: int) -> list[NDArray[np.generic]]:
     """What a node computes of known values, by ONNX's own reference."""
     from onnx import helper
     from onnx.reference import ReferenceEvaluator

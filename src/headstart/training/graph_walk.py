@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class Walk(Rewriter):
                 kept.append(node)
         return kept[::-1]
 
-    def used_constants(self) -> dict[str, NDArray[Any]]:
+    def used_constants(self) -> dict[str, NDArray[np.generic]]:
         """The constants of those nodes."""
         names = [name for node in self.used_nodes() for name in node.inputs]
         return {name: self.constants[name] for name in names if name in self.constants}
@@ -85,7 +85,7 @@ class Walk(Rewriter):
             output = self._values[node.output[0]]
             HANDLERS.get(node.op_type, Rewriter._plain)(self, node, inputs, output)
 
-    def _know(self, name: str, first: NDArray[Any], second: NDArray[Any] | None = None) -> None:
+    def _know(self, name: str, first: NDArray[np.generic], second: NDArray[np.generic] | None = None) -> None:
         second = first if second is None else second
         self._values[name] = Value(self._prefix + name, (first.shape, second.shape), (first, second))
 
@@ -145,7 +145,7 @@ class Walk(Rewriter):
         check_nodes(self.used_nodes(), self.constants)
 
 
-def check_nodes(nodes: list[Node], constants: dict[str, NDArray[Any]]) -> None:
+def check_nodes(nodes: list[Node], constants: dict[str, NDArray[np.generic]]) -> None:
     """No network is exported that the guard of model files would refuse."""
     from onnx import helper
 

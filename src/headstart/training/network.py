@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -93,7 +93,7 @@ def mlp_record(head: nn.Module, width: int) -> MlpHead:
     return MlpHead(weights=weights, bias=bias, weights_out=weights_out, bias_out=bias_out)
 
 
-def _layers(head: nn.Module) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+def _layers(head: nn.Module) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Weights (inputs, outputs) and bias of each linear layer."""
     return [(_numpy(one.weight).T.copy(), _numpy(one.bias)) for one in head.modules() if isinstance(one, nn.Linear)]
 
@@ -114,5 +114,5 @@ def train_mode(network: Network, stages: Sequence[Stage], *, batch_norm: str) ->
             module.training = not (is_norm and batch_norm == "frozen")
 
 
-def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
+def _numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
     return tensor.detach().cpu().float().numpy()

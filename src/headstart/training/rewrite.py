@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,13 +35,13 @@ class Rewriter:
 
     def __init__(self, pixels: str, rank: int, prefix: str) -> None:
         self.nodes: list[Node] = []
-        self.constants: dict[str, NDArray[Any]] = {}
+        self.constants: dict[str, NDArray[np.generic]] = {}
         self._pixels = pixels
         self._rank = rank
         self._prefix = prefix
         self._values = {"": Value("", ((), ()))}
 
-    def _add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+    def _add(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
         self.nodes.append(Node(operator, tuple(inputs), output, attributes))
         return output
 

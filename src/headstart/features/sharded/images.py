@@ -13,7 +13,7 @@ from headstart.core.errors import ImageError, InputError, SourceError
 from headstart.core.text import counted, listed, quoted
 from headstart.data import readers
 from headstart.data.storage import FolderStorage, Lasting, Storage
-from headstart.data.table import SPLITS, ImageTable, Row, Skipped
+from headstart.data.table import SPLITS, ImageTable, Row, Skipped, Split
 from headstart.data.traits import Traits
 from headstart.features.dataset import Dataset
 from headstart.features.sharded.folder import ShardFolder, traits_of
@@ -21,7 +21,7 @@ from headstart.features.sharded.stored import Stored
 from headstart.targets import TARGETS
 
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 _COLUMNS = ("path", "label", "split", "group", "digest", "error")
 
@@ -36,7 +36,7 @@ class Absent(Lasting):
     def __init__(self, source: str) -> None:
         self._source = source
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[object, ...]:
         return (self._source,)
 
     def read(self, path: str) -> bytes:
@@ -124,7 +124,7 @@ def read_images(folder: ShardFolder, *, traits: bool) -> Images:
     return Images(table, tuple(digests), looks, Stored(folder, np.array(ends, np.int64)))
 
 
-def _split(value: str | None, folder: ShardFolder) -> Any:
+def _split(value: str | None, folder: ShardFolder) -> Split | None:
     if value is not None and value not in SPLITS:
         raise SourceError(
             f"{quoted(str(folder.path))} has the split {quoted(value)}; expected {listed(SPLITS)}.",

@@ -7,13 +7,13 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from headstart.core.text import csv_cell, from_csv_cell, json_text, portable
 from headstart.prediction.record import Wanted
 from headstart.targets import TARGETS
 
-Dump = Callable[[Any], str]
+Dump = Callable[[object], str]
 _compact: Dump = partial(json_text, indent=None)
 
 
@@ -114,7 +114,7 @@ class CsvLines:
         csv.writer(text, lineterminator="").writerow(cells)
         return text.getvalue()
 
-    def _cell(self, name: str, value: Any, path: str) -> str:
+    def _cell(self, name: str, value: object, path: str) -> str:
         """A value as a cell: a list as JSON, a truth as yes or no, nothing as nothing."""
         if name == "path":
             return csv_cell(path)
