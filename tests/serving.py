@@ -158,11 +158,21 @@ def announced(process: subprocess.Popen[str]) -> Any:
     return json.loads(document)
 
 
+# The program, which waits for headers as long as it is told.
+_HURRIED = """
+from headstart.serving import limits
+limits.HEADER_SECONDS = {}
+from headstart.cli.main import main
+main()
+"""
+
+
 @contextmanager
-def serving(*arguments: str | Path, killed: bool = False, **env: str) -> Iterator[Server]:
+def serving(*arguments: str | Path, killed: bool = False, header_seconds: float = 0.0, **env: str) -> Iterator[Server]:
     """A server as long as the context lasts; it must end well unless it is killed, with nothing on standard error."""
+    program = ["-c", _HURRIED.format(header_seconds)] if header_seconds else ["-m", "headstart"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "headstart", "serve", *map(str, arguments), "--port", "0", "--json", "--quiet"],
+        [sys.executable, *program, "serve", *map(str, arguments), "--port", "0", "--json", "--quiet"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=os.environ | env,
     )  # fmt: skip
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import shutil
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,17 @@ def in_float32(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.save(tmp_path_factory.mktemp("float32") / "shapes") / "model.onnx"
 
 
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], headstart.Exported]:
+    """Exports a model to a form; each only once. Do not change what it gives."""
+
+    @functools.cache
+    def make(source: Path, form: str) -> headstart.Exported:
+        return headstart.export(source, form, out=tmp_path_factory.mktemp("made") / "made")
+
+    return make
+
+
 @pytest.fixture(params=["int8", "float32"])
 def source(request: pytest.FixtureRequest, model: Path, in_float32: Path) -> Path:
     return model if request.param == "int8" else in_float32
@@ -50,8 +63,10 @@ def pixels(seed: int) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_another_program_gives_what_predict_gives(form: str, source: Path, tmp_path: Path) -> None:
-    made = headstart.export(source, form, out=tmp_path / "made")
+def test_another_program_gives_what_predict_gives(
+    form: str, source: Path, made_once: Callable[[Path, str], headstart.Exported]
+) -> None:
+    made = made_once(source, form)
     classifier, spec = Classifier.load(source), EXPORTERS[form]
     bound = ROUNDING.bound if spec.rounds(classifier.metadata.precision) else spec.bound
     session = onnxruntime.InferenceSession(made.path.read_bytes())
@@ -82,10 +97,12 @@ def test_what_has_the_precision_already_stays_as_it_is(model: Path, in_float32: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "precision"), [("onnx", "float32"), ("onnx-int8", "int8")])
-def test_onnx_is_a_model_file_of_ours(form: str, precision: str, model: Path, in_float32: Path, tmp_path: Path) -> None:
+def test_onnx_is_a_model_file_of_ours(
+    form: str, precision: str, model: Path, in_float32: Path, made_once: Callable[[Path, str], headstart.Exported]
+) -> None:
     """It says what it computes in, has golden images of its own, and knows what the first one knew."""
     source = model if precision == "float32" else in_float32
-    made = headstart.load(headstart.export(source, form, out=tmp_path / "made.onnx").path)
+    made = headstart.load(made_once(source, form).path)
     before = headstart.load(source)
     assert made.metadata.precision == precision != before.metadata.precision
     assert made.verify().passed
@@ -97,9 +114,11 @@ def test_onnx_is_a_model_file_of_ours(form: str, precision: str, model: Path, in
 
 
 @pytest.mark.slow
-def test_float16_leaves_the_preprocessing_and_the_head(in_float32: Path, tmp_path: Path) -> None:
+def test_float16_leaves_the_preprocessing_and_the_head(
+    in_float32: Path, made_once: Callable[[Path, str], headstart.Exported]
+) -> None:
     before = onnx.load(in_float32)
-    made = onnx.load(headstart.export(in_float32, "onnx-fp16", out=tmp_path / "half.onnx").path)
+    made = onnx.load(made_once(in_float32, "onnx-fp16").path)
     assert list(made.graph.input) == list(before.graph.input)
     assert list(made.graph.output) == list(before.graph.output)
     kinds = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
@@ -116,9 +135,11 @@ def test_float16_leaves_the_preprocessing_and_the_head(in_float32: Path, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "ort"])  # which ONNX Runtime writes as it likes
-def test_an_export_is_the_same_each_time(form: str, in_float32: Path, tmp_path: Path) -> None:
-    one, two = (headstart.export(in_float32, form, out=tmp_path / str(n)).path.read_bytes() for n in range(2))
-    assert one == two
+def test_an_export_is_the_same_each_time(
+    form: str, in_float32: Path, made_once: Callable[[Path, str], headstart.Exported], tmp_path: Path
+) -> None:
+    again = headstart.export(in_float32, form, out=tmp_path / "again")
+    assert again.path.read_bytes() == made_once(in_float32, form).path.read_bytes()
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from headstart.training.portable.operators import OPERATIONS  # noqa: E402
 from headstart.training.portable.pixels import Pixels  # noqa: E402
 from headstart.training.portable.program import PROGRAM, WEIGHTS, make, opened  # noqa: E402
 from helpers import draw, headstart_cli  # noqa: E402
+from test_explain import red_or_blue  # noqa: E402
 from test_export import embedder_of, model_file, seeded  # noqa: E402
 
 IMAGE = (2, 4, 9, 7)
@@ -154,8 +155,8 @@ def test_pixels_are_prepared_as_in_the_model_file(fit: Any, interpolation: Any) 
 def test_a_network_of_pytorch_comes_back_to_it() -> None:
     """By way of the model file: one with attention, of which lite0 has none."""
     timm = pytest.importorskip("timm")
-    network = seeded(lambda: timm.create_model("test_vit", num_classes=0))
-    classifier = Classifier(model_file(embedder_of(network, 160)))
+    network = seeded(lambda: timm.create_model("test_vit", num_classes=0, img_size=64, depth=2))
+    classifier = Classifier(model_file(embedder_of(network, 64)))
     run = opened(make(classifier, "vit", ()))
     for seed, size in enumerate([(90, 70), (301, 233)]):
         image = np.asarray(draw("stripes", seed, size))
@@ -229,14 +230,21 @@ def test_the_weights_are_those_of_the_program(made: headstart.Exported) -> None:
 
 
 @pytest.mark.slow
-def test_it_is_proved_like_the_other_forms(made: headstart.Exported, model: Path, tmp_path: Path) -> None:
+def test_it_is_proved_like_the_other_forms(made: headstart.Exported) -> None:
     assert made.proof is not None
     assert made.proof.images > 3
     assert made.proof.difference <= made.proof.bound == ROUNDING.bound  # from int8
-    again = headstart.export(model, "torch", out=tmp_path / "again")
-    assert [file.read_bytes() for file in again.files] == [file.read_bytes() for file in made.files]
+
+
+@pytest.mark.slow
+def test_it_is_the_same_each_time_or_refused(shapes: Path, tmp_path: Path) -> None:
+    """A network of a pool and a head is enough: PyTorch needs seconds for lite0."""
+    small = tmp_path / "small.onnx"
+    small.write_bytes(red_or_blue("crop").content)
+    one, again = (headstart.export(small, "torch", out=tmp_path / str(n), check=shapes / "disc") for n in range(2))
+    assert [file.read_bytes() for file in again.files] == [file.read_bytes() for file in one.files]
     with pytest.raises(ModelError, match="differs too much"):
-        headstart.export(model, "torch", out=tmp_path / "refused", bound=1e-9)
+        headstart.export(small, "torch", out=tmp_path / "refused", check=shapes / "disc", bound=1e-9)
     assert not (tmp_path / "refused").exists()
 
 

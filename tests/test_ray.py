@@ -118,6 +118,7 @@ def test_images_that_end_processes_are_rows(
     assert len(same) == 5 - len(deadly)
 
 
+@pytest.mark.parametrize("verb", ["predictions"], indirect=True)  # whatever is asked, the pool asks again
 def test_a_node_that_is_killed_loses_nothing(
     nodes: Any, verb: Verb, source: Path, tmp_path: Path, made_slow: Any
 ) -> None:
