@@ -79,9 +79,6 @@ class ZipStorage(Lasting):
         """
         return self._opened().entries
 
-    def local(self, path: str) -> None:
-        """See `Storage`."""
-
     def reopened(self) -> ZipStorage:
         """See `Storage`."""
         return ZipStorage(self._archive)
@@ -194,9 +191,6 @@ class TarStorage(Lasting):
         if len(data) != entry.size:
             raise ImageError(f"the tar file declares {entry.size:,} bytes and holds {len(data):,}")
         return data
-
-    def local(self, path: str) -> None:
-        """See `Storage`."""
 
     def reopened(self) -> TarStorage:
         """See `Storage`."""

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -84,6 +85,14 @@ class Lasting:
         """See `Storage`."""
         raise NotImplementedError
 
+    def local(self, path: str) -> str | None:
+        """See `Storage`; files are inside another one."""
+        return None
+
+    def reopened(self) -> Storage:
+        """See `Storage`; the same where nothing is open."""
+        return self
+
     @property
     def far(self) -> bool:
         """See `Storage`."""
@@ -115,7 +124,32 @@ class Lasting:
         return type(self), self._arguments()
 
 
-class Below(Lasting):
+class Within(Lasting):
+    """A storage whose files are those of another one, or parts of these.
+
+    Args:
+        storage: The other one, the first of the arguments.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    @property
+    def far(self) -> bool:
+        """See `Storage`."""
+        return self._storage.far
+
+    def ready(self) -> None:
+        """See `Storage`."""
+        self._storage.ready()
+
+    def reopened(self) -> Storage:
+        """See `Storage`."""
+        again: Callable[..., Storage] = type(self)
+        return again(self._storage.reopened(), *self._arguments()[1:])
+
+
+class Below(Within):
     """A storage seen from a folder inside it.
 
     Args:
@@ -124,7 +158,7 @@ class Below(Lasting):
     """
 
     def __init__(self, storage: Storage, prefix: str) -> None:
-        self._storage = storage
+        super().__init__(storage)
         self._prefix = prefix
 
     def _arguments(self) -> tuple[object, ...]:
@@ -145,19 +179,6 @@ class Below(Lasting):
     def part(self, path: str, begin: int, count: int) -> bytes:
         """See `Storage`."""
         return self._storage.part(self._prefix + path, begin, count)
-
-    @property
-    def far(self) -> bool:
-        """See `Storage`."""
-        return self._storage.far
-
-    def ready(self) -> None:
-        """See `Storage`."""
-        self._storage.ready()
-
-    def reopened(self) -> Below:
-        """See `Storage`."""
-        return Below(self._storage.reopened(), self._prefix)
 
 
 class FolderStorage(Lasting):
@@ -185,10 +206,6 @@ class FolderStorage(Lasting):
             return open(local, "rb")  # noqa: PTH123  for whoever asked
         except OSError as error:
             raise ImageError(reason(error)) from error
-
-    def reopened(self) -> FolderStorage:
-        """See `Storage`."""
-        return self
 
 
 def read_file(path: str) -> bytes:

@@ -14,7 +14,7 @@ from functools import cached_property
 from headstart.core.errors import HeadstartError, ImageError, SourceError
 from headstart.core.text import quoted
 from headstart.data.readers.layout import MAX_DEPTH
-from headstart.data.storage import MAX_FILE_BYTES, Lasting, Storage, too_large
+from headstart.data.storage import MAX_FILE_BYTES, Storage, Within, too_large
 
 _SMALL_BYTES = 2**20
 _STREAM_BYTES = 8 * 2**20  # of an archive at once while its headers are read
@@ -28,7 +28,7 @@ class Place:
     count: int
 
 
-class TarSet(Lasting):
+class TarSet(Within):
     """The files inside several tar files: ``train-00000.tar/cats/1.jpg``.
 
     Args:
@@ -37,7 +37,8 @@ class TarSet(Lasting):
     """
 
     def __init__(self, storage: Storage, directory: bytes) -> None:
-        self._storage, self._directory = storage, directory
+        super().__init__(storage)
+        self._directory = directory
 
     def _arguments(self) -> tuple[object, ...]:
         return self._storage, self._directory
@@ -64,22 +65,6 @@ class TarSet(Lasting):
         if len(content) != place.count:
             raise ImageError(f"the tar file declares {place.count:,} bytes and holds {len(content):,}")
         return content
-
-    def local(self, path: str) -> None:
-        """See `headstart.data.storage.Storage`."""
-
-    def reopened(self) -> TarSet:
-        """See `headstart.data.storage.Storage`."""
-        return TarSet(self._storage.reopened(), self._directory)
-
-    @property
-    def far(self) -> bool:
-        """See `headstart.data.storage.Storage`."""
-        return self._storage.far
-
-    def ready(self) -> None:
-        """See `headstart.data.storage.Storage`."""
-        self._storage.ready()
 
 
 def packed(archives: dict[str, dict[str, Place]]) -> bytes:

@@ -119,13 +119,6 @@ class UrlStorage(Lasting):
         parts = _Parts(self, path, int(size))
         return cast("BinaryIO", io.BufferedReader(parts, buffer_bytes) if buffer_bytes else parts)
 
-    def local(self, path: str) -> None:
-        """See `headstart.data.storage.Storage`."""
-
-    def reopened(self) -> UrlStorage:
-        """See `headstart.data.storage.Storage`."""
-        return self
-
     @property
     def far(self) -> bool:
         """See `headstart.data.storage.Storage`."""

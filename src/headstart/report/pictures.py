@@ -92,9 +92,3 @@ class _Nowhere(Lasting):
 
     def _arguments(self) -> tuple[()]:
         return ()
-
-    def local(self, path: str) -> None:
-        """See `Storage`."""
-
-    def reopened(self) -> _Nowhere:
-        return self

@@ -74,9 +74,6 @@ class IdxStorage(Lasting):
         begin = int(number) * height * width
         return b"P5 %d %d 255\n" % (width, height) + values[begin : begin + height * width]
 
-    def local(self, path: str) -> None:
-        """See `Storage`."""
-
     def reopened(self) -> IdxStorage:
         """See `Storage`."""
         return IdxStorage(self._storage.reopened())

@@ -12,14 +12,14 @@ from typing import Any
 from headstart.core.errors import HeadstartError, ImageError, SourceError
 from headstart.core.extras import require
 from headstart.core.text import listed, quoted
-from headstart.data.storage import Lasting, Storage
+from headstart.data.storage import Storage, Within
 
 _KEPT = 4  # groups of rows of which the images are held in memory
 _MAX_GROUP_BYTES = 2**30
 _IMAGES = ("image", "img", "picture", "photo", "jpg", "png", "bytes", "image_bytes")  # where several hold bytes
 
 
-class ParquetStorage(Lasting):
+class ParquetStorage(Within):
     """The images inside Parquet files, called by file and number: ``train.parquet/000012-cat.jpg``.
 
     Args:
@@ -28,7 +28,8 @@ class ParquetStorage(Lasting):
     """
 
     def __init__(self, storage: Storage, column: str | None = None) -> None:
-        self._storage, self._column = storage, column
+        super().__init__(storage)
+        self._column = column
         self._files: dict[str, Any] = {}
         self._groups: dict[tuple[str, int], list[bytes | None]] = {}  # in order of their use
         self._reading = threading.Lock()
@@ -69,22 +70,6 @@ class ParquetStorage(Lasting):
         if content is None:
             raise ImageError("no image in this row of the Parquet file")
         return content
-
-    def local(self, path: str) -> None:
-        """See `Storage`."""
-
-    @property
-    def far(self) -> bool:
-        """See `Storage`."""
-        return self._storage.far
-
-    def ready(self) -> None:
-        """See `Storage`."""
-        self._storage.ready()
-
-    def reopened(self) -> ParquetStorage:
-        """See `Storage`."""
-        return ParquetStorage(self._storage.reopened(), self._column)
 
     def _file(self, name: str) -> Any:
         if name not in self._files:

@@ -43,14 +43,6 @@ class Absent(Lasting):
         """See `headstart.data.storage.Storage`."""
         raise ImageError(f"the images of the embeddings, {quoted(self._source)}, are not here")
 
-    def local(self, path: str) -> str | None:
-        """See `headstart.data.storage.Storage`."""
-        return None
-
-    def reopened(self) -> Absent:
-        """See `headstart.data.storage.Storage`."""
-        return self
-
 
 @dataclass(frozen=True, eq=False)
 class Images:
