@@ -1,8 +1,7 @@
 """The backbones that need no PyTorch, side by side: on the same train images of each set, and on its held-out images.
 
 A cross-validated probe on the train images is what ``--backbone auto`` sees, so that its choice is printed too; then a
-head is fitted on all of them, and measured on the images that chose nothing. The joined embedding of lite0 and lite2 is
-measured to know whether it would pay. See README.md.
+head is fitted on all of them, and measured on the images that chose nothing. See README.md.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from common import print_table
 from gain import SETS
 from headstart import Recipe, Runtime, read
@@ -26,11 +23,10 @@ from headstart.settings.recipe import Precision
 from headstart.strategies.choices.backbone import ms_an_image
 from headstart.strategies.choices.basis import Basis, find_basis
 from headstart.strategies.choices.evidence import Outcome, better, choose, try_out
-from headstart.strategies.embed import Embedded, embed
+from headstart.strategies.embed import embed
 from headstart.strategies.probe import fit_linear
 
-NAMES = ("lite0", "lite1", "lite2")
-JOINED = "lite0+lite2"
+NAMES = ("lite0", "lite1", "lite2", "lite0+lite2")
 HEADER = (
     "set", "images", "backbone", "arithmetic", "accuracy", "log loss", "p against lite0", "chosen", "held out",
     "accuracy there", "log loss there", "p of better, of worse than lite0 there", "ms an image",
@@ -61,7 +57,7 @@ class Measured:
     held_out_log_loss: float
     held_out_better: float | None
     held_out_worse: float | None
-    ms: float | None
+    ms: float
 
 
 def measure(name: str, source: Path, precision: Precision, workers: int) -> list[Measured]:
@@ -70,19 +66,17 @@ def measure(name: str, source: Path, precision: Precision, workers: int) -> list
     found = {one: embed(table, replace(recipe, backbone=one), runtime) for one in NAMES}
     basis = find_basis(found["lite0"], recipe)
     data = {one: embedded.data for one, embedded in found.items()}
-    data[JOINED] = _joined(data["lite0"], data["lite2"])
-    seen = [_cross_validated(one, basis, data[one], recipe, runtime) for one in data]
-    place, p_values = choose(seen[: len(NAMES)])
-    joined = choose([seen[0], seen[-1]])[1]
-    held_out = [_held_out(one, data[one], recipe, runtime) for one in data]
+    seen = [_cross_validated(one, basis, data[one], recipe, runtime) for one in NAMES]
+    place, p_values = choose(seen)
+    held_out = [_held_out(one, data[one], recipe, runtime) for one in NAMES]
     return [
         Measured(
             name, len(here.right), here.name, precision, here.accuracy, here.log_loss, p, place == number,
             len(there.right), there.accuracy, there.log_loss,
             None if p is None else better(there, held_out[0]), None if p is None else better(held_out[0], there),
-            _ms(found, here.name),
+            ms_an_image(found[here.name].embedder),
         )
-        for number, (here, there, p) in enumerate(zip(seen, held_out, (None, *p_values, *joined), strict=True))
+        for number, (here, there, p) in enumerate(zip(seen, held_out, (None, *p_values), strict=True))
     ]  # fmt: skip
 
 
@@ -99,16 +93,6 @@ def _held_out(name: str, data: Dataset, recipe: Recipe, runtime: Runtime) -> Out
     return Outcome(name, *judge(probabilities, partition.targets.labels[rows]), partition.groups[rows])
 
 
-def _joined(one: Dataset, other: Dataset) -> Dataset:
-    """The embeddings of two backbones side by side, (N, D + E), each in units of its own spread."""
-    parts = [data.matrix / np.float32(np.sqrt(data.matrix.var(0).mean())) for data in (one, other)]
-    return replace(one, features=np.hstack(parts))
-
-
-def _ms(found: dict[str, Embedded], name: str) -> float | None:
-    return ms_an_image(found[name].embedder) if name in found else None
-
-
 def row_of(one: Measured) -> Sequence[str]:
     """A line of the table."""
     return (
@@ -116,7 +100,7 @@ def row_of(one: Measured) -> Sequence[str]:
         "" if one.p_value is None else f"{one.p_value:.3f}", "yes" if one.chosen else "", f"{one.held_out:,}",
         f"{100 * one.held_out_accuracy:.1f} %", f"{one.held_out_log_loss:.3f}",
         "" if one.held_out_better is None else f"{one.held_out_better:.3f}, {one.held_out_worse:.3f}",
-        "" if one.ms is None else f"{one.ms:.1f}",
+        f"{one.ms:.1f}",
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import timm
 import torch
 
 from headstart.backbones import catalog
-from headstart.backbones.packaged import read_weights
+from headstart.backbones.packaged import packaged, read_weights
 
 NAME = "tf_efficientnet_lite0"
 
@@ -28,7 +28,8 @@ def lite0() -> Any:
 def with_classes() -> Any:
     """The whole network, to ImageNet's 1,000 classes."""
     model = timm.create_model(NAME, pretrained=False)
-    tensors = (torch.from_numpy(values) for values in read_weights(catalog.find("lite0")).values())
+    (weights,) = packaged(catalog.find("lite0")).weights
+    tensors = (torch.from_numpy(values) for values in read_weights(weights).values())
     model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=True)))
     return model
 

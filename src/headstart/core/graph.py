@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,19 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
+        self.prefix = ""
+
+    def within(self, prefix: str) -> Graph:
+        """The same graph, in which the names of what is added through it begin with a prefix."""
+        inner = copy.copy(self)
+        inner.prefix = f"{self.prefix}{prefix}"
+        return inner
 
     def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node; the name of its output."""
         from onnx import helper
 
+        output = f"{self.prefix}{output}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
         return output
 
@@ -37,6 +46,7 @@ class Graph:
         from onnx import helper
 
         inputs = [values, self.ints(f"{output}.count", [count])]
+        output = f"{self.prefix}{output}"
         outputs = [output, f"{output}.places"]
         self.nodes.append(helper.make_node("TopK", inputs, outputs, name=output, axis=1))
         return output
@@ -45,6 +55,7 @@ class Graph:
         """Add a constant, or keep the one of this name; the name."""
         from onnx import numpy_helper
 
+        name = f"{self.prefix}{name}"
         if name not in self.constants:
             self.constants[name] = numpy_helper.from_array(np.array(values, order="C"), name)
         return name

@@ -1,4 +1,4 @@
-"""Backbones of a package's weights as PyTorch networks: their twins in timm."""
+"""Backbones of packaged weights as PyTorch networks: their twins in timm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from headstart.core.graph import Graph
-    from headstart.settings.backbones import BackboneSpec
+    from headstart.settings.backbones import Weights
 
 
 def build(name: str, *, pretrained: bool) -> Network:
@@ -23,21 +23,29 @@ def build(name: str, *, pretrained: bool) -> Network:
     Raises:
         ModelError: The weights are missing or damaged.
     """
-    timm = require("timm", "torch", f"{name} in PyTorch")
     row = catalog.find(name)
-    model = timm.create_model(packaged(row).twin, pretrained=False)
-    if pretrained:
-        model.load_state_dict(_translate(model, row), strict=True)
-    model.reset_classifier(0)
+    twins = {weights.name: _twin(weights, pretrained) for weights in packaged(row).weights}
+    from headstart.training.sources.joined import join
+
     return Network(
-        name, model, preprocess_of(row), row.embedding_size, row.licence, left_over=("classifier.",), nodes=add_twin
-    )
+        name, join(twins), preprocess_of(row), row.embedding_size, row.licence, left_over=("classifier.",),
+        nodes=add_twins,
+    )  # fmt: skip
 
 
-def _translate(model: torch.nn.Module, row: BackboneSpec) -> dict[str, torch.Tensor]:
+def _twin(weights: Weights, pretrained: bool) -> torch.nn.Module:
+    timm = require("timm", "torch", f"{weights.name} in PyTorch")
+    model: torch.nn.Module = timm.create_model(weights.twin, pretrained=False)
+    if pretrained:
+        model.load_state_dict(_translate(model, weights), strict=True)
+    model.reset_classifier(0)
+    return model
+
+
+def _translate(model: torch.nn.Module, weights: Weights) -> dict[str, torch.Tensor]:
     import torch
 
-    tensors = read_weights(row).values()
+    tensors = read_weights(weights).values()
     return {name: torch.from_numpy(value) for name, value in zip(model.state_dict(), tensors, strict=True)}
 
 
@@ -50,8 +58,8 @@ _WIDENING = {
 _PLAIN = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
 
 
-def add_twin(graph: Graph, pixels: str, module: torch.nn.Module, size_px: int) -> str:
-    """Add a twin with any weights to a graph, as the embedder of the package is built.
+def add_twins(graph: Graph, pixels: str, module: torch.nn.Module, size_px: int) -> str:
+    """Add a network with any weights to a graph, as the embedder of the packages is built.
 
     Without PyTorch's exporter, which takes some seconds for it.
 
@@ -64,9 +72,13 @@ def add_twin(graph: Graph, pixels: str, module: torch.nn.Module, size_px: int) -
     Returns:
         Name of the embedding, float32 (N, D).
     """
-    state = module.state_dict()
-    tensors = {packaged_name: state[name].detach().cpu().numpy() for name, packaged_name in names(list(state)).items()}
-    return lite.add_network(graph, pixels, tensors, size_px, "float32")
+    from headstart.training.sources.joined import states
+
+    tensors = {
+        name: {theirs: state[ours].detach().cpu().numpy() for ours, theirs in names(list(state)).items()}
+        for name, state in states(module).items()
+    }
+    return lite.add_networks(graph, pixels, tensors, size_px, "float32")
 
 
 def names(tensors: list[str]) -> dict[str, str]:
