@@ -36,10 +36,7 @@ def check(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing files of --html and --fix-list.")
     ] = False,
-    backbone: Annotated[
-        str | None,
-        typer.Option(help="Network: lite0 (the default), lite1, lite2, torchvision:NAME, timm:NAME, file:PATH."),
-    ] = None,
+    backbone: options.Backbone = None,
     max_megapixels: options.MaxMegapixels = None,
     white_level: options.WhiteLevel = None,
     **given: Any,

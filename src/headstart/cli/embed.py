@@ -25,10 +25,6 @@ Out = Annotated[
         "gone on with where it was left.",
     ),
 ]
-Backbone = Annotated[
-    str | None,
-    typer.Option(help="Network: lite0 (the default), lite1, lite2, torchvision:NAME, timm:NAME, file:PATH."),
-]
 
 
 @panels.takes(options.SHARDS, options.COLUMNS, options.PROCESS)
@@ -43,7 +39,7 @@ def embed(
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Embed with the network of this model.onnx or run.")
     ] = None,
-    backbone: Backbone = None,
+    backbone: options.Backbone = None,
     precision: Annotated[
         str | None, typer.Option(help="Precision of the network: int8 (the default) or float32.")
     ] = None,

@@ -43,6 +43,9 @@ Strict = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, max=256, help="Threads; default: one for each core.", rich_help_panel=RUNNING)
 ]
+Backbone = Annotated[
+    str | None, typer.Option(help="Network: one that `headstart backbones` lists, or file:PATH. Default: lite0.")
+]
 MaxMegapixels = Annotated[
     int | None, typer.Option(help="Larger images are skipped; a JPEG counts as reduced. Default: 64, or the model's.")
 ]

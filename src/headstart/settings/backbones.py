@@ -201,6 +201,13 @@ def backbone_spec_of(name: object) -> BackboneSpec:
     return found or replace(source, name=name)
 
 
+def named(*others: str) -> str:
+    """The pretrained backbones of our own and the forms of other names, for a help text."""
+    return ", ".join(
+        [*(name for name, row in BACKBONES.items() if row.weights), "torchvision:NAME", "timm:NAME", *others]
+    )
+
+
 def with_precision(precision: Precision) -> tuple[str, ...]:
     """The backbones that have an arithmetic besides float32."""
     return tuple(name for name, row in BACKBONES.items() if precision in row.precisions)

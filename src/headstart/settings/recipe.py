@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from headstart.settings import toml
-from headstart.settings.backbones import BackboneSpec, backbone_spec_of
+from headstart.settings.backbones import BackboneSpec, backbone_spec_of, named, with_precision
 from headstart.settings.defaults import defaults_of
 from headstart.settings.heads import HEADS, HeadSpec, described_heads, head_spec_of
 from headstart.settings.rules import check_together
@@ -45,7 +45,7 @@ class Recipe:
     backbone: str = setting(
         "lite0",
         MODEL,
-        "Pretrained network: lite0, lite1, lite2, torchvision:NAME, timm:NAME, file:PATH, or auto.",
+        f"Pretrained network: {named('file:PATH', 'or auto')}.",
         more="auto chooses by cross-validation on the train images among those whose weights are on this computer.",
         first=True,
         metavar="NAME",
@@ -61,7 +61,8 @@ class Recipe:
         None,
         MODEL,
         "Arithmetic of the backbone.",
-        more="int8 exists for a probe on lite0, lite1 or lite2 with their own weights, where it is the default.",
+        more=f"int8 exists for a probe on {', '.join(with_precision('int8'))} with their own weights, where it is the "
+        "default.",
     )
     fit: Fit = setting(
         "crop",
