@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -122,3 +123,16 @@ def headstart_process(*arguments: str | Path, cwd: Path | None = None, timeout: 
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def numbers_of_other_types(record: object, where: str = "") -> list[str]:
+    """Where a record of dataclasses holds a number of NumPy's, which is no float to what reads records strictly."""
+    if dataclasses.is_dataclass(record):
+        return [
+            found
+            for one in dataclasses.fields(record)
+            for found in numbers_of_other_types(getattr(record, one.name), f"{where}.{one.name}")
+        ]
+    if isinstance(record, tuple | list):
+        return [found for n, one in enumerate(record) for found in numbers_of_other_types(one, f"{where}[{n}]")]
+    return [f"{where}: {type(record).__name__}"] if isinstance(record, np.generic) else []

@@ -23,6 +23,7 @@ from headstart.evaluation.calibration import (
 )
 from headstart.evaluation.intervals import wilson
 from headstart.evaluation.metrics import sharpen
+from helpers import numbers_of_other_types
 
 
 def drawn(
@@ -130,6 +131,14 @@ def test_interval_holds_what_was_found(count: int, classes: int, seed: int) -> N
     error, (low, high), chance = calibration_error(probabilities, labels)
     assert 0 <= low <= error <= high <= 1
     assert 0 <= chance <= 1
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 4.0])
+def test_an_evaluation_holds_no_number_of_numpy(power: float) -> None:
+    """Whichever bound of an interval is the one that counts."""
+    for seed in range(10):
+        probabilities, labels = drawn(60, 3, 2.0, power, np.random.default_rng(seed))
+        assert numbers_of_other_types(evaluate(probabilities, labels, list("abc"), split="val")) == []
 
 
 def test_evaluation_tells_them() -> None:

@@ -35,7 +35,7 @@ from headstart.settings.thresholds import threshold_rule
 from headstart.targets.labels import NOT_KNOWN, Labels
 from headstart.targets.labels.sigmoid import Sigmoid
 from headstart.targets.labels.thresholds import choose
-from helpers import headstart_cli
+from helpers import headstart_cli, numbers_of_other_types
 
 TASK = "multi-label"
 
@@ -262,6 +262,16 @@ def test_the_interval_of_the_calibration_error_covers_it(sureness: float, images
     true = error(0, 100_000)[0] if sureness != 1 else 0.0
     covered = [low <= true <= high for _, (low, high), _ in (error(seed + 1, images) for seed in range(100))]
     assert np.mean(covered) >= 0.92
+
+
+@pytest.mark.parametrize("sureness", [0.5, 1.0, 2.0])
+def test_an_evaluation_holds_no_number_of_numpy(sureness: float) -> None:
+    """Whichever bound of an interval is the one that counts."""
+    for seed in range(6):
+        p, y = drawn(np.random.default_rng(seed), 60)
+        seen = 1 / (1 + np.exp(-sureness * np.log(p / (1 - p))))
+        found = evaluation.evaluate(seen, y, tuple("abc"), split="test", thresholds=np.full(p.shape, 0.4), seed=seed)
+        assert numbers_of_other_types(found) == []
 
 
 def test_the_calibration_error_is_that_of_the_pairs() -> None:

@@ -89,7 +89,7 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -
             accuracy=float(sums.correct[i] / images),
             accuracy_interval=wilson(int(sums.correct[i]), images),
         )
-        for i in np.flatnonzero(sums.images)
+        for i in np.flatnonzero(sums.images).tolist()
     )
 
 
@@ -126,7 +126,7 @@ def with_interval(
     gaps, count = gaps_of_bins(sums), int(sums.images.sum())
     error = float(gaps.sum())
     spreads = np.sqrt(variances) / count
-    unbiased = error - sum(_folded(*pair) - pair[0] for pair in zip(gaps, spreads, strict=True))
+    unbiased = error - sum(_folded(*pair) - pair[0] for pair in zip(gaps.tolist(), spreads.tolist(), strict=True))
     half = NORMAL_95 * standard_error
     low = 0.0 if error <= np.quantile(chance, 0.95) else min(max(unbiased - half, 0.0), error)
     # No more is known of the bins than of all predictions together.
