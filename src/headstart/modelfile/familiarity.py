@@ -99,14 +99,14 @@ def _held_out(record: Any) -> FalseAlarms | None:
     return FalseAlarms.counted(flagged, images)
 
 
-def _positive(record: Mapping[str, Any], key: str) -> float:
+def _positive(record: Mapping[str, object], key: str) -> float:
     value = record.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise ModelError(f"The model's metadata has no valid {key} of familiarity.")
     return float(value)
 
 
-def _count(record: Mapping[str, Any], key: str) -> int:
+def _count(record: Mapping[str, object], key: str) -> int:
     value = record.get(key)
     if type(value) is not int or value < 1:
         raise ModelError(f"The model's metadata has no valid {key} of familiarity.")

@@ -207,7 +207,7 @@ def _classes(names: Any, least: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _task(record: Mapping[str, Any]) -> str:
+def _task(record: Mapping[str, object]) -> str:
     task = record.get("task", CLASSES)
     if not isinstance(task, str) or task not in TARGETS:
         raise ModelError(
@@ -228,7 +228,7 @@ def _thresholds(record: Mapping[str, Any]) -> tuple[float, ...]:
     return tuple(map(float, found))
 
 
-def _recipe(record: Mapping[str, Any]) -> Mapping[str, object]:
+def _recipe(record: Mapping[str, object]) -> Mapping[str, object]:
     recipe = mapping(record, "recipe")
     limit = recipe.get("max_megapixels")
     if type(limit) is not int or not 1 <= limit <= MAX_MEGAPIXELS:
@@ -262,7 +262,7 @@ def _fingerprints(record: Mapping[str, Any]) -> bytes:
     return fingerprints
 
 
-def _tolerance(record: Mapping[str, Any]) -> dict[str, float]:
+def _tolerance(record: Mapping[str, object]) -> dict[str, float]:
     tolerance = mapping(record, "tolerance")
     if not set(tolerance) <= {"probability", "embedding", "distance"}:
         raise ModelError("The model's metadata has no valid tolerance.")

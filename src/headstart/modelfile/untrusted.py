@@ -31,7 +31,7 @@ def text_of(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def mapping(record: Mapping[str, Any], key: str) -> dict[str, Any]:
+def mapping(record: Mapping[str, object], key: str) -> dict[str, Any]:
     """A JSON object inside another."""
     value = record.get(key)
     if not isinstance(value, dict):

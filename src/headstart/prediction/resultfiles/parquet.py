@@ -73,7 +73,7 @@ def finish(lines: Iterable[str], path: Path, names: Sequence[str]) -> None:
             writer.write_table(pa.Table.from_pylist([json.loads(line) for line in group], form))
 
 
-def restore(path: Path) -> Iterator[dict[str, Any]]:
+def restore(path: Path) -> Iterator[dict[str, object]]:
     """The records of such a file, as they were given to it.
 
     Raises:

@@ -24,9 +24,9 @@ class _Step:
     """One node. Inputs are names of values, or what is known of them: a float, a list, None."""
 
     operator: str
-    inputs: tuple[Any, ...]
+    inputs: tuple[object, ...]
     outputs: tuple[str, ...]
-    attributes: dict[str, Any]
+    attributes: dict[str, object]
 
 
 class Network(nn.Module):
@@ -50,7 +50,7 @@ class Network(nn.Module):
         used = {name for node in nodes for name in node.input}
         # Names of values, and where a weight lies in this module.
         self._places: dict[str, str] = {}
-        known: dict[str, Any] = {"": None}
+        known: dict[str, object] = {"": None}
         for name in (name for name in held if name in used):
             known[name] = self._constant(name, held[name])
         self._steps = [_step(node, known) for node in nodes]
@@ -83,7 +83,7 @@ class Network(nn.Module):
         return {name: values[name] for name in self._outputs}
 
 
-def _step(node: NodeProto, known: dict[str, Any]) -> _Step:
+def _step(node: NodeProto, known: dict[str, object]) -> _Step:
     attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
-    inputs: Sequence[Any] = [known.get(name, name) for name in node.input]
+    inputs: Sequence[object] = [known.get(name, name) for name in node.input]
     return _Step(node.op_type, tuple(inputs), tuple(node.output), attributes)
