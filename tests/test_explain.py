@@ -190,8 +190,9 @@ def test_a_real_model_is_explained_exactly(model: Path) -> None:
 PLACES = [(0.5, 0.5), (0.35, 0.62), (0.66, 0.36)]
 
 
+@functools.lru_cache(32)  # for each fit and each method the same, and large ones take a while
 def scene(shape: tuple[int, int], place: tuple[float, float], kind: str, seed: int) -> np.ndarray:
-    """Grey noise with one textured patch at a place; the colour of the patch is the class."""
+    """Grey noise with one textured patch at a place; the colour of the patch is the class. Do not change it."""
     rng = np.random.default_rng(seed)
     height, width = shape
     pixels = np.clip(rng.normal(128, 12, (height, width, 1)) + np.zeros(3), 0, 255)
