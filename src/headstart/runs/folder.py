@@ -80,6 +80,7 @@ def write(
         METRICS_FILE: json_text(metrics) + "\n",
         **report,
         **fitted.files,
+        **{name: draw() for name, draw in fitted.pictures.items()},
         marks.MODEL_FILE: fitted.model,  # the last
     }
     durable_write_all({folder / name: content for name, content in contents.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ class Fitted(ByValue):
         details: What else the strategy has to say of its fit.
         notes: Remarks for the user.
         files: What else belongs in the run folder, by name.
+        pictures: PNG files that do too, by name; each is drawn when the folder is written, in a third of a second.
         folder: The run folder, where the strategy has kept checkpoints in it.
         findings: What the data check found before the training.
         checked: Whether the data check was made.
@@ -60,6 +62,7 @@ class Fitted(ByValue):
     notes: tuple[str, ...]
     without_leaks: Evaluation | None = None
     files: dict[str, bytes | str] = field(default_factory=dict, repr=False)
+    pictures: dict[str, Callable[[], bytes]] = field(default_factory=dict, repr=False, compare=False)
     folder: Path | None = None
     findings: tuple[Finding, ...] = field(default=(), repr=False)
     checked: bool = True

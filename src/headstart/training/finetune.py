@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -104,24 +105,26 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         choices=origin.evidence,
     )
     weights = weights_file(network, loaded, preprocess, data.targets.names, recipe.head)
-    files = {"weights.safetensors": weights, **(_drawn(trained) if trained else {})}
+    files: dict[str, bytes | str] = {"weights.safetensors": weights}
+    if trained and trained.history:
+        files["history.csv"] = history_csv(trained.history)
     watch.lap("write")
     return replace(
         finished,
-        findings=findings, seconds=watch.seconds, details=details, files=files, recipe=recipe, folder=runtime.folder,
+        findings=findings, seconds=watch.seconds, details=details, files=files,
+        pictures=_pictures(trained) if trained else {}, recipe=recipe, folder=runtime.folder,
         notes=(*origin.reasons, *finished.notes, *planned.notes, *(trained.notes if trained else ())),
     )  # fmt: skip
 
 
-def _drawn(trained: Trained) -> dict[str, bytes | str]:
+def _pictures(trained: Trained) -> dict[str, Callable[[], bytes]]:
     """The course of the training, for the run folder."""
-    files: dict[str, bytes | str] = {}
+    pictures: dict[str, Callable[[], bytes]] = {}
     if trained.history:
-        files["history.csv"] = history_csv(trained.history)
-        files["curves.png"] = curves_png(trained.history, trained.best_epoch)
+        pictures["curves.png"] = functools.partial(curves_png, trained.history, trained.best_epoch)
     if trained.range_test:
-        files["lr.png"] = range_png(trained.range_test, trained.lr)
-    return files
+        pictures["lr.png"] = functools.partial(range_png, trained.range_test, trained.lr)
+    return pictures
 
 
 def _training(trained: Trained) -> Training:
