@@ -127,13 +127,13 @@ def test_hits_equal_misses_and_go_by_content(pictures: Path, embedder: Embedder,
 def test_other_choices_do_not_collide(pictures: Path, cache: Path) -> None:
     matrices = []
     choices: list[dict[str, str]] = [{}, {"fit": "squash"}, {"fit": "pad"}, {"precision": "float32"}]
-    for choice in choices:
-        one = load_embedder(Recipe(**choice), None)  # type: ignore[arg-type]
+    embedders = [load_embedder(Recipe(**choice), None) for choice in choices]  # type: ignore[arg-type]
+    for one in embedders:
         features = embed(pictures, one, cache)
         assert features.cached == 0
         matrices.append(features.matrix)
-    for number, choice in enumerate(choices):
-        again = embed(pictures, load_embedder(Recipe(**choice), None), cache)  # type: ignore[arg-type]
+    for number, one in enumerate(embedders):
+        again = embed(pictures, one, cache)
         assert again.cached == 12
         np.testing.assert_array_equal(again.matrix, matrices[number])
     assert len({matrix.tobytes() for matrix in matrices}) == len(choices)
@@ -436,9 +436,9 @@ def start(code: str, *arguments: Path | str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 8])
-def test_processes_on_one_cache(tmp_path: Path, cache: Path, embedder: Embedder, count: int) -> None:
-    """Half of them with the same images, half with others; all get what they would get alone."""
+def test_processes_on_one_cache(tmp_path: Path, cache: Path, embedder: Embedder) -> None:
+    """Eight, two of which have the same images each; all get what they would get alone."""
+    count = 8
     sources = [
         write_images(tmp_path / str(number), {"disc": 3, "noise": 3}, seed=100 * (number // 2))
         for number in range(count)

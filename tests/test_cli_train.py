@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +17,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from headstart import Recipe, recipes
+from headstart import Recipe, api, recipes
 from headstart.cli import messages, panels, signals, training_options
 from headstart.cli.train import _default_folder, train
 from headstart.cli.trained import work_lines
@@ -162,36 +159,28 @@ def test_fast_without_a_frozen_part(name: str | None, options: dict[str, Any], w
 
 # What reaches the verbs. Another `api` tells it and ends, so that nothing is trained here.
 
-PROGRAM = """
-import json, sys
-from headstart import api
-from headstart.cli import signals
-from headstart.cli.main import run
-from headstart.core.errors import OptionError
-from headstart.settings.recipe import Recipe
 
-def told(verb):
-    def tell(*values, **named):
+def told(verb: str) -> Any:
+    def tell(*values: Any, **named: Any) -> None:
         runtime = named.pop("runtime")
         recipe = [one.as_dict() for one in values if isinstance(one, Recipe)]
         print(json.dumps({
             "verb": verb, "values": [str(one) for one in values], "named": {k: v and str(v) for k, v in named.items()},
             "choices": named.get("choices"), "recipe": recipe[0] if recipe else None,
             "runtime": [runtime.device, runtime.tracker, str(runtime.folder)], "hint": signals.Stopped.hint,
-        }))
+        }))  # fmt: skip
         raise OptionError("Told.")
+
     return tell
 
-api.train, api.resume = told("train"), told("resume")
-sys.exit(run(sys.argv[1:]))
-"""
 
-
-def reaches(*arguments: str, cwd: Path, **env: str) -> Any:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, cwd=cwd,
-                          check=False, env=os.environ | env)  # fmt: skip
-    assert done.stderr == "Error: Told.\n", done.stderr
-    return json.loads(done.stdout)
+def reaches(*arguments: str, cwd: Path) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        for verb in ("train", "resume"):
+            patch.setattr(api, verb, told(verb))
+        done = headstart_cli(*arguments, cwd=cwd)
+    assert done.err == "Error: Told.\n", done.err
+    return done.json
 
 
 @pytest.fixture
