@@ -82,6 +82,13 @@ def test_recipe_toml_reads_back(trained: tuple[Path, dict]) -> None:
     assert Recipe.from_toml((folder / document["run"] / "recipe.toml").read_text()) == Recipe()
 
 
+def few(folder: Path) -> Path:
+    """Six images of each class, and one that is broken."""
+    source = write_images(folder / "few", {"disc": 6, "stripes": 6, "noise": 6})
+    shutil.copy(folder / "photos" / "disc" / "broken.jpg", source / "disc")
+    return source
+
+
 @pytest.mark.slow
 def test_evaluate_prints_the_contract(trained: tuple[Path, dict]) -> None:
     folder, document = trained
@@ -153,7 +160,7 @@ def test_default_folder_never_replaces(trained: tuple[Path, dict]) -> None:
 def test_quiet_and_json_keep_streams_apart(trained: tuple[Path, dict]) -> None:
     folder, document = trained
     model = f"{document['run']}/model.onnx"
-    quiet = headstart_cli("evaluate", model, "photos", "--quiet", cwd=folder)
+    quiet = headstart_cli("evaluate", model, few(folder), "--quiet", cwd=folder)
     assert (quiet.out, quiet.err) == ("", "")
     both = headstart_cli("verify", model, "--json", cwd=folder)
     assert both.json["passed"] is True
@@ -163,8 +170,8 @@ def test_quiet_and_json_keep_streams_apart(trained: tuple[Path, dict]) -> None:
 @pytest.mark.slow
 def test_strict_makes_a_skip_an_error(trained: tuple[Path, dict]) -> None:
     folder, document = trained
-    for command in (["train", "photos", "--out", "strict"], ["evaluate", f"{document['run']}/model.onnx", "photos"],
-                    ["predict", f"{document['run']}/model.onnx", "photos"]):  # fmt: skip
+    source, model = few(folder), f"{document['run']}/model.onnx"
+    for command in (["train", source, "--out", "strict"], ["evaluate", model, source], ["predict", model, source]):
         done = headstart_cli(*command, "--strict", cwd=folder)
         assert done.code == 2, done.out
         assert "broken.jpg" in done.err

@@ -118,7 +118,7 @@ SIMULATED = [
     (2, 50, 0.95, True), (2, 153, 0.95, True), (3, 60, 0.85, True), (5, 100, 0.98, True), (10, 300, 0.95, True),
     (10, 300, 0.8, False), (3, 200, 0.8, False), (10, 60, 0.85, True),
 ]  # fmt: skip
-# Of 1,000 sets, the share that is covered varies by 0.7 points.
+# Of 1,000 sets, the share that is covered varies by 0.7 points, and of 500 by one.
 LEAST, MOST = 0.93 - 0.007, 0.97 + 0.007
 
 
@@ -139,10 +139,10 @@ def test_balanced_accuracy_is_covered(classes: int, images: int, recall: float, 
 def test_macro_f1_is_covered(classes: int, images: int, recall: float, balanced: bool) -> None:
     simulated, rng = Simulated.of(classes, images, recall, balanced), np.random.default_rng(5)
     covered = 0
-    for seed in range(1000):
+    for seed in range(500):
         low, high = macro_f1_interval(simulated.draw(rng), seed)
         covered += low <= simulated.macro_f1() <= high
-    assert LEAST <= covered / 1000 <= MOST
+    assert LEAST - 0.003 <= covered / 500 <= MOST + 0.003
 
 
 def test_intervals_where_nothing_is_wrong() -> None:
