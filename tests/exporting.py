@@ -22,10 +22,13 @@ FOLDER = "HEADSTART_TEST_EXPORTS"  # names the folder of the graphs, for the pro
 
 def install() -> Once | None:
     """Put `Once` in the place of `torch.onnx.export` where PyTorch is imported."""
-    onnx = sys.modules.get("torch.onnx")
-    if onnx is not None and not isinstance(onnx.export, Once):
-        onnx.export = Once(onnx.export)  # type: ignore[attr-defined]
-    return None if onnx is None else cast(Once, onnx.export)
+    if "torch" not in sys.modules:
+        return None
+    import torch.onnx as onnx  # else the first test that exports would be the first to import it
+
+    if not isinstance(onnx.export, Once):
+        onnx.export = Once(onnx.export)  # type: ignore[assignment]
+    return cast(Once, onnx.export)
 
 
 @functools.cache
