@@ -72,10 +72,10 @@ def varint(number: int) -> bytes:
 
 
 def refused(content: bytes, *words: str, seconds: float = 2) -> ModelError:
-    start = time.perf_counter()
+    start = time.process_time()  # others may use the machine too
     with pytest.raises(ModelError) as caught:
         Classifier(content, "'x.onnx'")
-    assert time.perf_counter() - start < seconds
+    assert time.process_time() - start < seconds
     message = str(caught.value)
     assert "\n" not in message
     assert len(message) < 600
