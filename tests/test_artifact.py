@@ -72,6 +72,7 @@ def test_round_trip(which: str, request: pytest.FixtureRequest, tmp_path: Path) 
     assert Metadata.from_json(loaded.metadata.to_json()).to_json() == loaded.metadata.to_json()
 
 
+@pytest.mark.slow
 def test_same_training_gives_the_same_bytes(run: Run, shapes: Path) -> None:
     assert headstart.train(shapes, runtime=headstart.Runtime(cache=None, workers=1)).fitted.model == run.fitted.model
 

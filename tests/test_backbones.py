@@ -691,6 +691,7 @@ def test_a_damaged_file_is_built_again(damage: str, cache: Path) -> None:
     assert again.read_bytes() == first.model
 
 
+@pytest.mark.slow
 def test_each_choice_that_changes_embeddings_changes_the_digest(cache: Path) -> None:
     recipes = [
         Recipe(fit=fit, precision=precision) for fit in ("crop", "squash", "pad") for precision in ("int8", "float32")

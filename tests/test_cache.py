@@ -92,6 +92,7 @@ def integrity(path: Path) -> str:
 # --- hits ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_second_run_embeds_nothing(pictures: Path, cache: Path) -> None:
     first, second = headstart.train(pictures), headstart.train(pictures)
     assert (first.fitted.details.as_dict()["embedded"], first.fitted.details.as_dict()["from_cache"]) == (12, 0)

@@ -123,6 +123,7 @@ def test_inputs_are_not_changed(classifier: Classifier, picture: Image.Image) ->
     assert len(images) == 2
 
 
+@pytest.mark.slow
 def test_one_lazy_image_many_times(classifier: Classifier, path: Path) -> None:
     """Pillow loads a file when its pixels are first wanted, and two threads must not do so at once."""
     expected = classifier.predict_proba(path)

@@ -111,6 +111,7 @@ def truth(kept: dict, probabilities: np.ndarray, labels: np.ndarray, coverage: f
     return float(np.mean([label in members(one, most) for one, label in zip(probabilities, labels, strict=True)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize(
     ("images", "classes", "apart_by", "accuracy"),

@@ -610,6 +610,7 @@ def test_a_photo_with_a_preview_is_not_animated() -> None:
 # Any bytes
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from(sorted(FILES)),

@@ -61,6 +61,7 @@ def test_they_are_those_that_a_training_used(shapes: Path, cache: Path) -> None:
     assert found.embedder == run.classifier.metadata.backbone.embedder
 
 
+@pytest.mark.slow
 def test_those_of_a_model_are_its_own(shapes: Path, model: Path, cache: Path) -> None:
     classifier, runtime = hs.load(model), hs.Runtime(cache=cache)
     first = hs.embed(shapes, classifier=classifier, runtime=runtime)

@@ -73,6 +73,7 @@ def test_packed_and_unpacked_beside_each_other(tmp_path: Path) -> None:
     assert not table.unusable
 
 
+@pytest.mark.slow
 def test_it_trains_as_the_folder_does(tmp_path: Path) -> None:
     labels = (LABELS == 1).astype(np.uint8)
     write(tmp_path / "idx", "train", np.where(labels[:, None, None] == 1, DIGITS, DIGITS // 8), labels)

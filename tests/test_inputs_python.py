@@ -199,6 +199,7 @@ def test_memory_does_not_grow_with_a_stream(classifier: Classifier) -> None:
     assert peak < 100e6
 
 
+@pytest.mark.slow
 def test_what_a_generator_gives_may_change_at_once(classifier: Classifier, files: list[Path]) -> None:
     """A camera fills the same array again, and a file is closed when the next one is opened."""
 

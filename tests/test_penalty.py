@@ -71,6 +71,7 @@ def test_a_stricter_tolerance_changes_no_score_that_matters(name: str, power: in
     assert loss(softmax.DECREMENT, far)[0] == pytest.approx(strict, rel=1e-3)  # and neither does the start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_no_strength_of_scikit_learn_is_much_better_than_the_chosen_one(name: str) -> None:
     x, labels, folds, *_ = made(name)

@@ -163,6 +163,7 @@ def torchvision_offset(length: int, crop: int) -> int:
     return int(round((length - crop) / 2.0))  # noqa: RUF046  torchvision's own expression
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     short=st.integers(1, 400), ratio=st.floats(1, MAX_ASPECT), tall=st.booleans(), side=st.sampled_from([1, 7, 32, 33]),

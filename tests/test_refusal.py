@@ -87,7 +87,7 @@ split_rows = st.tuples(
 
 
 @pytest.mark.slow
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(rows, min_size=4, max_size=14) | st.lists(split_rows, min_size=4, max_size=16))
 @example(MIXED)
 def test_the_check_says_what_train_does(

@@ -37,6 +37,7 @@ def test_portable_shows_each_broken_byte(name: bytes) -> None:
     assert portable(os.fsdecode(name)) == name.decode("utf-8", "backslashreplace")
 
 
+@pytest.mark.slow
 @given(st.recursive(texts | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(texts, inner)))
 def test_json_parses_strictly_to_what_it_was(document: object) -> None:
     def plain(value: object) -> object:
