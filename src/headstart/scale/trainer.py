@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import secrets
 import shutil
 import socket
 import threading
@@ -142,7 +143,8 @@ class Reaches:
                 f"The machine {machine} does not have the current folder, {quoted(str(self.here))}.",
                 "Call the command in a folder on storage that all machines share, by the same path.",
             )
-        refuse_unwritable(self.folder / "run")
+        # A name of its own: of one that all nodes try at once, a folder could be left.
+        refuse_unwritable(self.folder / f"run-{secrets.token_hex(4)}")
 
 
 def _on_this_machine(ray: Any, actor: type) -> Any:
