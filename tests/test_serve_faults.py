@@ -141,7 +141,7 @@ def garbage(server: Server, count: int, seed: int) -> Counter[int]:
     return found
 
 
-@pytest.mark.parametrize("count", [400, pytest.param(4_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_garbage_is_answered_in_words_and_nothing_dies(whole: Server, count: int) -> None:
     workers = sorted(whole.workers())
     with ThreadPoolExecutor(4) as pool:
