@@ -145,11 +145,11 @@ def add_colours(graph: Graph, pixels: str, spec: catalog.BackboneSpec, precision
 
 def test_a_backbone_is_added_by_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = catalog.BackboneSpec(
-        name="colours", size_px=32, embedding_size=3, licence="CC0-1.0", weights="package", extra="",
+        name="colours", size_px=32, embedding_size=3, licence="CC0-1.0", weights="package",
         embedder="headstart.backbones.packaged:load",
         packaged=Packaged(
             build=f"{__name__}:add_colours", version=1, crop_fraction=1.0, mean=(0.5,) * 3, std=(0.25,) * 3,
-            weights=(Weights(name="colours", requirement="none", file="tests/none", digest="0" * 64),),
+            weights=(Weights(name="colours", parameters=0, requirement="none", file="tests/none", digest="0" * 64),),
         ),
     )  # fmt: skip
     monkeypatch.setitem(catalog.BACKBONES, row.name, row)

@@ -150,8 +150,7 @@ def _plain(name: str) -> str:
 def is_local(row: BackboneSpec) -> bool:
     """Whether the weights are on this computer, so that no network is needed."""
     if row.packaged is not None:
-        packages = (one.file.partition("/")[0] for one in row.packaged.weights)
-        return all(importlib.util.find_spec(package) is not None for package in packages)
+        return all(importlib.util.find_spec(one.package) is not None for one in row.packaged.weights)
     return local_file(row) is not None
 
 

@@ -93,11 +93,12 @@ def add_networks(
     Returns:
         Name of the embedding, float32 (N, D): the average over the last feature map.
     """
-    if len(tensors) == 1:
-        (maps,) = (_add_maps(graph, pixels, one, size_px, precision) for one in tensors.values())
-    else:
-        found = [_add_maps(graph.within(f"{name}/"), pixels, one, size_px, precision) for name, one in tensors.items()]
-        maps = graph.node("Concat", found, "maps", axis=1)
+    alone = len(tensors) == 1
+    found = [
+        _add_maps(graph if alone else graph.within(f"{name}/"), pixels, one, size_px, precision)
+        for name, one in tensors.items()
+    ]
+    maps = found[0] if alone else graph.node("Concat", found, "maps", axis=1)
     return graph.node("Flatten", [graph.node("GlobalAveragePool", [maps], "pool")], "embedding", axis=1)
 
 

@@ -89,11 +89,10 @@ def weights_path(weights: Weights) -> Path:
     Raises:
         ModelError: It is not installed.
     """
-    package, _, file = weights.file.partition("/")
-    found = importlib.util.find_spec(package)
+    found = importlib.util.find_spec(weights.package)
     if found is None or found.origin is None:
         raise ModelError(f"The package with the weights of {weights.name} is not installed.", _reinstall(weights))
-    return Path(found.origin).parent / file
+    return Path(found.origin).parent / weights.file.partition("/")[2]
 
 
 def weights_digest(spec: BackboneSpec) -> str:

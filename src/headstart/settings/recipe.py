@@ -45,7 +45,7 @@ class Recipe:
     backbone: str = setting(
         "lite0",
         MODEL,
-        f"Pretrained network: {named('file:PATH', 'or auto')}.",
+        f"Pretrained network: {named()}, file:PATH, or auto.",
         more="auto chooses by cross-validation on the train images among those whose weights are on this computer.",
         first=True,
         metavar="NAME",
