@@ -1,4 +1,8 @@
-"""A real browser for the tests of pages: Debian's Chromium, driven by Playwright; none is ever downloaded."""
+"""A real browser for the tests of pages: Debian's Chromium, driven by Playwright; none is ever downloaded.
+
+Where it is installed, `chromium-headless-shell` is taken: the same engine without the program around it, in two thirds
+of the time.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,16 @@ import pytest
 PHONE, TABLET, DESKTOP = (360, 800), (768, 1024), (1440, 900)
 
 
+def installed(*names: str) -> str | None:
+    """The first of these programs that there is; or the one that `HEADSTART_TEST_CHROMIUM` names."""
+    named = os.environ.get("HEADSTART_TEST_CHROMIUM")
+    return named or next((path for name in names if (path := shutil.which(name))), None)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium. The test is skipped where there is none, or no Playwright."""
-    path = os.environ.get("HEADSTART_TEST_CHROMIUM") or shutil.which("chromium")
+    path = installed("chromium-headless-shell", "chromium")
     if path is None:
         pytest.skip("no browser: install Debian's chromium, or name one with HEADSTART_TEST_CHROMIUM")
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install '.[dev]'")

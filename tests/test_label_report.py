@@ -242,6 +242,7 @@ def test_a_threshold_is_moved_by_the_keyboard(saved: Path, told: list[dict[str, 
         page.locator("#labels a[href='#curve-1']").click()  # unfolds the curve of the label
         curve = page.locator("#curve-1")
         slider = curve.locator("input[type=range]")
+        slider.wait_for()
         at_first = curve.locator("output").inner_text()
         slider.focus()
         for key, times in (("ArrowRight", 3), ("PageUp", 2), ("Home", 1), ("PageUp", 4), ("End", 1), ("ArrowLeft", 2)):
