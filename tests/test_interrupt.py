@@ -24,7 +24,7 @@ from helpers import ENDS_WITHIN, headstart_cli, headstart_process, write_images
 
 # The program, with a mark on standard error at the moment of interest: in the pool's third image, or in the fit.
 PROGRAM = r"""
-    import os, signal, sys, threading, time
+    import itertools, os, signal, sys, threading, time
     from headstart.cli import signals, streams
     from headstart.cli.main import main
     signals.GRACE_SECONDS = float(os.environ.get("GRACE", signals.GRACE_SECONDS))
@@ -35,16 +35,15 @@ PROGRAM = r"""
 
     if stage == "embedding":
         from headstart.modelfile import session
-        run, count = session.Session.run, 0
+        run, count = session.Session.run, itertools.count(1)
         def marking(self, *inputs):
-            global count
-            count += 1
+            number = next(count)  # each thread its own
             if "BEGUN" in os.environ:
                 with open(os.environ["BEGUN"], "ab") as file:
                     file.write(b".")
-            if count == 3:
+            if number == 3:
                 mark()
-            if count >= 3:
+            if number >= 3:
                 time.sleep(0.05)  # few images are enough to be embedding still when the signal comes
             return run(self, *inputs)
         session.Session.run = marking
