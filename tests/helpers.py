@@ -96,11 +96,9 @@ def headstart_cli(*arguments: str | Path, cwd: Path | None = None, **env: str) -
 
     What a process is the subject of (signals, streams, encodings, what is imported) takes `headstart_process`.
     """
-    from headstart.cli import signals
     from headstart.cli.main import run
 
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors="backslashreplace") for _ in range(2))
-    hint, record = signals.Stopped.hint, signals.Stopped.record
     with (
         contextlib.chdir(cwd or Path.cwd()),
         contextlib.redirect_stdout(out),
@@ -109,7 +107,6 @@ def headstart_cli(*arguments: str | Path, cwd: Path | None = None, **env: str) -
         mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO())),
     ):
         code = run([*map(str, arguments)])
-    signals.Stopped.hint, signals.Stopped.record = hint, record  # a training leaves its own
     for stream in (out, err):
         stream.flush()
     return Result(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))

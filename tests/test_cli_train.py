@@ -205,6 +205,7 @@ def test_options_reach_the_recipe(desk: Path) -> None:
 
 
 def test_a_probe_leaves_no_checkpoints(desk: Path) -> None:
+    reaches("train", "photos", "--strategy", "finetune", "--out", "x", cwd=desk)  # which leaves some
     told = reaches("train", "photos", cwd=desk)
     assert told["recipe"] == Recipe().as_dict()
     assert told["runtime"] == ["auto", "tensorboard", "None"]

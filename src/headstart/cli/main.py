@@ -175,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. Every error has been printed when this returns."""
     clock.begin()
+    signals.set_hint(signals.HINT)  # that of a command before it, in one process, says nothing of this one
     called = next((one for one in arguments if not one.startswith("-")), None)  # the options before it take no values
     try:
         code = program(called)(args=list(arguments), prog_name="headstart", standalone_mode=False)
