@@ -18,8 +18,8 @@ class StrategySpec:
     """What the others know of a strategy.
 
     Attributes:
-        fit: Its function, as ``module:function(ImageTable, Recipe, Runtime) -> Fitted``; one that trains the network
-            also takes ``own=Own``.
+        fit: Its function, as ``module:function(ImageTable, Recipe, Runtime, Origin) -> Fitted``; one that trains the
+            network also takes ``own=Own``.
         help: How it learns, in a few words.
         label: What becomes of the network, for the report; empty for a strategy that only chooses another.
         trains: What it trains: the ``head`` on embeddings of a frozen backbone, the ``network``, or ``either``, as the

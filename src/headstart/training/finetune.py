@@ -86,8 +86,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
     begin = copy.deepcopy(loaded.module) if partition.cross_validated else None
     network = begun(job, recipe, runtime)
     planned = _planned(job.task(network, recipe), runtime, origin, _left(recipe, partition, began))
-    recipe = planned.recipe
-    origin = replace(origin, plan=planned.notes)
+    recipe, origin = planned.recipe, replace(origin, plan=planned.notes)
     watch.lap("plan")
     with _unfinished(data, recipe, runtime, loaded.weights, origin):
         trained = train(job, network, recipe, runtime)
@@ -105,9 +104,7 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         choices=origin.evidence,
     )
     weights = weights_file(network, loaded, preprocess, data.targets.names, recipe.head)
-    files: dict[str, bytes | str] = {"weights.safetensors": weights}
-    if trained and trained.history:
-        files["history.csv"] = history_csv(trained.history)
+    files: dict[str, bytes | str] = {"weights.safetensors": weights, **_history(trained)}
     watch.lap("write")
     return replace(
         finished,
@@ -115,6 +112,11 @@ def fit(table: ImageTable, recipe: Recipe, runtime: Runtime, origin: Origin = GI
         pictures=_pictures(trained) if trained else {}, recipe=recipe, folder=runtime.folder,
         notes=(*origin.reasons, *finished.notes, *planned.notes, *(trained.notes if trained else ())),
     )  # fmt: skip
+
+
+def _history(trained: Trained | None) -> dict[str, str]:
+    """The numbers of each epoch, for the run folder."""
+    return {"history.csv": history_csv(trained.history)} if trained and trained.history else {}
 
 
 def _pictures(trained: Trained) -> dict[str, Callable[[], bytes]]:
