@@ -108,7 +108,8 @@ def test_every_command_has_an_entry_with_its_options(site: Path, name: str) -> N
     assert f'href="{name}.html"' in (site / "command-line" / "index.html").read_text("utf-8")
 
 
-@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_pages_ask_no_other_host_and_fit_the_screen(
     site: Path, address: str, browser: Any, size: tuple[int, int], scheme: str
 ) -> None:
